@@ -1,0 +1,20 @@
+"""The client service: one job on a CPU node that asks and measures Ollama."""
+
+from __future__ import annotations
+
+from hpc.deployment import Deployment
+
+#: Requests that the service answers at once; each waits for Ollama most of its time.
+SERVING_THREADS = 64
+
+
+def setup_client_service(data: Deployment) -> str:
+    """Render and submit the client's job of `data`; it starts once the Ollama job has started.
+
+    Its CPUs come from n_clients (`hpc.plan.client_cpus` says by what rule and why). Returns its
+    job id. Raises SchedulerError where the scheduler refuses the job.
+    """
+    ollama_job = data.record.jobs["ollama"] if data.record else ""
+    return data.submit(
+        data.plan.client, depends_on=ollama_job, ollama_job=ollama_job, threads=SERVING_THREADS
+    )

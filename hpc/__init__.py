@@ -1,0 +1,1 @@
+"""Shared code of the orchestration: recipe, site, scheduler, rendering, waiting, records."""

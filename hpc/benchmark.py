@@ -1,0 +1,87 @@
+"""The benchmark, run by the client service: started, followed, and found again by --attach."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from hpc.errors import BenchmarkInvalid, ServiceError
+from hpc.recipe import Recipe
+from hpc.web import Answer, NoAnswer, call
+
+PROGRESS_S = 0.5
+#: A service that does not answer for so long while its job runs is broken. A node that swaps, or a
+#: network that has a bad moment, comes back sooner.
+SILENCE_S = 60.0
+
+
+def run_benchmark(
+    url: str,
+    run_id: str,
+    recipe: Recipe,
+    model: str,
+    check_jobs: Callable[[], None],
+    on_progress: Callable[[dict[str, Any]], None],
+) -> dict[str, Any]:
+    """Have the client service at `url` run the recipe's benchmark as `run_id`; its result.
+
+    A run of that id which is under way, or done, is taken up again. `check_jobs` raises where a
+    job of the deployment has ended. Raises ServiceError where the run fails.
+    """
+    service = recipe.job.service
+    body = {
+        "id": run_id,
+        "wait": False,
+        "n_clients": service.n_clients,
+        "n_requests_per_client": service.n_requests_per_client,
+        "prompt": service.prompt,
+        "model": model,
+        "num_predict": service.num_predict,
+        "seed": service.seed,
+        "warmup": service.warmup,
+    }
+    started = _patiently(lambda: call("POST", f"{url}/benchmark", body), check_jobs)
+    if started.status not in (200, 202):
+        raise ServiceError(f"the client service refuses the benchmark: {started.error}.")
+    while True:
+        answer = _patiently(lambda: call("GET", f"{url}/benchmark/{run_id}"), check_jobs)
+        state = answer.json.get("state")
+        if state == "done":
+            return answer.json
+        if state != "running":
+            raise ServiceError(f"the benchmark {run_id} failed: {answer.error}.")
+        on_progress(answer.json.get("progress") or {})
+        time.sleep(PROGRESS_S)
+
+
+def _patiently(ask: Callable[[], Answer], check_jobs: Callable[[], None]) -> Answer:
+    """The answer, as long as the jobs live and are silent for no more than SILENCE_S."""
+    deadline = time.monotonic() + SILENCE_S
+    while True:
+        check_jobs()
+        try:
+            return ask()
+        except NoAnswer as error:
+            if time.monotonic() > deadline:
+                raise ServiceError(f"{error.message}; the benchmark is given up.") from error
+        time.sleep(PROGRESS_S)
+
+
+def check_valid(result: dict[str, Any]) -> None:
+    """Raise BenchmarkInvalid, with the reasons, where the figures must not be used."""
+    validity = result.get("validity") or {}
+    if not validity.get("valid"):
+        reasons = [str(reason) for reason in validity.get("reasons") or []]
+        raise BenchmarkInvalid("the benchmark is not valid; do not use its figures.", reasons)
+
+
+def ask(url: str, question: str, model: str, timeout_s: float = 600.0) -> dict[str, Any]:
+    """Ollama's answer to one question, through /query. Raises ServiceError."""
+    try:
+        answer = call("POST", f"{url}/query", {"prompt": question, "model": model}, timeout_s)
+    except NoAnswer as error:
+        raise ServiceError(f"the client service does not answer a question: {error}.") from error
+    if answer.status != 200:
+        raise ServiceError(f"the client service cannot answer a question: {answer.error}.")
+    return answer.json

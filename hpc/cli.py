@@ -1,0 +1,225 @@
+"""The command line: arguments, dispatch, and the one place where errors become exit codes."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hpc.errors import OrchError
+
+if TYPE_CHECKING:
+    from hpc.console import Console
+    from hpc.endpoints import OutputDir
+    from hpc.records import Record
+
+_EPILOG = """exit codes: 0 ok, 2 recipe, site or usage wrong (nothing submitted), 3 the scheduler
+refused or cannot be reached, 4 a service failed, 5 a deadline passed, 6 the benchmark is not
+valid, 130 interrupted (own jobs cancelled)"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of orch.py's command line; its help fits one screen."""
+    p = argparse.ArgumentParser(
+        prog="orch.py",
+        usage="orch.py RECIPE.json [options] | --status | --stop ID | --logs ID | --attach",
+        description="Bring up an LLM inference and benchmarking service from one recipe.",
+        epilog=_EPILOG,
+        allow_abbrev=False,
+    )
+    p.add_argument("recipe", nargs="?", metavar="RECIPE", help="JSON recipe, see recipe_ex/")
+    p.add_argument("--no-monitoring", action="store_true", help="leave the monitoring stack out")
+    p.add_argument("--site", metavar="NAME", help="profile in sites/, or the path of one")
+    p.add_argument("--output-dir", metavar="DIR", default="output", help="default: output")
+    p.add_argument("--dry-run", action="store_true", help="render and print the plan only")
+    p.add_argument("--detach", action="store_true", help="return once the jobs are submitted")
+    p.add_argument("--no-benchmark", action="store_true", help="leave the benchmark out")
+    p.add_argument("--keep-on-failure", action="store_true", help="do not cancel what is left")
+    p.add_argument("--queue-timeout", type=_seconds, metavar="S", default=86400.0,
+                   help="longest wait in the queue (default: 86400)")  # fmt: skip
+    p.add_argument("--start-timeout", type=_seconds, metavar="S", default=1800.0,
+                   help="longest start-up, model pull included (default: 1800)")  # fmt: skip
+    p.add_argument("--json", action="store_true", help="print the record(s) as JSON on stdout")
+    for flag, words in _COMMANDS.items():
+        nargs = "+" if flag == "--logs" else "?" if flag != "--stop" else None
+        metavar = ("ID", "SERVICE") if flag == "--logs" else "ID"
+        p.add_argument(flag, nargs=nargs, metavar=metavar, const="", help=words)
+    return p
+
+
+_COMMANDS = {
+    "--attach": "wait for a detached deployment, and finish its run (default: the newest)",
+    "--status": "say how deployments are",
+    "--stop": "stop a deployment, or 'all'",
+    "--logs": "print the logs of a deployment",
+}
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < 1e9:
+        raise argparse.ArgumentTypeError(f"{text} is not a number of seconds")
+    return value
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run orch.py with `argv`; returns the exit code. No failure of ours shows a traceback."""
+    arguments = parser().parse_args(argv)
+    from hpc.console import Console
+
+    console = Console(quiet_stdout=arguments.json)
+    try:
+        _check(arguments)
+        return _run(arguments, console)
+    except OrchError as error:
+        _explain(error, console)
+        return error.exit_code
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    """Exactly one thing to do."""
+    commands = [arguments.attach, arguments.status, arguments.stop, arguments.logs]
+    wanted = [arguments.recipe, *(command for command in commands if command is not None)]
+    if len([w for w in wanted if w is not None]) == 1:
+        return
+    from hpc.errors import UsageError
+
+    raise UsageError(
+        "give one recipe, or one of --attach, --status, --stop, --logs; see orch.py --help."
+    )
+
+
+def _explain(error: OrchError, console: Console) -> None:
+    from hpc.errors import Detached, Interrupted, UsageError
+
+    if isinstance(error, Detached):
+        console.error("the terminal is gone; the deployment goes on: pick it up with --attach")
+    elif isinstance(error, Interrupted):
+        console.error("interrupted; our own jobs were cancelled")
+    else:
+        console.error(error.message, error.details)
+        if isinstance(error, UsageError):
+            console.error("nothing was submitted")
+
+
+def _run(arguments: argparse.Namespace, console: Console) -> int:
+    from hpc import signals
+    from hpc.endpoints import OutputDir
+
+    signals.install()
+    output = OutputDir(Path(arguments.output_dir).absolute())
+    if arguments.recipe is not None:
+        return _deploy(arguments, output, console)
+    if arguments.attach is not None:
+        return _attach(arguments, output, console)
+    if arguments.status is not None:
+        return _status(arguments, output, console)
+    if arguments.stop is not None:
+        return _stop(arguments, output, console)
+    return _logs(arguments, output, console)
+
+
+def _deploy(arguments: argparse.Namespace, output: OutputDir, console: Console) -> int:
+    from hpc.deploy import begin, dry_run, plan_of
+
+    plan, scheduler = plan_of(Path(arguments.recipe), arguments.site, output)
+    output.prepare()
+    if arguments.dry_run:
+        dry_run(plan, output, console)
+        return 0
+    record = begin(plan, scheduler, output, console)
+    if arguments.detach:
+        console.say(f"{record.id} goes on by itself; python3 orch.py --attach {record.id}")
+        _print_json(arguments, console, record.data)
+        return 0
+    return _follow(arguments, output, console, record)
+
+
+def _attach(arguments: argparse.Namespace, output: OutputDir, console: Console) -> int:
+    from hpc.control import refresh
+    from hpc.errors import UsageError
+    from hpc.records import find_record, load_records
+
+    if arguments.attach:
+        record = find_record(output.path, arguments.attach)
+    else:
+        live = [record for record in load_records(output.path) if record.live]
+        if not live:
+            raise UsageError(f"no deployment in {output.path} is live; start one with a recipe.")
+        record = live[-1]
+    refresh([record], output)
+    if not record.live:
+        raise UsageError(f"{record.id} is {record.state}; start a new deployment with a recipe.")
+    return _follow(arguments, output, console, record)
+
+
+def _follow(
+    arguments: argparse.Namespace, output: OutputDir, console: Console, record: Record
+) -> int:
+    from hpc.control import scheduler_of
+    from hpc.deploy import follow
+    from hpc.follow import Limits
+
+    limits = Limits(arguments.queue_timeout, arguments.start_timeout, not arguments.no_benchmark)
+    try:
+        follow(record, scheduler_of(record, output), output, console, limits,
+               arguments.keep_on_failure)  # fmt: skip
+    finally:
+        _print_json(arguments, console, record.data)
+    return 0
+
+
+def _status(arguments: argparse.Namespace, output: OutputDir, console: Console) -> int:
+    from hpc.control import refresh, status_lines
+    from hpc.records import find_record, load_records
+
+    one = arguments.status
+    records = [find_record(output.path, one)] if one else load_records(output.path)
+    refresh(records, output)
+    if arguments.json:
+        _print_json(arguments, console, [record.data for record in records])
+    else:
+        for line in status_lines(records):
+            console.say(line)
+    return 0
+
+
+def _stop(arguments: argparse.Namespace, output: OutputDir, console: Console) -> int:
+    from hpc.control import stop_many
+    from hpc.records import find_record, load_records
+
+    if arguments.stop == "all":
+        records = load_records(output.path)
+    else:
+        records = [find_record(output.path, arguments.stop)]
+    stop_many(records, output, console)
+    _print_json(arguments, console, [record.data for record in records])
+    return 0
+
+
+def _logs(arguments: argparse.Namespace, output: OutputDir, console: Console) -> int:
+    from hpc.control import log_paths
+    from hpc.errors import UsageError
+    from hpc.records import find_record
+
+    if len(arguments.logs) > 2:
+        raise UsageError("--logs takes a deployment and at most one service.")
+    record = find_record(output.path, arguments.logs[0])
+    service = arguments.logs[1] if len(arguments.logs) > 1 else None
+    for path in log_paths(record, output, service):
+        console.say(f"==> {path} <==")
+        console.say(path.read_text(errors="replace").rstrip("\n"))
+    return 0
+
+
+def _print_json(arguments: argparse.Namespace, console: Console, data: object) -> None:
+    if arguments.json:
+        import json
+
+        console.json(json.dumps(data, indent=2))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,97 @@
+"""Output to people: a live table on a terminal, plain lines with timestamps elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TextIO
+
+if TYPE_CHECKING:
+    from rich.live import Live
+
+Rows = Sequence[Sequence[str]]
+
+
+class Console:
+    """Where everything that people read goes.
+
+    `quiet_stdout` keeps stdout for JSON: people's lines then go to stderr.
+    """
+
+    def __init__(self, quiet_stdout: bool = False) -> None:
+        self._stream: TextIO = sys.stderr if quiet_stdout else sys.stdout
+        self._live: Live | None = None
+
+    @property
+    def interactive(self) -> bool:
+        """Whether a person looks at a terminal."""
+        return self._stream.isatty()
+
+    def tell(self, source: str, text: str) -> None:
+        """A line of progress: time, who, what."""
+        self.say(f"{time.strftime('%H:%M:%S')}  {source:<8} {text}")
+
+    def say(self, text: str = "") -> None:
+        """A line as it is."""
+        if self._live is not None:
+            self._live.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        else:
+            _write(self._stream, text)
+
+    def error(self, message: str, details: Sequence[str] = ()) -> None:
+        """What went wrong, on stderr."""
+        for line in (f"orch: {message}", *(f"  {line}" for line in details)):
+            _write(sys.stderr, line)
+
+    def json(self, text: str) -> None:
+        """The result for programs, on stdout."""
+        _write(sys.stdout, text)
+
+    @contextmanager
+    def live(self, rows: Callable[[], Rows]) -> Iterator[Callable[[], None]]:
+        """Show the table that `rows()` gives while the block runs; yields what refreshes it.
+
+        Not on a terminal: nothing is shown, and refreshing does nothing.
+        """
+        if not self.interactive:
+            yield lambda: None
+            return
+        from rich.live import Live
+
+        with Live(_table(rows()), refresh_per_second=8, transient=True) as live:
+            self._live = live
+            try:
+                yield lambda: live.update(_table(rows()))
+            finally:
+                self._live = None
+
+
+def _table(rows: Rows) -> Any:
+    from rich.table import Table
+
+    header, *body = rows
+    table = Table(box=None, pad_edge=False)
+    for column in header:
+        table.add_column(column, overflow="fold")
+    for row in body:
+        table.add_row(*row)
+    return table
+
+
+def _write(stream: TextIO, text: str) -> None:
+    """A reader that has gone away (a closed pipe, a lost terminal) does not end a deployment."""
+    try:
+        stream.write(text + "\n")
+        stream.flush()
+    except (OSError, ValueError):
+        pass
+
+
+def columns(rows: Rows) -> list[str]:
+    """Lines in which the cells of each column start at one place."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))] if rows else []
+    return [
+        "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows
+    ]

@@ -1,0 +1,151 @@
+"""--status, --stop and --logs: usable from any shell, checked against the scheduler."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from hpc.console import Console, columns
+from hpc.endpoints import OutputDir
+from hpc.errors import SchedulerError, SchedulerUnavailable, UsageError
+from hpc.jobstates import GONE, JobStatus
+from hpc.recipe import validate
+from hpc.records import Record
+from hpc.scheduler import Scheduler, open_scheduler
+from hpc.site import Site
+
+#: Slurm kills what ignores SIGTERM after KillWait (30 s by default); some more for the clean-up.
+STOP_TIMEOUT_S = 60.0
+
+
+def scheduler_of(record: Record, output: OutputDir) -> Scheduler:
+    """The scheduler that a deployment was submitted to."""
+    site = validate(Site, record.data["site"], "the deployment's site profile")
+    return open_scheduler(site, output.path)
+
+
+def stop(record: Record, scheduler: Scheduler, output: OutputDir, state: str = "stopped") -> None:
+    """Cancel the deployment's jobs, wait until they are gone, remove what they left.
+
+    `state` is what the record says afterwards. Raises SchedulerError where jobs do not go.
+    """
+    job_ids = list(record.jobs.values())
+    if job_ids:
+        record.update(state="stopping")
+        scheduler.cancel(job_ids)
+        _wait_until_over(job_ids, scheduler)
+    for job_id in job_ids:
+        output.forget(job_id)
+    record.update(state=state)
+
+
+def _wait_until_over(job_ids: Sequence[str], scheduler: Scheduler) -> None:
+    """Ask with growing pauses: most jobs are gone within a second."""
+    deadline = time.monotonic() + STOP_TIMEOUT_S
+    pause = 0.05
+    while True:
+        statuses = scheduler.statuses(job_ids)
+        left = [j for j in job_ids if j in statuses and not statuses[j].over]
+        if not left:
+            return
+        if time.monotonic() > deadline:
+            raise SchedulerError(
+                f"job {', '.join(left)} does not end {STOP_TIMEOUT_S:.0f} s after it was "
+                "cancelled; try again, and tell the administrators if it stays."
+            )
+        time.sleep(pause)
+        pause = min(pause * 1.5, 5.0)
+
+
+def stop_many(records: Iterable[Record], output: OutputDir, console: Console) -> None:
+    """Stop each deployment that is live, and say so. Raises SchedulerError at the first failure."""
+    live = [record for record in records if record.live]
+    for record in live:
+        stop(record, scheduler_of(record, output), output)
+        console.tell("orch", f"{record.id} is stopped: {_jobs_in_words(record)}")
+    if not live:
+        console.tell("orch", "nothing to stop")
+
+
+def _jobs_in_words(record: Record) -> str:
+    jobs = ", ".join(f"{service} job {job_id}" for service, job_id in record.jobs.items())
+    return f"{jobs} cancelled; logs, models and results are kept" if jobs else "it had no jobs"
+
+
+def refresh(records: Sequence[Record], output: OutputDir) -> None:
+    """Correct the records' states by what the scheduler says: one call for each kind of it."""
+    live = [record for record in records if record.live]
+    for kind in {str(record.data["site"]["scheduler"]) for record in live}:
+        ours = [record for record in live if record.data["site"]["scheduler"] == kind]
+        job_ids = [job_id for record in ours for job_id in record.jobs.values()]
+        statuses = scheduler_of(ours[0], output).statuses(job_ids) if job_ids else {}
+        for record in ours:
+            _refresh(record, statuses, output)
+
+
+def _refresh(record: Record, statuses: dict[str, JobStatus], output: OutputDir) -> None:
+    details = {}
+    for service, job_id in record.jobs.items():
+        status = statuses.get(job_id, GONE)
+        ended = output.ended(job_id)
+        details[service] = f"ended: {ended.reason}" if ended else status.state
+    record.data["job_states"] = details
+    over = [d for d in details.values() if d.startswith("ended") or d not in _ALIVE]
+    if not over or record.state == "submitting":
+        return
+    if len(over) < len(details):
+        record.update(state="degraded", job_states=details)
+        return
+    good = all("time limit" in d or d in ("TIMEOUT", "COMPLETED") for d in over)
+    record.update(state="ended" if good else "failed", job_states=details)
+    for job_id in record.jobs.values():
+        output.forget(job_id)
+
+
+_ALIVE = ("PENDING", "CONFIGURING", "RUNNING", "COMPLETING", "SUSPENDED", "REQUEUED", "RESIZING")
+
+
+def status_lines(records: Sequence[Record]) -> list[str]:
+    """One line for each deployment, newest last."""
+    if not records:
+        return ["no deployments"]
+    rows = [["deployment", "state", "created", "jobs", "client"]]
+    for record in records:
+        states = record.data.get("job_states") or {}
+        jobs = ", ".join(f"{s} {i} {states.get(s, '')}".strip() for s, i in record.jobs.items())
+        client = record.data["endpoints"]["client"] if record.live else None
+        rows.append([record.id, record.state, record.data["created"], jobs or "-", client or "-"])
+    return columns(rows)
+
+
+def clear_dead_files(
+    output: OutputDir, scheduler: Scheduler, local: bool, ours: set[str]
+) -> list[str]:
+    """Remove address and target files of jobs that are over; returns their job ids.
+
+    Only files of this kind of scheduler are judged, and none where it does not answer; `ours` are
+    known to live.
+    """
+    files = output.files_of_jobs()
+    job_ids = [job_id for job_id in files if job_id.isdigit() != local and job_id not in ours]
+    if not job_ids:
+        return []
+    try:
+        statuses = scheduler.statuses(job_ids)
+    except SchedulerUnavailable:
+        return []
+    dead = [j for j in job_ids if statuses.get(j, GONE) is GONE or statuses[j].over]
+    for job_id in dead:
+        output.forget(job_id)
+    return dead
+
+
+def log_paths(record: Record, output: OutputDir, service: str | None) -> list[Path]:
+    """The log files of a deployment, or of one service of it. Raises UsageError."""
+    if service is not None and service not in record.jobs:
+        known = ", ".join(record.jobs) or "none"
+        raise UsageError(f"{record.id} has no service {service!r}; it has: {known}.")
+    chosen = {s: j for s, j in record.jobs.items() if service in (None, s)}
+    paths = [output.log(s, j, stream) for s, j in chosen.items() for stream in ("out", "err")]
+    return [path for path in paths if path.exists()]

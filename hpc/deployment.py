@@ -1,0 +1,96 @@
+"""A deployment in the making: what the service modules render into and submit to."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from hpc.endpoints import OutputDir
+from hpc.files import write_atomically
+from hpc.plan import JobPlan, Plan
+from hpc.records import Record
+from hpc.rendering import PROJECT, render
+from hpc.scheduler import Scheduler, Submission
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """Plan, place and scheduler of one deployment.
+
+    With no scheduler and no record it is a dry run: scripts are rendered, nothing is submitted.
+    """
+
+    id: str
+    plan: Plan
+    output: OutputDir
+    scheduler: Scheduler | None = None
+    record: Record | None = None
+
+    def submit(self, job: JobPlan, *, depends_on: str | None = None, **values: object) -> str:
+        """Render templates/<service>.sbatch.j2 with `values`, submit it and write it down.
+
+        `depends_on` is the id of a job that must have started first. Returns the job's id, ""
+        in a dry run. Raises SchedulerError where the scheduler refuses.
+        """
+        submission = Submission(
+            name=f"{self.id}.{job.service}",
+            service=job.service,
+            script=self.output.path / "scripts" / f"{self.id}.{job.service}.sh",
+            stdout=str(self.output.log(job.service, "%j", "out")),
+            stderr=str(self.output.log(job.service, "%j", "err")),
+            time_seconds=self.plan.recipe.time_seconds,
+        )
+        directives = self._directives(submission, job, depends_on)
+        text = render(
+            f"{job.service}.sbatch.j2", directives=directives, **self._common_values(), **values
+        )
+        write_atomically(submission.script, text, mode=0o755)
+        if self.scheduler is None or self.record is None:
+            return ""
+        job_id = self.scheduler.submit(submission)
+        self.record.add_job(job.service, job_id, name=submission.name)
+        return job_id
+
+    def _directives(
+        self, submission: Submission, job: JobPlan, depends_on: str | None
+    ) -> Sequence[tuple[str, str | None]]:
+        named: list[tuple[str, str | None]] = [
+            ("--job-name", submission.name),
+            ("--output", _filename_pattern(submission.stdout)),
+            ("--error", _filename_pattern(submission.stderr)),
+        ]
+        if depends_on:
+            named.append(("--dependency", f"after:{depends_on}"))
+        return [*named, *job.directives]
+
+    def _common_values(self) -> dict[str, object]:
+        site = self.plan.site
+        loopback = site.scheduler == "local"
+        return {
+            "output": self.output.path,
+            "library": PROJECT / "lib" / "service.sh",
+            "project": PROJECT,
+            "tools": PROJECT / ".tools" / "bin",
+            "python": sys.executable,
+            "deployment": self.id,
+            "model": self.plan.model,
+            "time_seconds": self.plan.recipe.time_seconds,
+            "modules": site.modules,
+            "loopback": loopback,
+            "bind": "127.0.0.1" if loopback else "0.0.0.0",
+            "interface": site.interface or "",
+        }
+
+    def write_aside(self, name: str, text: str) -> Path:
+        """Write a file that a job of this deployment reads, next to the scripts."""
+        path = self.output.path / "scripts" / f"{self.id}.{name}"
+        write_atomically(path, text)
+        return path
+
+
+def _filename_pattern(path: str) -> str:
+    """`path` as a file name pattern of sbatch, in which %j alone is to mean something."""
+    folder, _, name = path.rpartition("/")
+    return f"{folder.replace('%', '%%')}/{name}"

@@ -1,0 +1,148 @@
+"""The files by which jobs make themselves known in the output directory.
+
+An address is believed only when its job id is ours; who reads one asks for it by that id.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from hpc.errors import OrchError, UsageError
+
+FOLDERS = (
+    "benchmarks",
+    "containers",
+    "deployments",
+    "logs",
+    "ollama_models",
+    "prometheus_assets",
+    "scripts",
+)
+DEFAULT_PORTS = {"ollama": 11434, "client": 5000, "qdrant": 6333}
+_HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,252}[A-Za-z0-9])?")
+_FILE_OF_A_JOB = re.compile(r"(?:[a-z]+_ip_(\w+)\.txt|[a-z]+_targets_(\w+)\.json)")
+
+
+class BadAddressFile(OrchError):
+    """An address file of ours holds something that is no address."""
+
+    exit_code = 4
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What a job's exit-code file says: exit code and, where it knows one, the reason."""
+
+    exit_code: int
+    reason: str
+
+
+class OutputDir:
+    """The output directory: where everything is, and what its files say of a job."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def prepare(self) -> None:
+        """Make the directory and its folders. Raises UsageError naming what cannot be made."""
+        try:
+            for name in FOLDERS:
+                (self.path / name).mkdir(parents=True, exist_ok=True)
+            if not os.access(self.path, os.W_OK | os.X_OK):
+                raise PermissionError(13, "Permission denied", str(self.path))
+        except OSError as error:
+            raise UsageError(
+                f"cannot write into the output directory {self.path}: {error.strerror}; choose "
+                "another one with --output-dir."
+            ) from error
+
+    def log(self, service: str, job_id: str, stream: str = "err") -> Path:
+        """The log of a job; `stream` is "out" or "err", `job_id` may be Slurm's %j."""
+        return self.path / "logs" / f"{service}_{job_id}.{stream}"
+
+    def started(self, job_id: str) -> bool:
+        """Whether the job's script has begun to run."""
+        return self._fresh(self.path / "logs" / f"{job_id}.started").exists()
+
+    def ended(self, job_id: str) -> Ended | None:
+        """What the job's exit-code file says; None where there is none (yet)."""
+        path = self._fresh(self.path / "logs" / f"{job_id}.rc")
+        try:
+            code, _, reason = path.read_text(errors="replace").partition("\n")
+            return Ended(int(code), reason.strip())
+        except (OSError, ValueError):
+            return None
+
+    def addresses(self, service: str, job_id: str) -> list[str]:
+        """`host:port` of each replica that the job has published; none where it has not yet.
+
+        Raises BadAddressFile naming the file and the line where it is no address.
+        """
+        path = self._fresh(self.path / f"{service}_ip_{job_id}.txt")
+        try:
+            lines = path.read_text(errors="replace").split("\n")
+        except OSError:
+            return []
+        return [_address(line, path, DEFAULT_PORTS[service]) for line in lines if line.strip()]
+
+    def _fresh(self, path: Path) -> Path:
+        """`path`, after a look that the network file system cannot answer from its cache.
+
+        NFS remembers for up to a minute that a file was not there (nfs(5), acdirmax); opening
+        the directory makes it ask the server.
+        """
+        try:
+            os.close(os.open(path.parent, os.O_RDONLY))
+        except OSError:
+            pass
+        return path
+
+    def files_of_jobs(self) -> dict[str, list[Path]]:
+        """Address and target files in the directory, by job id."""
+        found: dict[str, list[Path]] = {}
+        for folder in (self.path, self.path / "prometheus_assets"):
+            for path in folder.glob("*_*_*"):
+                match = _FILE_OF_A_JOB.fullmatch(path.name)
+                if match:
+                    found.setdefault(match.group(1) or match.group(2), []).append(path)
+        return found
+
+    def forget(self, job_id: str) -> None:
+        """Remove the address and target files of a job that is over."""
+        for path in self.files_of_jobs().get(job_id, []):
+            path.unlink(missing_ok=True)
+
+    def log_tail(self, service: str, job_id: str, lines: int = 15) -> list[str]:
+        """The last lines of what the job wrote to stderr, or of stdout where that is empty."""
+        for stream in ("err", "out"):
+            path = self.log(service, job_id, stream)
+            tail = _tail(path, lines)
+            if tail:
+                return [f"last lines of {path}:", *(f"  {line}" for line in tail)]
+        return [f"{self.log(service, job_id)} is empty"]
+
+
+def _address(line: str, path: Path, default_port: int) -> str:
+    host, _, port = line.strip().partition(":")
+    number = port or str(default_port)
+    if not _HOST.fullmatch(host) or not number.isascii() or not number.isdigit():
+        raise BadAddressFile(f"{path} holds {line[:80]!r}, which is no address (host:port).")
+    if not 0 < int(number) < 65536:
+        raise BadAddressFile(f"{path} holds the port {number[:20]}, which does not exist.")
+    return f"{host}:{number}"
+
+
+def _tail(path: Path, lines: int) -> list[str]:
+    try:
+        with path.open("rb") as file:
+            file.seek(0, os.SEEK_END)
+            file.seek(max(0, file.tell() - 65536))
+            text = file.read().decode("utf-8", "replace")
+    except OSError:
+        return []
+    # A log may hold anything; a terminal is not to obey it.
+    clean = ["".join(c for c in line if c.isprintable()) for line in text.splitlines()]
+    return [line[:500] for line in clean if line.strip()][-lines:]

@@ -1,0 +1,202 @@
+"""From submitted jobs to a finished run: wait, check, ask, benchmark, report.
+
+Works from the record alone, so that --attach does the same as the run that submitted.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hpc.benchmark import ask, check_valid, run_benchmark
+from hpc.console import Console, Rows
+from hpc.endpoints import OutputDir
+from hpc.errors import BenchmarkInvalid, SchedulerUnavailable, ServiceError
+from hpc.jobstates import GONE
+from hpc.readiness import ModelInfo, probe_client, probe_ollama
+from hpc.recipe import Recipe, parse_recipe
+from hpc.records import Record
+from hpc.report import benchmark_lines, endpoint_lines, placement_problem, precision_problem
+from hpc.scheduler import Scheduler
+from hpc.waiting import POLL_INTERVAL_S, Target, Waiter
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How long to wait, in seconds, and what to leave out."""
+
+    queue_s: float
+    start_s: float
+    benchmark: bool = True
+
+
+class Follower:
+    """Follows one deployment to its end result."""
+
+    def __init__(
+        self, record: Record, scheduler: Scheduler, output: OutputDir, console: Console
+    ) -> None:
+        self.record = record
+        self.recipe: Recipe = parse_recipe(record.data["recipe"], "the deployment's recipe")
+        self.model = str(record.data["model"])
+        self._scheduler = scheduler
+        self._output = output
+        self._console = console
+        self._next_poll = 0.0
+
+    def run(self, limits: Limits) -> None:
+        """Wait until all is ready, ask the recipe's question, run its benchmark.
+
+        Raises ServiceError, DeadlineError or BenchmarkInvalid.
+        """
+        self._wait(limits)
+        for line in endpoint_lines(self.record, self._output.path):
+            self._console.say(line)
+        if self.recipe.job.service.question:
+            self._ask(self.recipe.job.service.question)
+        if limits.benchmark and self.recipe.total_requests:
+            self._benchmark()
+
+    # --- ready ---
+
+    def _wait(self, limits: Limits) -> None:
+        jobs, begin = self.record.jobs, time.monotonic()
+        targets = [
+            Target("ollama", jobs["ollama"], self._probe_ollama),
+            Target("client", jobs["client"], lambda at: probe_client(f"http://{at[0]}")),
+        ]
+        waiter = Waiter(
+            targets,
+            self._scheduler,
+            self._output,
+            self._console.tell,
+            queue_timeout_s=limits.queue_s,
+            start_timeout_s=limits.start_s,
+        )
+        with self._console.live(lambda: _rows(targets, begin)) as refresh:
+            waiter.wait(refresh)
+        ollama, client = targets
+        self._set_ready(ollama, client, time.monotonic() - begin)
+
+    def _probe_ollama(self, addresses: list[str]) -> ModelInfo | str:
+        info: ModelInfo | str = ""
+        for address in addresses:
+            info = probe_ollama(f"http://{address}", self.model)
+            if isinstance(info, str):
+                break
+        return info
+
+    def _set_ready(self, ollama: Target, client: Target, seconds: float) -> None:
+        info: ModelInfo = ollama.result
+        warnings = self._warnings(info)
+        self.record.update(
+            state="ready",
+            ready_after_seconds=round(seconds, 3),
+            warnings=warnings,
+            loaded_model=info.as_dict(),
+            endpoints={
+                "client": f"http://{client.addresses[0]}",
+                "ollama": [f"http://{address}" for address in ollama.addresses],
+            },
+        )
+        self._console.tell("orch", f"all is ready: {info.name} ({info.quantization or 'unknown'}) "
+                           f"on {info.where}, Ollama {info.ollama_version}")  # fmt: skip
+        for warning in warnings:
+            self._console.tell("WARNING", warning)
+
+    def _warnings(self, info: ModelInfo) -> list[str]:
+        service = self.recipe.job.service
+        placement = placement_problem(int(self.record.data["gpus"]), info)
+        precision = precision_problem(self.recipe, info)
+        for problem, fatal in (
+            (placement, not service.allow_cpu),
+            (precision, service.require_precision),
+        ):
+            if problem and fatal:
+                tail = self._output.log_tail("ollama", self.record.jobs["ollama"], 5)
+                raise ServiceError(f"{problem}.", tail)
+        return [problem for problem in (placement, precision) if problem]
+
+    # --- use ---
+
+    def _ask(self, question: str) -> None:
+        answer = ask(self.record.data["endpoints"]["client"], question, self.model)
+        text = str(answer.get("response", "")).strip()
+        self._console.say(f"question: {question}")
+        self._console.say(f"answer:   {text}   ({answer.get('request_time', 0):.2f} s)")
+
+    def _benchmark(self) -> None:
+        run_id = f"{self.record.id}-1"
+        folder = self._output.path / "benchmarks" / run_id
+        self.record.update(benchmark={"id": run_id, "state": "running", "folder": str(folder)})
+        service = self.recipe.job.service
+        self._console.tell(
+            "orch",
+            f"benchmark: {service.n_clients} clients x {service.n_requests_per_client} requests",
+        )
+        progress: dict[str, Any] = {}
+        begin = time.monotonic()
+        with self._console.live(lambda: _progress_rows(progress, begin)) as refresh:
+
+            def show(news: dict[str, Any]) -> None:
+                progress.update(news)
+                refresh()
+
+            result = run_benchmark(
+                self.record.data["endpoints"]["client"],
+                run_id,
+                self.recipe,
+                self.model,
+                self._check_jobs,
+                show,
+            )
+        self._report(result, run_id, folder)
+
+    def _report(self, result: dict[str, Any], run_id: str, folder: Path) -> None:
+        for line in benchmark_lines(result, folder):
+            self._console.say(line)
+        main = {key: value for key, value in result.items() if key not in ("results", "provenance")}
+        self.record.update(benchmark={**main, "id": run_id, "folder": str(folder)})
+        try:
+            check_valid(result)
+        except BenchmarkInvalid as error:
+            error.details.append(f"all requests are in {folder}")
+            raise
+
+    def _check_jobs(self) -> None:
+        """Raise ServiceError where a job has ended: by its own file, at times by the scheduler."""
+        ask_scheduler = time.monotonic() >= self._next_poll
+        statuses = {}
+        if ask_scheduler:
+            self._next_poll = time.monotonic() + POLL_INTERVAL_S
+            try:
+                statuses = self._scheduler.statuses(self.record.jobs.values())
+            except SchedulerUnavailable:
+                statuses = {}
+        for service, job_id in self.record.jobs.items():
+            ended = self._output.ended(job_id)
+            status = statuses.get(job_id, GONE)
+            if ended is not None or status.over:
+                why = ended.reason if ended else status.words
+                raise ServiceError(
+                    f"the {service} job {job_id} ended during the run: {why}.",
+                    self._output.log_tail(service, job_id),
+                )
+
+
+def _rows(targets: list[Target], begin: float) -> Rows:
+    elapsed = f"{time.monotonic() - begin:.0f} s"
+    body = [[t.service, t.job_id, ", ".join(t.addresses) or "-", t.detail] for t in targets]
+    return [["service", "job", "address", f"state after {elapsed}"], *body]
+
+
+def _progress_rows(progress: dict[str, Any], begin: float) -> Rows:
+    done, planned = progress.get("done", 0), progress.get("planned", "?")
+    elapsed = max(time.monotonic() - begin, 1e-9)
+    rate = f"{done / elapsed:.1f}/s" if done else "-"
+    return [
+        ["requests done", "of", "failed", "rate", "elapsed"],
+        [str(done), str(planned), str(progress.get("failed", 0)), rate, f"{elapsed:.0f} s"],
+    ]

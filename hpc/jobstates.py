@@ -1,0 +1,75 @@
+"""Slurm's job states and what each means for somebody who waits (squeue(1), JOB STATE CODES)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Verdict(Enum):
+    """What a state means for the one who waits."""
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    ENDED = "ended"
+    FAILED = "failed"
+    UNKNOWN = "unknown"
+
+
+_WORDS: dict[str, tuple[Verdict, str]] = {
+    "PENDING": (Verdict.WAITING, "waits in the queue"),
+    "CONFIGURING": (Verdict.WAITING, "has nodes that are being made ready"),
+    "REQUEUED": (Verdict.WAITING, "goes back to the queue"),
+    "REQUEUE_FED": (Verdict.WAITING, "goes back to the queue"),
+    "REQUEUE_HOLD": (Verdict.WAITING, "is back in the queue and held"),
+    "SPECIAL_EXIT": (Verdict.WAITING, "is back in the queue and held"),
+    "RESV_DEL_HOLD": (Verdict.WAITING, "is held: its reservation was deleted"),
+    "SUSPENDED": (Verdict.WAITING, "is suspended"),
+    "STOPPED": (Verdict.WAITING, "is stopped by a signal"),
+    "RUNNING": (Verdict.RUNNING, "runs"),
+    "RESIZING": (Verdict.RUNNING, "changes its size"),
+    "SIGNALING": (Verdict.RUNNING, "is being signalled"),
+    "STAGE_OUT": (Verdict.RUNNING, "stages out its files"),
+    "COMPLETING": (Verdict.RUNNING, "is ending"),
+    "COMPLETED": (Verdict.ENDED, "ended by itself"),
+    "BOOT_FAIL": (Verdict.FAILED, "failed: a node did not boot"),
+    "CANCELLED": (Verdict.FAILED, "was cancelled"),
+    "DEADLINE": (Verdict.FAILED, "was ended: its deadline passed"),
+    "FAILED": (Verdict.FAILED, "failed"),
+    "LAUNCH_FAILED": (Verdict.FAILED, "could not be launched on its nodes"),
+    "NODE_FAIL": (Verdict.FAILED, "failed: a node went down"),
+    "OUT_OF_MEMORY": (Verdict.FAILED, "ran out of memory; raise mem_gb"),
+    "PREEMPTED": (Verdict.FAILED, "was preempted by a job of higher priority"),
+    "RECONFIG_FAIL": (Verdict.FAILED, "failed: its nodes could not be configured"),
+    "REVOKED": (Verdict.FAILED, "was revoked: another cluster runs it"),
+    "TIMEOUT": (Verdict.FAILED, "reached its time limit"),
+}
+
+
+@dataclass(frozen=True)
+class JobStatus:
+    """A job as its scheduler sees it: Slurm's state and, where there is one, the reason."""
+
+    state: str
+    reason: str = ""
+    nodes: str = ""
+
+    @property
+    def verdict(self) -> Verdict:
+        """What the state means; UNKNOWN for a state that we have never heard of."""
+        return _WORDS.get(self.state, (Verdict.UNKNOWN, ""))[0]
+
+    @property
+    def words(self) -> str:
+        """The state as the end of a sentence that starts with the job."""
+        known = _WORDS.get(self.state)
+        return known[1] if known else f"is in state {self.state}"
+
+    @property
+    def over(self) -> bool:
+        """Whether the job will not run any more."""
+        return self.verdict in (Verdict.ENDED, Verdict.FAILED)
+
+
+#: Neither the queue nor accounting nor the job's own files know of the job.
+GONE = JobStatus("GONE")

@@ -1,0 +1,111 @@
+"""What orch prints when it is done: endpoints, lines to copy, the benchmark's main figures."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hpc.console import columns
+from hpc.readiness import ModelInfo, same_precision
+from hpc.recipe import Recipe, full_model_name
+from hpc.records import Record
+
+
+def endpoint_lines(record: Record, output: Path) -> list[str]:
+    """The endpoints, a curl line, the tunnel to them, and how to stop."""
+    client = record.data["endpoints"]["client"]
+    rows = [["client", client]]
+    rows += [["ollama", url] for url in record.data["endpoints"]["ollama"]]
+    rows.append(["ask", _curl(client)])
+    if record.data["site"]["scheduler"] == "slurm":
+        rows.append(["tunnel", _tunnel(client)])
+    rows.append(["stop", stop_command(record.id, output)])
+    return [f"{record.id} is ready", *(f"  {line}" for line in columns(rows))]
+
+
+def _curl(client: str) -> str:
+    proxied = any(os.environ.get(name) for name in ("http_proxy", "HTTP_PROXY", "all_proxy"))
+    data = shlex.quote(json.dumps({"prompt": "What is a supercomputer?"}))
+    return (
+        f"curl -s {'--noproxy * ' if proxied else ''}{client}/query "
+        f"-H 'Content-Type: application/json' -d {data}"
+    ).replace("--noproxy *", "--noproxy '*'")
+
+
+def _tunnel(client: str) -> str:
+    host, _, port = client.removeprefix("http://").rpartition(":")
+    login = f"{getpass.getuser()}@{os.uname().nodename}"
+    return f"ssh -N -L {port}:{host}:{port} {login}   # then http://localhost:{port} at home"
+
+
+def stop_command(deployment_id: str, output: Path) -> str:
+    """The command line that stops a deployment, as it works from here."""
+    place = (
+        "" if output == Path("output").absolute() else f" --output-dir {shlex.quote(str(output))}"
+    )
+    return f"python3 orch.py --stop {deployment_id}{place}"
+
+
+def precision_problem(recipe: Recipe, model: ModelInfo) -> str | None:
+    """A sentence where the recipe's precision is not the one of the loaded model."""
+    asked = recipe.job.service.precision
+    if asked is None or same_precision(asked, model.quantization):
+        return None
+    name = full_model_name(recipe.job.service.model)
+    base = name.rpartition(":")[0]
+    return (
+        f"the recipe says precision {asked}, but {model.name} is {model.quantization or 'unknown'}:"
+        f" use a model of that precision (a tag such as {base}:…-{asked.lower()}, listed at "
+        f"https://ollama.com/library/{base.rpartition('/')[2]}/tags), or correct the recipe"
+    )
+
+
+def placement_problem(gpus: int, model: ModelInfo) -> str | None:
+    """A sentence where GPUs were asked for and the model does not sit on them."""
+    if gpus == 0 or model.where == "gpu":
+        return None
+    gib = 1024**3
+    return (
+        f"{gpus} GPU(s) per node were asked for, but {model.name} sits on {model.where}: "
+        f"{model.size_vram / gib:.2f} of {model.size / gib:.2f} GiB are in GPU memory; look for "
+        'the cause in the Ollama log, ask for "gpus": 0, or accept it with "allow_cpu": true'
+    )
+
+
+def benchmark_lines(result: dict[str, Any], folder: Path) -> list[str]:
+    """The main figures of a benchmark; latencies in seconds."""
+    head = (
+        f"benchmark: {result.get('successful')} of {result.get('total_queries')} requests "
+        f"succeeded, {result.get('n_clients')} clients, {_number(result.get('total_time'))} s"
+    )
+    rows = [["", "mean", "p50", "p90", "p95", "p99"]]
+    latency = result.get("latency_seconds") or {}
+    for name, label in _LATENCIES:
+        rows.append([label, *_spread(latency.get(name) or {})])
+    throughput = result.get("throughput") or {}
+    rates = [
+        [_number(throughput.get("requests_per_second")), "requests/s"],
+        [_number(throughput.get("output_tokens_per_second")), "output tokens/s, all clients"],
+    ]
+    return [head, *(f"  {line}" for line in columns(rows) + columns(rates)), f"  in {folder}"]
+
+
+_LATENCIES = (
+    ("ttft", "TTFT [s]"),
+    ("itl", "ITL [s]"),
+    ("tpot", "TPOT [s]"),
+    ("e2e", "E2E [s]"),
+)
+
+
+def _spread(figures: dict[str, Any]) -> Sequence[str]:
+    return [_number(figures.get(key)) for key in ("mean", "p50", "p90", "p95", "p99")]
+
+
+def _number(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, (int, float)) else "n/a"

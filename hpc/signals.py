@@ -1,0 +1,53 @@
+"""Signals as exceptions: INT and TERM end our jobs, HUP (a lost terminal) leaves them alone."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from hpc.errors import Detached, Interrupted
+
+_HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class _State:
+    holding = False
+    pending: int | None = None
+
+
+def _raise(signum: int) -> None:
+    if signum == signal.SIGHUP:
+        raise Detached("the terminal is gone")
+    raise Interrupted(signum)
+
+
+def _handle(signum: int, _frame: FrameType | None) -> None:
+    if _State.holding:
+        _State.pending = signum
+    else:
+        _raise(signum)
+
+
+def install() -> None:
+    """Turn INT and TERM into Interrupted, HUP into Detached, from now on.
+
+    A signal that is ignored when we start (nohup) stays ignored.
+    """
+    for signum in _HANDLED:
+        if signal.getsignal(signum) is not signal.SIG_IGN:
+            signal.signal(signum, _handle)
+
+
+@contextmanager
+def held() -> Iterator[None]:
+    """Hold signals back inside the block: no job is submitted without being written down."""
+    _State.holding = True
+    try:
+        yield
+    finally:
+        _State.holding = False
+    pending, _State.pending = _State.pending, None
+    if pending is not None:
+        _raise(pending)

@@ -1,0 +1,106 @@
+"""The site profile: where to deploy. What differs between clusters and is nobody's recipe."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
+
+from hpc.errors import UsageError
+from hpc.files import read_json_strictly
+from hpc.recipe import Name, _Section, validate
+
+SITES_DIR = Path(__file__).resolve().parent.parent / "sites"
+
+
+def _check_line(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("must be one line of printable characters")
+    return text
+
+
+def _check_directive(text: str) -> str:
+    if not text.startswith("--"):
+        raise ValueError("must start with '--', as an option of sbatch does")
+    return _check_line(text)
+
+
+def _check_gpu_request(text: str) -> str:
+    if text and text.count("{n}") != 1:
+        raise ValueError("must contain {n}, the number of GPUs per node, once; or be empty")
+    return _check_directive(text) if text else text
+
+
+Line = Annotated[str, Field(min_length=1, max_length=1000), AfterValidator(_check_line)]
+Directive = Annotated[str, Field(max_length=1000), AfterValidator(_check_directive)]
+
+
+class Proxy(_Section):
+    """Proxies that compute nodes need to reach the internet (for pulling a model)."""
+
+    http: Line | None = Field(None, description="Value of http_proxy.")
+    https: Line | None = Field(None, description="Value of https_proxy.")
+
+
+class Site(_Section):
+    """One cluster, or one's own machine."""
+
+    schema_: Annotated[str, Field(max_length=500)] | None = Field(
+        None, alias="$schema", description="Where editors find this schema."
+    )
+    name: Name = Field(description="Name of the site, for records and reports.")
+    scheduler: Literal["slurm", "local"] = Field(description="What runs the jobs.")
+    runtime: Literal["host"] = Field(
+        "host",
+        description="What runs the services: `host` takes binaries from PATH and orch's own "
+        "Python environment.",
+    )
+    gpu_partitions: list[Name] = Field(
+        default_factory=list,
+        description="Partitions whose nodes have GPUs; the first one is the default of the "
+        "Ollama job. Where both lists are empty, `sinfo` is asked.",
+    )
+    cpu_partitions: list[Name] = Field(
+        default_factory=list,
+        description="Partitions without GPUs; the first one is the default of the client's job.",
+    )
+    account: Name | None = Field(None, description="Default account.")
+    qos: Name | None = Field(None, description="Default quality of service.")
+    gpu_request: Annotated[str, Field(max_length=200), AfterValidator(_check_gpu_request)] = Field(
+        "--gres=gpu:{n}",
+        description="How N GPUs per node are asked for: `--gres=gpu:{n}`, `--gres=gpu:a100:{n}`, "
+        "`--gpus-per-node={n}`, or nothing where nodes are given whole.",
+    )
+    directives: list[Directive] = Field(
+        default_factory=list, description="Further options of sbatch for every job."
+    )
+    modules: list[Line] = Field(
+        default_factory=list, description="Arguments of `module load`, one line each, in order."
+    )
+    interface: Annotated[str, Field(pattern=r"^[A-Za-z0-9._@-]{1,15}$")] | None = Field(
+        None,
+        description="Network interface whose address the services publish. Default: the one "
+        "that routes to the host that orch runs on.",
+    )
+    proxy: Proxy = Field(
+        default_factory=lambda: Proxy(), description="Proxies of the compute nodes."
+    )
+
+
+def load_site(name: str | None) -> Site:
+    """The site `name`: a profile in sites/, or the path of one; None chooses.
+
+    The choice is Slurm where sbatch is on PATH, else this machine.
+    Raises UsageError where there is no such profile or it is wrong.
+    """
+    if name is None:
+        name = "slurm" if shutil.which("sbatch") else "local"
+    path = Path(name) if name.endswith(".json") or "/" in name else SITES_DIR / f"{name}.json"
+    if not path.is_file():
+        known = ", ".join(sorted(profile.stem for profile in SITES_DIR.glob("*.json")))
+        raise UsageError(
+            f"there is no site profile {name!r}; use one of {known}, or the path of a .json file."
+        )
+    return validate(Site, read_json_strictly(path, "site profile"), f"site profile {path}")

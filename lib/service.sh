@@ -1,0 +1,217 @@
+# shellcheck shell=bash
+# What every job script sources: start a service, publish its address, leave nothing behind.
+#
+# Files of a job, all under the output directory and named after the job's id:
+#   logs/ID.started            the job runs (first line: its host)
+#   <service>_ip_ID.txt        host:port, written once the service answers
+#   prometheus_assets/…_ID.json  what Prometheus is to scrape
+#   logs/ID.rc                 the job has ended (first line: exit code, second: why)
+
+# A local job has no SLURM_JOB_ID: its environment is freed from Slurm's variables.
+JOB_ID=${SLURM_JOB_ID:-${ORCH_JOB_ID:-manual-$$}}
+REASON=
+CHILDREN=()
+PUBLISHED=()
+
+# service_begin NAME OUTPUT_DIR TIME_LIMIT_SECONDS
+service_begin() {
+  SERVICE=$1 OUTPUT=$2 TIME_LIMIT=$3
+  rm -f "$OUTPUT/logs/$JOB_ID.rc" # of this job's run before it was requeued
+  trap 'finish $?' EXIT
+  trap 'on_signal 143' TERM
+  trap 'on_signal 130' INT
+  clean_environment
+  write_file "$OUTPUT/logs/$JOB_ID.started" "$(uname -n)"
+  say "job $JOB_ID runs on $(uname -n)"
+}
+
+# sbatch hands the submitter's environment to the job. These variables would change what the
+# services do without a trace in the recipe.
+clean_environment() {
+  local name
+  for name in $(compgen -v OLLAMA_) PYTHONPATH PYTHONHOME PYTHONSTARTUP GUNICORN_CMD_ARGS; do
+    unset "$name"
+  done
+}
+
+say() { printf '%s %s: %s\n' "$(date +%T)" "$SERVICE" "$*"; }
+
+# fail SENTENCE: ends the job; orch shows the sentence to the user.
+fail() {
+  REASON=$*
+  printf '%s: %s\n' "$SERVICE" "$REASON" >&2
+  exit 1
+}
+
+# write_file PATH LINE...: a reader sees all of it or nothing.
+write_file() {
+  local path=$1 temporary
+  shift
+  temporary=$(dirname "$path")/.$(basename "$path").$$
+  if ! { printf '%s\n' "$@" >"$temporary" && mv -f "$temporary" "$path"; } 2>/dev/null; then
+    rm -f "$temporary"
+    fail "cannot write $path; make room in that file system, or check its permissions"
+  fi
+}
+
+# --- ends ----------------------------------------------------------------------------------------
+
+on_signal() {
+  local code=$1
+  REASON="it was told to end: cancelled, or its time limit was reached"
+  # The end that every deployment comes to is no failure. --signal comes a minute or two ahead.
+  if [ "$SECONDS" -ge $((TIME_LIMIT - 150)) ] && [ "$TIME_LIMIT" -ge 600 ]; then
+    REASON="the time limit was reached"
+    code=0
+  fi
+  exit "$code"
+}
+
+finish() {
+  local code=$1
+  trap - EXIT
+  trap '' TERM INT # cleaning up is not to be interrupted; SIGKILL follows soon enough
+  rm -f ${PUBLISHED[@]+"${PUBLISHED[@]}"} # so written, an empty array is no error in bash < 4.4
+  stop_children
+  say "ends with exit code $code${REASON:+: $REASON}"
+  write_file "$OUTPUT/logs/$JOB_ID.rc" "$code" "$REASON"
+  exit "$code"
+}
+
+stop_children() {
+  local pid tries=50
+  [ "${#CHILDREN[@]}" -gt 0 ] || return 0
+  for pid in "${CHILDREN[@]}"; do kill -TERM "$pid" 2>/dev/null; done
+  for pid in "${CHILDREN[@]}"; do
+    while kill -0 "$pid" 2>/dev/null && [ $((tries -= 1)) -gt 0 ]; do sleep 0.1; done
+    kill -KILL "$pid" 2>/dev/null
+  done
+}
+
+# --- starting ------------------------------------------------------------------------------------
+
+# load_modules LINE...: `module load` of each line. A batch shell is no login shell, so that the
+# command may have to be fetched first.
+load_modules() {
+  local line
+  type module >/dev/null 2>&1 || . /etc/profile || true
+  type module >/dev/null 2>&1 || fail "the site asks for modules, but $(uname -n) has no 'module'"
+  for line in "$@"; do
+    # shellcheck disable=SC2086 # a line may hold several words
+    module load $line || fail "module load $line failed on $(uname -n); see 'module avail'"
+  done
+}
+
+# require_command NAME REMEDY
+require_command() {
+  command -v "$1" >/dev/null || fail "there is no $1 on $(uname -n)'s PATH; $2"
+}
+
+# require_port DEFAULT: sets PORT to a port that nobody on this host listens on.
+require_port() {
+  local low high
+  PORT=$1
+  read -r low high </proc/sys/net/ipv4/ip_local_port_range 2>/dev/null || low=32768 high=60999
+  while port_taken "$PORT"; do PORT=$((low + (RANDOM * 32768 + RANDOM) % (high - low + 1))); done
+}
+
+port_taken() {
+  local hex
+  if [ -r /proc/net/tcp ]; then
+    printf -v hex '%04X' "$1"
+    grep -qsE "^ *[0-9]+: [0-9A-F]+:$hex [0-9A-F]+:0000 0A" /proc/net/tcp /proc/net/tcp6
+  else
+    (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null
+  fi
+}
+
+# run_service COMMAND...: starts it in the background and sets SERVICE_PID.
+run_service() {
+  "$@" &
+  SERVICE_PID=$!
+  CHILDREN+=("$SERVICE_PID")
+}
+
+# wait_for_port: true once PORT is listened on, false where the service died first.
+wait_for_port() {
+  until port_taken "$PORT"; do
+    kill -0 "$SERVICE_PID" 2>/dev/null || return 1
+    sleep 0.05
+  done
+  kill -0 "$SERVICE_PID" 2>/dev/null
+}
+
+# start_on_port DEFAULT FUNCTION: FUNCTION starts the service on PORT. Somebody may take the port
+# between our look and the service's bind: then another one is tried.
+start_on_port() {
+  local try
+  for try in 1 2 3; do
+    require_port "$1"
+    "$2"
+    wait_for_port && return
+    say "did not start on port $PORT (try $try)"
+    port_taken "$PORT" || break # the port was not the cause
+  done
+  fail "$SERVICE stopped while starting on $(uname -n); its own words are above in its log"
+}
+
+# serve: as long as the service lives.
+serve() {
+  wait "$SERVICE_PID"
+  local code=$?
+  REASON="the service stopped by itself with exit code $code"
+  exit $((code == 0 ? 1 : code))
+}
+
+# --- addresses -----------------------------------------------------------------------------------
+
+# find_address [INTERFACE]: sets ADDRESS to the one by which other hosts reach this one: the
+# interface's, else the one that routes to the host that submitted the job.
+find_address() {
+  local peer
+  ADDRESS=
+  if [ -n "${1-}" ]; then
+    ADDRESS=$(ip -4 -o addr show dev "$1" 2>/dev/null | awk '{ sub("/.*", "", $4); print $4; exit }')
+    [ -n "$ADDRESS" ] || fail "$(uname -n) has no address on interface $1, which the site names"
+    return
+  fi
+  peer=$(getent ahostsv4 "${SLURM_SUBMIT_HOST:-}" 2>/dev/null | awk '{ print $1; exit }')
+  case $peer in '' | 127.*) ;; *)
+    ADDRESS=$(ip -4 route get "$peer" 2>/dev/null | sed -n 's/.* src \([0-9.]*\).*/\1/p')
+    ;;
+  esac
+  [ -n "$ADDRESS" ] || ADDRESS=$(hostname -I 2>/dev/null | awk '{ print $1 }')
+  [ -n "$ADDRESS" ] || ADDRESS=$(uname -n)
+}
+
+# publish_address HOST:PORT...
+publish_address() {
+  local path=$OUTPUT/${SERVICE}_ip_$JOB_ID.txt
+  PUBLISHED+=("$path")
+  write_file "$path" "$@"
+  say "published $*"
+}
+
+# register_target KIND HOST:PORT: for Prometheus's file_sd.
+register_target() {
+  local path=$OUTPUT/prometheus_assets/$1_targets_$JOB_ID.json
+  PUBLISHED+=("$path")
+  write_file "$path" "[{\"targets\": [\"$2\"], \"labels\": {\"job\": \"$1\", \"job_id\": \"$JOB_ID\"}}]"
+}
+
+# --- HTTP to the service of this job -------------------------------------------------------------
+
+# http METHOD PATH BODY: prints the answer's body; true for a status of 2xx. Bash alone: compute
+# nodes need not have curl, and no proxy gets in between.
+http() {
+  local LC_ALL=C line status= # C: lengths in bytes
+  exec 9<>"/dev/tcp/127.0.0.1/$PORT" || return 1
+  printf '%s %s HTTP/1.0\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s' \
+    "$1" "$2" "${#3}" "$3" >&9
+  while IFS= read -r line <&9 && line=${line%$'\r'} && [ -n "$line" ]; do
+    [ -n "$status" ] || status=$line
+  done
+  cat <&9
+  exec 9>&-
+  [[ $status == HTTP/1.?\ 2?? || $status == HTTP/1.?\ 2??\ * ]]
+}
