@@ -42,19 +42,12 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--start-timeout", type=_seconds, metavar="S", default=1800.0,
                    help="longest start-up, model pull included (default: 1800)")  # fmt: skip
     p.add_argument("--json", action="store_true", help="print the record(s) as JSON on stdout")
-    for flag, words in _COMMANDS.items():
-        nargs = "+" if flag == "--logs" else "?" if flag != "--stop" else None
-        metavar = ("ID", "SERVICE") if flag == "--logs" else "ID"
-        p.add_argument(flag, nargs=nargs, metavar=metavar, const="", help=words)
+    p.add_argument("--attach", nargs="?", const="", metavar="ID",
+                   help="follow a detached deployment to its end (default: the newest)")  # fmt: skip
+    p.add_argument("--status", nargs="?", const="", metavar="ID", help="say how deployments are")
+    p.add_argument("--stop", metavar="ID", help="stop a deployment, or 'all'")
+    p.add_argument("--logs", nargs="+", metavar=("ID", "SERVICE"), help="print a deployment's logs")
     return p
-
-
-_COMMANDS = {
-    "--attach": "wait for a detached deployment, and finish its run (default: the newest)",
-    "--status": "say how deployments are",
-    "--stop": "stop a deployment, or 'all'",
-    "--logs": "print the logs of a deployment",
-}
 
 
 def _seconds(text: str) -> float:

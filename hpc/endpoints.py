@@ -145,4 +145,4 @@ def _tail(path: Path, lines: int) -> list[str]:
         return []
     # A log may hold anything; a terminal is not to obey it.
     clean = ["".join(c for c in line if c.isprintable()) for line in text.splitlines()]
-    return [line[:500] for line in clean if line.strip()][-lines:]
+    return [line[:300] for line in clean if line.strip()][-lines:]

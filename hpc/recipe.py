@@ -9,7 +9,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 
 from hpc.errors import UsageError
 from hpc.files import read_json_strictly
@@ -172,13 +180,14 @@ class Service(_Section):
         None, description="A question to ask once through `/query`; the answer is printed."
     )
 
-    @model_validator(mode="after")
-    def _bounded(self) -> Service:
-        if self.n_clients * self.n_requests_per_client > MAX_REQUESTS:
+    @field_validator("n_requests_per_client")
+    @classmethod
+    def _bounded(cls, value: int, info: ValidationInfo) -> int:
+        if info.data.get("n_clients", 1) * value > MAX_REQUESTS:
             raise ValueError(
                 f"n_clients x n_requests_per_client must be at most {MAX_REQUESTS} requests"
             )
-        return self
+        return value
 
 
 class Job(_Section):
@@ -294,8 +303,7 @@ def _explain(kind: Any, error: Any) -> str:
 
 def _requirement(error: Any) -> str:
     words = {
-        "string_pattern_mismatch": "must be made of letters, digits, '.', '_' and '-' "
-        "(pattern {pattern})",
+        "string_pattern_mismatch": "must match the pattern {pattern}",
         "greater_than_equal": "must be at least {ge}",
         "less_than_equal": "must be at most {le}",
         "int_type": "must be a whole number",
@@ -307,6 +315,8 @@ def _requirement(error: Any) -> str:
         "string_too_short": "must not be empty",
         "value_error": "{error}",
     }
+    if error["type"] == "string_pattern_mismatch" and error["ctx"]["pattern"] == _NAME:
+        return "must be made of letters, digits, '.', '_' and '-', and not start with '-' or '.'"
     template = words.get(error["type"])
     if template is None:
         return str(error["msg"])

@@ -25,6 +25,11 @@ QUEUED_TICK_S = 0.25
 FIRST_POLL_S = 1.0
 #: Twice a minute, whatever the number of jobs: what a shared controller does not notice.
 POLL_INTERVAL_S = 30.0
+#: How long the scheduler gets to learn of an end that we know of: one second.
+FINAL_STATE_TRIES = 4
+FINAL_STATE_PAUSE_S = 0.25
+#: Between two questions to a service that is not ready.
+PROBE_PAUSE_S = 0.1
 
 
 @dataclass
@@ -52,16 +57,20 @@ class Prober:
         self.target = target
         self._outcome: Any = None
         self._thread: threading.Thread | None = None
+        self._next = 0.0
 
     def step(self) -> None:
         """Collect a finished probe's result, and start the next one where one is due."""
         if self._thread is None:
+            if time.monotonic() < self._next:
+                return
             self._thread = threading.Thread(target=self._run, daemon=True)
             self._thread.start()
         self._thread.join(STARTING_TICK_S)
         if self._thread.is_alive():
             return
         self._thread = None
+        self._next = time.monotonic() + PROBE_PAUSE_S
         if isinstance(self._outcome, OrchError):
             raise self._outcome
         if isinstance(self._outcome, str):
@@ -204,13 +213,18 @@ class Waiter:
     def _final_state(self, job_id: str) -> str:
         """The state in the scheduler's words, for a job whose own file says that it ended.
 
-        It may be behind by a moment (COMPLETING): then the exit code has to do.
+        The scheduler is behind by a moment (COMPLETING); where it stays so, or does not answer,
+        the exit code has to do.
         """
-        try:
-            status = self._scheduler.statuses([job_id]).get(job_id, GONE)
-        except SchedulerUnavailable:
-            return ""
-        return f" [{status.state}]" if status.over else ""
+        for _ in range(FINAL_STATE_TRIES):
+            try:
+                status = self._scheduler.statuses([job_id]).get(job_id, GONE)
+            except SchedulerUnavailable:
+                return ""
+            if status.over:
+                return f" [{status.state}]"
+            time.sleep(FINAL_STATE_PAUSE_S)
+        return ""
 
     # --- deadlines ---
 

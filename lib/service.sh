@@ -70,7 +70,8 @@ on_signal() {
 finish() {
   local code=$1
   trap - EXIT
-  trap '' TERM INT # cleaning up is not to be interrupted; SIGKILL follows soon enough
+  # Cleaning up is not to be interrupted; SIGKILL follows soon enough.
+  trap '' TERM INT
   rm -f ${PUBLISHED[@]+"${PUBLISHED[@]}"} # so written, an empty array is no error in bash < 4.4
   stop_children
   say "ends with exit code $code${REASON:+: $REASON}"

@@ -1,0 +1,47 @@
+"""Shared by the unit tests: no services, no cluster."""
+
+import signal
+
+import pytest
+
+
+@pytest.fixture
+def orch(capsys, monkeypatch, tmp_path):
+    """orch.py's main in this process, in an empty folder: returns (exit code, stdout, stderr)."""
+    from hpc.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    before = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+
+    def run(*arguments):
+        code = main([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    yield run
+    for signum, handler in before.items():
+        signal.signal(signum, handler)
+
+
+@pytest.fixture
+def recipe_data():
+    """A recipe that is right, to be spoilt."""
+    return {
+        "job": {
+            "name": "test",
+            "infrastructure": {
+                "partition": "gpu",
+                "account": "research",
+                "nodes": 1,
+                "mem_gb": 8,
+                "time": "00:10:00",
+            },
+            "service": {
+                "type": "inference",
+                "model": "mistral:7b",
+                "precision": "q4_0",
+                "n_clients": 4,
+                "n_requests_per_client": 2,
+            },
+        }
+    }
