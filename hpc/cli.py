@@ -43,7 +43,7 @@ def parser() -> argparse.ArgumentParser:
                    help="longest start-up, model pull included (default: 1800)")  # fmt: skip
     p.add_argument("--json", action="store_true", help="print the record(s) as JSON on stdout")
     p.add_argument("--attach", nargs="?", const="", metavar="ID",
-                   help="follow a detached deployment to its end (default: the newest)")  # fmt: skip
+                   help="follow a detached deployment to its end (default: newest)")  # fmt: skip
     p.add_argument("--status", nargs="?", const="", metavar="ID", help="say how deployments are")
     p.add_argument("--stop", metavar="ID", help="stop a deployment, or 'all'")
     p.add_argument("--logs", nargs="+", metavar=("ID", "SERVICE"), help="print a deployment's logs")

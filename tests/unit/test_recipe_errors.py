@@ -56,7 +56,7 @@ OTHER = [
     ("job.infrastructure.time", "UNLIMITED", "must be a time"),
     ("job.infrastructure.time", "1h", "must be a time"),
     ("job.infrastructure.time", "01:00:00\n", "must be a time"),
-    ("job.infrastructure.time", "١:٠٠", "must be a time"),
+    ("job.infrastructure.time", "\u0661:\u0660\u0660", "must be a time"),
     ("job.infrastructure.time", 60, "must be a string"),
     ("job.infrastructure.time", "$(touch pwned)", "must be a time"),
     ("job.infrastructure.partiton", "gpu", "did you mean job.infrastructure.partition?"),

@@ -1,0 +1,109 @@
+"""Recipe and site put together: what is asked of the scheduler, and who decided it."""
+
+import math
+
+import pytest
+
+from hpc.plan import Partition, client_cpus, make_plan
+from hpc.recipe import parse_recipe
+from hpc.site import Site, load_site
+
+TWO_PARTITIONS = [
+    Partition("batch", default=True, has_nodes_without_gpus=True, cpus_per_node=64),
+    Partition("accel", has_gpus=True, cpus_per_node=4),
+]
+
+
+def directives(job):
+    return dict(job.directives)
+
+
+def plan_for(data, site="slurm", partitions=()):
+    return make_plan(parse_recipe(data), load_site(site), partitions)
+
+
+def setting(plan, name):
+    return next(s for s in plan.settings if s.name == name)
+
+
+def test_meluxina_asks_as_that_cluster_wants_it(recipe_data):
+    plan = plan_for(recipe_data, "meluxina")
+    assert plan.ollama.directives == (
+        ("--partition", "gpu"),
+        ("--account", "research"),
+        ("--qos", "default"),
+        ("--time", "00:10:00"),
+        ("--signal", "B:TERM@60"),
+        ("--nodes", "1"),
+        ("--ntasks-per-node", "1"),
+        ("--cpus-per-task", "8"),
+        ("--mem", "8G"),
+        ("--gpus-per-node", "1"),
+    )
+    assert directives(plan.client)["--partition"] == "cpu"
+    assert "--gpus-per-node" not in directives(plan.client)
+
+
+def test_generic_slurm_finds_partitions_by_their_gpus(recipe_data):
+    del recipe_data["job"]["infrastructure"]["partition"]
+    plan = plan_for(recipe_data, partitions=TWO_PARTITIONS)
+    assert directives(plan.ollama)["--partition"] == "accel"
+    assert directives(plan.ollama)["--gres"] == "gpu:1"
+    assert directives(plan.ollama)["--cpus-per-task"] == "4", "no more than the nodes have"
+    assert directives(plan.client)["--partition"] == "batch"
+
+
+def test_no_gpu_is_asked_for_in_a_cpu_partition(recipe_data):
+    recipe_data["job"]["infrastructure"]["partition"] = "batch"
+    plan = plan_for(recipe_data, partitions=TWO_PARTITIONS)
+    assert plan.gpus == 0
+    assert "--gres" not in directives(plan.ollama)
+    assert directives(plan.ollama)["--cpus-per-task"] == "16"
+
+
+def test_client_goes_where_its_time_limit_fits(recipe_data):
+    short = Partition("short", default=True, has_nodes_without_gpus=True, max_seconds=60)
+    long = Partition("long", has_nodes_without_gpus=True, max_seconds=math.inf)
+    plan = plan_for(recipe_data, partitions=[short, long])
+    assert directives(plan.client)["--partition"] == "long"
+
+
+def test_recipe_beats_site_and_the_plan_says_so(recipe_data):
+    site = Site(name="s", scheduler="slurm", gpu_partitions=["gpu"], account="theirs", qos="low")
+    plan = make_plan(parse_recipe(recipe_data), site)
+    assert directives(plan.ollama)["--account"] == "research"
+    assert directives(plan.ollama)["--qos"] == "low"
+    assert setting(plan, "account").source == "recipe"
+    assert setting(plan, "qos").source == "site"
+
+
+@pytest.mark.parametrize(
+    ("request_", "directive"),
+    [
+        ("--gres=gpu:{n}", ("--gres", "gpu:2")),
+        ("--gres=gpu:a100:{n}", ("--gres", "gpu:a100:2")),
+        ("--gpus-per-node={n}", ("--gpus-per-node", "2")),
+    ],
+)
+def test_ways_to_ask_for_gpus(recipe_data, request_, directive):
+    recipe_data["job"]["infrastructure"]["gpus"] = 2
+    site = Site(name="s", scheduler="slurm", gpu_partitions=["gpu"], gpu_request=request_)
+    assert directive in make_plan(parse_recipe(recipe_data), site).ollama.directives
+
+
+def test_short_jobs_are_not_signalled_early(recipe_data):
+    recipe_data["job"]["infrastructure"]["time"] = "5"
+    assert "--signal" not in directives(plan_for(recipe_data).ollama)
+
+
+def test_parallel_slots_follow_the_clients_up_to_eight(recipe_data):
+    assert plan_for(recipe_data).num_parallel == 4
+    recipe_data["job"]["service"]["n_clients"] = 1000
+    plan = plan_for(recipe_data)
+    assert plan.num_parallel == 8
+    assert plan.max_queue >= 1000, "Ollama must not turn our own clients away"
+
+
+@pytest.mark.parametrize(("clients", "cpus"), [(1, 2), (128, 2), (129, 3), (10_000, 16)])
+def test_client_cpus(clients, cpus):
+    assert client_cpus(clients) == cpus

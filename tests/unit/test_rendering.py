@@ -1,0 +1,95 @@
+"""Nothing that comes from outside reaches bash unquoted."""
+
+import subprocess
+from dataclasses import replace
+
+import pytest
+
+import clientServiceHandler
+import ollamaService
+from hpc.deployment import Deployment
+from hpc.endpoints import OutputDir
+from hpc.plan import JobPlan, make_plan
+from hpc.recipe import parse_recipe
+from hpc.rendering import Raw, directive, quote
+from hpc.site import Site
+
+EVIL = "$(touch pwned) `touch pwned`; touch pwned 'x' \"y\" \\ %j & > pwned"
+
+
+@pytest.mark.parametrize("text", ["plain", "a b", EVIL, "", "'", "a\nb"])
+def test_quoted_text_is_one_word_of_bash(text, tmp_path):
+    echo = f"printf %s {quote(text)}"
+    result = subprocess.run(["bash", "-c", echo], capture_output=True, text=True, cwd=tmp_path)
+    assert result.stdout == text
+    assert not (tmp_path / "pwned").exists()
+
+
+def test_only_text_and_numbers_reach_a_script():
+    with pytest.raises(TypeError):
+        quote(["a"])
+    with pytest.raises(TypeError):
+        quote(None)
+    assert quote(Raw("$HOME")) == "$HOME"
+
+
+def test_directives_stay_on_their_line():
+    assert directive(("--mem", "8G")) == "#SBATCH --mem=8G"
+    assert directive(("--exclusive", None)) == "#SBATCH --exclusive"
+    assert directive(("--output", "/a b/%j")) == '#SBATCH --output="/a b/%j"'
+    with pytest.raises(ValueError, match="does not fit on a line"):
+        directive(("--comment", "a\n#SBATCH --uid=0"))
+
+
+def evil_deployment(recipe_data, tmp_path, modules):
+    output = OutputDir(tmp_path / EVIL.replace("/", ""))
+    output.prepare()
+    model = tmp_path / f"{EVIL}.gguf"
+    model.write_bytes(b"GGUF")
+    recipe_data["job"]["service"]["model"] = str(model)
+    site = Site(name="s", scheduler="slurm", gpu_partitions=["gpu"], modules=modules,
+                proxy={"http": EVIL})  # fmt: skip
+    plan = make_plan(parse_recipe(recipe_data), site)
+    plan = replace(plan, client=JobPlan("client", (*plan.client.directives, ("--comment", EVIL))))
+    return Deployment("test", plan, output)
+
+
+@pytest.mark.parametrize("modules", [[EVIL], []], ids=["modules", "no modules"])
+def test_evil_values_execute_nothing(recipe_data, tmp_path, modules):
+    """Run both scripts, with an `ollama` that fails; the client's job finds that it has ended."""
+    deployment = evil_deployment(recipe_data, tmp_path, modules)
+    output = deployment.output.path
+    ollamaService.setup_ollama(deployment)
+    clientServiceHandler.setup_client_service(deployment)
+    folder, binaries = tmp_path / "run", tmp_path / "bin"
+    folder.mkdir()
+    binaries.mkdir()
+    (binaries / "ollama").write_text("#!/bin/sh\necho started; exit 1\n")
+    (binaries / "ollama").chmod(0o755)
+    (output / "logs" / "1.rc").write_text(f"1\n{EVIL}\n")
+    environment = {"PATH": f"{binaries}:/usr/bin:/bin"}
+    for name in ("ollama", "client"):
+        command = ["bash", output / "scripts" / f"test.{name}.sh", "1"]
+        result = subprocess.run(
+            command, cwd=folder, env=environment, capture_output=True, text=True, timeout=20
+        )
+        assert result.returncode == 1
+        expected = "no 'module'" if modules else {"ollama": "started", "client": "has ended"}[name]
+        assert expected in result.stdout + result.stderr
+    assert list(folder.iterdir()) == []
+    assert list(tmp_path.rglob("pwned")) == []
+
+
+@pytest.mark.parametrize("name", ["ollama", "client"])
+def test_rendered_scripts_pass_shellcheck(recipe_data, tmp_path, name):
+    output = OutputDir(tmp_path)
+    output.prepare()
+    site = Site(name="s", scheduler="slurm", gpu_partitions=["gpu"], modules=["Python"])
+    deployment = Deployment("test", make_plan(parse_recipe(recipe_data), site), output)
+    ollamaService.setup_ollama(deployment)
+    clientServiceHandler.setup_client_service(deployment)
+    script = tmp_path / "scripts" / f"test.{name}.sh"
+    check = subprocess.run(["shellcheck", "-x", script], capture_output=True, text=True)
+    assert check.stdout == ""
+    form = subprocess.run(["shfmt", "-i", "2", "-ci", "-d", script], capture_output=True, text=True)
+    assert form.stdout == ""
