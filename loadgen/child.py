@@ -1,0 +1,189 @@
+"""The load generator as a child process, so that serving does not disturb measuring.
+
+The child watches the pipe that is its stdin: it ends when we end, also when we are killed. Its
+folder holds what was asked (request.json), its results, and what it said (loadgen.log).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from loadgen.metrics import INTERRUPTED
+from loadgen.report import write_whole
+
+ROOT = Path(__file__).resolve().parent.parent
+KILL_AFTER_S = 5.0
+
+RUNNING, DONE, FAILED, CANCELLED = "running", "done", "failed", "cancelled"
+# Exit codes of the load generator: it has measured all that was asked; it was stopped.
+_MEASURED = (0, 6)
+_STOPPED = 130
+
+
+@dataclass(frozen=True)
+class Job:
+    """A closed-loop run for the child: as the command line's options, `num_predict` may be None."""
+
+    model: str
+    prompt: str
+    clients: int
+    requests: int
+    num_predict: int | None
+    seed: int
+    warmup: int
+
+
+class Run:
+    """One run of the child: `state` and `progress` while it goes on, `wait` for its end."""
+
+    def __init__(self, run_id: str, folder: Path, job: Job, urls: Sequence[str]) -> None:
+        """Start it. Raises OSError where the folder cannot be written or no process started."""
+        self.id = run_id
+        self.folder = folder
+        self.state = RUNNING
+        self.error: str | None = None
+        self.exit_code: int | None = None
+        self.job = job
+        self._began = time.monotonic()
+        self._progress: dict[str, Any] = {}
+        self._cancelled = False
+        self._ended = threading.Event()
+        self._process = self._start(urls)
+        threading.Thread(target=self._follow, daemon=True).start()
+
+    def _start(self, urls: Sequence[str]) -> subprocess.Popen[bytes]:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        prompts = self.folder / "prompts.jsonl"
+        write_whole(prompts, [json.dumps({"prompt": self.job.prompt}) + "\n"])
+        write_whole(self.folder / "request.json", [json.dumps(asdict(self.job)) + "\n"])
+        command = [sys.executable, "-m", "loadgen", *arguments(self.job, urls)]
+        command += [f"--prompts={prompts}", f"--out={self.folder}"]
+        command += ["--quiet", "--json-progress", "--die-with-stdin"]
+        with (self.folder / "loadgen.log").open("wb") as log:
+            return subprocess.Popen(
+                command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log
+            )
+
+    def _follow(self) -> None:
+        """In a thread of its own: take in progress until the child ends, then its end."""
+        assert self._process.stdout is not None
+        with self._process.stdout as lines:
+            for line in lines:
+                with contextlib.suppress(ValueError):
+                    self._progress = json.loads(line)
+        self.exit_code = self._process.wait()
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+        self._conclude(self.exit_code)
+        self._ended.set()
+
+    def _conclude(self, code: int) -> None:
+        if code in _MEASURED:
+            self.state = DONE
+        elif self._cancelled or code == _STOPPED:
+            self.state = CANCELLED
+        else:
+            self.error = self._last_words() or f"the load generator ended with exit code {code}"
+            self.state = FAILED
+
+    def _last_words(self) -> str:
+        try:
+            lines = (self.folder / "loadgen.log").read_text(errors="replace").splitlines()
+        except OSError:
+            return ""
+        return lines[-1].removeprefix("loadgen: ") if lines else ""
+
+    def progress(self) -> dict[str, Any]:
+        """Requests planned, done and failed so far, and seconds since the start."""
+        seen = self._progress
+        return {
+            "phase": seen.get("phase", "start"),
+            "planned": self.job.requests,
+            "done": seen.get("done", 0),
+            "failed": seen.get("failed", 0),
+            "elapsed_seconds": round(time.monotonic() - self._began, 3),
+        }
+
+    def wait(self, timeout_s: float | None = None) -> bool:
+        """Wait for the end; whether it came."""
+        return self._ended.wait(timeout_s)
+
+    def cancel(self) -> None:
+        """End it now, keeping what was measured; returns when it has ended."""
+        self._cancelled = True
+        self._process.terminate()
+        if not self._ended.wait(KILL_AFTER_S):
+            self._process.kill()
+            self._ended.wait(KILL_AFTER_S)
+
+
+def arguments(job: Job, urls: Sequence[str]) -> list[str]:
+    """The command line's options for a job, without those about prompts and output."""
+    made = [f"--url={url}" for url in urls]
+    made += [f"--model={job.model}", f"--clients={job.clients}", f"--requests={job.requests}"]
+    made += [f"--seed={job.seed}", f"--warmup={job.warmup}"]
+    if job.num_predict is not None:
+        made.append(f"--num-predict={job.num_predict}")
+    return made
+
+
+def read_job(folder: Path) -> Job | None:
+    """What the run of a folder was asked to do; None where that is not known."""
+    try:
+        return Job(**json.loads((folder / "request.json").read_text("utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def read_result(folder: Path) -> dict[str, Any] | None:
+    """The summary of a run that ended and its `results`, a dict per request; None: there is none.
+
+    Raises OSError or ValueError where the files cannot be read.
+    """
+    try:
+        summary: dict[str, Any] = json.loads((folder / "summary.json").read_text("utf-8"))
+    except FileNotFoundError:
+        return None
+    with (folder / "requests.jsonl").open(encoding="utf-8") as lines:
+        results = [_result(json.loads(line)) for line in lines]
+    return {**_totals(summary, results), **summary, "results": results}
+
+
+def _result(line: Mapping[str, Any]) -> dict[str, Any]:
+    same = ("request", "client", "replica", "ttft", "tpot", "error", "message", "http_status")
+    return {
+        **{key: line[key] for key in same},
+        "status": _STATUS.get(line["error"], "failed"),
+        "request_time": line["e2e"],
+        "tokens": line["output_tokens"],
+    }
+
+
+_STATUS = {None: "ok", INTERRUPTED: INTERRUPTED}
+
+
+def _totals(summary: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The figures under their plain names: averages over what succeeded, None where nothing did.
+
+    queries_per_second is successful / measured seconds.
+    """
+    asked, requests = summary["provenance"]["options"], summary["requests"]
+    return {
+        "n_clients": asked["clients"],
+        "n_requests_per_client": asked["requests"] // asked["clients"],
+        "total_queries": len(results),
+        "successful": requests["succeeded"],
+        "failed": requests["failed"],
+        "total_time": summary["seconds"]["measured"],
+        "avg_request_time": summary["latency_seconds"]["e2e"]["mean"],
+        "queries_per_second": summary["throughput"]["requests_per_second"],
+    }

@@ -1,0 +1,184 @@
+"""One keep-alive connection to a replica: a request out, its answer's lines in, times taken.
+
+The time of arrival is taken first thing, before anything is parsed. The request goes out by the
+socket's own send, because uvloop holds a transport's writes back to the end of its turn: with a
+thousand clients that begin at once, the time noted would be ahead of the bytes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from time import perf_counter
+from typing import cast
+
+import httptools
+
+from loadgen.metrics import INTERRUPTED, Record
+from loadgen.ollama import error_text
+
+MAX_ERROR_BODY = 65_536
+MAX_LINE = 1_048_576  # a line has a few hundred bytes: one so long is not of a stream of ours
+
+
+class Connection(asyncio.Protocol):
+    """A connection that carries one request at a time. Made by `open_connection`."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._transport: asyncio.Transport | None = None
+        self._parser = httptools.HttpResponseParser(self)
+        self._record: Record | None = None
+        self._ended: asyncio.Future[None] | None = None
+        self._rest = b""  # of a line that is not complete yet, or of an error's body
+        self._now = 0.0
+
+    @property
+    def usable(self) -> bool:
+        """Whether another request can be sent on it."""
+        return self._transport is not None and not self._transport.is_closing()
+
+    def close(self) -> None:
+        """Close it at once; a request on it ends as cut."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    async def exchange(self, request: bytes, record: Record, timeout_s: float) -> None:
+        """Send a request and note in `record` what comes, until it ends in one way or another.
+
+        Raises nothing of the network: a failure is noted. Cancelled, it notes an interruption.
+        """
+        loop = asyncio.get_running_loop()
+        self._record, self._rest, self._ended = record, b"", loop.create_future()
+        timer = loop.call_later(timeout_s, self._fail, "timeout", f"no end in {timeout_s:g} s")
+        try:
+            self._send(request, record)
+            await self._ended
+        except asyncio.CancelledError:
+            self._now = perf_counter()
+            self._fail(INTERRUPTED, "the run was stopped")
+            raise
+        finally:
+            timer.cancel()
+
+    def _send(self, request: bytes, record: Record) -> None:
+        record.sent = self._now = perf_counter()
+        try:
+            done = self._sock.send(request)
+        except BlockingIOError:
+            done = 0
+        except OSError as error:
+            return self._fail("cut", f"while sending: {error.strerror}")
+        if done < len(request) and self._transport is not None:
+            self._transport.write(request[done:])
+        return None
+
+    # --- asyncio's calls ---
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Asyncio's: the connection stands."""
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by inheritance
+
+    def data_received(self, data: bytes) -> None:
+        """Asyncio's: bytes came."""
+        self._now = perf_counter()
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserError as error:
+            self._fail("bad_http", str(error))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Asyncio's: the connection is no more."""
+        self._transport = None
+        if self._record is not None:
+            self._now = perf_counter()
+            self._fail("cut", "the connection was closed before the end of the answer")
+
+    # --- httptools' calls ---
+
+    def on_headers_complete(self) -> None:
+        """Httptools': the status is known."""
+        if self._record is not None:
+            self._record.http_status = self._parser.get_status_code()
+
+    def on_body(self, body: bytes) -> None:
+        """Httptools': a piece of the body; it may hold several lines, or a part of one."""
+        record = self._record
+        if record is None:
+            return None
+        if record.http_status != 200:
+            self._rest = (self._rest + body)[:MAX_ERROR_BODY]
+            return None
+        *lines, rest = (self._rest + body).split(b"\n")
+        self._rest = rest
+        if len(rest) > MAX_LINE:
+            return self._fail("bad_json", "a line of the stream does not end")
+        for line in lines:
+            if line and not self._line(record, line):
+                return None
+        return None
+
+    def on_message_complete(self) -> None:
+        """Httptools': the answer is over."""
+        record = self._record
+        if record is None:
+            return
+        if record.http_status != 200:
+            self._end(f"http_{record.http_status}", error_text(self._rest))
+        elif self._rest and not self._line(record, self._rest):
+            return
+        elif record.answer.error is not None:
+            self._end("ollama_error", record.answer.error[:300])
+        elif record.answer.end is None:
+            self._end("cut", "the stream ended without its final chunk")
+        else:
+            self._end(None, None)
+        if not self._parser.should_keep_alive():
+            self.close()
+
+    # --- ends ---
+
+    def _line(self, record: Record, line: bytes) -> bool:
+        try:
+            record.answer.line(line, self._now)
+        except (ValueError, RecursionError) as error:
+            self._fail("bad_json", f"{error}: {line[:100]!r}")
+            return False
+        return True
+
+    def _fail(self, error: str, message: str) -> None:
+        """End the request as failed, and the connection, which is in no known state."""
+        if error == "timeout":
+            self._now = perf_counter()
+        self._end(error, message)
+        self.close()
+
+    def _end(self, error: str | None, message: str | None) -> None:
+        record, self._record = self._record, None
+        if record is None or self._ended is None:
+            return
+        if record.answer.end is not None:  # the final chunk came: what follows it does not matter
+            record.end = record.answer.end
+        else:
+            record.end, record.error, record.message = self._now, error, message
+        if not self._ended.done():
+            self._ended.set_result(None)
+
+
+async def open_connection(address: tuple[str, int], timeout_s: float) -> Connection:
+    """Connect to a numeric (host, port). Raises OSError or TimeoutError."""
+    family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        loop = asyncio.get_running_loop()
+        await asyncio.wait_for(loop.sock_connect(sock, address), timeout_s)
+        _, connection = await loop.create_connection(lambda: Connection(sock), sock=sock)
+    except asyncio.TimeoutError as error:  # in Python 3.10 not the built-in TimeoutError
+        sock.close()
+        raise TimeoutError(f"no connection in {timeout_s:g} s") from error
+    except (OSError, asyncio.CancelledError):
+        sock.close()
+        raise
+    return connection
