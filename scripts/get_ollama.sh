@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Puts Ollama at .tools/bin/ollama, built for this CPU from the Go module proxy (about 3 minutes on
-# 2 cores, once per machine type: the result is cached). An ollama on PATH is used as it is.
+# Puts Ollama at .tools/bin/ollama, built for this CPU from the Go module proxy: 3 to 7 minutes on
+# 2 cores, once per type of machine, as the result is cached. An ollama on PATH is used as it is.
 set -euo pipefail
 # shellcheck source=scripts/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
@@ -85,7 +85,7 @@ stop() {
 with_progress() {
   local log="$1" began=${SECONDS} rc=0
   shift
-  echo "Building Ollama ${VERSION} (about 3 minutes on 2 cores; log: ${log})"
+  echo "Building Ollama ${VERSION} (3 to 7 minutes on 2 cores; log: ${log})"
   set -m
   "$@" >"${log}" 2>&1 </dev/null &
   BUILD_PID=$!

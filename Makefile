@@ -1,0 +1,67 @@
+# `make` lists what there is to do. Every step is a script in scripts/ that runs alone, too, and that
+# finds out for itself, in less than a tenth of a second, when there is nothing left to do.
+# All paths are relative: the folder may have spaces in its name.
+
+SHELL := bash
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+PYTHON_BIN := .venv/bin/python
+PYTEST := $(PYTHON_BIN) -m pytest
+TINY_MODEL := .tools/models/tiny.gguf
+# LOCK_FLAGS=--upgrade takes the newest versions that requirements*.txt allow.
+COMPILE := .venv/bin/uv pip compile --quiet --universal --python-version 3.10 --generate-hashes \
+	--no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' $(LOCK_FLAGS)
+
+.PHONY: help quickstart test lint test-unit test-local test-cluster lock clean \
+	system venv-dev ollama model
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
+
+quickstart: ## Try it on this machine: sets everything up, then deploys and benchmarks a small model
+	@echo '[1/4] Python environment (.venv)'
+	@scripts/make_venv.sh
+	@echo '[2/4] Ollama'
+	@scripts/get_ollama.sh
+	@echo '[3/4] Demo model (SmolLM2 135M)'
+	@$(PYTHON_BIN) scripts/get_model.py
+	@echo '[4/4] Deployment of recipe_ex/quickstart.json'
+	@$(PYTHON_BIN) orch.py recipe_ex/quickstart.json --site local
+
+test: ## Run all checks and tests; as root on Debian or Ubuntu also on a real Slurm
+	@scripts/run_tests.sh
+
+lint: venv-dev ## Check format, types and shell scripts
+	@scripts/lint.sh
+
+test-unit: venv-dev ## Run the unit tests (seconds, no services)
+	@$(PYTEST) tests/unit
+
+test-local: system venv-dev ollama model ## Run the tests with real processes on this machine
+	@$(PYTEST) tests/local
+
+test-cluster: system venv-dev ollama model ## Run the tests on a real Slurm (root on Debian or Ubuntu)
+	@$(PYTEST) tests/cluster
+
+lock: venv-dev ## Write requirements*.lock again after a change of requirements*.txt
+	@$(COMPILE) --output-file requirements.lock requirements.txt
+	@$(COMPILE) --constraint requirements.lock --output-file requirements-dev.lock requirements-dev.txt
+
+clean: ## Remove .venv and .tools (never output)
+	@rm -rf .venv .tools .pytest_cache .ruff_cache .mypy_cache .hypothesis
+
+# Steps of the targets above. With -j the scripts' own locks keep them apart.
+system:
+	@scripts/get_system_packages.sh
+
+venv-dev:
+	@scripts/make_venv.sh --dev
+
+ollama:
+	@scripts/get_ollama.sh
+
+model: $(TINY_MODEL)
+	@$(PYTHON_BIN) scripts/get_model.py
+
+$(TINY_MODEL): scripts/make_tiny_model.py | venv-dev
+	@$(PYTHON_BIN) $< $@

@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# The programs that the local tests call. The Slurm test cluster gets its own packages itself.
+set -euo pipefail
+# shellcheck source=scripts/common.sh
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+
+# program:Debian package
+readonly NEEDED=(curl:curl ps:procps ip:iproute2 flock:util-linux setsid:util-linux git:git)
+
+main() {
+  local entry missing=()
+  for entry in "${NEEDED[@]}"; do
+    have "${entry%%:*}" || missing+=("${entry#*:}")
+  done
+  [[ ${#missing[@]} -gt 0 ]] || return 0
+  can_apt || {
+    echo "Note: some tests need ${missing[*]} (Debian's package names), which is not installed; only root can install it."
+    return 0
+  }
+  apt_install "${missing[@]}" ||
+    die "System packages: apt-get could not install ${missing[*]} (see above): mend the package sources or install them by hand."
+}
+
+main

@@ -1,0 +1,116 @@
+"""The set-up scripts, each in a copy of the project and with a PATH that holds what a test says."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PROGRAMS = ["awk", "bash", "cat", "cksum", "cut", "dirname", "env", "flock", "grep", "mkdir"]
+PROGRAMS += ["mktemp", "mv", "rm", "sed", "sort", "tail", "uname"]
+
+
+class Machine:
+    """A copy of what set-up needs, and a PATH with a few programs, apt-get not among them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.project = folder / "a project"
+        self.bin = folder / "bin"
+        self.home = folder / "home"
+        for path in (self.project, self.bin, self.home):
+            path.mkdir()
+        shutil.copytree(ROOT / "scripts", self.project / "scripts")
+        for name in ("requirements.lock", "requirements-dev.lock"):
+            shutil.copy(ROOT / name, self.project)
+        for name in PROGRAMS:
+            if found := shutil.which(name):
+                (self.bin / name).symlink_to(found)
+
+    def program(self, name: str, script: str) -> None:
+        path = self.bin / name
+        path.write_text(f"#!/bin/sh\n{script}\n")
+        path.chmod(0o755)
+
+    def run(self, script: str, *arguments: str, **variables: str) -> subprocess.CompletedProcess:
+        return subprocess.run(
+            [shutil.which("bash") or "bash", f"scripts/{script}", *arguments],
+            cwd=self.project,
+            env={"PATH": str(self.bin), "HOME": str(self.home)} | variables,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+
+
+@pytest.fixture
+def machine(tmp_path):
+    return Machine(tmp_path)
+
+
+def sentence(result: subprocess.CompletedProcess) -> str:
+    """What a failed script said, which is one line and all of it on stderr."""
+    assert result.returncode != 0
+    assert result.stdout == ""
+    assert len(result.stderr.splitlines()) == 1, result.stderr
+    return result.stderr
+
+
+OLD_PYTHON = 'case "$1" in --version) echo Python 3.6.8 ;; *) exit 1 ;; esac'
+
+
+def test_an_old_python_is_refused_with_one_sentence(machine):
+    machine.program("python3", OLD_PYTHON)
+    said = sentence(machine.run("make_venv.sh"))
+    assert "3.10 or newer" in said
+    assert "Python 3.6.8" in said
+    assert "PYTHON=" in said
+    assert not (machine.project / ".venv").exists()
+
+
+def test_the_old_python_that_was_asked_for_is_refused_although_there_is_a_newer_one(machine):
+    machine.program("old", OLD_PYTHON)
+    machine.program("python3", "exit 0")
+    assert "old is Python 3.6.8" in sentence(machine.run("make_venv.sh", PYTHON="old"))
+
+
+def test_a_python_without_ensurepip_is_named_with_the_package_that_it_lacks(machine):
+    machine.program("python3", 'case "$2" in *ensurepip*) exit 1 ;; esac')
+    said = sentence(machine.run("make_venv.sh"))
+    assert "python3-venv" in said
+    assert str(machine.bin / "python3") in said
+
+
+def test_an_unfinished_environment_is_made_again(machine):
+    (machine.project / ".venv").mkdir()
+    (machine.project / ".venv" / "left-over").touch()
+    fake_venv = 'mkdir -p .venv/bin; echo "#!/bin/sh" >.venv/bin/python; chmod +x .venv/bin/python'
+    (machine.bin / "chmod").symlink_to(shutil.which("chmod"))
+    machine.program("python3", f'case "$2" in venv) {fake_venv} ;; esac')
+    assert machine.run("make_venv.sh").returncode == 0
+    assert not (machine.project / ".venv" / "left-over").exists()
+    second = machine.run("make_venv.sh")
+    assert (second.returncode, second.stdout) == (0, "")
+
+
+def test_an_unknown_argument_is_refused(machine):
+    assert "--devel" in sentence(machine.run("make_venv.sh", "--devel"))
+
+
+def test_an_ollama_on_path_is_used_as_it_is(machine):
+    machine.program("ollama", "echo ollama version is 0.99.1")
+    result = machine.run("get_ollama.sh")
+    assert result.returncode == 0
+    assert f"{machine.bin}/ollama (version 0.99.1)" in result.stdout
+    assert not (machine.project / ".tools").exists()
+    assert list(machine.home.iterdir()) == []
+
+
+@pytest.mark.skipif(os.uname().sysname != "Linux", reason="Ollama is built on Linux only")
+def test_without_a_compiler_and_without_root_the_missing_packages_are_named(machine):
+    said = sentence(machine.run("get_ollama.sh"))
+    assert "g++" in said
+    assert "https://ollama.com/download" in said
