@@ -72,7 +72,7 @@ def parse(arguments: Sequence[str] | None) -> tuple[Options, argparse.Namespace]
         raise UsageError(f"--timeout is {given.timeout:g}, but must be up to 86400 seconds.")
     if not given.model:
         raise UsageError("--model is empty.")
-    clients = check_bounds("clients", given.clients)
+    clients, tokens = check_bounds("clients", given.clients), given.num_predict
     options = Options(
         replicas=tuple(parse_replica(url) for url in given.url),
         model=given.model,
@@ -80,7 +80,7 @@ def parse(arguments: Sequence[str] | None) -> tuple[Options, argparse.Namespace]
         prompts=read_prompts(given.prompts) if given.prompts else (check_prompt(given.prompt),),
         clients=clients,
         requests=check_bounds("requests", clients if given.requests is None else given.requests),
-        num_predict=given.num_predict and check_bounds("num_predict", given.num_predict),
+        num_predict=tokens if tokens is None else check_bounds("num_predict", tokens),
         warmup=check_bounds("warmup", given.warmup),
         seed=check_bounds("seed", given.seed),
         timeout_s=given.timeout,

@@ -54,10 +54,15 @@ class Pace:
     counts: bool = True
 
 
+_FAILURES_ON_THE_WAY = ("error_line", "cut", "no_final", "bad_json", "stall", "half_line")
 _FAILURES = (
-    "http_500", "http_503", "error_line", "cut", "cut_before_answer", "no_final", "bad_json",
-    "bad_http", "stall", "no_tokens", "half_line",
-)  # fmt: skip
+    *_FAILURES_ON_THE_WAY,
+    "http_500",
+    "http_503",
+    "cut_before_answer",
+    "bad_http",
+    "no_tokens",
+)
 
 
 _STREAM_HEAD = (
@@ -196,6 +201,8 @@ class _Generation:
             connection.server,
             connection.server.pace,
         )
+        if failure not in (None, *_FAILURES):
+            raise ValueError(failure)
         self.model, self.failure = body["model"], failure
         self.stream = body.get("stream", True)
         self.tokens = body.get("options", {}).get("num_predict", self.pace.tokens)
@@ -240,19 +247,17 @@ class _Generation:
         self.next()
 
     def next(self) -> None:
-        """The chunk that is due, and the next one's timer."""
-        if self.made == 1 and self.failure in (
-            "error_line",
-            "cut",
-            "no_final",
-            "bad_json",
-            "stall",
-            "half_line",
-        ):
-            return self._fail(self.failure)
+        """The chunk that is due, then the next one's timer; with no ITL all at once."""
         tokens = 0 if self.failure == "no_tokens" else self.tokens
-        if self.made >= tokens:
-            return self._final()
+        while self.made < tokens:
+            if self.made and self.failure in _FAILURES_ON_THE_WAY:
+                return self._fail(self.failure)
+            self._token()
+            if self.pace.itl:
+                return self._later(self.next)
+        return self._final()
+
+    def _token(self) -> None:
         self.made += self.pace.tokens_per_chunk
         text = self.pace.texts[self.chunk % len(self.pace.texts)]
         held = 1 <= self.chunk <= self.pace.held_back
@@ -261,13 +266,12 @@ class _Generation:
         if len(self.lines) >= self.pace.lines_at_once:
             self._flush()
         self.due += self.pace.itl
-        return self._later(self.next) if self.pace.itl else self.next()
 
     def _line(self, chunk: dict) -> None:
         self.lines.append(json.dumps(chunk, ensure_ascii=False).encode() + b"\n")
 
     def _flush(self) -> None:
-        if self.stream:
+        if self.stream and self.lines:
             self.connection.send(b"".join(b"%x\r\n%b\r\n" % (len(x), x) for x in self.lines))
             self.lines = []
         now = perf_counter()
