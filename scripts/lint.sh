@@ -14,7 +14,7 @@ main() {
   check ruff-format .venv/bin/ruff format --quiet --diff .
   check mypy .venv/bin/python -m mypy
   # SC1091: files of the system that a script sources exist on some machines only.
-  check shellcheck .venv/bin/shellcheck --external-sources --exclude SC1091 "${files[@]}"
+  check shellcheck "$(shellcheck_program)" --external-sources --exclude SC1091 "${files[@]}"
   check shfmt .venv/bin/shfmt -i 2 -ci -d "${files[@]}"
   [[ ${#FAILED[@]} -eq 0 ]] || die "Checks failed: ${FAILED[*]} (findings above)."
   echo "Checks passed: ruff, mypy, shellcheck and shfmt (${#files[@]} shell scripts)."
@@ -25,6 +25,8 @@ check() {
   shift
   "$@" || FAILED+=("${name}")
 }
+
+shellcheck_program() { if [[ -x .venv/bin/shellcheck ]]; then echo .venv/bin/shellcheck; else echo shellcheck; fi; }
 
 # By suffix or by first line: some shell scripts have no suffix. Folders that do not exist are no error.
 shell_files() {

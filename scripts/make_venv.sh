@@ -45,7 +45,7 @@ stamp() { echo "$(cksum <"$1") ${ROOT}"; }
 create() {
   local python
   python="$(find_python)" || {
-    can_apt || die "$(why_no_python)"
+    if [[ -n ${PYTHON:-} ]] || ! can_apt; then die "$(why_no_python)"; fi
     apt_install python3-venv || die 'Python is missing: apt-get could not install python3-venv (see above).'
     python="$(find_python)" || die "$(why_no_python)"
   }
@@ -98,7 +98,7 @@ why_no_python() {
     fi
   done < <(candidates)
   local found
-  found="$("${PYTHON:-python3}" --version 2>/dev/null)" || found='none'
+  found="$("${PYTHON:-python3}" --version 2>/dev/null)" || found='not there'
   echo "Python 3.10 or newer is needed and ${PYTHON:-python3} is ${found}: load or install one (on a cluster, for example: module load Python) or name it with PYTHON=/path/to/python3."
 }
 
