@@ -36,7 +36,7 @@ from urllib3.exceptions import (
     ProtocolError,
     ReadTimeoutError,
 )
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from loadgen import child
 from loadgen.options import DEFAULT_PROMPT, LIMITS, MAX_PROMPT_BYTES, RUN_ID, TargetError
@@ -113,6 +113,12 @@ class TooSlow(ServiceError):
     """Ollama did not answer in time."""
 
     status, kind = 504, "timeout"
+
+
+class CannotWrite(ServiceError):
+    """The output directory takes no results."""
+
+    status, kind = 500, "output_not_writable"
 
 
 class BenchmarkFailed(ServiceError):
@@ -537,9 +543,12 @@ def read_body() -> dict[str, Any]:
     """The JSON object that came in. Raises Unsupported, BadInput, or werkzeug's 413."""
     if request.mimetype != "application/json" and not request.mimetype.endswith("+json"):
         raise Unsupported("The body must be JSON: send Content-Type: application/json.")
+    data = request.get_data()
+    if len(data) == MAX_BODY_BYTES:  # of a chunked body werkzeug quietly drops what is above it
+        raise RequestEntityTooLarge()
     try:
         body = json.loads(
-            request.get_data().decode("utf-8"),
+            data.decode("utf-8"),
             parse_constant=_no_number,
             parse_float=_finite,
             object_pairs_hook=_no_twins,
@@ -621,7 +630,8 @@ class Benchmarks:
     def start(self, run_id: str, job: child.Job, urls: Callable[[], list[str]]) -> child.Run | None:
         """Start a run, or join the one with this id; None where its results are on disk already.
 
-        Raises Conflict: another one runs, or the id is that of a run with other parameters.
+        Raises Conflict: another one runs, or the id is that of a run with other parameters;
+        CannotWrite.
         """
         with self._lock:
             if self._exists(run_id, job):
@@ -631,8 +641,14 @@ class Benchmarks:
                 raise Conflict(f"The benchmark {running.id} is running; one at a time.")
             while len(self._runs) >= RUNS_REMEMBERED:
                 self._runs.pop(next(iter(self._runs)))
-            self._runs[run_id] = run = child.Run(run_id, self._folder / run_id, job, urls())
+            self._runs[run_id] = run = self._begin(run_id, job, urls())
             return run
+
+    def _begin(self, run_id: str, job: child.Job, urls: list[str]) -> child.Run:
+        try:
+            return child.Run(run_id, self._folder / run_id, job, urls)
+        except OSError as error:
+            raise CannotWrite(f"The benchmark cannot start: {error}.") from error
 
     def _exists(self, run_id: str, job: child.Job) -> bool:
         """Whether a run of this id goes on or has results; a failed one may be begun again."""

@@ -1,0 +1,197 @@
+"""The client service under gunicorn, as the job script starts it: what only a real server shows."""
+
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from paced_server import Pace, running
+
+ROOT = Path(__file__).resolve().parents[2]
+FLAGS = "--workers 1 --worker-class gthread --threads 8 --timeout 0 --graceful-timeout 1"
+LONG = {"n_clients": 2, "n_requests_per_client": 5000, "id": "long", "wait": False}
+
+
+@pytest.fixture(scope="module")
+def shared():
+    with running() as server:
+        yield server
+
+
+@pytest.fixture
+def server(shared):
+    """The stand-in, with the pace of most tests here and nothing counted yet."""
+    shared.pace = Pace(itl=0.01)
+    shared.forget()
+    return shared
+
+
+@pytest.fixture
+def served(server, tmp_path):
+    """The service under gunicorn: its process, and where it answers (`port`)."""
+    (tmp_path / "home").mkdir()
+    (tmp_path / "ollama_ip_41.txt").write_text(f"127.0.0.1:{server.port}\n")
+    ours = {"ORCH_OUTPUT_DIR": str(tmp_path), "ORCH_OLLAMA_JOB": "41", "ORCH_MODEL": "known"}
+    ours |= {"HOME": str(tmp_path / "home"), "PYTHONDONTWRITEBYTECODE": "1"}
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(64)
+        port = listener.getsockname()[1]
+        command = [sys.executable, "-m", "gunicorn", *FLAGS.split()]
+        command += ["--worker-tmp-dir", "/dev/shm", "--no-control-socket", "--log-level", "error"]
+        command += ["--bind", f"fd://{listener.fileno()}", "clientService:create_app()"]
+        environment = {k: v for k, v in os.environ.items() if k != "XDG_RUNTIME_DIR"}
+        process = subprocess.Popen(
+            command, cwd=ROOT, env={**environment, **ours}, pass_fds=[listener.fileno()]
+        )
+    process.port = port
+    yield process
+    process.terminate()
+    process.wait(10)
+
+
+def ask(served, method, path, body=None):
+    """Send a request; the connection, its answer not read yet."""
+    connection = http.client.HTTPConnection("127.0.0.1", served.port, timeout=10)
+    text = None if body is None else json.dumps(body)
+    connection.request(method, path, text, {"Content-Type": "application/json"} if body else {})
+    return connection
+
+
+def answer(served, method, path, body=None):
+    connection = ask(served, method, path, body)
+    try:
+        return json.loads(connection.getresponse().read())
+    finally:
+        connection.close()
+
+
+def until(true, seconds=10.0):
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def children(pid):
+    found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [int(child) for child in found]
+
+
+def alive(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def load_generator(served, server):
+    """Start a long benchmark; the process id of its load generator."""
+    answer(served, "POST", "/benchmark", LONG)
+    until(lambda: server.seen.requests > 3)
+    processes = [int(p.name) for p in Path("/proc").iterdir() if p.name.isdigit()]
+    worker = children(served.pid)[0]
+    return next(p for p in processes if alive(p) and parent(p) == worker)
+
+
+def parent(pid):
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:
+        return None
+
+
+def test_a_stream_arrives_before_its_end(served, server):
+    server.pace = Pace(itl=0.1, tokens=5)
+    began = time.monotonic()
+    connection = ask(served, "POST", "/query", {"prompt": "x", "stream": True})
+    lines = connection.getresponse()
+    assert lines.headers["Content-Type"] == "application/x-ndjson"
+    first = json.loads(lines.readline())
+    assert server.seen.in_flight == 1  # it is still being made
+    rest = lines.read().splitlines()
+    connection.close()
+    assert first["response"] == "a" and len(rest) == 5 and json.loads(rest[-1])["done"]
+    assert time.monotonic() - began > 0.4
+
+
+def test_a_dropped_connection_does_not_stop_the_run(served, server):
+    body = {"n_clients": 2, "n_requests_per_client": 10, "id": "one"}
+    connection = ask(served, "POST", "/benchmark", body)
+    until(lambda: server.seen.requests > 3)
+    connection.close()
+    until(lambda: answer(served, "GET", "/benchmark/one")["state"] == "done")
+    assert answer(served, "GET", "/benchmark/one")["successful"] == 20
+
+
+def test_health_answers_while_a_benchmark_runs(served, server):
+    load_generator(served, server)
+    assert answer(served, "GET", "/health")["status"] == "healthy"
+
+
+def test_term_ends_it_within_two_seconds_with_a_running_benchmark(served, server, tmp_path):
+    idle = ask(served, "GET", "/health")
+    idle.getresponse().read()
+    waiting = ask(served, "POST", "/query", {"prompt": "x", "options": {"num_predict": 5000}})
+    pid = load_generator(served, server)
+    began = time.monotonic()
+    served.send_signal(signal.SIGTERM)
+    assert served.wait(5) == 0
+    assert time.monotonic() - began < 2
+    until(lambda: not alive(pid), 1)
+    summary = json.loads((tmp_path / "benchmarks" / "long" / "summary.json").read_text())
+    assert summary["stopped"] == "its parent ended"
+    idle.close()
+    waiting.close()
+
+
+def test_killed_it_takes_its_load_generator_with_it(served, server):
+    pid = load_generator(served, server)
+    worker = children(served.pid)[0]
+    os.kill(served.pid, signal.SIGKILL)
+    os.kill(worker, signal.SIGKILL)
+    until(lambda: not alive(pid), 2)
+    until(lambda: server.seen.in_flight == 0)
+
+
+def test_when_only_the_master_is_killed_its_worker_and_the_run_end_too(served, server):
+    pid = load_generator(served, server)
+    os.kill(served.pid, signal.SIGKILL)
+    until(lambda: not alive(pid), 5)
+
+
+def test_it_writes_nothing_to_the_home_or_the_working_directory(served, server, tmp_path):
+    before = {path.name for path in ROOT.iterdir()}
+    answer(served, "POST", "/benchmark", {"id": "one"})
+    assert list((tmp_path / "home").iterdir()) == []
+    assert {path.name for path in ROOT.iterdir()} == before
+
+
+def test_a_body_without_a_length_is_bounded_too(served):
+    connection = http.client.HTTPConnection("127.0.0.1", served.port, timeout=10)
+    piece = b"x" * 65_536
+    try:
+        connection.request(
+            "POST",
+            "/query",
+            (piece for _ in range(40)),
+            {"Content-Type": "application/json"},
+            encode_chunked=True,
+        )
+        found = connection.getresponse()
+        assert (found.status, json.loads(found.read())["error"]["type"]) == (
+            413,
+            "request_entity_too_large",
+        )
+    except (BrokenPipeError, ConnectionResetError):
+        pass  # told before all was sent
+    finally:
+        connection.close()
