@@ -14,6 +14,8 @@ PROGRESS_S = 0.5
 #: A service that does not answer for so long while its job runs is broken. A node that swaps, or a
 #: network that has a bad moment, comes back sooner.
 SILENCE_S = 60.0
+#: Some models never end an answer by themselves.
+ANSWER_TOKENS = 256
 
 
 def run_benchmark(
@@ -78,8 +80,9 @@ def check_valid(result: dict[str, Any]) -> None:
 
 def ask(url: str, question: str, model: str, timeout_s: float = 600.0) -> dict[str, Any]:
     """Ollama's answer to one question, through /query. Raises ServiceError."""
+    body = {"prompt": question, "model": model, "options": {"num_predict": ANSWER_TOKENS}}
     try:
-        answer = call("POST", f"{url}/query", {"prompt": question, "model": model}, timeout_s)
+        answer = call("POST", f"{url}/query", body, timeout_s)
     except NoAnswer as error:
         raise ServiceError(f"the client service does not answer a question: {error}.") from error
     if answer.status != 200:

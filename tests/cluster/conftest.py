@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from project import Project
 from slurmcluster import Cluster, lock, obstacle, testcluster
 
 
@@ -37,3 +38,19 @@ def cluster() -> Iterator[Cluster]:
             yield it
         finally:
             it.down()
+
+
+@pytest.fixture(scope="session")
+def installed(cluster: Cluster) -> Project:
+    """The project, installed for an ordinary user."""
+    project = Project(cluster)
+    project.install()
+    return project
+
+
+@pytest.fixture
+def project(installed: Project) -> Iterator[Project]:
+    """The same, and whatever a test leaves is stopped."""
+    yield installed
+    installed.orch("--stop", "all")
+    installed.cluster.cancel_all()

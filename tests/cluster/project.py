@@ -1,0 +1,125 @@
+"""The project as an ordinary user of the test cluster has it, and orch.py run by that user."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from slurmcluster import Cluster, HostProcess, wait_until
+
+HERE = Path(__file__).resolve().parents[2]
+USER = "hpcuser"
+HOME = Path("/shared/work") / USER
+#: Everything is to work with a proxy in the environment that leads nowhere.
+PROXY = {"http_proxy": "http://127.0.0.1:1"}
+
+
+class Project:
+    """A copy of the working tree that belongs to the user, with its own environment."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.cluster = cluster
+        self.folder = HOME / "project"
+        self.output = self.folder / "output"
+
+    def install(self) -> None:
+        """Copy what git knows, the built tools, and make the environment as the README says."""
+        listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+        names = subprocess.run(listed, cwd=HERE, check=True, capture_output=True).stdout
+        for name in filter(None, names.decode().split("\0")):
+            source, target = HERE / name, self.folder / name
+            if source.is_file():
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(source, target)
+        shutil.copytree(HERE / ".tools", self.folder / ".tools", dirs_exist_ok=True)
+        self._bring_ollama()
+        subprocess.run(["chown", "-R", f"{USER}:{USER}", self.folder], check=True)
+        self._make_venv()
+
+    def _bring_ollama(self) -> None:
+        """Where the machine has an Ollama of its own, the hosts may not: its PATH is not theirs."""
+        target = self.folder / ".tools" / "bin" / "ollama"
+        found = shutil.which("ollama")
+        if not target.exists() and found:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(found, target)
+
+    def _make_venv(self) -> None:
+        # The hosts have no way out to a package index; the machine, which shares their disk, has.
+        command = ["runuser", "-u", USER, "--", "env", f"HOME={HOME}", "PATH=/usr/bin:/bin"]
+        result = subprocess.run(
+            [*command, *_pip_settings(), self.folder / "scripts" / "make_venv.sh"],
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+        )
+        assert result.returncode == 0, result.stdout + result.stderr
+
+    def recipe(self, name: str = "recipe.json", /, **changes: Any) -> str:
+        """Write the example recipe with the names of this cluster; `changes` go on top."""
+        data = json.loads((HERE / "recipe_ex" / "inference_recipe.json").read_text())
+        job = data["job"]
+        # No GPU is real here: gpu1 has them by GRES, and the model sits on its CPU.
+        ours = {
+            "account": "research", "mem_gb": 8, "time": "10:00", "allow_cpu": True,
+            "model": str(self.folder / ".tools" / "models" / "tiny.gguf"), "precision": None,
+            "num_predict": 8, "n_clients": 2, "n_requests_per_client": 2,
+        }  # fmt: skip
+        for key, value in {**ours, **changes}.items():
+            infrastructure = key in ("partition", "client_partition", "account", "mem_gb", "time")
+            (job["infrastructure"] if infrastructure else job["service"])[key] = value
+        path = self.folder / name
+        path.write_text(json.dumps(data))
+        return str(path)
+
+    def orch(
+        self, *arguments: str, env: Mapping[str, str] | None = None, timeout: float = 120
+    ) -> subprocess.CompletedProcess[str]:
+        """`python3 orch.py ARGUMENTS` on the login node, to its end."""
+        command = ["python3", "orch.py", *arguments]
+        environment = {**PROXY, **(env or {})}
+        return self.cluster.on(
+            "login1", *command, env=environment, cwd=self.folder, timeout=timeout
+        )
+
+    def start(self, *arguments: str) -> HostProcess:
+        """The same in the background."""
+        command = ["python3", "-u", "orch.py", *arguments]
+        return self.cluster.popen("login1", *command, env=PROXY, cwd=self.folder)
+
+    def records(self) -> list[dict[str, Any]]:
+        """All deployments, as --status --json gives them."""
+        result = self.orch("--status", "--json")
+        assert result.returncode == 0, result.stderr
+        records: list[dict[str, Any]] = json.loads(result.stdout)
+        return records
+
+    def host_of(self, job_id: str) -> str:
+        """Where a job's script runs."""
+        return (self.output / "logs" / f"{job_id}.started").read_text().strip()
+
+    def curl(self, url: str, *arguments: str) -> Any:
+        """What a service answers to curl from the login node."""
+        command = ["curl", "-sS", "--noproxy", "*", *arguments, url]
+        return json.loads(self.cluster.on("login1", *command, check=True).stdout)
+
+    def assert_nothing_left(self) -> None:
+        """No job, process, port, address file or target file of ours, on any host."""
+        wait_until(lambda: not self.cluster.queue(), 30, "the queue to become empty")
+        for host in ("login1", "cpu1", "cpu2", "gpu1"):
+            wait_until(lambda h=host: not self.cluster.pids(h), 10, f"{host} to have no process")
+            assert self.cluster.listening(host) == set(), host
+        left = [*self.output.glob("*_ip_*"), *self.output.glob("prometheus_assets/*")]
+        left += self.output.glob("*/.*.json*")
+        assert left == []
+
+
+def _pip_settings() -> list[str]:
+    """pip's settings of this machine (mirrors, certificates), which the user needs as well."""
+    prefixes = ("PIP_", "SSL_CERT", "REQUESTS_CA", "HTTPS_PROXY", "https_proxy")
+    return [f"{key}={value}" for key, value in os.environ.items() if key.startswith(prefixes)]

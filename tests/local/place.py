@@ -1,0 +1,127 @@
+"""A place to deploy in, and how to look at what is there."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parents[2]
+SMALL = PROJECT / ".tools" / "models" / "SmolLM2-135M-Instruct.Q4_1.gguf"
+TINY = PROJECT / ".tools" / "models" / "tiny.gguf"
+ORCH = [sys.executable, str(PROJECT / "orch.py")]
+
+
+class Place:
+    """An output directory, orch.py on it, and what is left of its deployments."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.output = folder / "output"
+        # Everything is to work with a proxy that leads nowhere.
+        self.environment = {**os.environ, "http_proxy": "http://127.0.0.1:1", "CI": "true"}
+
+    def recipe(self, name="recipe.json", /, **changes):
+        """Write a recipe for the tiny model; `changes` are keys of service or infrastructure."""
+        service = {"model": str(TINY), "num_predict": 8}
+        infrastructure = {"time": "10:00"}
+        for key, value in changes.items():
+            part = infrastructure if key in ("time", "gpus", "nodes") else service
+            part[key] = value
+        job = {"name": "test", "infrastructure": infrastructure, "service": service}
+        path = self.folder / name
+        path.write_text(json.dumps({"job": job}))
+        return path
+
+    def command(self, *arguments):
+        place = ["--output-dir", str(self.output)]
+        return [*ORCH, *map(str, arguments), *place]
+
+    def orch(self, *arguments, env=None, timeout=120):
+        """Run orch.py to its end."""
+        return subprocess.run(
+            self.command(*arguments),
+            env={**self.environment, **(env or {})},
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+        )
+
+    def start(self, *arguments):
+        """Start orch.py; its output is in orch.log."""
+        log = (self.folder / "orch.log").open("w")
+        return subprocess.Popen(
+            self.command(*arguments),
+            env=self.environment,
+            cwd=self.folder,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+    def deploy(self, *arguments):
+        """Deploy, and return the record."""
+        result = self.orch(*arguments, "--site", "local", "--json")
+        assert result.returncode == 0, result.stderr
+        return json.loads(result.stdout)
+
+    def records(self):
+        result = self.orch("--status", "--json")
+        assert result.returncode == 0, result.stderr
+        return json.loads(result.stdout)
+
+    def stop_all(self):
+        result = self.orch("--stop", "all")
+        assert result.returncode == 0, result.stderr
+
+    def log(self):
+        return (self.folder / "orch.log").read_text()
+
+    def processes(self):
+        """Command lines of all processes that have to do with this place."""
+        found = []
+        for path in Path("/proc").glob("[0-9]*"):
+            try:
+                environment = (path / "environ").read_bytes()
+                command = (path / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            except OSError:
+                continue
+            ours = str(self.output).encode()
+            if command and int(path.name) != os.getpid() and (
+                ours in environment or ours.decode() in command
+            ):  # fmt: skip
+                found.append(command)
+        return found
+
+    def assert_nothing_left(self):
+        """No process, no address file, no target file, nothing half written."""
+        wait_for(lambda: not self.processes(), 10, lambda: f"left: {self.processes()}")
+        left = [*self.output.glob("*_ip_*"), *self.output.glob("prometheus_assets/*")]
+        left += [path for path in self.output.rglob(".*") if path.suffix != ".lock"
+                 and "ollama_models" not in str(path)]  # fmt: skip
+        assert left == []
+
+
+def wait_for(condition, seconds, message=lambda: "it did not happen"):
+    """Return what `condition()` gives once it is true; fail after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not (result := condition()):
+        assert time.monotonic() < deadline, message()
+        time.sleep(0.02)
+    return result
+
+
+def http(method, url, body=None, timeout=60):
+    """(status, parsed body) of one request, past any proxy."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(url, data, {"Content-Type": "application/json"}, method=method)
+    try:
+        with opener.open(request, timeout=timeout) as answer:
+            return answer.status, json.load(answer)
+    except urllib.error.HTTPError as error:
+        return error.code, json.load(error)

@@ -1,0 +1,89 @@
+"""What goes wrong ends in one sentence, an exit code, and nothing left behind."""
+
+import os
+import signal
+import time
+
+import pytest
+from place import wait_for
+
+
+def assert_failed(place, result, code, *words):
+    assert result.returncode == code, result.stderr
+    assert "Traceback" not in result.stdout + result.stderr
+    for word in words:
+        assert word in result.stderr
+    place.assert_nothing_left()
+
+
+def test_wrong_model_fails_in_seconds_with_ollamas_words(place):
+    """Another model's being there does not count."""
+    place.deploy(place.recipe())
+    place.stop_all()
+    begin = time.monotonic()
+    result = place.orch(place.recipe(model="nosuchmodel:1b"), "--site", "local")
+    assert time.monotonic() - begin < 20
+    assert_failed(place, result, 4, "cannot pull nosuchmodel:1b: pull model manifest")
+
+
+def test_ollama_that_dies_while_starting_ends_the_deployment_at_once(place):
+    binaries = place.folder / "bin"
+    binaries.mkdir()
+    (binaries / "ollama").write_text("#!/bin/sh\necho 'the last words' >&2\nexit 7\n")
+    (binaries / "ollama").chmod(0o755)
+    begin = time.monotonic()
+    path = f"{binaries}:{os.environ['PATH']}"
+    result = place.orch(place.recipe(), "--site", "local", env={"PATH": path})
+    assert time.monotonic() - begin < 8
+    assert_failed(place, result, 4, "[FAILED]", "the last words", "stopped while starting")
+
+
+def test_gpus_asked_for_and_not_used_is_a_failure(place):
+    result = place.orch(place.recipe(gpus=1), "--site", "local")
+    assert_failed(place, result, 4, "sits on cpu: 0.00 of", '"allow_cpu": true')
+
+
+def test_gpus_may_be_waived(place):
+    record = place.deploy(place.recipe(gpus=1, allow_cpu=True))
+    assert "sits on cpu" in record["warnings"][0]
+
+
+def test_wrong_precision_warns_and_fails_on_demand(place):
+    record = place.deploy(place.recipe(precision="fp16"))
+    assert "the recipe says precision fp16" in record["warnings"][0]
+    place.stop_all()
+    recipe = place.recipe(precision="fp16", require_precision=True)
+    assert_failed(place, place.orch(recipe, "--site", "local"), 4, "precision fp16")
+
+
+def test_service_that_does_not_start_in_time(place):
+    result = place.orch(place.recipe(), "--site", "local", "--start-timeout", "0")
+    assert_failed(place, result, 5, "--start-timeout")
+
+
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_interrupt_cancels_our_own_jobs(place, signum, code):
+    process = place.start(place.recipe(), "--site", "local")
+    wait_for(lambda: "has begun" in place.log(), 20, place.log)
+    process.send_signal(signum)
+    assert process.wait(20) == code, place.log()
+    assert "our own jobs were cancelled" in place.log()
+    assert place.records()[0]["state"] == "stopped"
+    place.assert_nothing_left()
+
+
+@pytest.mark.parametrize("signum", [signal.SIGHUP, signal.SIGKILL])
+@pytest.mark.parametrize("stage", ["has begun", "benchmark: 4 clients"])
+def test_lost_terminal_loses_nothing(place, signum, stage):
+    recipe = place.recipe(n_clients=4, n_requests_per_client=20)
+    process = place.start(recipe, "--site", "local")
+    wait_for(lambda: stage in place.log(), 60, place.log)
+    process.send_signal(signum)
+    process.wait(20)
+    result = place.orch("--attach")
+    assert result.returncode == 0, result.stderr
+    assert "80 of 80 requests succeeded" in result.stdout
+    (run,) = place.output.glob("benchmarks/*/summary.json")
+    place.stop_all()
+    place.assert_nothing_left()
+    assert run.exists()
