@@ -251,7 +251,7 @@ class OllamaClientService:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.addresses = AddressFile(settings.output, settings.ollama_job)
-        self._pool = urllib3.PoolManager(num_pools=64, maxsize=64, retries=False)
+        self._pool = urllib3.PoolManager(num_pools=64, maxsize=1000, retries=False)
         self._turn = 0
 
     def _get_ollama_ip(self) -> str:
@@ -432,10 +432,10 @@ def _json_object(data: bytes, what: str) -> dict[str, Any]:
 
 def _entry(answer: Mapping[str, Any], model: str | None) -> dict[str, Any] | None:
     """The entry of a model in what /api/tags or /api/ps lists; a name without a tag is :latest."""
-    names = {model, f"{model}:latest"}
+    names = {model, f"{model}:latest"} if model else set()
     models = answer.get("models")
-    entries = [entry for entry in models if isinstance(entry, dict)] if models else []
-    return next((entry for entry in entries if entry.get("name") in names), None)
+    entries = models if isinstance(models, list) else []
+    return next((e for e in entries if isinstance(e, dict) and e.get("name") in names), None)
 
 
 def _placement(entry: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,9 @@ from hpc.errors import OrchError
 if TYPE_CHECKING:
     from hpc.console import Console
     from hpc.endpoints import OutputDir
+    from hpc.plan import Plan
     from hpc.records import Record
+    from hpc.scheduler import Scheduler
 
 _EPILOG = """exit codes: 0 ok, 2 recipe, site or usage wrong (nothing submitted), 3 the scheduler
 refused or cannot be reached, 4 a service failed, 5 a deadline passed, 6 the benchmark is not
@@ -122,16 +124,12 @@ def _deploy(arguments: argparse.Namespace, output: OutputDir, console: Console) 
     if arguments.dry_run:
         dry_run(plan, output, console)
         return 0
-    record = begin(plan, scheduler, output, console)
-    if arguments.detach:
-        console.say(f"{record.id} goes on by itself; python3 orch.py --attach {record.id}")
-        _print_json(arguments, console, record.data)
-        return 0
-    return _follow(arguments, output, console, record)
+    _carry_out(arguments, output, console, begin(plan, output), scheduler, plan)
+    return 0
 
 
 def _attach(arguments: argparse.Namespace, output: OutputDir, console: Console) -> int:
-    from hpc.control import refresh
+    from hpc.control import refresh, scheduler_of
     from hpc.errors import UsageError
     from hpc.records import find_record, load_records
 
@@ -145,23 +143,33 @@ def _attach(arguments: argparse.Namespace, output: OutputDir, console: Console) 
     refresh([record], output)
     if not record.live:
         raise UsageError(f"{record.id} is {record.state}; start a new deployment with a recipe.")
-    return _follow(arguments, output, console, record)
+    _carry_out(arguments, output, console, record, scheduler_of(record, output))
+    return 0
 
 
-def _follow(
-    arguments: argparse.Namespace, output: OutputDir, console: Console, record: Record
-) -> int:
-    from hpc.control import scheduler_of
-    from hpc.deploy import follow
+def _carry_out(
+    arguments: argparse.Namespace,
+    output: OutputDir,
+    console: Console,
+    record: Record,
+    scheduler: Scheduler,
+    plan: Plan | None = None,
+) -> None:
+    """Submit where there is a plan, and follow unless --detach was given."""
+    from hpc.deploy import Run
     from hpc.follow import Limits
 
     limits = Limits(arguments.queue_timeout, arguments.start_timeout, not arguments.no_benchmark)
     try:
-        follow(record, scheduler_of(record, output), output, console, limits,
-               arguments.keep_on_failure)  # fmt: skip
+        with Run(record, scheduler, output, console, arguments.keep_on_failure) as run:
+            if plan is not None:
+                run.submit(plan)
+            if not arguments.detach:
+                run.follow(limits)
     finally:
         _print_json(arguments, console, record.data)
-    return 0
+    if arguments.detach:
+        console.say(f"{record.id} goes on by itself; python3 orch.py --attach {record.id}")
 
 
 def _status(arguments: argparse.Namespace, output: OutputDir, console: Console) -> int:

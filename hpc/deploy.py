@@ -57,12 +57,11 @@ def submit(deployment: Deployment) -> None:
     clientServiceHandler.setup_client_service(deployment)
 
 
-def begin(plan: Plan, scheduler: Scheduler, output: OutputDir, console: Console) -> Record:
-    """Write the record and submit. Where a job is refused, those before it are cancelled."""
-    deployment_id = new_id(plan.recipe.job.name)
-    record = create_record(
+def begin(plan: Plan, output: OutputDir) -> Record:
+    """Write the record of a new deployment, before anything is submitted."""
+    return create_record(
         output.path,
-        deployment_id,
+        new_id(plan.recipe.job.name),
         {
             "recipe": plan.recipe.model_dump(mode="json", by_alias=True),
             "site": plan.site.model_dump(mode="json", by_alias=True),
@@ -71,65 +70,72 @@ def begin(plan: Plan, scheduler: Scheduler, output: OutputDir, console: Console)
             "settings": {setting.name: setting.value for setting in plan.settings},
         },
     )
-    deployment = Deployment(deployment_id, plan, output, scheduler, record)
-    try:
-        with held():
-            submit(deployment)
-        record.update(state="starting")
-    except OrchError as error:
-        with held():
-            _end(record, scheduler, output, console, error)
-        raise
-    for service, job_id in record.jobs.items():
-        console.tell(service, f"job {job_id} is submitted")
-    return record
 
 
-def follow(
-    record: Record,
-    scheduler: Scheduler,
-    output: OutputDir,
-    console: Console,
-    limits: Limits,
-    keep_on_failure: bool,
-) -> None:
-    """Follow a submitted deployment to its end result; where it fails, cancel its jobs.
+class Run:
+    """One run of orch.py on one deployment. Used as a context: where it fails, jobs are cancelled.
 
     A benchmark that is not valid, and a lost terminal, leave the deployment as it is.
     """
-    try:
-        _sweep(scheduler, output, console, record)
-        Follower(record, scheduler, output, console).run(limits)
-    except (BenchmarkInvalid, Detached):
-        raise
-    except OrchError as error:
+
+    def __init__(
+        self,
+        record: Record,
+        scheduler: Scheduler,
+        output: OutputDir,
+        console: Console,
+        keep_on_failure: bool,
+    ) -> None:
+        self._record = record
+        self._scheduler = scheduler
+        self._output = output
+        self._console = console
+        self._keep = keep_on_failure
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if error is None or isinstance(error, (BenchmarkInvalid, Detached)):
+            return
         with held():
-            if keep_on_failure and not isinstance(error, Interrupted):
-                record.update(error=error.message)
-                console.tell("orch", f"{record.id} is kept, as --keep-on-failure asks")
+            if self._keep and not isinstance(error, Interrupted):
+                self._record.update(error=str(error))
+                self._console.tell("orch", f"{self._record.id} is kept, as --keep-on-failure asks")
             else:
-                _end(record, scheduler, output, console, error)
-        raise
+                self._cancel(error)
 
+    def submit(self, plan: Plan) -> None:
+        """Submit all jobs. No signal comes between a job and its being written down."""
+        with held():
+            submit(Deployment(self._record.id, plan, self._output, self._scheduler, self._record))
+            self._record.update(state="starting")
+        for service, job_id in self._record.jobs.items():
+            self._console.tell(service, f"job {job_id} is submitted")
 
-def _sweep(scheduler: Scheduler, output: OutputDir, console: Console, record: Record) -> None:
-    local = record.data["site"]["scheduler"] == "local"
-    dead = clear_dead_files(output, scheduler, local, set(record.jobs.values()))
-    if dead:
-        console.tell("orch", f"removed the address files of dead jobs: {', '.join(dead)}")
+    def follow(self, limits: Limits) -> None:
+        """Wait, check, ask and measure."""
+        self._sweep()
+        Follower(self._record, self._scheduler, self._output, self._console).run(limits)
 
+    def _sweep(self) -> None:
+        """Clear what dead jobs left in the output directory."""
+        local = self._record.data["site"]["scheduler"] == "local"
+        ours = set(self._record.jobs.values())
+        dead = clear_dead_files(self._output, self._scheduler, local, ours)
+        if dead:
+            self._console.tell("orch", f"removed what dead jobs left: {', '.join(dead)}")
 
-def _end(
-    record: Record, scheduler: Scheduler, output: OutputDir, console: Console, error: OrchError
-) -> None:
-    """Cancel what was submitted, and write down why."""
-    interrupted = isinstance(error, Interrupted)
-    if record.jobs:
-        console.tell(
-            "orch", f"cancelling {', '.join(f'{s} job {j}' for s, j in record.jobs.items())}"
-        )
-    try:
-        stop(record, scheduler, output, state="stopped" if interrupted else "failed")
-    except OrchError as second:
-        console.error(f"{second.message} Then: python3 orch.py --stop {record.id}")
-    record.update(error=error.message, ended=time.strftime("%Y-%m-%dT%H:%M:%S%z"))
+    def _cancel(self, error: BaseException) -> None:
+        """Cancel what was submitted, and write down why."""
+        jobs = [f"{service} job {job_id}" for service, job_id in self._record.jobs.items()]
+        if jobs:
+            self._console.tell("orch", f"cancelling {', '.join(jobs)}")
+        state = "stopped" if isinstance(error, Interrupted) else "failed"
+        try:
+            stop(self._record, self._scheduler, self._output, state)
+        except OrchError as second:
+            remedy = f"then: python3 orch.py --stop {self._record.id}"
+            self._console.error(f"{second.message} {remedy}")
+        ended = time.strftime("%Y-%m-%dT%H:%M:%S%z")
+        self._record.update(error=str(error), ended=ended)

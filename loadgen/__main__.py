@@ -100,6 +100,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         report.complain(f"cannot write the results: {error}")
         return LoadgenError.exit_code
+    except KeyboardInterrupt:  # before it began, or a second time while it wrote
+        return EXIT_STOPPED
 
 
 def _prepare(options: Options) -> None:
@@ -144,7 +146,7 @@ def provenance(options: Options, began: datetime) -> dict[str, Any]:
         "ended": datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
         "host": socket.gethostname(),
         "python": platform.python_version(),
-        "event_loop": "uvloop" if "uvloop" in sys.modules else "asyncio",
+        "event_loop": engine.EVENT_LOOP,
         "options": asked,
     }
 
@@ -168,8 +170,11 @@ def _stop_with_stdin(loop: asyncio.AbstractEventLoop, running: engine.Engine) ->
     """The pipe closes when the parent ends, however it ends: also when it is killed."""
 
     def wait() -> None:
-        while os.read(0, 4096):
-            pass
+        try:
+            while os.read(0, 4096):
+                pass
+        except OSError:
+            pass  # there is no stdin: as good as closed
         try:
             loop.call_soon_threadsafe(running.stop, "its parent ended")
         except RuntimeError:

@@ -21,6 +21,15 @@ from loadgen.ollama import Requests
 from loadgen.options import Options, Replica, TargetError
 from loadgen.schedule import Planned, closed_loop, warm_up
 
+try:
+    import uvloop
+except ImportError:
+    new_event_loop: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop
+    EVENT_LOOP = "asyncio"
+else:
+    new_event_loop = uvloop.new_event_loop
+    EVENT_LOOP = "uvloop"
+
 CONNECT_TIMEOUT_S = 10.0
 # A listen queue is often 128 long; more connection attempts at once would be dropped and repeated
 # by the kernel a second later.
@@ -243,7 +252,7 @@ def run(options: Options, attach: Callable[[Engine], None]) -> Measured:
 
     Raises TargetError.
     """
-    loop = new_loop()
+    loop = new_event_loop()
     try:
         return loop.run_until_complete(_run(Engine(options), attach))
     finally:
@@ -253,12 +262,3 @@ def run(options: Options, attach: Callable[[Engine], None]) -> Measured:
 async def _run(engine: Engine, attach: Callable[[Engine], None]) -> Measured:
     attach(engine)
     return await engine.run()
-
-
-def new_loop() -> asyncio.AbstractEventLoop:
-    """uvloop's event loop where it is installed, else asyncio's own."""
-    try:
-        import uvloop
-    except ImportError:
-        return asyncio.new_event_loop()
-    return uvloop.new_event_loop()

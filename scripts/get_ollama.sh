@@ -125,10 +125,11 @@ compile() {
   fi
   local ollama="github.com/ollama/ollama@v${VERSION}" folder
   folder="$(module_dir "${go}" "${MINIAUDIO}" "${MINIAUDIO_SUM}")" || return
-  mkdir -p "${WORK}/include/miniaudio"
-  cp "${folder}/miniaudio.h" "${WORK}/include/miniaudio/" || return
+  # Not in WORK: its name would be in the flags, and Go's build cache would never help a second try.
+  mkdir -p "${CACHE}/include/miniaudio"
+  cp -f "${folder}/miniaudio.h" "${CACHE}/include/miniaudio/" || return
   module_dir "${go}" "${ollama}" "${OLLAMA_SUM}" || return
-  CGO_CFLAGS="${flags}" CGO_CXXFLAGS="${flags} -I${WORK}/include" GOBIN="${WORK}/bin" \
+  CGO_CFLAGS="${flags}" CGO_CXXFLAGS="${flags} -I${CACHE}/include" GOBIN="${WORK}/bin" \
     "${go}" install -trimpath \
     -ldflags "-X=github.com/ollama/ollama/version.Version=${VERSION}" "${ollama}" || return
   [[ "$(version_of "${WORK}/bin/ollama")" == "${VERSION}" ]]
@@ -157,7 +158,7 @@ need_compiler() {
       die "Ollama: apt-get could not install ${missing[*]} (see above): mend the package sources, ${OWN_WAY}."
     return 0
   fi
-  die "Ollama is not on PATH and cannot be built because ${missing[*]} (Debian's package names) is missing: have it installed as root (apt-get install ${missing[*]}), ${OWN_WAY}."
+  die "Ollama is not on PATH and cannot be built because ${missing[*]} (Debian's package names) cannot be found: have it installed as root (apt-get install ${missing[*]}), ${OWN_WAY}."
 }
 
 has_header() {

@@ -125,7 +125,7 @@ class _Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self.server.open.discard(self)
         if self.generation is not None:
-            self.server.seen.ended_early += 1
+            self.generation.seen.ended_early += 1
             self.generation.end()
 
     def data_received(self, data: bytes) -> None:
@@ -206,6 +206,7 @@ class _Generation:
         self.model, self.failure = body["model"], failure
         self.stream = body.get("stream", True)
         self.tokens = body.get("options", {}).get("num_predict", self.pace.tokens)
+        self.seen = self.server.seen  # also after forget(): what began before it ends there
         self.loop = asyncio.get_running_loop()
         self.received = connection.received
         self.made = self.chunk = 0
@@ -214,9 +215,8 @@ class _Generation:
         self.working = False
 
     def begin(self) -> None:
-        seen = self.server.seen
-        seen.in_flight += 1
-        seen.most_in_flight = max(seen.most_in_flight, seen.in_flight)
+        self.seen.in_flight += 1
+        self.seen.most_in_flight = max(self.seen.most_in_flight, self.seen.in_flight)
         if self.failure in ("http_500", "http_503"):
             self.end()
             return self.connection.answer(int(self.failure[5:]), {"error": "told to fail"})
@@ -276,8 +276,8 @@ class _Generation:
             self.lines = []
         now = perf_counter()
         if self.chunk == 1:
-            self.server.seen.ttfts.append(now - self.received)
-        self.server.seen.lateness.append(now - self.due)
+            self.seen.ttfts.append(now - self.received)
+        self.seen.lateness.append(now - self.due)
 
     def _fail(self, failure: str) -> None:
         if failure == "error_line":
@@ -321,7 +321,7 @@ class _Generation:
         if self.timer is not None:
             self.timer.cancel()
         self.connection.generation = None
-        self.server.seen.in_flight -= 1
+        self.seen.in_flight -= 1
         if self in self.server.waiting:
             self.server.waiting.remove(self)
         elif self.working and self.server.waiting:

