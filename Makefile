@@ -6,7 +6,8 @@ SHELL := bash
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 PYTHON_BIN := .venv/bin/python
-PYTEST := $(PYTHON_BIN) -m pytest
+# Tests call shellcheck and the like by name; python3 stays the system's.
+PYTEST := PATH="$$PATH:$$PWD/.venv/bin" $(PYTHON_BIN) -m pytest
 TINY_MODEL := .tools/models/tiny.gguf
 # LOCK_FLAGS=--upgrade takes the newest versions that requirements*.txt allow.
 COMPILE := .venv/bin/uv pip compile --quiet --universal --python-version 3.10 --generate-hashes \

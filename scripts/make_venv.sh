@@ -10,6 +10,8 @@ readonly VENV=.venv
 # Modules of HPC sites set these; each of them makes pip install to, or import from, somewhere else.
 unset PYTHONHOME PYTHONPATH PIP_TARGET PIP_PREFIX PIP_ROOT PIP_REQUIREMENT PIP_CONSTRAINT
 export PIP_USER=0 PIP_REQUIRE_VIRTUALENV=0 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1
+# In a shell where .venv is active, python3 is the very one that is to be replaced.
+PATH="${PATH//"${ROOT}/${VENV}/bin:"/}"
 
 main() {
   local locks=(requirements.lock)

@@ -16,15 +16,18 @@ main() {
   step 2 'Format, types, shell scripts'
   scripts/lint.sh
   step 3 'Unit tests'
-  .venv/bin/python -m pytest tests/unit
+  run_pytest tests/unit
   step 4 'Ollama and models'
   wait_for_ollama
   env -u MAKEFLAGS make --no-print-directory model
   step 5 'Tests with processes on this machine'
-  .venv/bin/python -m pytest tests/local
+  run_pytest tests/local
   step 6 'Tests on the Slurm test cluster'
-  .venv/bin/python -m pytest tests/cluster
+  run_pytest tests/cluster
 }
+
+# Tests call shellcheck and the like by name; python3 stays the system's.
+run_pytest() { PATH="${PATH}:${ROOT}/.venv/bin" .venv/bin/python -m pytest "$@"; }
 
 step() { printf '\n[%d/6] %s\n' "$1" "$2"; }
 

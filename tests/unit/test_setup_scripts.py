@@ -96,6 +96,16 @@ def test_an_unfinished_environment_is_made_again(machine):
     assert (second.returncode, second.stdout) == (0, "")
 
 
+def test_an_active_environment_is_not_made_with_its_own_python(machine):
+    own = machine.project / ".venv" / "bin"
+    own.mkdir(parents=True)
+    (own / "python3").write_text("#!/bin/sh\nexit 0\n")
+    (own / "python3").chmod(0o755)
+    machine.program("python3", OLD_PYTHON)
+    said = sentence(machine.run("make_venv.sh", PATH=f"{own}:{machine.bin}"))
+    assert "Python 3.6.8" in said
+
+
 def test_an_unknown_argument_is_refused(machine):
     assert "--devel" in sentence(machine.run("make_venv.sh", "--devel"))
 
