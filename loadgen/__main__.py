@@ -27,7 +27,7 @@ from loadgen.options import (
     UsageError,
     check_bounds,
     check_prompt,
-    parse_replica,
+    parse_replicas,
     read_prompts,
 )
 
@@ -74,7 +74,7 @@ def parse(arguments: Sequence[str] | None) -> tuple[Options, argparse.Namespace]
         raise UsageError("--model is empty.")
     clients, tokens = check_bounds("clients", given.clients), given.num_predict
     options = Options(
-        replicas=tuple(parse_replica(url) for url in given.url),
+        replicas=parse_replicas(given.url),
         model=given.model,
         out=given.out,
         prompts=read_prompts(given.prompts) if given.prompts else (check_prompt(given.prompt),),
@@ -111,7 +111,8 @@ def _prepare(options: Options) -> None:
         options.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"--out {options.out} cannot be made: {error.strerror}.") from error
-    need = options.clients + SPARE_FILES
+    # Where there are replicas, connections that wait for their turn come on top of those in use.
+    need = options.clients * min(2, len(options.replicas)) + SPARE_FILES
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and hard < need:
         raise UsageError(
@@ -127,7 +128,11 @@ def _run(options: Options, given: argparse.Namespace) -> int:
     measured = engine.run(options, lambda running: _attach(running, given))
     summary = metrics.summarise(measured)
     reasons = validity.reasons_against(summary)
-    summary["validity"] = {"valid": not reasons, "reasons": reasons}
+    summary["validity"] = {
+        "valid": not reasons,
+        "reasons": reasons,
+        "notes": validity.notes(summary),
+    }
     summary["provenance"] = provenance(options, began)
     report.write_files(options.out, measured, summary)
     if not given.quiet:

@@ -162,6 +162,7 @@ def _result(line: Mapping[str, Any]) -> dict[str, Any]:
     same = ("request", "client", "replica", "ttft", "tpot", "error", "message", "http_status")
     return {
         **{key: line[key] for key in same},
+        "retried": line.get("retried", False),  # older runs do not say
         "status": _STATUS.get(line["error"], "failed"),
         "request_time": line["e2e"],
         "tokens": line["output_tokens"],
@@ -183,6 +184,7 @@ def _totals(summary: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) ->
         "total_queries": len(results),
         "successful": requests["succeeded"],
         "failed": requests["failed"],
+        "retried": requests.get("retried", 0),
         "total_time": summary["seconds"]["measured"],
         "avg_request_time": summary["latency_seconds"]["e2e"]["mean"],
         "queries_per_second": summary["throughput"]["requests_per_second"],

@@ -16,9 +16,11 @@ import httptools
 
 from loadgen.metrics import INTERRUPTED, Record
 from loadgen.ollama import error_text
+from loadgen.sockets import NOTICE_DEATH, host_is_gone, in_words
 
 MAX_ERROR_BODY = 65_536
 MAX_LINE = 1_048_576  # a line has a few hundred bytes: one so long is not of a stream of ours
+_CLOSED = "the connection was closed before the end of the answer"
 
 
 class Connection(asyncio.Protocol):
@@ -32,6 +34,7 @@ class Connection(asyncio.Protocol):
         self._ended: asyncio.Future[None] | None = None
         self._rest = b""  # of a line that is not complete yet, or of an error's body
         self._now = 0.0
+        self._heard = False  # a byte of this answer
 
     @property
     def usable(self) -> bool:
@@ -46,11 +49,14 @@ class Connection(asyncio.Protocol):
     async def exchange(self, request: bytes, record: Record, timeout_s: float) -> None:
         """Send a request and note in `record` what comes, until it ends in one way or another.
 
+        A record that has a time of sending keeps it: the timeout, too, counts from there.
         Raises nothing of the network: a failure is noted. Cancelled, it notes an interruption.
         """
         loop = asyncio.get_running_loop()
         self._record, self._rest, self._ended = record, b"", loop.create_future()
-        timer = loop.call_later(timeout_s, self._fail, "timeout", f"no end in {timeout_s:g} s")
+        self._heard = False
+        left = timeout_s if record.sent is None else timeout_s + record.sent - perf_counter()
+        timer = loop.call_later(left, self._fail, "timeout", f"no end in {timeout_s:g} s")
         try:
             self._send(request, record)
             await self._ended
@@ -62,7 +68,9 @@ class Connection(asyncio.Protocol):
             timer.cancel()
 
     def _send(self, request: bytes, record: Record) -> None:
-        record.sent = self._now = perf_counter()
+        self._now = perf_counter()
+        if record.sent is None:
+            record.sent = self._now
         try:
             done = self._sock.send(request)
         except BlockingIOError:
@@ -82,6 +90,7 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Asyncio's: bytes came."""
         self._now = perf_counter()
+        self._heard = True
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError as error:
@@ -92,7 +101,8 @@ class Connection(asyncio.Protocol):
         self._transport = None
         if self._record is not None:
             self._now = perf_counter()
-            self._fail("cut", "the connection was closed before the end of the answer")
+            gone = f"its host is gone ({in_words(exc)})" if host_is_gone(exc) else None
+            self._fail("cut", gone or _CLOSED)
 
     # --- httptools' calls ---
 
@@ -150,6 +160,8 @@ class Connection(asyncio.Protocol):
         """End the request as failed, and the connection, which is in no known state."""
         if error == "timeout":
             self._now = perf_counter()
+        if self._record is not None:
+            self._record.unanswered = error == "cut" and not self._heard
         self._end(error, message)
         self.close()
 
@@ -171,7 +183,8 @@ async def open_connection(address: tuple[str, int], timeout_s: float) -> Connect
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setblocking(False)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for option in NOTICE_DEATH:
+            sock.setsockopt(*option)
         loop = asyncio.get_running_loop()
         await asyncio.wait_for(loop.sock_connect(sock, address), timeout_s)
         _, connection = await loop.create_connection(lambda: Connection(sock), sock=sock)

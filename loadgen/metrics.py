@@ -35,6 +35,9 @@ DEFINITIONS: Mapping[str, str] = {
     "comes; not the throughput",
     "server_seconds.queue": "e2e - load - prefill - decode: waiting for a slot, and the way "
     "there and back (the server's total_duration includes the wait)",
+    "replicas": "requests = succeeded + failed + interrupted + retried_away; retried_away: refused "
+    "or cut before any byte of the answer, and sent once more, to another replica; its times "
+    "count from its first sending, its queue is not known",
     "dispatch_delay": "actual - intended sending; intended is the common start, then the end of "
     "the client's previous request (or when its new connection stood)",
 }
@@ -46,12 +49,16 @@ class Record:
 
     `error` is a class of failure (connect, timeout, http_503, ollama_error, cut, bad_json,
     bad_http, interrupted), None for an answer that came whole; `message` the words to it.
+    `replica`: URL; `retried_from`: of the replica that had it before. `unanswered`: it failed
+    before any byte of an answer, so that another replica may have it.
     """
 
     index: int
     client: int
-    replica: int
     intended: float
+    replica: str = ""
+    retried_from: str | None = None
+    unanswered: bool = False
     connect: float | None = None
     sent: float | None = None
     end: float | None = None
@@ -59,6 +66,14 @@ class Record:
     error: str | None = None
     message: str | None = None
     answer: Answer = field(default_factory=Answer)
+
+    def again(self) -> None:
+        """Make it ready for another replica; its times count from its first sending, or from when
+        it would have been sent had there been a connection."""
+        self.retried_from, self.unanswered = self.replica, False
+        self.sent = self.intended if self.sent is None else self.sent
+        self.end = self.http_status = self.error = self.message = self.connect = None
+        self.answer = Answer()
 
     @property
     def ttft(self) -> float | None:
@@ -89,15 +104,25 @@ class Record:
     def queue(self) -> float | None:
         """Seconds that the server does not account for as work."""
         parts = (self.answer.load, self.answer.prefill, self.answer.decode)
-        if self.e2e is None or parts[2] is None:
+        if self.e2e is None or parts[2] is None or self.retried_from is not None:
             return None
         return max(0.0, self.e2e - sum(part or 0.0 for part in parts))
+
+
+@dataclass(slots=True)
+class Outage:
+    """When a replica was taken out and was back (perf_counter), None: it was not; and why."""
+
+    url: str
+    begin: float
+    why: str
+    end: float | None = None
 
 
 @dataclass(frozen=True)
 class Measured:
     """All that a run saw. `start`: perf_counter() of the common start; `stopped`: why it ended
-    before its time, None where it did not. The other times are seconds."""
+    before its time, None where it did not. The other times are seconds. `urls`: the replicas."""
 
     planned: int
     clients: int
@@ -107,6 +132,8 @@ class Measured:
     cpu_seconds: float
     loop_lags: Sequence[float]
     stopped: str | None
+    urls: Sequence[str]
+    outages: Sequence[Outage] = ()
 
 
 def percentile(ordered: Sequence[float], percent: float) -> float:
@@ -168,6 +195,7 @@ def summarise(measured: Measured) -> dict[str, Any]:
         "partial": measured.stopped is not None,
         "stopped": measured.stopped,
         "requests": _requests(measured, whole),
+        "replicas": [_replica(url, measured) for url in measured.urls],
         "seconds": {"measured": seconds, "warmup": measured.warmup_seconds},
         "concurrency": {"asked": measured.clients, **concurrency(spans, seconds)},
         "latency_seconds": {
@@ -196,9 +224,31 @@ def _requests(measured: Measured, whole: Sequence[Record]) -> dict[str, Any]:
         "succeeded": len(whole),
         "failed": sum(errors.values()),
         "interrupted": interrupted,
+        "retried": sum(record.retried_from is not None for record in measured.records),
         "without_tokens": sum(not record.answer.output_tokens for record in whole),
         "errors": dict(sorted(errors.items())),
     }
+
+
+def _replica(url: str, measured: Measured) -> dict[str, Any]:
+    """What one replica did; `outages` in seconds from the common start, `to` None: to the end."""
+    mine = [record for record in measured.records if record.replica == url]
+    away = sum(record.retried_from == url for record in measured.records)
+    whole = [record for record in mine if record.error is None]
+    return {
+        "url": url,
+        "requests": len(mine) + away,
+        "succeeded": len(whole),
+        "failed": sum(record.error not in (None, INTERRUPTED) for record in mine),
+        "retried_away": away,
+        "output_tokens": sum(record.answer.output_tokens or 0 for record in whole),
+        "outages": [_outage(o, measured.start) for o in measured.outages if o.url == url],
+    }
+
+
+def _outage(outage: Outage, start: float) -> dict[str, Any]:
+    end = None if outage.end is None else max(0.0, outage.end - start)
+    return {"from": max(0.0, outage.begin - start), "to": end, "why": outage.why}
 
 
 def _throughput(whole: Sequence[Record], seconds: float) -> dict[str, float | None]:

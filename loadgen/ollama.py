@@ -88,10 +88,10 @@ class Requests:
         self._prompts = [f'{head}, "prompt": {json.dumps(p)}, '.encode() for p in options.prompts]
         self._heads = [_head(replica) for replica in options.replicas]
 
-    def bytes_of(self, planned: Planned) -> bytes:
-        """The whole HTTP request."""
+    def bytes_of(self, planned: Planned, replica: int) -> bytes:
+        """The whole HTTP request to a replica, an index into the options."""
         body = b"%b%b%d}}" % (self._prompts[planned.prompt], self._tail, planned.seed)
-        return b"%b%d\r\n\r\n%b" % (self._heads[planned.replica], len(body), body)
+        return b"%b%d\r\n\r\n%b" % (self._heads[replica], len(body), body)
 
 
 def _head(replica: Replica) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -87,6 +87,15 @@ def parse_replica(url: str) -> Replica:
     if not host or parts.scheme != "http" or parts.path not in ("", "/") or parts.query:
         raise UsageError(f"--url {url!r} is no address of a server; give http://HOST:PORT.")
     return Replica(f"http://{host}:{port}", host, port)
+
+
+def parse_replicas(urls: Sequence[str]) -> tuple[Replica, ...]:
+    """All of them, each once. Raises UsageError naming the URL that is wrong or comes twice."""
+    replicas = tuple(parse_replica(url) for url in urls)
+    for index, replica in enumerate(replicas):
+        if replica in replicas[:index]:
+            raise UsageError(f"--url {replica.url} is given twice; a replica counts once.")
+    return replicas
 
 
 def check_bounds(name: str, value: int) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,8 @@ def as_dict(record: Record, start: float) -> dict[str, Any]:
         "request": record.index,
         "client": record.client,
         "replica": record.replica,
+        "retried": record.retried_from is not None,
+        "retried_from": record.retried_from,
         "intended": record.intended - start,
         "sent": None if record.sent is None else record.sent - start,
         "connect": record.connect,
@@ -84,7 +86,8 @@ def table(summary: Mapping[str, Any]) -> str:
     requests, rates = summary["requests"], summary["throughput"]
     out = [
         f"{requests['succeeded']} of {requests['planned']} requests succeeded, "
-        f"{requests['failed']} failed, in {summary['seconds']['measured']:.2f} s; "
+        f"{requests['failed']} failed, {requests['retried']} retried, in "
+        f"{summary['seconds']['measured']:.2f} s; "
         f"{_figure(summary['concurrency']['mean'])} in flight (mean), "
         f"{summary['concurrency']['max']} at most",
         f"{_figure(rates['requests_per_second'])} requests/s, "
@@ -95,14 +98,29 @@ def table(summary: Mapping[str, Any]) -> str:
     for label, key in _ROWS:
         row = summary["latency_seconds"][key]
         out.append(f"{label:<6}" + "".join(f"{_ms(row[name]):>10}" for name in _COLUMNS))
-    out += ["", *_verdict(summary["validity"])]
+    out += [*_replicas(summary["replicas"]), "", *_verdict(summary["validity"])]
     return "\n".join(out)
 
 
+def _replicas(replicas: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A line for each; none where there is only one, which had it all."""
+    if len(replicas) == 1:
+        return []
+    return ["", *(_replica(replica) for replica in replicas)]
+
+
+def _replica(replica: Mapping[str, Any]) -> str:
+    counts = ", ".join(
+        f"{replica[key]} {key.replace('_', ' ')}" for key in ("succeeded", "failed", "retried_away")
+    )
+    return f"{replica['url']}: {counts}, {replica['output_tokens']} output tokens"
+
+
 def _verdict(validity: Mapping[str, Any]) -> list[str]:
+    notes = [f"note: {note}" for note in validity["notes"]]
     if validity["valid"]:
-        return ["valid"]
-    return ["NOT VALID:", *(f"  {reason}" for reason in validity["reasons"])]
+        return [*notes, "valid"]
+    return [*notes, "NOT VALID:", *(f"  {reason}" for reason in validity["reasons"])]
 
 
 def _figure(value: float | None) -> str:

@@ -27,6 +27,22 @@ def reasons_against(summary: Mapping[str, Any]) -> list[str]:
     return reasons
 
 
+def notes(summary: Mapping[str, Any]) -> list[str]:
+    """What a reader should know that does not make the figures unusable by itself: a replica that
+    was out. The requests that failed by it count, as all do, in the reasons."""
+    return [
+        f"{replica['url']} was out {_when(outage)}, so the others had its share: {outage['why']}."
+        for replica in summary["replicas"]
+        for outage in replica["outages"]
+    ]
+
+
+def _when(outage: Mapping[str, Any]) -> str:
+    if outage["to"] is None:
+        return f"from {outage['from']:.2f} s on"
+    return f"from {outage['from']:.2f} s to {outage['to']:.2f} s"
+
+
 def _of_failures(requests: Mapping[str, Any]) -> list[str]:
     ended = requests["succeeded"] + requests["failed"]
     classes = ", ".join(f"{count} {name}" for name, count in requests["errors"].items())

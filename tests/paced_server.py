@@ -60,6 +60,7 @@ _FAILURES = (
     "http_500",
     "http_503",
     "cut_before_answer",
+    "half_head",
     "bad_http",
     "no_tokens",
 )
@@ -101,7 +102,23 @@ class Server:
             lambda: _Connection(self), "127.0.0.1", port, backlog=4096
         )
         self.port = server.sockets[0].getsockname()[1]
+        self.loop, self.listening = loop, server
         return server
+
+    def kill(self) -> None:
+        """Die as a process does, called from another thread: nobody listens, connections break."""
+
+        async def die() -> None:
+            self.listening.close()
+            for connection in list(self.open):
+                connection.transport.abort()
+            await asyncio.sleep(0)
+
+        asyncio.run_coroutine_threadsafe(die(), self.loop).result(5)
+
+    def revive(self) -> None:
+        """Listen again at the same port, called from another thread."""
+        asyncio.run_coroutine_threadsafe(self.start(self.port), self.loop).result(5)
 
     def forget(self) -> None:
         """Start counting anew."""
@@ -222,6 +239,9 @@ class _Generation:
             return self.connection.answer(int(self.failure[5:]), {"error": "told to fail"})
         if self.failure == "cut_before_answer":
             return self.connection.transport.abort()
+        if self.failure == "half_head":
+            self.connection.send(_STREAM_HEAD[:12])
+            return self.connection.transport.close()
         if self.failure == "bad_http":
             return self.connection.send(b"220 ready for mail\r\n")
         slots = self.pace.slots
@@ -334,10 +354,10 @@ def running(pace: Pace | None = None, port: int = 0) -> Iterator[Server]:
     server, loop, up = Server(pace), asyncio.new_event_loop(), threading.Event()
 
     async def serve() -> None:
-        listening = await server.start(port)
+        await server.start(port)
         up.set()
         await stop.wait()
-        listening.close()
+        server.listening.close()
         for connection in list(server.open):
             connection.transport.abort()
         await asyncio.sleep(0)

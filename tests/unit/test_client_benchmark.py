@@ -1,35 +1,17 @@
 """/benchmark in this process; the load generator is a real child process."""
 
 import json
-import sys
 import threading
 import time
-from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from paced_server import Pace, running
+from paced_server import Pace
 
 import clientService
 from loadgen import child
 
 QUICK = {"n_clients": 2, "n_requests_per_client": 3}
 LONG = {"n_clients": 2, "n_requests_per_client": 5000, "id": "long"}
-
-
-@pytest.fixture(scope="module")
-def shared():
-    with running() as server:
-        yield server
-
-
-@pytest.fixture
-def server(shared):
-    """The stand-in, as it is by default and with nothing counted yet."""
-    shared.pace = Pace()
-    shared.forget()
-    return shared
 
 
 @pytest.fixture

@@ -12,19 +12,11 @@ import time
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from paced_server import Pace, running
+from paced_server import Pace
 
 ROOT = Path(__file__).resolve().parents[2]
 FLAGS = "--workers 1 --worker-class gthread --threads 8 --timeout 0 --graceful-timeout 1"
 LONG = {"n_clients": 2, "n_requests_per_client": 5000, "id": "long", "wait": False}
-
-
-@pytest.fixture(scope="module")
-def shared():
-    with running() as server:
-        yield server
 
 
 @pytest.fixture

@@ -9,25 +9,9 @@ import time
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from paced_server import Pace, running
+from paced_server import Pace
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture(scope="module")
-def shared():
-    with running() as server:
-        yield server
-
-
-@pytest.fixture
-def server(shared):
-    """The stand-in, as it is by default and with nothing counted yet."""
-    shared.pace = Pace()
-    shared.forget()
-    return shared
 
 
 @pytest.fixture
@@ -73,7 +57,7 @@ def test_a_run_leaves_both_files_and_prints_a_table(start, tmp_path):
     assert "6 of 6 requests succeeded" in out
     assert "TTFT" in out and out.rstrip().endswith("valid")
     summary = summary_of(tmp_path)
-    assert summary["validity"] == {"valid": True, "reasons": []}
+    assert summary["validity"] == {"valid": True, "reasons": [], "notes": []}
     assert summary["provenance"]["options"]["clients"] == 3
     lines = [json.loads(x) for x in (tmp_path / "out" / "requests.jsonl").open()]
     assert [line["request"] for line in lines] == list(range(6))

@@ -15,6 +15,7 @@ from loadgen.options import Options, UsageError, parse_replica, read_prompts
 from loadgen.schedule import closed_loop
 from loadgen.validity import reasons_against
 
+URL = "http://h:80"
 FINITE = st.floats(min_value=0, max_value=1e6)
 
 
@@ -54,11 +55,9 @@ def test_a_request_that_begins_as_another_ends_is_not_beside_it():
     assert concurrency([(0.0, 1.0), (1.0, 2.0)], 2.0) == {"mean": 1.0, "max": 1}
 
 
-@given(st.integers(1, 40), st.integers(1, 200), st.integers(1, 5))
-def test_every_request_is_sent_once_and_shares_differ_by_at_most_one(clients, requests, replicas):
-    options = Options(
-        (parse_replica("h"),) * replicas, "m", Path(), clients=clients, requests=requests
-    )
+@given(st.integers(1, 40), st.integers(1, 200))
+def test_every_request_is_sent_once_and_shares_differ_by_at_most_one(clients, requests):
+    options = Options((parse_replica("h"),), "m", Path(), clients=clients, requests=requests)
     each = [[planned.index for planned in closed_loop(options, c)] for c in range(clients)]
     assert sorted(index for mine in each for index in mine) == list(range(requests))
     assert max(map(len, each)) - min(map(len, each)) <= 1
@@ -71,12 +70,12 @@ def record(index, sent, first, end, tokens=3, error=None):
     answer = Answer(chunks=array("d", [first, first + 0.1, first + 0.3]), end=end)
     answer.output_tokens, answer.input_tokens = tokens, 5
     answer.load, answer.prefill, answer.decode = 0.0, 0.1, 0.4
-    return Record(index, index, 0, 10.0, sent=sent, end=end, error=error, answer=answer)
+    return Record(index, index, 10.0, URL, sent=sent, end=end, error=error, answer=answer)
 
 
 def run_of(*records, planned=None, clients=2, stopped=None):
     return summarise(
-        Measured(planned or len(records), clients, 10.0, records, 0.5, 0.1, [0.001], stopped)
+        Measured(planned or len(records), clients, 10.0, records, 0.5, 0.1, [0.001], stopped, [URL])
     )
 
 

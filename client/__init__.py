@@ -1,0 +1,1 @@
+"""The parts of the client service; clientService.py puts them together."""

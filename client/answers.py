@@ -1,0 +1,114 @@
+"""Reading what Ollama answers: JSON objects, lists of models, streams of lines."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping
+from typing import Any
+
+import urllib3
+from urllib3.exceptions import HTTPError, ReadTimeoutError
+
+from client.errors import OllamaFailed, ServiceError, TooSlow, error_object
+
+
+def json_object(data: bytes, what: str) -> dict[str, Any]:
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise OllamaFailed(f"{what} is not JSON: {data[:100]!r}.") from error
+    if not isinstance(value, dict):
+        raise OllamaFailed(f"{what} is no JSON object: {data[:100]!r}.")
+    return value
+
+
+def entry_of(answer: Mapping[str, Any], model: str | None) -> dict[str, Any] | None:
+    """The entry of a model in what /api/tags or /api/ps lists; a name without a tag is :latest."""
+    names = {model, f"{model}:latest"} if model else set()
+    models = answer.get("models")
+    entries = models if isinstance(models, list) else []
+    return next((e for e in entries if isinstance(e, dict) and e.get("name") in names), None)
+
+
+def placement(entry: Mapping[str, Any]) -> dict[str, Any]:
+    size, on_gpu = int(entry.get("size") or 0), int(entry.get("size_vram") or 0)
+    where = "cpu" if on_gpu == 0 else "gpu" if on_gpu >= size else "gpu+cpu"
+    return {"size": size, "size_vram": on_gpu, "where": where}
+
+
+def lines(
+    response: urllib3.BaseHTTPResponse, deadline: float, broke: Callable[[], None]
+) -> Generator[bytes, None, None]:
+    """Whole lines as they arrive, each piece of the network at once; at the end an error's line
+    where the stream broke off, failed, or took longer than `deadline` (time.monotonic).
+
+    `broke` is called where the network failed, not Ollama.
+    """
+    rest = last = b""
+    failure: ServiceError | None = None
+    try:
+        for piece in response.stream(65_536, decode_content=False):
+            whole, newline, rest = (rest + piece).rpartition(b"\n")
+            if newline:
+                last = whole.rpartition(b"\n")[2]
+                yield whole + newline
+            if time.monotonic() > deadline:
+                failure = TooSlow("The answer took too long.")
+                break
+    except ReadTimeoutError:
+        broke()
+        failure = TooSlow("Ollama sent nothing for too long.")
+    except HTTPError as error:
+        broke()
+        failure = OllamaFailed(f"The stream broke off: {error}.")
+    finally:
+        response.close()
+    failure = failure or _unfinished(last)
+    if failure is not None:
+        yield json.dumps(error_object(failure.kind, str(failure))).encode() + b"\n"
+
+
+class Stream(Iterator[bytes]):
+    """The lines of an answer under way; `close`, at its end or before, gives its replica back."""
+
+    def __init__(
+        self,
+        response: urllib3.BaseHTTPResponse,
+        parts: Generator[bytes, None, None],
+        ended: Callable[[], None],
+    ) -> None:
+        self._response = response
+        self._parts = parts
+        self._ended: Callable[[], None] | None = ended
+        self.replica = ""
+        self.retried = False
+
+    def __next__(self) -> bytes:
+        """The next lines; at the end it closes itself."""
+        try:
+            return next(self._parts)
+        except StopIteration:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Also where no line has been read yet, and any number of times."""
+        self._parts.close()
+        self._response.close()
+        ended, self._ended = self._ended, None
+        if ended is not None:
+            ended()
+
+
+def _unfinished(last: bytes) -> ServiceError | None:
+    """What is wrong with a stream whose last line this is; None for the final chunk."""
+    try:
+        chunk = json.loads(last)
+    except (ValueError, RecursionError):
+        chunk = None
+    if isinstance(chunk, dict) and chunk.get("done"):
+        return None
+    if isinstance(chunk, dict) and "error" in chunk:
+        return OllamaFailed(f"Ollama failed: {str(chunk['error'])[:500]}")
+    return OllamaFailed("The stream ended without its final chunk.")

@@ -1,0 +1,127 @@
+"""The benchmarks of a client service: one at a time, found again by their ids."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections.abc import Callable, Mapping
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from client.checks import shown
+from client.errors import BenchmarkFailed, CannotWrite, Conflict, Unknown, error_object
+from loadgen import child
+from loadgen.options import DEFAULT_PROMPT, RUN_ID
+
+RUNS_REMEMBERED = 100
+
+
+class Benchmarks:
+    """The runs of the load generator: one at a time, found again by their ids, also on disk."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._runs: dict[str, child.Run] = {}
+        self._lock = threading.Lock()
+
+    def running(self) -> child.Run | None:
+        """The run that goes on now."""
+        return next((run for run in list(self._runs.values()) if run.state == child.RUNNING), None)
+
+    def start(self, run_id: str, job: child.Job, urls: Callable[[], list[str]]) -> child.Run | None:
+        """Start a run, or join the one with this id; None where its results are on disk already.
+
+        Raises Conflict: another one runs, or the id is that of a run with other parameters;
+        CannotWrite.
+        """
+        with self._lock:
+            if self._exists(run_id, job):
+                return self._runs.get(run_id)
+            running = self.running()
+            if running is not None:
+                raise Conflict(f"The benchmark {running.id} is running; one at a time.")
+            while len(self._runs) >= RUNS_REMEMBERED:
+                self._runs.pop(next(iter(self._runs)))
+            self._runs[run_id] = run = self._begin(run_id, job, urls())
+            return run
+
+    def _begin(self, run_id: str, job: child.Job, urls: list[str]) -> child.Run:
+        try:
+            return child.Run(run_id, self._folder / run_id, job, urls)
+        except OSError as error:
+            raise CannotWrite(f"The benchmark cannot start: {error}.") from error
+
+    def _exists(self, run_id: str, job: child.Job) -> bool:
+        """Whether a run of this id goes on or has results; a failed one may be begun again."""
+        run, folder = self._runs.get(run_id), self._folder / run_id
+        running = run is not None and run.state == child.RUNNING
+        if not running and not (folder / "summary.json").exists():
+            return False
+        before = child.read_job(folder)
+        if before is not None and before != job:
+            raise Conflict(f"The benchmark {run_id} exists with other parameters: {before}.")
+        return True
+
+    def describe(self, run_id: str) -> dict[str, Any]:
+        """State, progress and, once it has ended, the result. Raises Unknown."""
+        run, folder = self._runs.get(run_id), self._folder / run_id
+        if run is not None and run.state in (child.RUNNING, child.FAILED):
+            failed = error_object(BenchmarkFailed.kind, run.error) if run.error else {}
+            return {"id": run_id, "state": run.state, "progress": run.progress(), **failed}
+        if not RUN_ID.fullmatch(run_id) or not folder.is_dir():
+            raise Unknown(f"There is no benchmark {shown(run_id)}.")
+        found = _stored(folder)
+        if run is not None and run.state == child.CANCELLED and "results" not in found:
+            found = {"state": run.state, "progress": run.progress()}  # before anything was measured
+        return {"id": run_id, **found}
+
+    def cancel(self, run_id: str) -> dict[str, Any]:
+        """End a run; what was measured is kept. Raises Unknown, Conflict: it has ended."""
+        run = self._runs.get(run_id)
+        if run is not None and run.state == child.RUNNING:
+            run.cancel()
+        found = self.describe(run_id)
+        if found["state"] != child.CANCELLED:
+            raise Conflict(f"The benchmark {run_id} has ended already: {found['state']}.")
+        return {key: found[key] for key in ("id", "state", "progress")}
+
+
+def _stored(folder: Path) -> dict[str, Any]:
+    """State, progress and result of a run by what it left on disk."""
+    try:
+        result = child.read_result(folder)
+    except (OSError, ValueError) as error:
+        raise BenchmarkFailed(f"The results in {folder} cannot be read: {error}.") from error
+    if result is None:
+        nothing = error_object(BenchmarkFailed.kind, f"It left no results in {folder}.")
+        return {"state": child.FAILED, "progress": None, **nothing}
+    requests, seconds = result["requests"], result["seconds"]
+    progress = {
+        "phase": "measure",
+        "planned": requests["planned"],
+        "done": requests["succeeded"] + requests["failed"],
+        "failed": requests["failed"],
+        "elapsed_seconds": seconds["warmup"] + seconds["measured"],
+    }
+    state = child.CANCELLED if result["stopped"] else child.DONE
+    return {"state": state, "progress": progress, **result}
+
+
+def job_of(given: Mapping[str, Any], model: str) -> child.Job:
+    """What the load generator is to do, with the defaults for what was not given."""
+    clients = given.get("n_clients", 1)
+    return child.Job(
+        model=model,
+        prompt=given.get("prompt", DEFAULT_PROMPT),
+        clients=clients,
+        requests=clients * given.get("n_requests_per_client", 1),
+        num_predict=given.get("num_predict"),
+        seed=given.get("seed", 0),
+        warmup=given.get("warmup", 1),
+    )
+
+
+def new_id() -> str:
+    """A run id that nobody has: the time, to find it again, and chance."""
+    return f"{datetime.now(timezone.utc):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"

@@ -1,0 +1,162 @@
+"""What comes into the client service: each bad request is told all that is wrong with it."""
+
+import pytest
+
+import clientService
+
+
+@pytest.fixture
+def output(tmp_path, monkeypatch):
+    """An output directory, and the environment that names it; no address yet."""
+    for name, value in {"OUTPUT_DIR": tmp_path, "OLLAMA_JOB": "41", "MODEL": "known"}.items():
+        monkeypatch.setenv(f"ORCH_{name}", str(value))
+    return tmp_path
+
+
+@pytest.fixture
+def client(output):
+    return clientService.create_app().test_client()
+
+
+@pytest.fixture
+def up(client, server, output):
+    """The service with its address published."""
+    (output / "ollama_ip_41.txt").write_text(f"127.0.0.1:{server.port}\n")
+    return client
+
+
+def error(response, status, kind):
+    """The words of an error that has this status and kind, in the one shape of errors."""
+    assert (response.status_code, response.mimetype) == (status, "application/json")
+    found = response.get_json()
+    assert set(found) == {"error"} and set(found["error"]) == {"type", "message"}
+    assert found["error"]["type"] == kind
+    assert "Traceback" not in found["error"]["message"]
+    return found["error"]["message"]
+
+
+QUERIES = {
+    "no prompt": ({}, "prompt is missing"),
+    "null": ({"prompt": None}, "prompt is missing"),
+    "empty": ({"prompt": ""}, 'prompt is "", but must be a text'),
+    "number": ({"prompt": 1}, "prompt is 1, but must be a text"),
+    "array": ({"prompt": ["x"]}, 'prompt is ["x"], but must be a text'),
+    "huge": ({"prompt": "x" * 1_000_001}, "a text of 1 to 1000000 bytes"),
+    "model": ({"prompt": "x", "model": 7}, "model is 7, but must be"),
+    "options": ({"prompt": "x", "options": []}, "options is [], but must be an object"),
+    "stream": ({"prompt": "x", "stream": "yes"}, "but must be true or false"),
+    "system": ({"prompt": "x", "system": {}}, "system is {}, but must be a text"),
+    "unknown": ({"prompt": "x", "promt": "y"}, '"promt" is unknown (did you mean prompt?)'),
+    "two": ({"promt": "y", "model": ""}, "prompt is missing"),
+}
+BENCHMARKS = {
+    "zero": ({"n_clients": 0}, "n_clients is 0, but must be a whole number from 1 to 10000"),
+    "negative": ({"n_clients": -1}, "n_clients is -1"),
+    "many": ({"n_clients": 10_001}, "from 1 to 10000"),
+    "text": ({"n_clients": "4"}, 'n_clients is "4"'),
+    "float": ({"n_clients": 4.0}, "n_clients is 4.0"),
+    "bool": ({"n_clients": True}, "n_clients is true"),
+    "array": ({"n_clients": [1]}, "n_clients is [1]"),
+    "huge": ({"n_clients": 10**400}, "n_clients is 1000"),
+    "per client": ({"n_requests_per_client": 1_000_001}, "from 1 to 1000000"),
+    "product": (
+        {"n_clients": 1001, "n_requests_per_client": 1000},
+        "n_clients x n_requests_per_client is 1001000, but must be at most 1000000",
+    ),
+    "num_predict": ({"num_predict": 32_769}, "from 1 to 32768"),
+    "seed": ({"seed": -1}, "seed is -1"),
+    "warmup": ({"warmup": 1001}, "from 0 to 1000"),
+    "wait": ({"wait": 1}, "wait is 1, but must be true or false"),
+    "prompt": ({"prompt": ""}, "prompt is"),
+    "id": ({"id": "../x"}, 'id is "../x"'),
+    "hidden": ({"id": ".x"}, "not begin with a dot"),
+    "long id": ({"id": "x" * 101}, "1 to 100 of"),
+    "newline": ({"id": "x\n"}, "1 to 100 of"),
+    "unknown": ({"clients": 1}, '"clients" is unknown (did you mean n_clients?)'),
+}
+
+
+@pytest.mark.parametrize(("body", "words"), QUERIES.values(), ids=QUERIES)
+def test_a_bad_query_is_told_what_is_wrong(client, body, words):
+    assert words in error(client.post("/query", json=body), 400, "bad_request")
+
+
+@pytest.mark.parametrize(("body", "words"), BENCHMARKS.values(), ids=BENCHMARKS)
+def test_a_bad_benchmark_is_told_what_is_wrong(client, output, body, words):
+    assert words in error(client.post("/benchmark", json=body), 400, "bad_request")
+    assert not (output / "benchmarks").exists()
+
+
+def test_all_errors_are_told_at_once(client):
+    body = {"n_clients": 0, "seed": "x", "nclients": 1}
+    message = error(client.post("/benchmark", json=body), 400, "bad_request")
+    assert all(word in message for word in ("n_clients is 0", "seed is", '"nclients" is unknown'))
+
+
+BODIES = {
+    "empty": b"",
+    "not json": b"prompt=x",
+    "cut": b'{"prompt": "x"',
+    "NaN": b'{"prompt": "x", "options": {"temperature": NaN}}',
+    "Infinity": b'{"prompt": "x", "options": {"temperature": -Infinity}}',
+    "overflow": b'{"prompt": "x", "options": {"temperature": 1e999}}',
+    "endless number": b'{"prompt": ' + b"9" * 5000 + b"}",
+    "not utf-8": b'{"prompt": "\xff"}',
+    "utf-16": '{"prompt": "x"}'.encode("utf-16"),
+    "bom": '\ufeff{"prompt": "x"}'.encode(),
+    "array": b'[{"prompt": "x"}]',
+    "string": b'"x"',
+    "null": b"null",
+    "deep": b"[" * 100_000,
+    "deep in options": b'{"prompt": "x", "options": ' + b'{"a":' * 50_000,
+    "twice": b'{"prompt": "x", "prompt": "y"}',
+}
+
+
+@pytest.mark.parametrize("path", ["/query", "/benchmark"])
+@pytest.mark.parametrize("data", BODIES.values(), ids=BODIES)
+def test_a_body_that_is_no_json_object_is_refused(client, path, data):
+    answer = client.post(path, data=data, content_type="application/json")
+    assert "The body" in error(answer, 400, "bad_request")
+
+
+def test_a_body_that_is_not_declared_as_json_is_refused(client):
+    for kind in (None, "text/plain", "application/x-www-form-urlencoded"):
+        answer = client.post("/query", data=b'{"prompt": "x"}', content_type=kind)
+        error(answer, 415, "unsupported_media_type")
+
+
+@pytest.mark.parametrize("path", ["/query", "/benchmark"])
+def test_a_body_over_the_limit_is_refused(client, path):
+    answer = client.post(path, data=b"x" * 2_000_001, content_type="application/json")
+    error(answer, 413, "request_entity_too_large")
+
+
+def test_a_lone_surrogate_and_a_nul_are_passed_on(up, server):
+    data = b'{"prompt": "\\ud800 \\u0000"}'
+    assert up.post("/query", data=data, content_type="application/json").status_code == 200
+    assert server.seen.bodies[0]["prompt"] == "\ud800 \0"
+
+
+def test_other_paths_and_methods_have_json_errors_too(client):
+    error(client.get("/nope"), 404, "not_found")
+    error(client.get("/benchmark/../../etc/passwd"), 404, "not_found")
+    answer = client.get("/query")
+    error(answer, 405, "method_not_allowed")
+    assert "POST" in answer.headers["Allow"]
+
+
+@pytest.mark.parametrize("run_id", ["nope", "..", ".hidden", "x" * 200, "%00", "a%2Fb", "a%0a"])
+@pytest.mark.parametrize("method", ["get", "delete"])
+def test_a_benchmark_that_is_not_there(client, output, method, run_id):
+    (output / "benchmarks" / ".hidden").mkdir(parents=True)
+    error(getattr(client, method)(f"/benchmark/{run_id}"), 404, "not_found")
+
+
+def test_what_nobody_expected_is_an_error_object_without_inner_words(output, monkeypatch):
+    def broken(self):
+        raise RuntimeError("inner words")
+
+    monkeypatch.setattr(clientService.OllamaClientService, "health", broken)
+    answer = clientService.create_app().test_client().get("/health")
+    assert "inner words" not in error(answer, 500, "internal_server_error")

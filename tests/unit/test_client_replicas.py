@@ -1,0 +1,386 @@
+"""The client service with several replicas: who is asked, and what happens when one dies."""
+
+import contextlib
+import errno
+import json
+import os
+import socket
+import threading
+import time
+
+import pytest
+from paced_server import Pace, running
+
+import client.replicas
+import clientService
+from client.addresses import AddressFile
+from client.errors import Unreachable
+from client.replicas import Replicas
+from client.settings import settings_from
+
+
+@pytest.fixture
+def servers():
+    with contextlib.ExitStack() as stack:
+        yield [stack.enter_context(running()) for _ in range(3)]
+
+
+@pytest.fixture
+def output(tmp_path, servers, monkeypatch):
+    """An output directory with the addresses of three replicas, named by the environment."""
+    names = {"OUTPUT_DIR": tmp_path, "OLLAMA_JOB": "41", "MODEL": "known", "QUERY_TIMEOUT": "5"}
+    for name, value in names.items():
+        monkeypatch.setenv(f"ORCH_{name}", str(value))
+    publish(tmp_path, *servers)
+    return tmp_path
+
+
+@pytest.fixture
+def app(output):
+    return clientService.create_app()
+
+
+@pytest.fixture
+def service(app):
+    return app.test_client()
+
+
+def at(server):
+    return f"127.0.0.1:{server.port}"
+
+
+def publish(output, *servers):
+    temporary = output / ".address"
+    temporary.write_text("".join(f"{at(server)}\n" for server in servers))
+    temporary.replace(output / "ollama_ip_41.txt")
+
+
+def query(service, **body):
+    return service.post("/query", json={"prompt": "x", **body})
+
+
+def metric(service, name):
+    lines = service.get("/metrics").get_data(as_text=True).splitlines()
+    return float(next(line for line in lines if line.startswith(f"{name} ")).rpartition(" ")[2])
+
+
+def retries(service):
+    return metric(service, "orch_client_retries_total")
+
+
+def until(true, seconds=10.0):
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+@contextlib.contextmanager
+def beside(count, work):
+    """`work` in so many threads while the block runs; they have ended after it."""
+    threads = [threading.Thread(target=work) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    yield
+    for thread in threads:
+        thread.join(20)
+
+
+def requests(servers):
+    return [server.seen.requests for server in servers]
+
+
+# --- who is asked ---
+
+
+def test_replicas_take_turns(service, servers):
+    replicas = [query(service).get_json()["replica"] for _ in range(6)]
+    assert requests(servers) == [2, 2, 2]
+    assert replicas == [at(server) for server in servers] * 2
+
+
+def test_one_that_is_busy_is_passed_over_as_long_as_another_has_fewer(app, servers):
+    slow = servers[0]
+    slow.pace = Pace(ttft=1.0)
+    with beside(1, lambda: query(app.test_client())):
+        until(lambda: slow.seen.in_flight == 1)
+        for _ in range(8):
+            assert query(app.test_client()).status_code == 200
+        assert slow.seen.in_flight == 1  # all that while
+    assert requests(servers) == [1, 4, 4]
+
+
+def test_a_slow_replica_holds_its_share_of_what_is_outstanding_and_answers_fewer(app, servers):
+    servers[0].pace = Pace(ttft=0.4)
+    servers[1].pace = servers[2].pace = Pace(ttft=0.02)
+
+    def ask():
+        service = app.test_client()
+        for _ in range(10):
+            assert query(service).status_code == 200
+
+    with beside(6, ask):
+        pass
+    assert servers[0].seen.most_in_flight <= 2
+    assert requests(servers)[0] <= 12 and sum(requests(servers)) == 60
+
+
+def test_outstanding_requests_are_shown_and_given_back_also_by_a_stream_nobody_reads(
+    service, servers
+):
+    servers[0].pace = Pace(itl=0.01, tokens=1000)
+    unread = query(service, stream=True)
+    health = service.get("/health").get_json()["ollama"]
+    assert [replica["outstanding"] for replica in health] == [1, 0, 0]
+    unread.close()
+    health = service.get("/health").get_json()["ollama"]
+    assert [replica["outstanding"] for replica in health] == [0, 0, 0]
+
+
+def test_a_stream_that_is_closed_before_its_first_line_is_given_back(output):
+    service = clientService.OllamaClientService(settings_from(os.environ))
+    service.stream_ollama("x").close()
+    assert [replica["outstanding"] for replica in service.health()["ollama"]] == [0, 0, 0]
+
+
+@pytest.mark.parametrize("failure", ["http_500", "cut_before_answer", "cut", None])
+@pytest.mark.parametrize("stream", [False, True])
+def test_nothing_stays_outstanding_however_a_query_ends(service, servers, failure, stream):
+    for server in servers:
+        server.pace.failure = failure
+    for _ in range(4):
+        query(service, stream=stream, options={"num_predict": 3}).get_data()
+    replicas = service.get("/health").get_json()["ollama"]
+    assert [replica["outstanding"] for replica in replicas] == [0, 0, 0]
+
+
+# --- death and return ---
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_death_of_one_of_three_loses_no_query_that_had_no_byte_yet(app, servers, stream):
+    for server in servers:
+        server.pace = Pace(ttft=0.1)
+    dies, answers = servers[0], []
+
+    def ask():
+        service = app.test_client()
+        for _ in range(6):
+            answer = query(service, stream=stream)
+            answers.append((answer.status_code, json.loads(answer.get_data().splitlines()[-1])))
+
+    with beside(9, ask):
+        until(lambda: dies.seen.requests > 5 and dies.seen.in_flight > 1)
+        dies.kill()
+    assert len(answers) == 54
+    assert all(status == 200 and last["done"] for status, last in answers)
+    assert retries(app.test_client()) >= 2
+    assert metric(app.test_client(), "orch_client_replicas_out") == 1
+
+
+def test_one_that_is_out_is_not_asked_and_comes_back_when_it_answers(service, servers):
+    dies = servers[0]
+    dies.kill()
+    assert query(service).get_json()["retried"]
+    assert not any(query(service).get_json()["retried"] for _ in range(9))
+    assert retries(service) == 1 and dies.seen.requests == 0
+    dies.revive()
+
+    def is_back():
+        query(service)
+        return dies.seen.requests > 2
+
+    until(is_back)
+    assert metric(service, "orch_client_replicas_out") == 0
+    assert retries(service) == 1  # it was not tried with a query
+
+
+def test_health_takes_out_and_brings_back(service, servers):
+    servers[0].kill()
+    service.get("/health")
+    assert not any(query(service).get_json()["retried"] for _ in range(4))
+    servers[0].revive()
+    service.get("/health")
+    for _ in range(3):
+        query(service)
+    assert servers[0].seen.requests == 1
+    assert retries(service) == 0
+
+
+def test_one_that_is_out_is_checked_once_at_a_time_and_only_when_it_is_due(output, monkeypatch):
+    checks, may_end = [], threading.Event()
+
+    def check(address):
+        checks.append(address)
+        may_end.wait(10)
+        raise Unreachable("still dead")
+
+    replicas = Replicas(AddressFile(output, "41"), check)
+    replicas.take_out(replicas.take())
+    replicas.take()
+    assert checks == []
+    monkeypatch.setattr(client.replicas, "RECHECK_S", 0.0)
+    replicas.take_out(first := AddressFile(output, "41").read()[0])
+    for _ in range(5):
+        replicas.take()
+    until(lambda: checks == [first])
+    may_end.set()
+    until(lambda: not [t for t in threading.enumerate() if t.name.endswith("(_recheck)")])
+    assert checks == [first] and replicas.out() == 1  # nothing goes on where nothing is asked
+
+
+def test_a_moved_replica_is_asked_at_its_new_address(service, servers, output):
+    publish(output, servers[0])
+    query(service)
+    servers[0].kill()
+    publish(output, servers[1])
+    assert query(service).get_json()["replica"] == at(servers[1])
+    assert retries(service) == 0
+
+
+# --- retried once, and only before the first byte ---
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_query_is_retried_once_and_says_so(service, servers, stream):
+    servers[0].pace.failure = "cut_before_answer"
+    answer = query(service, stream=stream)
+    if stream:
+        assert (answer.headers["Orch-Retried"], answer.headers["Orch-Replica"]) == (
+            "true",
+            at(servers[1]),
+        )
+        assert json.loads(answer.get_data().splitlines()[-1])["done"]
+    else:
+        assert answer.get_json()["retried"] and answer.get_json()["replica"] == at(servers[1])
+    assert requests(servers) == [1, 1, 0]
+    assert retries(service) == 1
+
+
+def test_a_query_is_never_sent_a_third_time(service, servers):
+    for server in servers:
+        server.pace.failure = "cut_before_answer"
+    assert query(service).status_code == 503
+    assert sum(requests(servers)) == 2
+    assert retries(service) == 1
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("failure", ["half_head", "bad_http", "http_500", "http_503"])
+def test_what_answers_in_any_way_is_not_retried(service, servers, failure, stream):
+    servers[0].pace.failure = failure
+    last = query(service, stream=stream).get_data().splitlines()[-1]
+    assert "error" in json.loads(last)
+    assert requests(servers) == [1, 0, 0]
+    assert retries(service) == 0
+
+
+@pytest.mark.parametrize("failure", ["cut", "half_line"])
+def test_a_stream_that_has_begun_is_not_retried_but_its_replica_is_out(service, servers, failure):
+    servers[0].pace.failure = failure
+    last = query(service, stream=True).get_data().splitlines()[-1]
+    assert "broke off" in json.loads(last)["error"]["message"]
+    assert sum(requests(servers)) == 1 and retries(service) == 0
+    assert metric(service, "orch_client_replicas_out") == 1
+
+
+def test_silence_is_not_retried(servers, output, monkeypatch):
+    monkeypatch.setenv("ORCH_QUERY_TIMEOUT", "0.3")
+    service = clientService.create_app().test_client()
+    servers[0].pace = Pace(ttft=30)
+    assert query(service).status_code == 504
+    assert sum(requests(servers)) == 1 and retries(service) == 0
+
+
+def test_a_retried_query_has_no_more_time_than_another(servers, output, monkeypatch):
+    monkeypatch.setenv("ORCH_QUERY_TIMEOUT", "0.8")
+    service = clientService.create_app().test_client()
+    for server in servers:
+        server.pace = Pace(ttft=30)
+    killing = threading.Timer(0.5, servers[0].kill)
+    killing.start()
+    began = time.monotonic()
+    answer = query(service)
+    assert answer.status_code == 504 and retries(service) == 1
+    assert time.monotonic() - began == pytest.approx(0.8, abs=0.3)
+    killing.join()
+
+
+# --- health ---
+
+
+def test_health_names_the_replica_that_is_down_and_is_degraded(service, servers):
+    servers[1].kill()
+    response = service.get("/health")
+    health = response.get_json()
+    assert (response.status_code, health["status"]) == (200, "degraded")
+    assert [replica["address"] for replica in health["ollama"]] == [at(s) for s in servers]
+    assert [replica["ok"] for replica in health["ollama"]] == [True, False, True]
+    assert f"{at(servers[1])} does not answer" in health["ollama"][1]["reason"]
+    assert health["ollama"][1]["version"] is None
+    assert health["ollama"][2]["version"] == "0.0.0-stand-in"
+    assert "error" not in health
+
+
+def test_health_is_503_and_names_all_where_none_answers(service, servers):
+    for server in servers:
+        server.kill()
+    response = service.get("/health")
+    health = response.get_json()
+    assert (response.status_code, health["status"]) == (503, "unhealthy")
+    assert "None of the 3 replicas" in health["error"]["message"]
+    assert all(at(s) in r["reason"] for s, r in zip(servers, health["ollama"], strict=True))
+    servers[2].revive()
+    assert service.get("/health").get_json()["status"] == "degraded"
+
+
+# --- benchmark ---
+
+
+def test_a_benchmark_survives_the_death_of_one_and_names_it(app, servers):
+    for server in servers:
+        server.pace = Pace(ttft=0.1)
+    dies, results = servers[0], []
+
+    def run():
+        body = {"n_clients": 9, "n_requests_per_client": 10}
+        results.append(app.test_client().post("/benchmark", json=body).get_json())
+
+    with beside(1, run):
+        until(lambda: dies.seen.requests > 5 and dies.seen.in_flight > 1)
+        dies.kill()
+    (result,) = results
+    assert (result["successful"], result["failed"]) == (90, 0)
+    assert result["retried"] == result["requests"]["retried"] >= 1
+    assert sum(line["retried"] for line in result["results"]) == result["retried"]
+    dead = next(r for r in result["replicas"] if r["url"] == f"http://{at(dies)}")
+    assert dead["retried_away"] == result["retried"] and dead["outages"]
+    assert result["validity"]["valid"] and at(dies) in result["validity"]["notes"][0]
+
+
+# --- a host that is gone ---
+
+
+@pytest.mark.parametrize("code", [errno.ETIMEDOUT, errno.EHOSTUNREACH])
+def test_a_host_that_is_gone_is_no_time_out_and_the_query_is_retried(service, servers, code):
+    """The kernel says it by an error of the socket, where a process that dies closes it."""
+    gone, receive = servers[0].port, socket.socket.recv_into
+
+    def recv_into(self, *arguments):
+        if self.getpeername()[1] == gone:
+            raise OSError(code, os.strerror(code))
+        return receive(self, *arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket.socket, "recv_into", recv_into)
+        answer = query(service).get_json()
+    assert answer["retried"] and answer["replica"] == at(servers[1])
+
+
+def test_connections_ask_whether_the_other_host_is_still_there(output, servers):
+    ollama = clientService.OllamaClientService(settings_from(os.environ))._ollama
+    ollama.check(at(servers[0]))
+    pool = ollama._pool.connection_from_url(f"http://{at(servers[0])}")
+    sock = pool.pool.get_nowait().sock
+    assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+    assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 25_000
