@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hpc.deployment import Deployment
+from hpc.images import client_image
 
 #: Requests that the service answers at once; each waits for Ollama most of its time.
 SERVING_THREADS = 64
@@ -16,5 +17,9 @@ def setup_client_service(data: Deployment) -> str:
     """
     ollama_job = data.record.jobs["ollama"] if data.record else ""
     return data.submit(
-        data.plan.client, depends_on=ollama_job, ollama_job=ollama_job, threads=SERVING_THREADS
+        data.plan.client,
+        depends_on=ollama_job,
+        ollama_job=ollama_job,
+        threads=SERVING_THREADS,
+        image=client_image(data.plan.site),
     )

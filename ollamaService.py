@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from hpc.deployment import Deployment
+from hpc.images import ollama_image
 from hpc.recipe import is_model_path
 
 
@@ -13,22 +16,20 @@ def setup_ollama(data: Deployment) -> str:
     """
     plan = data.plan
     service = plan.recipe.job.service
-    modelfile = ""
+    modelfile = folder = ""
     if is_model_path(service.model):
         modelfile = str(data.write_aside("Modelfile", f"FROM {service.model}\n"))
+        folder = str(Path(service.model).parent)
     return data.submit(
         plan.ollama,
+        image=ollama_image(plan.site),
+        nodes=plan.recipe.job.infrastructure.nodes,
+        gpus=plan.gpus,
         modelfile=modelfile,
+        model_folder=folder,
         model_source=service.model,
         num_parallel=plan.num_parallel,
         max_queue=plan.max_queue,
         context_length=service.context_length,
         keep_alive=service.keep_alive,
-        proxy=_proxy_variables(data),
     )
-
-
-def _proxy_variables(data: Deployment) -> list[str]:
-    proxy = data.plan.site.proxy
-    named = {"http_proxy": proxy.http, "https_proxy": proxy.https}
-    return [f"{name}={value}" for name, value in named.items() if value]

@@ -58,15 +58,22 @@ def run_benchmark(
 
 
 def _patiently(ask: Callable[[], Answer], check_jobs: Callable[[], None]) -> Answer:
-    """The answer, as long as the jobs live and are silent for no more than SILENCE_S."""
+    """The answer, as long as the jobs live and are silent for no more than SILENCE_S.
+
+    503 says that the client service does not reach Ollama: perhaps its job is ending just now.
+    """
     deadline = time.monotonic() + SILENCE_S
     while True:
         check_jobs()
         try:
-            return ask()
+            answer = ask()
+            if answer.status != 503:
+                return answer
+            problem = answer.error
         except NoAnswer as error:
-            if time.monotonic() > deadline:
-                raise ServiceError(f"{error.message}; the benchmark is given up.") from error
+            problem = error.message
+        if time.monotonic() > deadline:
+            raise ServiceError(f"{problem.rstrip('.')}; the benchmark is given up.")
         time.sleep(PROGRESS_S)
 
 
@@ -80,7 +87,8 @@ def check_valid(result: dict[str, Any]) -> None:
 
 def ask(url: str, question: str, model: str, timeout_s: float = 600.0) -> dict[str, Any]:
     """Ollama's answer to one question, through /query. Raises ServiceError."""
-    body = {"prompt": question, "model": model, "options": {"num_predict": ANSWER_TOKENS}}
+    options = {"num_predict": ANSWER_TOKENS, "temperature": 0}  # the same answer each time
+    body = {"prompt": question, "model": model, "options": options}
     try:
         answer = call("POST", f"{url}/query", body, timeout_s)
     except NoAnswer as error:

@@ -26,7 +26,7 @@ def parser() -> argparse.ArgumentParser:
     """The parser of orch.py's command line; its help fits one screen."""
     p = argparse.ArgumentParser(
         prog="orch.py",
-        usage="orch.py RECIPE.json [options] | --status | --stop ID | --logs ID | --attach",
+        usage="orch.py RECIPE [options] | --attach | --status | --stop ID | --logs ID",
         description="Bring up an LLM inference and benchmarking service from one recipe.",
         epilog=_EPILOG,
         allow_abbrev=False,
@@ -36,6 +36,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--site", metavar="NAME", help="profile in sites/, or the path of one")
     p.add_argument("--output-dir", metavar="DIR", default="output", help="default: output")
     p.add_argument("--dry-run", action="store_true", help="render and print the plan only")
+    p.add_argument("--prepare", action="store_true", help="fetch images and model, submit nothing")
     p.add_argument("--detach", action="store_true", help="return once the jobs are submitted")
     p.add_argument("--no-benchmark", action="store_true", help="leave the benchmark out")
     p.add_argument("--keep-on-failure", action="store_true", help="do not cancel what is left")
@@ -45,10 +46,10 @@ def parser() -> argparse.ArgumentParser:
                    help="longest start-up, model pull included (default: 1800)")  # fmt: skip
     p.add_argument("--json", action="store_true", help="print the record(s) as JSON on stdout")
     p.add_argument("--attach", nargs="?", const="", metavar="ID",
-                   help="follow a detached deployment to its end (default: newest)")  # fmt: skip
+                   help="take up a detached deployment (default: newest)")  # fmt: skip
     p.add_argument("--status", nargs="?", const="", metavar="ID", help="say how deployments are")
     p.add_argument("--stop", metavar="ID", help="stop a deployment, or 'all'")
-    p.add_argument("--logs", nargs="+", metavar=("ID", "SERVICE"), help="print a deployment's logs")
+    p.add_argument("--logs", nargs="+", metavar="ID", help="print the logs [of one SERVICE]")
     return p
 
 
@@ -117,12 +118,12 @@ def _run(arguments: argparse.Namespace, console: Console) -> int:
 
 
 def _deploy(arguments: argparse.Namespace, output: OutputDir, console: Console) -> int:
-    from hpc.deploy import begin, dry_run, plan_of
+    from hpc.deploy import begin, dry_run, plan_of, prepare_all
 
     plan, scheduler = plan_of(Path(arguments.recipe), arguments.site, output)
     output.prepare()
-    if arguments.dry_run:
-        dry_run(plan, output, console)
+    if arguments.dry_run or arguments.prepare:
+        (dry_run if arguments.dry_run else prepare_all)(plan, output, console)
         return 0
     _carry_out(arguments, output, console, begin(plan, output), scheduler, plan)
     return 0
@@ -156,8 +157,7 @@ def _carry_out(
     plan: Plan | None = None,
 ) -> None:
     """Submit where there is a plan, and follow unless --detach was given."""
-    from hpc.deploy import Run
-    from hpc.follow import Limits
+    from hpc.deploy import Limits, Run
 
     limits = Limits(arguments.queue_timeout, arguments.start_timeout, not arguments.no_benchmark)
     try:
@@ -174,16 +174,23 @@ def _carry_out(
 
 def _status(arguments: argparse.Namespace, output: OutputDir, console: Console) -> int:
     from hpc.control import refresh, status_lines
+    from hpc.errors import SchedulerError
     from hpc.records import find_record, load_records
 
     one = arguments.status
     records = [find_record(output.path, one)] if one else load_records(output.path)
-    refresh(records, output)
+    problem = None
+    try:
+        refresh(records, output)
+    except SchedulerError as error:
+        problem = error
     if arguments.json:
         _print_json(arguments, console, [record.data for record in records])
     else:
         for line in status_lines(records):
             console.say(line)
+    if problem is not None:
+        raise SchedulerError(f"{problem.message}; what is unchecked is as it was last recorded.")
     return 0
 
 

@@ -50,20 +50,19 @@ class Console:
         _write(sys.stdout, text)
 
     @contextmanager
-    def live(self, rows: Callable[[], Rows]) -> Iterator[Callable[[], None]]:
-        """Show the table that `rows()` gives while the block runs; yields what refreshes it.
-
-        Not on a terminal: nothing is shown, and refreshing does nothing.
-        """
+    def live(self, rows: Callable[[], Rows]) -> Iterator[None]:
+        """Show the table that `rows()` gives while the block runs. Not on a terminal: nothing."""
         if not self.interactive:
-            yield lambda: None
+            yield
             return
         from rich.live import Live
 
-        with Live(_table(rows()), refresh_per_second=8, transient=True) as live:
+        with Live(
+            get_renderable=lambda: _table(rows()), refresh_per_second=8, transient=True
+        ) as live:
             self._live = live
             try:
-                yield lambda: live.update(_table(rows()))
+                yield
             finally:
                 self._live = None
 

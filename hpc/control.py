@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 
 from hpc.console import Console, columns
@@ -14,6 +15,7 @@ from hpc.recipe import validate
 from hpc.records import Record
 from hpc.scheduler import Scheduler, open_scheduler
 from hpc.site import Site
+from hpc.timelimit import format_time
 
 #: Slurm kills what ignores SIGTERM after KillWait (30 s by default); some more for the clean-up.
 STOP_TIMEOUT_S = 60.0
@@ -30,14 +32,30 @@ def stop(record: Record, scheduler: Scheduler, output: OutputDir, state: str = "
 
     `state` is what the record says afterwards. Raises SchedulerError where jobs do not go.
     """
+    if record.state == "submitting":
+        adopt([record], scheduler.mine())
+        record.update(jobs=record.data["jobs"])
     job_ids = list(record.jobs.values())
     if job_ids:
+        scheduler.cancel(job_ids)  # first: a full disk must not keep jobs alive
         record.update(state="stopping")
-        scheduler.cancel(job_ids)
         _wait_until_over(job_ids, scheduler)
     for job_id in job_ids:
         output.forget(job_id)
     record.update(state=state)
+
+
+def adopt(records: Iterable[Record], jobs: Mapping[str, JobStatus]) -> None:
+    """Add to each record in memory the jobs of its names that were not written down.
+
+    A run that is killed, or whose controller hangs, may leave a job that Slurm has taken.
+    """
+    for record in records:
+        known = set(record.jobs.values())
+        for job_id, status in jobs.items():
+            deployment, _, service = status.name.rpartition(".")
+            if deployment == record.id and job_id not in known and not status.over:
+                record.data["jobs"].setdefault(service, {"id": job_id, "name": status.name})
 
 
 def _wait_until_over(job_ids: Sequence[str], scheduler: Scheduler) -> None:
@@ -74,26 +92,63 @@ def _jobs_in_words(record: Record) -> str:
 
 
 def refresh(records: Sequence[Record], output: OutputDir) -> None:
-    """Correct the records' states by what the scheduler says: one call for each kind of it."""
+    """Correct the records' states by what the scheduler says: one call for each kind of it.
+
+    Sets `checked` in each record's data. Raises SchedulerError, after all the rest has been
+    checked, where a scheduler does not answer.
+    """
+    problem = None
     live = [record for record in records if record.live]
+    for record in records:
+        record.data["checked"] = not record.live
     for kind in {str(record.data["site"]["scheduler"]) for record in live}:
         ours = [record for record in live if record.data["site"]["scheduler"] == kind]
-        job_ids = [job_id for record in ours for job_id in record.jobs.values()]
-        statuses = scheduler_of(ours[0], output).statuses(job_ids) if job_ids else {}
+        try:
+            statuses = _ask(scheduler_of(ours[0], output), ours)
+        except SchedulerError as error:
+            problem = error
+            continue
         for record in ours:
             _refresh(record, statuses, output)
+            record.data["checked"] = True
+    if problem is not None:
+        raise problem
+
+
+def _ask(scheduler: Scheduler, records: Sequence[Record]) -> dict[str, JobStatus]:
+    """The statuses of all jobs of the records, as a rule in one call.
+
+    Jobs that were submitted and not written down can be found among all of the user's.
+    """
+    found: dict[str, JobStatus] = {}
+    submitting = [record for record in records if record.state == "submitting"]
+    if submitting:
+        found = scheduler.mine()
+        adopt(submitting, found)
+    rest = [j for record in records for j in record.jobs.values() if j not in found]
+    return {**found, **scheduler.statuses(rest)} if rest else found
 
 
 def _refresh(record: Record, statuses: dict[str, JobStatus], output: OutputDir) -> None:
-    details = {}
-    for service, job_id in record.jobs.items():
+    details: dict[str, str] = {}
+    over = []
+    jobs = record.jobs
+    for service, job_id in jobs.items():
         status = statuses.get(job_id, GONE)
-        ended = output.ended(job_id)
+        ended = output.ended(job_id) if status.over or status is GONE else None
         details[service] = f"ended: {ended.reason}" if ended else status.state
+        if status.over or status is GONE:
+            over.append(details[service])
+    if over and record.state != "submitting":
+        _write_down(record, details, over, output)
     record.data["job_states"] = details
-    over = [d for d in details.values() if d.startswith("ended") or d not in _ALIVE]
-    if not over or record.state == "submitting":
-        return
+    lefts = [s.left_s for j in jobs.values() if (s := statuses.get(j)) and s.state == "RUNNING"]
+    record.data["seconds_left"] = min((left for left in lefts if left is not None), default=None)
+
+
+def _write_down(
+    record: Record, details: dict[str, str], over: Sequence[str], output: OutputDir
+) -> None:
     if len(over) < len(details):
         record.update(state="degraded", job_states=details)
         return
@@ -103,20 +158,28 @@ def _refresh(record: Record, statuses: dict[str, JobStatus], output: OutputDir) 
         output.forget(job_id)
 
 
-_ALIVE = ("PENDING", "CONFIGURING", "RUNNING", "COMPLETING", "SUSPENDED", "REQUEUED", "RESIZING")
-
-
 def status_lines(records: Sequence[Record]) -> list[str]:
-    """One line for each deployment, newest last."""
+    """One line for each deployment, newest last; times as D-HH:MM:SS."""
     if not records:
         return ["no deployments"]
-    rows = [["deployment", "state", "created", "jobs", "client"]]
-    for record in records:
-        states = record.data.get("job_states") or {}
-        jobs = ", ".join(f"{s} {i} {states.get(s, '')}".strip() for s, i in record.jobs.items())
-        client = record.data["endpoints"]["client"] if record.live else None
-        rows.append([record.id, record.state, record.data["created"], jobs or "-", client or "-"])
-    return columns(rows)
+    rows = [["deployment", "state", "age", "left", "jobs", "endpoints"]]
+    return columns([*rows, *map(_status_row, records)])
+
+
+def _status_row(record: Record) -> list[str]:
+    states = record.data.get("job_states") or {}
+    jobs = ", ".join(f"{s} {i} {states.get(s, '')}".strip() for s, i in record.jobs.items())
+    age = time.time() - datetime.fromisoformat(record.data["created"]).timestamp()
+    left = record.data.get("seconds_left") if record.live else None
+    at = record.data["endpoints"] if record.live else {"client": None, "ollama": []}
+    return [
+        record.id,
+        record.state + ("" if record.data.get("checked", True) else " (unchecked)"),
+        format_time(int(max(age, 0))),
+        "-" if left is None else format_time(left),
+        jobs or "-",
+        " ".join(filter(None, [at["client"], *at["ollama"]])) or "-",
+    ]
 
 
 def clear_dead_files(

@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
-import time
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import clientServiceHandler
 import ollamaService
 from hpc.console import Console, columns
-from hpc.control import clear_dead_files, stop
 from hpc.deployment import Deployment
 from hpc.endpoints import OutputDir
 from hpc.errors import BenchmarkInvalid, Detached, Interrupted, OrchError
-from hpc.follow import Follower, Limits
+from hpc.images import check_bindable
 from hpc.plan import Partition, Plan, make_plan
-from hpc.recipe import Recipe, load_recipe
+from hpc.recipe import Recipe, is_model_path, load_recipe
 from hpc.records import Record, create_record, new_id
 from hpc.scheduler import Scheduler, open_scheduler
 from hpc.signals import held
 from hpc.site import Site, load_site
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How long to wait, in seconds, and what to leave out."""
+
+    queue_s: float
+    start_s: float
+    benchmark: bool = True
 
 
 def plan_of(recipe_path: Path, site_name: str | None, output: OutputDir) -> tuple[Plan, Scheduler]:
@@ -28,6 +37,10 @@ def plan_of(recipe_path: Path, site_name: str | None, output: OutputDir) -> tupl
     to be had here.
     """
     recipe, site = load_recipe(recipe_path), load_site(site_name)
+    if site.runtime != "host":
+        check_bindable(output.path)
+        if is_model_path(recipe.job.service.model):
+            check_bindable(Path(recipe.job.service.model).parent)
     scheduler = open_scheduler(site, output.path)
     return make_plan(recipe, site, _partitions(recipe, site, scheduler)), scheduler
 
@@ -49,6 +62,16 @@ def dry_run(plan: Plan, output: OutputDir, console: Console) -> None:
     console.say(
         f"nothing was submitted; the scripts are {output.path}/scripts/{deployment.id}.*.sh"
     )
+
+
+def prepare_all(plan: Plan, output: OutputDir, console: Console) -> None:
+    """Fetch images and model on this machine; nothing is submitted. Raises ServiceError."""
+    from hpc.prepare import prepare
+
+    deployment = Deployment(new_id(plan.recipe.job.name), plan, output)
+    submit(deployment)
+    prepare(deployment, ["ollama", "client"], console)
+    console.tell("orch", "all is prepared; nothing was submitted")
 
 
 def submit(deployment: Deployment) -> None:
@@ -115,11 +138,16 @@ class Run:
 
     def follow(self, limits: Limits) -> None:
         """Wait, check, ask and measure."""
+        # Only now, with the jobs on their way: loading what follows takes a while.
+        from hpc.follow import Follower
+
         self._sweep()
         Follower(self._record, self._scheduler, self._output, self._console).run(limits)
 
     def _sweep(self) -> None:
         """Clear what dead jobs left in the output directory."""
+        from hpc.control import clear_dead_files
+
         local = self._record.data["site"]["scheduler"] == "local"
         ours = set(self._record.jobs.values())
         dead = clear_dead_files(self._output, self._scheduler, local, ours)
@@ -128,6 +156,8 @@ class Run:
 
     def _cancel(self, error: BaseException) -> None:
         """Cancel what was submitted, and write down why."""
+        from hpc.control import stop
+
         jobs = [f"{service} job {job_id}" for service, job_id in self._record.jobs.items()]
         if jobs:
             self._console.tell("orch", f"cancelling {', '.join(jobs)}")
@@ -137,5 +167,5 @@ class Run:
         except OrchError as second:
             remedy = f"then: python3 orch.py --stop {self._record.id}"
             self._console.error(f"{second.message} {remedy}")
-        ended = time.strftime("%Y-%m-%dT%H:%M:%S%z")
+        ended = datetime.now().astimezone().isoformat(timespec="milliseconds")
         self._record.update(error=str(error), ended=ended)

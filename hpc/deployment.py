@@ -13,6 +13,7 @@ from hpc.plan import JobPlan, Plan
 from hpc.records import Record
 from hpc.rendering import PROJECT, render
 from hpc.scheduler import Scheduler, Submission
+from hpc.site import Site
 
 
 @dataclass(frozen=True)
@@ -44,13 +45,19 @@ class Deployment:
         )
         directives = self._directives(submission, job, depends_on)
         text = render(
-            f"{job.service}.sbatch.j2", directives=directives, **self._common_values(), **values
+            f"{job.service}.sbatch.j2",
+            directives=directives,
+            script=submission.script,
+            **self._common_values(),
+            **values,
         )
         write_atomically(submission.script, text, mode=0o755)
         if self.scheduler is None or self.record is None:
             return ""
         job_id = self.scheduler.submit(submission)
         self.record.add_job(job.service, job_id, name=submission.name)
+        # In a cluster set up anew, ids begin again: nothing of ours is older than the script.
+        self.output.forget_older(job_id, submission.script.stat().st_mtime_ns)
         return job_id
 
     def _directives(
@@ -71,6 +78,8 @@ class Deployment:
         return {
             "output": self.output.path,
             "library": PROJECT / "lib" / "service.sh",
+            "containers_library": PROJECT / "lib" / "containers.sh",
+            "runtime": site.runtime,
             "project": PROJECT,
             "tools": PROJECT / ".tools" / "bin",
             "python": sys.executable,
@@ -81,6 +90,7 @@ class Deployment:
             "loopback": loopback,
             "bind": "127.0.0.1" if loopback else "0.0.0.0",
             "interface": site.interface or "",
+            "proxy": _proxy_variables(site),
         }
 
     def write_aside(self, name: str, text: str) -> Path:
@@ -88,6 +98,11 @@ class Deployment:
         path = self.output.path / "scripts" / f"{self.id}.{name}"
         write_atomically(path, text)
         return path
+
+
+def _proxy_variables(site: Site) -> list[str]:
+    named = {"http_proxy": site.proxy.http, "https_proxy": site.proxy.https}
+    return [f"{name}={value}" for name, value in named.items() if value]
 
 
 def _filename_pattern(path: str) -> str:

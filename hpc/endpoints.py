@@ -63,9 +63,12 @@ class OutputDir:
         """The log of a job; `stream` is "out" or "err", `job_id` may be Slurm's %j."""
         return self.path / "logs" / f"{service}_{job_id}.{stream}"
 
-    def started(self, job_id: str) -> bool:
-        """Whether the job's script has begun to run."""
-        return self._fresh(self.path / "logs" / f"{job_id}.started").exists()
+    def begun(self, job_id: str) -> int | None:
+        """When the job's script last began to run (ns since the epoch); None where it has not.
+
+        A job that was requeued and runs anew has another number.
+        """
+        return _mtime_ns(self._fresh(self.path / "logs" / f"{job_id}.started"))
 
     def ended(self, job_id: str) -> Ended | None:
         """What the job's exit-code file says; None where there is none (yet)."""
@@ -110,10 +113,35 @@ class OutputDir:
                     found.setdefault(match.group(1) or match.group(2), []).append(path)
         return found
 
+    def forget_older(self, job_id: str, mtime_ns: int) -> None:
+        """Remove what an earlier job of that id left: all its files that are older than this."""
+        marks = [self.path / "logs" / f"{job_id}.{ending}" for ending in ("started", "rc")]
+        for path in [*marks, *self.files_of_jobs().get(job_id, [])]:
+            try:
+                if path.stat().st_mtime_ns < mtime_ns:
+                    path.unlink()
+            except OSError:
+                continue  # gone, or not ours to remove
+
     def forget(self, job_id: str) -> None:
         """Remove the address and target files of a job that is over."""
         for path in self.files_of_jobs().get(job_id, []):
             path.unlink(missing_ok=True)
+
+    def forget_run(self, job_id: str, begun: int | None) -> None:
+        """Remove what a run of a job left that was requeued; `begun` is when that run began.
+
+        A run that has begun meanwhile wrote files of its own, which stay.
+        """
+        newer = self.begun(job_id)
+        if newer in (None, begun):
+            self.forget(job_id)
+            for path in (self.path / "logs").glob(f"{job_id}.*"):
+                path.unlink(missing_ok=True)
+            return
+        for path in self.files_of_jobs().get(job_id, []):
+            if (_mtime_ns(path) or newer) < newer:
+                path.unlink(missing_ok=True)
 
     def log_tail(self, service: str, job_id: str, lines: int = 15) -> list[str]:
         """The last lines of what the job wrote to stderr, or of stdout where that is empty."""
@@ -133,6 +161,13 @@ def _address(line: str, path: Path, default_port: int) -> str:
     if not 0 < int(number) < 65536:
         raise BadAddressFile(f"{path} holds the port {number[:20]}, which does not exist.")
     return f"{host}:{number}"
+
+
+def _mtime_ns(path: Path) -> int | None:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return None
 
 
 def _tail(path: Path, lines: int) -> list[str]:

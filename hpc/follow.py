@@ -6,30 +6,28 @@ Works from the record alone, so that --attach does the same as the run that subm
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hpc.benchmark import ask, check_valid, run_benchmark
 from hpc.console import Console, Rows
 from hpc.endpoints import OutputDir
-from hpc.errors import BenchmarkInvalid, SchedulerUnavailable, ServiceError
-from hpc.jobstates import GONE
+from hpc.errors import BenchmarkInvalid, SchedulerError, ServiceError
+from hpc.jobstates import JobStatus
+from hpc.polling import Poller
 from hpc.readiness import ModelInfo, probe_client, probe_ollama
 from hpc.recipe import Recipe, parse_recipe
 from hpc.records import Record
 from hpc.report import benchmark_lines, endpoint_lines, placement_problem, precision_problem
 from hpc.scheduler import Scheduler
-from hpc.waiting import POLL_INTERVAL_S, Target, Waiter
+from hpc.waiting import COMPLETING_PATIENCE_S, Target, Waiter, completing_patience_s
+
+if TYPE_CHECKING:
+    from hpc.deploy import Limits
 
 
-@dataclass(frozen=True)
-class Limits:
-    """How long to wait, in seconds, and what to leave out."""
-
-    queue_s: float
-    start_s: float
-    benchmark: bool = True
+class JobEnded(ServiceError):
+    """A job of the deployment ended, or was requeued, while it was needed."""
 
 
 class Follower:
@@ -44,7 +42,7 @@ class Follower:
         self._scheduler = scheduler
         self._output = output
         self._console = console
-        self._next_poll = 0.0
+        self._poller = Poller(scheduler, record.jobs.values())
 
     def run(self, limits: Limits) -> None:
         """Wait until all is ready, ask the recipe's question, run its benchmark.
@@ -63,6 +61,12 @@ class Follower:
 
     def _wait(self, limits: Limits) -> None:
         jobs, begin = self.record.jobs, time.monotonic()
+        if not {"ollama", "client"} <= jobs.keys():
+            raise SchedulerError(
+                f"{self.record.id} was cut off while its jobs were being submitted; deploy again."
+            )
+        if self.record.state == "submitting":  # and killed before it could say more
+            self.record.update(state="starting", jobs=self.record.data["jobs"])
         targets = [
             Target("ollama", jobs["ollama"], self._probe_ollama),
             Target("client", jobs["client"], lambda at: probe_client(f"http://{at[0]}")),
@@ -75,8 +79,8 @@ class Follower:
             queue_timeout_s=limits.queue_s,
             start_timeout_s=limits.start_s,
         )
-        with self._console.live(lambda: _rows(targets, begin)) as refresh:
-            waiter.wait(refresh)
+        with self._console.live(lambda: _rows(targets, begin)):
+            waiter.wait()
         ollama, client = targets
         self._set_ready(ollama, client, time.monotonic() - begin)
 
@@ -138,21 +142,22 @@ class Follower:
         )
         progress: dict[str, Any] = {}
         begin = time.monotonic()
-        with self._console.live(lambda: _progress_rows(progress, begin)) as refresh:
-
-            def show(news: dict[str, Any]) -> None:
-                progress.update(news)
-                refresh()
-
-            result = run_benchmark(
-                self.record.data["endpoints"]["client"],
-                run_id,
-                self.recipe,
-                self.model,
-                self._check_jobs,
-                show,
-            )
-        self._report(result, run_id, folder)
+        try:
+            with self._console.live(lambda: _progress_rows(progress, begin)):
+                result = run_benchmark(
+                    self.record.data["endpoints"]["client"],
+                    run_id,
+                    self.recipe,
+                    self.model,
+                    self._check_jobs,
+                    progress.update,
+                )
+            self._report(result, run_id, folder)
+        except JobEnded:
+            raise
+        except (ServiceError, BenchmarkInvalid):
+            self._blame_jobs()
+            raise
 
     def _report(self, result: dict[str, Any], run_id: str, folder: Path) -> None:
         for line in benchmark_lines(result, folder):
@@ -166,24 +171,39 @@ class Follower:
             raise
 
     def _check_jobs(self) -> None:
-        """Raise ServiceError where a job has ended: by its own file, at times by the scheduler."""
-        ask_scheduler = time.monotonic() >= self._next_poll
-        statuses = {}
-        if ask_scheduler:
-            self._next_poll = time.monotonic() + POLL_INTERVAL_S
-            try:
-                statuses = self._scheduler.statuses(self.record.jobs.values())
-            except SchedulerUnavailable:
-                statuses = {}
+        """Raise JobEnded where a job has ended or was requeued: by its own file, at times by the
+        scheduler."""
+        asked = self._poller.step() and self._poller.error is None
         for service, job_id in self.record.jobs.items():
             ended = self._output.ended(job_id)
-            status = statuses.get(job_id, GONE)
-            if ended is not None or status.over:
-                why = ended.reason if ended else status.words
-                raise ServiceError(
-                    f"the {service} job {job_id} ended during the run: {why}.",
-                    self._output.log_tail(service, job_id),
-                )
+            status = self._poller.status(job_id)
+            if ended is not None:
+                settled = self._poller.settled(job_id, completing_patience_s(ended))
+                self._fail_run(service, job_id, settled or status)
+            elif asked and (status.over or status.in_queue):
+                self._fail_run(service, job_id, status)
+
+    def _blame_jobs(self) -> None:
+        """The run has failed. Raise JobEnded where the cause is a job that is no more."""
+        for service, job_id in self.record.jobs.items():
+            status = self._poller.settled(job_id, COMPLETING_PATIENCE_S)
+            if status is not None and (status.over or status.in_queue):
+                self._fail_run(service, job_id, status)
+
+    def _fail_run(self, service: str, job_id: str, status: JobStatus) -> None:
+        if status.in_queue:
+            raise JobEnded(
+                f"the {service} job {job_id} was requeued during the run (now {status.state}): it "
+                "was preempted, its node failed, or somebody did it; deploy again."
+            )
+        ended = self._output.ended(job_id)
+        by = self._scheduler.cancelled_by(job_id) if status.state == "CANCELLED" else ""
+        why = f"was cancelled by {by}" if by else (ended and ended.reason) or status.words
+        state = f" [{status.state}]" if status.over else ""
+        raise JobEnded(
+            f"the {service} job {job_id}{state} ended during the run: {why}.",
+            self._output.log_tail(service, job_id),
+        )
 
 
 def _rows(targets: list[Target], begin: float) -> Rows:

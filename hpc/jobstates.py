@@ -19,6 +19,7 @@ class Verdict(Enum):
 _WORDS: dict[str, tuple[Verdict, str]] = {
     "PENDING": (Verdict.WAITING, "waits in the queue"),
     "CONFIGURING": (Verdict.WAITING, "has nodes that are being made ready"),
+    "POWER_UP_NODE": (Verdict.WAITING, "has nodes that are being switched on"),
     "REQUEUED": (Verdict.WAITING, "goes back to the queue"),
     "REQUEUE_FED": (Verdict.WAITING, "goes back to the queue"),
     "REQUEUE_HOLD": (Verdict.WAITING, "is back in the queue and held"),
@@ -27,6 +28,7 @@ _WORDS: dict[str, tuple[Verdict, str]] = {
     "SUSPENDED": (Verdict.WAITING, "is suspended"),
     "STOPPED": (Verdict.WAITING, "is stopped by a signal"),
     "RUNNING": (Verdict.RUNNING, "runs"),
+    "EXPEDITING": (Verdict.WAITING, "is started again ahead of others"),
     "RESIZING": (Verdict.RUNNING, "changes its size"),
     "SIGNALING": (Verdict.RUNNING, "is being signalled"),
     "STAGE_OUT": (Verdict.RUNNING, "stages out its files"),
@@ -45,14 +47,24 @@ _WORDS: dict[str, tuple[Verdict, str]] = {
     "TIMEOUT": (Verdict.FAILED, "reached its time limit"),
 }
 
+#: A job that had begun and is in one of these again was requeued: it will run anew.
+_IN_QUEUE = ("PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT", "RESV_DEL_HOLD")
+
 
 @dataclass(frozen=True)
 class JobStatus:
-    """A job as its scheduler sees it: Slurm's state and, where there is one, the reason."""
+    """A job as its scheduler sees it: Slurm's state and, where there is one, the reason.
+
+    `start` is when it began or, while it waits, is expected to begin (seconds since the epoch,
+    None where that is not known); `left_s` is what is left of its time limit.
+    """
 
     state: str
     reason: str = ""
     nodes: str = ""
+    start: float | None = None
+    left_s: int | None = None
+    name: str = ""
 
     @property
     def verdict(self) -> Verdict:
@@ -69,6 +81,11 @@ class JobStatus:
     def over(self) -> bool:
         """Whether the job will not run any more."""
         return self.verdict in (Verdict.ENDED, Verdict.FAILED)
+
+    @property
+    def in_queue(self) -> bool:
+        """Whether the job waits to be started, for the first time or again."""
+        return self.state in _IN_QUEUE
 
 
 #: Neither the queue nor accounting nor the job's own files know of the job.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import re
 from collections.abc import Iterator
@@ -74,7 +73,10 @@ _Kind = TypeVar("_Kind", bound=BaseModel)
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, populate_by_name=True)
+    # Built when first used: of most sections only as a part of the whole.
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, populate_by_name=True, defer_build=True
+    )
 
 
 class Infrastructure(_Section):
@@ -95,7 +97,10 @@ class Infrastructure(_Section):
         None, description="Quality of service (`--qos`). Default: the site's, else Slurm's own."
     )
     nodes: int = Field(
-        1, ge=1, le=1, description="Ollama replicas, one per node. More than one is not there yet."
+        1,
+        ge=1,
+        le=1024,
+        description="Ollama replicas, one per node; the client spreads requests over them.",
     )
     gpus: int | None = Field(
         None,
@@ -330,6 +335,8 @@ def _shorten(value: object, limit: int = 60) -> str:
 
 def _suggestion(kind: Any, location: tuple[Any, ...]) -> str:
     """The same key elsewhere, else the nearest one: in the same object first, then anywhere."""
+    import difflib  # not for recipes that are right
+
     wrong = str(location[-1])
     known = list(key_paths(kind))
     for path in known:

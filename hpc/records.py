@@ -6,6 +6,7 @@ import json
 import secrets
 import time
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,7 @@ def create_record(output: Path, deployment_id: str, facts: Mapping[str, Any]) ->
     data = {
         "id": deployment_id,
         "state": "submitting",
-        "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "created": datetime.now().astimezone().isoformat(timespec="microseconds"),
         "jobs": {},
         "endpoints": {"client": None, "ollama": []},
         **facts,
@@ -85,10 +86,11 @@ def load_records(output: Path) -> list[Record]:
     for path in (output / "deployments").glob("*.json"):
         try:
             data = json.loads(path.read_text())
-            found.append((data["created"], path.stat().st_mtime, data["id"], Record(path, data)))
+            created = datetime.fromisoformat(data["created"]).timestamp()
+            found.append((created, data["id"], Record(path, data)))
         except (OSError, ValueError, KeyError, TypeError):
             continue
-    return [entry[-1] for entry in sorted(found, key=lambda entry: entry[:3])]
+    return [entry[-1] for entry in sorted(found, key=lambda entry: entry[:2])]
 
 
 def find_record(output: Path, deployment_id: str) -> Record:

@@ -92,7 +92,9 @@ def benchmark_lines(result: dict[str, Any], folder: Path) -> list[str]:
         [_number(throughput.get("requests_per_second")), "requests/s"],
         [_number(throughput.get("output_tokens_per_second")), "output tokens/s, all clients"],
     ]
-    return [head, *(f"  {line}" for line in columns(rows) + columns(rates)), f"  in {folder}"]
+    notes = [f"note: {note}" for note in (result.get("validity") or {}).get("notes") or []]
+    figures = columns(rows) + columns(rates) + notes
+    return [head, *(f"  {line}" for line in figures), f"  in {folder}"]
 
 
 _LATENCIES = (

@@ -40,6 +40,11 @@ def install() -> None:
             signal.signal(signum, _handle)
 
 
+def pending() -> bool:
+    """Whether a signal came that is held back."""
+    return _State.pending is not None
+
+
 @contextmanager
 def held() -> Iterator[None]:
     """Hold signals back inside the block: no job is submitted without being written down."""

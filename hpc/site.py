@@ -37,6 +37,39 @@ Line = Annotated[str, Field(min_length=1, max_length=1000), AfterValidator(_chec
 Directive = Annotated[str, Field(max_length=1000), AfterValidator(_check_directive)]
 
 
+def _check_image(text: str) -> str:
+    """A .sif file, or a registry's address with a version that stays what it is."""
+    if text.endswith(".sif"):
+        if not text.startswith("/"):
+            raise ValueError("must be an absolute path")
+        return _check_line(text)
+    transport, separator, name = text.partition("://")
+    if not separator or transport not in ("docker", "oras", "library", "shub"):
+        raise ValueError("must be the path of a .sif file or begin with docker://, oras://, …")
+    version = name.rpartition("/")[2].partition("@")[2] or name.rpartition("/")[2].partition(":")[2]
+    if not version or version == "latest":
+        raise ValueError("must name a version (such as :0.17.4 or @sha256:…), and not 'latest'")
+    return _check_line(text)
+
+
+Image = Annotated[str, Field(max_length=1000), AfterValidator(_check_image)]
+
+
+class Images(_Section):
+    """Container images: each the path of a `.sif` file, or a registry's address with a version."""
+
+    ollama: Image = Field("docker://ollama/ollama:0.17.4", description="Ollama.")
+    client: Image | None = Field(
+        None,
+        description="The client service. Default: built from `client_service.def` on `python`.",
+    )
+    python: Image = Field(
+        "docker://python:3.12-slim",
+        description="What `client_service.def` builds on: any Linux with Python 3.10 or newer, "
+        "with its `venv` module.",
+    )
+
+
 class Proxy(_Section):
     """Proxies that compute nodes need to reach the internet (for pulling a model)."""
 
@@ -52,10 +85,13 @@ class Site(_Section):
     )
     name: Name = Field(description="Name of the site, for records and reports.")
     scheduler: Literal["slurm", "local"] = Field(description="What runs the jobs.")
-    runtime: Literal["host"] = Field(
+    runtime: Literal["host", "apptainer", "singularity"] = Field(
         "host",
         description="What runs the services: `host` takes binaries from PATH and orch's own "
-        "Python environment.",
+        "Python environment, the others run them from `images`.",
+    )
+    images: Images = Field(
+        default_factory=lambda: Images(), description="Where the container runtimes' images are."
     )
     gpu_partitions: list[Name] = Field(
         default_factory=list,

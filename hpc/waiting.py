@@ -7,29 +7,31 @@ when it begins, its address when it serves, and `.rc` when it ends.
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from hpc.endpoints import OutputDir
-from hpc.errors import DeadlineError, OrchError, SchedulerUnavailable, ServiceError
+from hpc.background import Background
+from hpc.endpoints import Ended, OutputDir
+from hpc.errors import DeadlineError, SchedulerError, ServiceError
 from hpc.jobstates import GONE, JobStatus, Verdict
+from hpc.polling import END_PATIENCE_S, Poller
+from hpc.reasons import Outlook, explain
 from hpc.scheduler import Scheduler
 
 #: While a script that has begun is starting its service.
 STARTING_TICK_S = 0.05
 #: While all that we wait for is in the queue; a second look per quarter second is still prompt.
 QUEUED_TICK_S = 0.25
-FIRST_POLL_S = 1.0
-#: Twice a minute, whatever the number of jobs: what a shared controller does not notice.
-POLL_INTERVAL_S = 30.0
-#: How long the scheduler gets to learn of an end that we know of: one second.
-FINAL_STATE_TRIES = 4
-FINAL_STATE_PAUSE_S = 0.25
+#: A script that was told to end was cancelled or requeued: the next state alone says which, and a
+#: job may be COMPLETING until then (KillWait is 30 s by default).
+TOLD_TO_END = (130, 143)
+COMPLETING_PATIENCE_S = 35.0
 #: Between two questions to a service that is not ready.
-PROBE_PAUSE_S = 0.1
+PROBE_PAUSE_S = 0.2
+#: An expected start that moves by less is not worth a line.
+START_CHANGE_S = 600.0
 
 
 @dataclass
@@ -43,46 +45,53 @@ class Target:
     service: str
     job_id: str
     probe: Callable[[list[str]], Any]
-    started: bool = False
+    #: When its script began (OutputDir.begun), and when we saw that (time.monotonic()).
+    begun: int | None = None
+    seen_at: float = 0.0
+    expected: float | None = None
     addresses: list[str] = field(default_factory=list)
     result: Any = None
     ready: bool = False
     detail: str = "submitted"
 
+    @property
+    def started(self) -> bool:
+        """Whether its script has begun."""
+        return self.begun is not None
+
+    def back_to_queue(self) -> None:
+        """It was requeued: nothing of its earlier run counts."""
+        self.begun = self.expected = self.result = None
+        self.addresses, self.ready = [], False
+
 
 class Prober:
-    """Runs a probe in a thread, so that a service that hangs does not hold up the loop."""
+    """Probes a service in the background, so that one that hangs does not hold up the loop."""
 
     def __init__(self, target: Target) -> None:
         self.target = target
-        self._outcome: Any = None
-        self._thread: threading.Thread | None = None
+        addresses = target.addresses
+        self._call: Background[Any] = Background(lambda: target.probe(addresses))
         self._next = 0.0
 
     def step(self) -> None:
         """Collect a finished probe's result, and start the next one where one is due."""
-        if self._thread is None:
+        if not self._call.started:
             if time.monotonic() < self._next:
                 return
-            self._thread = threading.Thread(target=self._run, daemon=True)
-            self._thread.start()
-        self._thread.join(STARTING_TICK_S)
-        if self._thread.is_alive():
+            self._call.start()
+        if not self._call.finished(STARTING_TICK_S):
             return
-        self._thread = None
         self._next = time.monotonic() + PROBE_PAUSE_S
-        if isinstance(self._outcome, OrchError):
-            raise self._outcome
-        if isinstance(self._outcome, str):
-            self.target.detail = self._outcome
+        outcome = self._call.take()
+        if isinstance(outcome, str):
+            self.target.detail = outcome
         else:
-            self.target.result, self.target.ready = self._outcome, True
+            self.target.result, self.target.ready = outcome, True
 
-    def _run(self) -> None:
-        try:
-            self._outcome = self.target.probe(self.target.addresses)
-        except OrchError as error:
-            self._outcome = error
+    def hurry(self) -> None:
+        """Ask again at once: something has changed that the service may have waited for."""
+        self._next = 0.0
 
 
 class Waiter:
@@ -103,30 +112,29 @@ class Waiter:
         start_timeout_s: float,
     ) -> None:
         self.targets = targets
-        self._probers = [Prober(target) for target in targets]
+        self._probers: dict[str, Prober] = {}
         self._scheduler = scheduler
+        self._poller = Poller(scheduler, [target.job_id for target in targets])
         self._output = output
         self._tell = tell
         self._queue_timeout_s = queue_timeout_s
         self._start_timeout_s = start_timeout_s
-        self._begin = time.monotonic()
+        self._begin = self._queued_since = time.monotonic()
         self._all_started: float | None = None
-        self._next_poll = self._begin + FIRST_POLL_S
         self._statuses: dict[str, JobStatus] = {}
         self._unavailable = False
 
-    def wait(self, on_tick: Callable[[], None] = lambda: None) -> None:
+    def wait(self) -> None:
         """Return once every target is ready.
 
-        Raises ServiceError where a job ends first or a service says it cannot, DeadlineError
-        where a deadline passes.
+        Raises ServiceError where a job ends first or a service says it cannot, SchedulerError
+        where a job can never start, DeadlineError where a deadline passes.
         """
         while not all(target.ready for target in self.targets):
             self._look_at_files()
             self._probe()
             self._poll_scheduler()
             self._check_deadlines()
-            on_tick()
             queued = not any(t.started and not t.ready for t in self.targets)
             time.sleep(QUEUED_TICK_S if queued and self._patient() else STARTING_TICK_S / 5)
 
@@ -140,46 +148,83 @@ class Waiter:
         for target in self.targets:
             ended = self._output.ended(target.job_id)
             if ended is not None:
-                self._fail(target, f"ended with exit code {ended.exit_code}", ended.reason)
-            if not target.started and self._output.started(target.job_id):
-                self._set_started(target)
-            if target.started and not target.addresses:
+                self._judge_end(target, ended)
+            begun = self._output.begun(target.job_id)
+            if target.started and begun not in (None, target.begun):
+                self._requeued(target, None)
+            if begun is not None and not target.started:
+                self._set_started(target, begun)
+            if target.started and not target.ready:
                 self._look_for_address(target)
 
-    def _set_started(self, target: Target) -> None:
-        target.started = True
+    def _set_started(self, target: Target, begun: int) -> None:
+        target.begun, target.seen_at = begun, time.monotonic()
         target.detail = "its job has begun"
         self._tell(target.service, f"job {target.job_id} has begun")
         if self._all_started is None and all(t.started for t in self.targets):
             self._all_started = time.monotonic()
 
     def _look_for_address(self, target: Target) -> None:
-        target.addresses = self._output.addresses(target.service, target.job_id)
-        if target.addresses:
+        found = self._output.addresses(target.service, target.job_id)
+        if found and found != target.addresses:
+            target.addresses = found
             target.detail = "serves; waiting for its answers"
+            self._probers[target.job_id] = Prober(target)
             self._tell(target.service, f"serves at {', '.join(target.addresses)}")
+
+    def _judge_end(self, target: Target, ended: Ended) -> None:
+        """The script has ended: the job is over, unless it was requeued."""
+        status = self._poller.settled(target.job_id, completing_patience_s(ended))
+        if status is not None and status.in_queue:
+            self._requeued(target, status)
+        elif self._output.ended(target.job_id) == ended:
+            state = status.state if status is not None and status.over else ""
+            what = f"ended with exit code {ended.exit_code}"
+            if status is not None and state not in ("", "FAILED", "COMPLETED"):
+                what = f"{status.words} (exit code {ended.exit_code})"  # Slurm knows more
+            self._fail(target, what, ended.reason, state)
+
+    def _requeued(self, target: Target, status: JobStatus | None) -> None:
+        """The job goes on under its id, from the queue: wait for it anew.
+
+        `status` is its place in the queue, None where it has left that already.
+        """
+        self._output.forget_run(target.job_id, target.begun)
+        target.back_to_queue()
+        self._probers.pop(target.job_id, None)
+        self._all_started, self._queued_since = None, time.monotonic()
+        target.detail = "was requeued"
+        self._tell(
+            target.service,
+            f"job {target.job_id} was requeued (it was preempted, its node failed, or somebody "
+            "did it): waiting for it again",
+        )
+        for other in self.targets:
+            other.ready = False  # it may have relied on this one
+        if status is not None:
+            self._statuses[target.job_id] = status
+            self._say_why_it_waits(target, status, None)
 
     # --- services ---
 
     def _probe(self) -> None:
-        for prober in self._probers:
+        for prober in self._probers.values():
             target = prober.target
-            if target.addresses and not target.ready:
+            if not target.ready:
                 prober.step()
                 if target.ready:
                     target.detail = "ready"
                     self._tell(target.service, "is ready")
+                    for other in self._probers.values():
+                        other.hurry()
 
     # --- scheduler ---
 
     def _poll_scheduler(self) -> None:
-        now = time.monotonic()
-        if now < self._next_poll:
+        if not self._poller.step():
             return
-        self._next_poll = now + POLL_INTERVAL_S
-        try:
-            found = self._scheduler.statuses([t.job_id for t in self.targets])
-        except SchedulerUnavailable as error:
+        error = self._poller.error
+        if error is not None:
             if not self._unavailable:
                 self._tell("orch", f"{error.message}; the wait goes on")
             self._unavailable = True
@@ -188,43 +233,62 @@ class Waiter:
             self._tell("orch", "the scheduler answers again")
         self._unavailable = False
         for target in self.targets:
-            self._judge(target, found.get(target.job_id, GONE))
+            self._judge(target, self._poller.status(target.job_id))
 
     def _judge(self, target: Target, status: JobStatus) -> None:
         before = self._statuses.get(target.job_id)
         self._statuses[target.job_id] = status
-        if status.over and self._output.ended(target.job_id) is None:
-            self._fail(target, status.words, status.reason, status.state)
-        if status is GONE and before is GONE and self._output.ended(target.job_id) is None:
+        if self._output.ended(target.job_id) is not None:
+            return  # the next look at the files judges it, with the reason
+        if status.over:
+            self._fail(target, *self._how_it_ended(target, status), status.state)
+        if status is GONE and before is GONE:
             self._fail(target, "is not known to the scheduler any more", "", "GONE")
-        if not target.started and status != before and status.verdict is Verdict.WAITING:
-            reason = f" ({status.reason})" if status.reason else ""
-            target.detail = f"{status.words}{reason}"
+        if status.in_queue and target.started:
+            # An answer to a question from before its begin is merely old.
+            if self._poller.asked_at > target.seen_at:
+                self._requeued(target, status)
+        elif status.verdict is Verdict.WAITING:
+            self._say_why_it_waits(target, status, before)
+
+    def _how_it_ended(self, target: Target, status: JobStatus) -> tuple[str, str]:
+        if status.state != "CANCELLED":
+            return status.words, status.reason
+        by = self._scheduler.cancelled_by(target.job_id)
+        return (f"{status.words} by {by}" if by else status.words), ""
+
+    def _say_why_it_waits(
+        self, target: Target, status: JobStatus, before: JobStatus | None
+    ) -> None:
+        reason = explain(status.reason, target.job_id)
+        if status.in_queue and reason.outlook is Outlook.NEVER:
+            raise SchedulerError(
+                f"Slurm will never start the {target.service} job {target.job_id}: {reason.words} "
+                f"({status.reason}); {reason.remedy}."
+            )
+        why = [reason.words, f"({status.reason})"] if status.reason else []
+        if reason.remedy:
+            why.append(f"[{reason.remedy}]")
+        what = ": ".join(filter(None, [status.words, " ".join(why)]))
+        start = _clock(status.start)
+        target.detail = f"{what}; expected to start {start}" if start else what
+        same = before is not None and (before.state, before.reason) == (status.state, status.reason)
+        if not same or self._start_is_news(target, status.start):
+            target.expected = status.start
             self._tell(target.service, f"job {target.job_id} {target.detail}")
 
-    def _fail(self, target: Target, what: str, why: str, state: str = "") -> None:
-        state = f" [{state}]" if state else self._final_state(target.job_id)
+    def _start_is_news(self, target: Target, start: float | None) -> bool:
+        if start is None or not _clock(start):
+            return False
+        return target.expected is None or abs(start - target.expected) >= START_CHANGE_S
+
+    def _fail(self, target: Target, what: str, why: str, state: str) -> None:
+        state = f" [{state}]" if state else ""
         because = f": {why}" if why else ""
         raise ServiceError(
             f"the {target.service} job {target.job_id}{state} {what}{because}",
             self._output.log_tail(target.service, target.job_id),
         )
-
-    def _final_state(self, job_id: str) -> str:
-        """The state in the scheduler's words, for a job whose own file says that it ended.
-
-        The scheduler is behind by a moment (COMPLETING); where it stays so, or does not answer,
-        the exit code has to do.
-        """
-        for _ in range(FINAL_STATE_TRIES):
-            try:
-                status = self._scheduler.statuses([job_id]).get(job_id, GONE)
-            except SchedulerUnavailable:
-                return ""
-            if status.over:
-                return f" [{status.state}]"
-            time.sleep(FINAL_STATE_PAUSE_S)
-        return ""
 
     # --- deadlines ---
 
@@ -232,7 +296,7 @@ class Waiter:
         now = time.monotonic()
         late = [t for t in self.targets if not t.ready]
         if self._all_started is None:
-            if now - self._begin > self._queue_timeout_s:
+            if now - self._queued_since > self._queue_timeout_s:
                 self._give_up([t for t in late if not t.started], "in the queue", "--queue-timeout")
         elif now - self._all_started > self._start_timeout_s:
             self._give_up(late, "starting", "--start-timeout")
@@ -243,3 +307,16 @@ class Waiter:
         raise DeadlineError(
             f"still {doing} after {seconds:g} s ({states}); allow more with {option}."
         )
+
+
+def completing_patience_s(ended: Ended) -> float:
+    """How long a job whose script has ended may be COMPLETING before we go by the script alone."""
+    return COMPLETING_PATIENCE_S if ended.exit_code in TOLD_TO_END else END_PATIENCE_S
+
+
+def _clock(start: float | None) -> str:
+    """ "at 14:05", with the date where that is another day; "" for what is past or not known."""
+    if start is None or start <= time.time():
+        return ""
+    moment, now = time.localtime(start), time.localtime()
+    return time.strftime("at %H:%M" if moment[:3] == now[:3] else "on %Y-%m-%d at %H:%M", moment)

@@ -32,11 +32,11 @@ class Answer:
 
     @property
     def error(self) -> str:
-        """The service's own words about what is wrong."""
+        """The service's own words about what is wrong, without a full stop."""
         error = self.json.get("error")
         if isinstance(error, dict):
             error = error.get("message")
-        return str(error) if error else f"HTTP {self.status} {self.text[:200]}"
+        return str(error).rstrip(".") if error else f"HTTP {self.status} {self.text[:200]}"
 
 
 def call(method: str, url: str, body: object = None, timeout_s: float = 10.0) -> Answer:

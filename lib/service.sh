@@ -11,12 +11,15 @@
 JOB_ID=${SLURM_JOB_ID:-${ORCH_JOB_ID:-manual-$$}}
 REASON=
 CHILDREN=()
-PUBLISHED=()
+PUBLISHED=() # files that say that the service is there
+TEMPORARY=() # what is of no use to anybody when this ends
+RUN_IN=(env) # what runs a service's command, in front of NAME=VALUE... COMMAND; see enter_image
 
 # service_begin NAME OUTPUT_DIR TIME_LIMIT_SECONDS
 service_begin() {
   SERVICE=$1 OUTPUT=$2 TIME_LIMIT=$3
-  rm -f "$OUTPUT/logs/$JOB_ID.rc" # of this job's run before it was requeued
+  # What this job left when it ran before and was requeued from a node that went down.
+  rm -f "$OUTPUT/logs/$JOB_ID".{rc,started} "$OUTPUT/${SERVICE}_ip_$JOB_ID.txt"
   trap 'finish $?' EXIT
   trap 'on_signal 143' TERM
   trap 'on_signal 130' INT
@@ -74,6 +77,7 @@ finish() {
   trap '' TERM INT
   rm -f ${PUBLISHED[@]+"${PUBLISHED[@]}"} # so written, an empty array is no error in bash < 4.4
   stop_children
+  rm -rf ${TEMPORARY[@]+"${TEMPORARY[@]}"}
   say "ends with exit code $code${REASON:+: $REASON}"
   write_file "$OUTPUT/logs/$JOB_ID.rc" "$code" "$REASON"
   exit "$code"
@@ -116,30 +120,52 @@ require_port() {
   while port_taken "$PORT"; do PORT=$((low + (RANDOM * 32768 + RANDOM) % (high - low + 1))); done
 }
 
-port_taken() {
-  local hex
-  if [ -r /proc/net/tcp ]; then
-    printf -v hex '%04X' "$1"
-    grep -qsE "^ *[0-9]+: [0-9A-F]+:$hex [0-9A-F]+:0000 0A" /proc/net/tcp /proc/net/tcp6
-  else
-    (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null
-  fi
+# listeners PORT: the inodes of the sockets that listen on it, whoever's they are.
+listeners() {
+  awk -v port="$(printf ':%04X' "$1")" \
+    '$4 == "0A" && substr($2, length($2) - 4) == port { print $10 }' /proc/net/tcp /proc/net/tcp6 2>/dev/null
 }
 
-# run_service COMMAND...: starts it in the background and sets SERVICE_PID.
+port_taken() { [ -n "$(listeners "$1")" ]; }
+
+# run_service [NAME=VALUE...] COMMAND...: starts it in the background and sets SERVICE_PID.
 run_service() {
-  "$@" &
+  "${RUN_IN[@]}" "$@" &
   SERVICE_PID=$!
   CHILDREN+=("$SERVICE_PID")
 }
 
-# wait_for_port: true once PORT is listened on, false where the service died first.
+# descendants PID: and PID itself
+descendants() {
+  local child children
+  echo "$1"
+  read -ra children < <(cat "/proc/$1/task/"*/children 2>/dev/null)
+  for child in ${children[@]+"${children[@]}"}; do descendants "$child"; done
+}
+
+# Whether it is our service that listens on PORT: somebody else may have been quicker.
+service_listens() {
+  local inode pid
+  for inode in $(listeners "$PORT"); do
+    for pid in $(descendants "$SERVICE_PID"); do
+      find "/proc/$pid/fd" -lname "socket:\\[$inode\\]" 2>/dev/null | grep -q . && return
+    done
+  done
+  return 1
+}
+
+# wait_for_port: true once our service listens on PORT, false where it has ended, or goes on although
+# somebody else has had the port for longer than a service needs to notice.
 wait_for_port() {
-  until port_taken "$PORT"; do
+  local patience=200
+  until service_listens; do
     kill -0 "$SERVICE_PID" 2>/dev/null || return 1
+    if port_taken "$PORT" && [ $((patience -= 1)) -le 0 ]; then
+      kill -TERM "$SERVICE_PID"
+      return 1
+    fi
     sleep 0.05
   done
-  kill -0 "$SERVICE_PID" 2>/dev/null
 }
 
 # start_on_port DEFAULT FUNCTION: FUNCTION starts the service on PORT. Somebody may take the port

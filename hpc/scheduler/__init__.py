@@ -34,13 +34,23 @@ class Scheduler(Protocol):
         """What there is; nothing where there are no partitions."""
 
     def submit(self, job: Submission) -> str:
-        """Submit and return the job's id."""
+        """Submit and return the job's id. Nothing has been submitted where it raises, but for
+        SchedulerUnavailable: then the job may have been taken, to be found by its name."""
 
     def statuses(self, job_ids: Iterable[str]) -> dict[str, JobStatus]:
         """The status of each job, in one call; jobs that are not known any more are left out.
 
         Raises SchedulerUnavailable where the scheduler does not answer.
         """
+
+    def mine(self, name: str = "") -> dict[str, JobStatus]:
+        """This user's jobs (of that name) that are known, by id; each has its name.
+
+        Raises SchedulerUnavailable where the scheduler does not answer.
+        """
+
+    def cancelled_by(self, job_id: str) -> str:
+        """Who cancelled the job ("user NAME", "uid N"), "" where that is not known."""
 
     def cancel(self, job_ids: Iterable[str]) -> None:
         """Ask for the end of the jobs. Those that are over already do not matter."""

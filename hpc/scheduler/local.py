@@ -21,7 +21,7 @@ from hpc.files import write_atomically
 from hpc.jobstates import JobStatus
 from hpc.plan import Partition
 from hpc.scheduler import Submission
-from hpc.scheduler.slurm import clean_environment
+from hpc.scheduler.environment import clean_environment
 
 RUNNER = Path(__file__).with_name("local_runner.py")
 #: Keeps local ids apart from Slurm's numbers in one output directory.
@@ -94,6 +94,15 @@ class LocalScheduler:
                 found[job_id] = _status(job)
         return found
 
+    def mine(self, name: str = "") -> dict[str, JobStatus]:
+        """All jobs (of that name) that were ever run in this output directory."""
+        found = self.statuses(path.stem for path in self._folder.glob(f"{PREFIX}*.json"))
+        return {job_id: job for job_id, job in found.items() if name in ("", job.name)}
+
+    def cancelled_by(self, job_id: str) -> str:
+        """Not known: nobody writes it down."""
+        return ""
+
     def cancel(self, job_ids: Iterable[str]) -> None:
         """Tell the runners; where a runner has vanished, end what it left."""
         for job_id in job_ids:
@@ -138,8 +147,16 @@ def _number(stem: str) -> int:
 def _status(job: dict[str, Any]) -> JobStatus:
     state = job["state"]
     if state == "RUNNING" and not _runner_lives(job):
-        return JobStatus("NODE_FAIL", "its runner was killed")
-    return JobStatus(state, job.get("reason", ""), os.uname().nodename)
+        return JobStatus("NODE_FAIL", "its runner was killed", name=job["name"])
+    left = job["time_seconds"] + job.get("started", time.time()) - time.time()
+    return JobStatus(
+        state,
+        job.get("reason", ""),
+        os.uname().nodename,
+        job.get("started"),
+        int(left),
+        job["name"],
+    )
 
 
 def _runner_lives(job: dict[str, Any]) -> bool:

@@ -3,6 +3,7 @@
 import signal
 
 import pytest
+from paced_server import Pace, running
 
 
 @pytest.fixture
@@ -45,3 +46,18 @@ def recipe_data():
             },
         }
     }
+
+
+@pytest.fixture(scope="module")
+def shared():
+    """A stand-in for Ollama that answers at a given pace; see `server`."""
+    with running() as server:
+        yield server
+
+
+@pytest.fixture
+def server(shared):
+    """The stand-in, as it is by default and with nothing counted yet."""
+    shared.pace = Pace()
+    shared.forget()
+    return shared

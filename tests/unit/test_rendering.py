@@ -1,5 +1,6 @@
 """Nothing that comes from outside reaches bash unquoted."""
 
+import os
 import subprocess
 from dataclasses import replace
 
@@ -11,6 +12,7 @@ from hpc.deployment import Deployment
 from hpc.endpoints import OutputDir
 from hpc.plan import JobPlan, make_plan
 from hpc.recipe import parse_recipe
+from hpc.records import create_record
 from hpc.rendering import Raw, directive, quote
 from hpc.site import Site
 
@@ -80,11 +82,35 @@ def test_evil_values_execute_nothing(recipe_data, tmp_path, modules):
     assert list(tmp_path.rglob("pwned")) == []
 
 
-@pytest.mark.parametrize("name", ["ollama", "client"])
-def test_rendered_scripts_pass_shellcheck(recipe_data, tmp_path, name):
+def test_submission_forgets_what_an_earlier_job_of_that_id_left(recipe_data, tmp_path):
+    class Scheduler:
+        def submit(self, job):
+            (tmp_path / "logs" / "7.started").write_text("a host\n")  # it begins at once
+            return "7"
+
     output = OutputDir(tmp_path)
     output.prepare()
-    site = Site(name="s", scheduler="slurm", gpu_partitions=["gpu"], modules=["Python"])
+    for name in ("logs/7.rc", "logs/7.started", "ollama_ip_7.txt", "logs/8.rc"):
+        (tmp_path / name).write_text("old")
+        os.utime(tmp_path / name, (1, 1))
+    site = Site(name="s", scheduler="slurm", gpu_partitions=["gpu"])
+    plan = make_plan(parse_recipe(recipe_data), site)
+    record = create_record(tmp_path, "test", {})
+    ollamaService.setup_ollama(Deployment("test", plan, output, Scheduler(), record))
+    left = {path.name for path in [*tmp_path.glob("logs/*"), *tmp_path.glob("*_ip_*")]}
+    assert left == {"7.started", "8.rc"}
+
+
+@pytest.mark.parametrize("name", ["ollama", "client"])
+@pytest.mark.parametrize("nodes", [1, 3])
+@pytest.mark.parametrize("runtime", ["host", "apptainer"])
+@pytest.mark.parametrize("scheduler", ["slurm", "local"])
+def test_rendered_scripts_pass_shellcheck(recipe_data, tmp_path, name, nodes, runtime, scheduler):
+    output = OutputDir(tmp_path)
+    output.prepare()
+    site = Site(name="s", scheduler=scheduler, runtime=runtime, gpu_partitions=["gpu"],
+                modules=["Python"])  # fmt: skip
+    recipe_data["job"]["infrastructure"]["nodes"] = nodes
     deployment = Deployment("test", make_plan(parse_recipe(recipe_data), site), output)
     ollamaService.setup_ollama(deployment)
     clientServiceHandler.setup_client_service(deployment)

@@ -1,0 +1,62 @@
+"""Container images: where each comes from, and what tells one version of it from another."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from hpc.errors import UsageError
+from hpc.rendering import PROJECT
+from hpc.site import Site
+
+DEFINITION = "client_service.def"
+#: What client_service.def puts into its image.
+_APP = ("requirements.lock", "clientService.py", "client", "loadgen")
+
+
+@dataclass(frozen=True)
+class Image:
+    """An image of a service.
+
+    `source` is a .sif file or a registry's address; with a `definition` it is what that builds on.
+    `stamp` differs for whatever may not be taken for the same image.
+    """
+
+    source: str
+    stamp: str
+    definition: str = ""
+
+
+def check_bindable(path: Path) -> None:
+    """Raise UsageError where a container cannot be given this folder: --bind splits at , and :."""
+    if set(",:") & set(str(path)):
+        raise UsageError(
+            f"a container cannot be given the folder {path}: its name has a ',' or ':'; choose "
+            "another one, or a site profile whose runtime is 'host'."
+        )
+
+
+def ollama_image(site: Site) -> Image:
+    """Ollama's image at `site`."""
+    return Image(site.images.ollama, _stamp(site.images.ollama.encode()))
+
+
+def client_image(site: Site) -> Image:
+    """The client service's image: the site's own, or the one that client_service.def makes."""
+    if site.images.client:
+        return Image(site.images.client, _stamp(site.images.client.encode()))
+    parts = [site.images.python.encode(), (PROJECT / DEFINITION).read_bytes()]
+    parts += [path.read_bytes() for path in _app_files()]
+    return Image(site.images.python, _stamp(*parts), DEFINITION)
+
+
+def _app_files() -> list[Path]:
+    found: list[Path] = []
+    for path in (PROJECT / name for name in _APP):
+        found += sorted(path.rglob("*.py")) if path.is_dir() else [path]
+    return found
+
+
+def _stamp(*parts: bytes) -> str:
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()[:12]

@@ -1,0 +1,104 @@
+# shellcheck shell=bash
+# Services from container images: each image is made once for all jobs, and a service sees nothing of
+# the host but what it needs. Sourced after service.sh, where the site's runtime is not `host`.
+#
+# Files, all in containers/ of the output directory:
+#   NAME-STAMP.sif   an image, whole from the moment that it is there, and never written again
+#   NAME.sif         a link to the newest of them
+#   .NAME.lock       held while an image of that name is made
+
+# use_image NAME STAMP SOURCE [DEFINITION PROJECT]: sets IMAGE to the image of SOURCE, a .sif file or a
+# registry's address; or to what DEFINITION makes of it. STAMP says what goes into the image.
+use_image() {
+  local name=$1 stamp=$2 source=$3
+  CONTAINERS=$OUTPUT/containers
+  require_command "$RUNTIME" "name its module in the site profile ('modules')"
+  if [ $# = 3 ] && [[ $source == *.sif ]]; then
+    IMAGE=$source
+    [ -r "$IMAGE" ] || fail "cannot read the image $IMAGE, which the site profile names"
+    return
+  fi
+  IMAGE=$CONTAINERS/$name-$stamp.sif
+  [ -e "$IMAGE" ] || make_once "$@"
+  link_image "$name"
+}
+
+# The lock is the kernel's: it goes with whoever holds it, however that ends. What is fetching holds it
+# as well, so that there is one at a time even where its script was killed.
+make_once() {
+  mkdir -p "$CONTAINERS" || fail "cannot make $CONTAINERS"
+  exec 7>>"$CONTAINERS/.$1.lock" || fail "cannot write into $CONTAINERS"
+  if command -v flock >/dev/null && ! flock --nonblock 7; then
+    say "waits for another job, which makes the image $1"
+    flock 7
+  fi
+  [ -e "$IMAGE" ] || make_image "$@"
+  exec 7>&-
+}
+
+make_image() {
+  local name=$1 source=$3 partial=$CONTAINERS/.$1.$JOB_ID
+  rm -rf "$CONTAINERS/.$name".*.{sif,tmp,log} # of one that was killed; nobody else is at it now
+  TEMPORARY+=("$partial".{sif,tmp,log})
+  mkdir -p "$partial.tmp"
+  bring_pip_settings
+  say "making the image $name from $source"
+  fetch_image "$partial.sif" "${@:3}" >"$partial.log" 2>&1 &
+  CHILDREN=($!)
+  if ! wait "${CHILDREN[0]}"; then
+    cat "$partial.log" >&2
+    fail "$RUNTIME cannot make the image $name from $source: $(last_words "$partial.log")"
+  fi
+  CHILDREN=()
+  mv -f "$partial.sif" "$IMAGE" || fail "cannot write $IMAGE"
+}
+
+# What this site needs to reach a package index holds inside the build as well: its environment is not
+# ours, and of our files it sees /tmp.
+bring_pip_settings() {
+  local name certificates=${PIP_CERT:-${SSL_CERT_FILE-}} prefix=${RUNTIME^^}ENV_
+  for name in PIP_INDEX_URL PIP_EXTRA_INDEX_URL PIP_TRUSTED_HOST PIP_PROXY {http,https,no}_proxy; do
+    if [ -n "${!name-}" ]; then export "$prefix$name=${!name}"; fi
+  done
+  [ -r "$certificates" ] || return 0
+  name=$(mktemp /tmp/orch-certificates.XXXXXX) && cat "$certificates" >"$name"
+  TEMPORARY+=("$name")
+  export "${prefix}PIP_CERT=$name"
+}
+
+# fetch_image TARGET SOURCE [DEFINITION PROJECT]. Without the cache, which would be in the user's home.
+fetch_image() {
+  local target=$1 bootstrap=${2%%://*} from=${2#*://}
+  export {APPTAINER,SINGULARITY}_TMPDIR="${target%.sif}.tmp"
+  if [ $# = 2 ]; then exec "$RUNTIME" pull --disable-cache "$target" "$2"; fi
+  if [[ $2 == *.sif ]]; then bootstrap=localimage; fi
+  cd "$4" || exit
+  exec "$RUNTIME" build --disable-cache \
+    --build-arg BOOTSTRAP="$bootstrap" --build-arg FROM="$from" "$target" "$3"
+}
+
+# The last complaint that is not Apptainer's own summary of it.
+last_words() {
+  local complaints
+  complaints=$(sed 's/\x1b\[[0-9;]*m//g' "$1" | grep -E 'FATAL|ERROR|[Ee]rror')
+  { grep -v 'While performing build' <<<"$complaints" || echo "$complaints"; } | tail -n 1
+}
+
+# link_image NAME: for people, under the name without a stamp.
+link_image() {
+  local link=$CONTAINERS/$1.sif temporary=$CONTAINERS/.$1.link.$$
+  [ "$link" -ef "$IMAGE" ] && return
+  ln -sfn "${IMAGE##*/}" "$temporary" 2>/dev/null && mv -fT "$temporary" "$link" 2>/dev/null
+  rm -f "$temporary"
+}
+
+# enter_image [OPTION...]: from here on run_service runs its command in IMAGE, with nothing of the
+# host's files but the output directory and what the options (of apptainer exec) bring.
+enter_image() {
+  local name
+  RUN_IN=("$RUNTIME" --silent exec --containall --bind "$OUTPUT" "$@" "$IMAGE" env)
+  # Which of the node's GPUs are ours: Slurm says it by these, and a clean environment has none.
+  for name in CUDA_VISIBLE_DEVICES ROCR_VISIBLE_DEVICES; do
+    if [ -n "${!name-}" ]; then RUN_IN+=("$name=${!name}"); fi
+  done
+}

@@ -1,0 +1,78 @@
+"""orch.py's first lines: an old Python, no environment, the environment of the project."""
+
+import ast
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def copy(tmp_path):
+    """The project without a .venv."""
+    folder = tmp_path / "a project"
+    folder.mkdir()
+    shutil.copy(PROJECT / "orch.py", folder)
+    for name in ("hpc", "ollamaService.py", "clientServiceHandler.py"):
+        source = PROJECT / name
+        if source.is_dir():
+            shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, folder)
+    return folder
+
+
+def run(*command):
+    result = subprocess.run(list(map(str, command)), capture_output=True, text=True)
+    assert "Traceback" not in result.stderr
+    return result
+
+
+def test_it_parses_on_python_3_6():
+    ast.parse((PROJECT / "orch.py").read_text(), feature_version=(3, 6))
+
+
+def test_an_old_python_gets_a_sentence(copy):
+    pretend = "import runpy, sys; sys.version_info = (3, 6, 8, 'final', 0); "
+    pretend += "sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
+    result = run(sys.executable, "-c", pretend, copy / "orch.py", "--help")
+    assert result.returncode == 2
+    assert "Python 3.6 is too old, 3.10 is needed; run scripts/make_venv.sh" in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_without_packages_a_sentence_says_how_to_get_them(copy):
+    bare = [sys.executable, "-S"]  # no site-packages
+    result = run(*bare, copy / "orch.py", PROJECT / "recipe_ex/quickstart.json", "--dry-run",
+                 "--output-dir", copy / "output")  # fmt: skip
+    assert result.returncode == 2
+    assert "package pydantic is missing; run scripts/make_venv.sh" in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_it_continues_in_the_projects_environment_with_its_arguments(copy):
+    python = copy / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text('#!/bin/sh\nprintf "%s\\n" "entered" "$@"\n')
+    python.chmod(0o755)
+    result = run(sys.executable, copy / "orch.py", "a recipe.json", "--detach")
+    assert result.stdout.splitlines() == [
+        "entered", str(copy / "orch.py"), "a recipe.json", "--detach",
+    ]  # fmt: skip
+
+
+def test_help_fits_one_screen():
+    result = run(sys.executable, PROJECT / "orch.py", "--help")
+    assert result.returncode == 0
+    assert len(result.stdout.splitlines()) <= 30
+    assert all(len(line) <= 80 for line in result.stdout.splitlines())
+
+
+def test_a_reader_that_goes_away_is_no_failure():
+    command = f"{sys.executable} {PROJECT / 'orch.py'} --help | true; exit ${{PIPESTATUS[0]}}"
+    result = run("bash", "-c", command)
+    assert (result.returncode, result.stderr) == (0, "")

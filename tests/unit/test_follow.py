@@ -1,0 +1,80 @@
+"""Jobs that end, or are requeued, while a benchmark runs: what is said of them."""
+
+import pytest
+
+from hpc.console import Console
+from hpc.endpoints import OutputDir
+from hpc.errors import SchedulerUnavailable
+from hpc.follow import Follower, JobEnded
+from hpc.jobstates import JobStatus
+from hpc.records import create_record
+
+
+class Jobs:
+    """A scheduler for which all jobs but the first are RUNNING."""
+
+    def __init__(self, state):
+        self.state = state
+
+    def statuses(self, job_ids):
+        if self.state is None:
+            raise SchedulerUnavailable("squeue failed")
+        first, *others = job_ids
+        return {first: JobStatus(self.state), **{j: JobStatus("RUNNING") for j in others}}
+
+    def cancelled_by(self, job_id):
+        return "user hpcother"
+
+
+@pytest.fixture
+def follow(tmp_path, recipe_data, monkeypatch):
+    """A follower of a deployment whose Ollama job is in a given state."""
+    monkeypatch.setattr("hpc.polling.FIRST_POLL_S", 0)
+    output = OutputDir(tmp_path)
+    output.prepare()
+    record = create_record(tmp_path, "demo-1124-120000-aaaa", {"recipe": recipe_data, "model": "m"})
+    record.add_job("ollama", "1")
+    record.add_job("client", "2")
+    return lambda state: Follower(record, Jobs(state), output, Console())
+
+
+@pytest.mark.parametrize(
+    ("state", "words"),
+    [
+        ("PENDING", r"ollama job 1 was requeued during the run \(now PENDING\)"),
+        ("REQUEUE_HOLD", "was requeued during the run"),
+        ("CANCELLED", r"job 1 \[CANCELLED\] ended during the run: was cancelled by user hpcother"),
+        ("NODE_FAIL", r"\[NODE_FAIL\] ended during the run: failed: a node went down"),
+        ("OUT_OF_MEMORY", "raise mem_gb"),
+    ],
+)
+def test_job_that_is_no_more_ends_the_run_and_is_named(follow, state, words):
+    with pytest.raises(JobEnded, match=words):
+        follow(state)._check_jobs()
+
+
+@pytest.mark.parametrize("state", ["RUNNING", "COMPLETING", "SUSPENDED", "TELEPORTING", None])
+def test_job_that_is_not_over_does_not_end_the_run(follow, state):
+    follow(state)._check_jobs()
+
+
+def test_run_that_fails_since_a_job_was_requeued_blames_the_job(follow):
+    with pytest.raises(JobEnded, match="requeued"):
+        follow("PENDING")._blame_jobs()
+    follow("RUNNING")._blame_jobs()
+
+
+def test_reason_that_the_job_gave_itself_is_told(follow, tmp_path):
+    (tmp_path / "logs" / "1.rc").write_text("1\nno space left\n")
+    with pytest.raises(JobEnded, match=r"\[FAILED\] ended during the run: no space left"):
+        follow("FAILED")._check_jobs()
+
+
+def test_deployment_of_half_a_submission_is_not_followed(follow, tmp_path):
+    from hpc.deploy import Limits
+    from hpc.errors import SchedulerError
+
+    follower = follow("RUNNING")
+    follower.record.data["jobs"].pop("client")
+    with pytest.raises(SchedulerError, match="was cut off while its jobs were being submitted"):
+        follower.run(Limits(1, 1))
