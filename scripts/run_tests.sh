@@ -48,12 +48,11 @@ stop_ollama() {
 
 wait_for_ollama() {
   local rc=0 tail_pid
-  tail -n +1 -f "${OLLAMA_LOG}" &
+  tail -n +1 -f --pid="${OLLAMA_PID}" -s 0.2 "${OLLAMA_LOG}" &
   tail_pid=$!
   wait "${OLLAMA_PID}" || rc=$?
   OLLAMA_PID=
-  sleep 0.2 # for the last lines
-  kill "${tail_pid}"
+  wait "${tail_pid}"
   return "${rc}"
 }
 

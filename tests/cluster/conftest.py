@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from faults import Fault, natural
+from images import Images
 from project import Project
 from slurmcluster import Cluster, lock, obstacle, testcluster
 
@@ -48,9 +51,41 @@ def installed(cluster: Cluster) -> Project:
     return project
 
 
+@pytest.fixture(scope="session")
+def images(installed: Project) -> Images:
+    """Container images that the user can read; see Images."""
+    if shutil.which("apptainer") is None and os.environ.get("CI") != "true":
+        pytest.skip("there is no Apptainer, and so there are no images")
+    return Images(installed)
+
+
 @pytest.fixture
 def project(installed: Project) -> Iterator[Project]:
     """The same, and whatever a test leaves is stopped."""
+    installed.leaks.begin()
     yield installed
     installed.orch("--stop", "all")
     installed.cluster.cancel_all()
+
+
+@pytest.fixture
+def fault(project: Project, record_property: Callable[[str, object], None]) -> Iterator[Fault]:
+    """Times a fault up to its verdict; afterwards nothing may be left of it."""
+    it = Fault()
+    yield it
+    project.assert_nothing_left()
+    record_property("fault", (it.name, it.verdict, it.seconds))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """The table of faults: what became of each, and how soon."""
+    # the fixture's end adds the row, hence it is in the report of the teardown
+    ends = [
+        dict(r.user_properties) for r in terminalreporter.getreports("") if r.when == "teardown"
+    ]
+    rows = [properties["fault"] for properties in ends if "fault" in properties]
+    if not rows:
+        return
+    terminalreporter.section("faults")
+    for name, verdict, seconds in sorted(rows, key=lambda row: natural(row[0])):
+        terminalreporter.line(f"{name:<54}  {verdict:<70} {seconds:5.1f} s")

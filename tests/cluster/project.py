@@ -6,15 +6,21 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from slurmcluster import Cluster, HostProcess, wait_until
+from leaks import Leaks
+from slurmcluster import Cluster, HostProcess
 
 HERE = Path(__file__).resolve().parents[2]
 USER = "hpcuser"
 HOME = Path("/shared/work") / USER
+#: Keys of the recipe's infrastructure; all others are the service's.
+INFRASTRUCTURE = {
+    "partition", "client_partition", "account", "qos", "nodes", "gpus", "cpus", "mem_gb", "time",
+}  # fmt: skip
 #: Everything is to work with a proxy in the environment that leads nowhere.
 PROXY = {"http_proxy": "http://127.0.0.1:1"}
 
@@ -26,9 +32,12 @@ class Project:
         self.cluster = cluster
         self.folder = HOME / "project"
         self.output = self.folder / "output"
+        self.leaks = Leaks(cluster, self.output, USER)
 
     def install(self) -> None:
         """Copy what git knows, the built tools, and make the environment as the README says."""
+        # job ids begin anew with each cluster: files of an earlier one would be taken for ours
+        shutil.rmtree(self.output, ignore_errors=True)
         listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
         names = subprocess.run(listed, cwd=HERE, check=True, capture_output=True).stdout
         for name in filter(None, names.decode().split("\0")):
@@ -53,7 +62,7 @@ class Project:
         # The hosts have no way out to a package index; the machine, which shares their disk, has.
         command = ["runuser", "-u", USER, "--", "env", f"HOME={HOME}", "PATH=/usr/bin:/bin"]
         result = subprocess.run(
-            [*command, *_pip_settings(), self.folder / "scripts" / "make_venv.sh"],
+            [*command, *pip_settings(), self.folder / "scripts" / "make_venv.sh"],
             cwd=self.folder,
             capture_output=True,
             text=True,
@@ -71,8 +80,7 @@ class Project:
             "num_predict": 8, "n_clients": 2, "n_requests_per_client": 2,
         }  # fmt: skip
         for key, value in {**ours, **changes}.items():
-            infrastructure = key in ("partition", "client_partition", "account", "mem_gb", "time")
-            (job["infrastructure"] if infrastructure else job["service"])[key] = value
+            (job["infrastructure"] if key in INFRASTRUCTURE else job["service"])[key] = value
         path = self.folder / name
         path.write_text(json.dumps(data))
         return str(path)
@@ -108,18 +116,41 @@ class Project:
         command = ["curl", "-sS", "--noproxy", "*", *arguments, url]
         return json.loads(self.cluster.on("login1", *command, check=True).stdout)
 
+    def record(self) -> dict[str, Any]:
+        """The newest deployment as its record says, whatever orch makes of it."""
+        paths = (self.output / "deployments").glob("*.json")
+        records: list[dict[str, Any]] = [json.loads(path.read_text()) for path in paths]
+        return max(records, key=lambda record: record["created"])
+
+    def job_id(self, service: str) -> str:
+        """Id of a job of the newest deployment."""
+        return str(self.record()["jobs"][service]["id"])
+
+    def fill_gpus(self) -> str:
+        """A job that takes all GPUs: what comes after it waits in the queue."""
+        command = ["sbatch", "--parsable", "-A", "research", "-p", "gpu", "--gres=gpu:4",
+                   "-o", "/dev/null", "--wrap", "sleep 600"]  # fmt: skip
+        return self.cluster.on("login1", *command, check=True).stdout.strip()
+
+    @contextmanager
+    def ollama_is(self, script: str) -> Iterator[None]:
+        """A script in place of Ollama, which it finds as "$0.real"."""
+        path = self.folder / ".tools" / "bin" / "ollama"
+        real = path.with_suffix(".real")
+        path.rename(real)
+        path.write_text(script)
+        path.chmod(0o755)
+        try:
+            yield
+        finally:
+            real.replace(path)
+
     def assert_nothing_left(self) -> None:
-        """No job, process, port, address file or target file of ours, on any host."""
-        wait_until(lambda: not self.cluster.queue(), 30, "the queue to become empty")
-        for host in ("login1", "cpu1", "cpu2", "gpu1"):
-            wait_until(lambda h=host: not self.cluster.pids(h), 10, f"{host} to have no process")
-            assert self.cluster.listening(host) == set(), host
-        left = [*self.output.glob("*_ip_*"), *self.output.glob("prometheus_assets/*")]
-        left += self.output.glob("*/.*.json*")
-        assert left == []
+        """No job, process, port, address or target file, temporary file of ours, on any host."""
+        self.leaks.assert_none()
 
 
-def _pip_settings() -> list[str]:
+def pip_settings() -> list[str]:
     """pip's settings of this machine (mirrors, certificates), which the user needs as well."""
     prefixes = ("PIP_", "SSL_CERT", "REQUESTS_CA", "HTTPS_PROXY", "https_proxy")
     return [f"{key}={value}" for key, value in os.environ.items() if key.startswith(prefixes)]

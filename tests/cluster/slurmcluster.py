@@ -7,6 +7,7 @@ import platform
 import signal
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -14,6 +15,8 @@ from pathlib import Path
 HERE = Path(__file__).parent
 TESTCLUSTER = HERE / "testcluster"
 RUN = Path("/run/orch-testcluster")
+#: A file system of 24 MB that all hosts share, for tests of a full disk.
+SMALL = RUN / "small"
 HOSTS = ("head", "login1", "cpu1", "cpu2", "gpu1")
 USERS = ("hpcuser", "hpcother")
 DAEMONS = frozenset({"munged", "mariadbd", "slurmdbd", "slurmctld", "slurmd", "slurmstepd"})
@@ -45,6 +48,27 @@ class HostProcess(subprocess.Popen[str]):
         """Signal the whole process group: its leader only waits for the command."""
         if self.poll() is None:
             os.killpg(self.pid, sig)
+
+    def read_until(self, words: str, timeout: float = 100) -> str:
+        """What it prints up to a line with these words; a ClusterError where they do not come."""
+        assert self.stdout is not None and self.stderr is not None
+        impatience = threading.Timer(timeout, self.send_signal, [signal.SIGKILL])
+        impatience.start()
+        read = ""
+        try:
+            while words not in (line := self.stdout.readline()):
+                if not line:
+                    raise ClusterError(f"no {words!r} in: {read}\nstderr: {self.stderr.read()}")
+                read += line
+        finally:
+            impatience.cancel()
+        return read + line
+
+    def end(self, timeout: float) -> subprocess.CompletedProcess[str]:
+        """Its exit code and the rest of what it prints, once it ends by itself."""
+        with _killed_in_the_end(self):
+            out, err = self.communicate(timeout=timeout)
+        return subprocess.CompletedProcess(self.args, self.returncode, out, err)
 
     def command_pid(self) -> int:
         """Process id, as the machine sees it, of the command itself (for a signal to it alone)."""
@@ -160,6 +184,10 @@ class Cluster:
     def pids(self, host: str) -> list[int]:
         """Processes on a host (ids as the machine sees them) but for the cluster's own."""
         return [pid for pid in _processes(host) if _program(pid) not in DAEMONS | {""}]
+
+    def seen_by(self, host: str, path: str | Path) -> Path:
+        """A path of the host, as the machine reaches it: /tmp and the like are the host's own."""
+        return Path(f"/proc/{_first_pid(host)}/root") / str(path).lstrip("/")
 
     def daemon_pid(self, host: str, name: str) -> int:
         """Process id (as the machine sees it) of a daemon, to hang or kill it; up() restarts it."""

@@ -120,6 +120,38 @@ def test_detached_deployment_is_attached_from_another_shell(place):
     assert json.loads(result.stdout)["benchmark"]["successful"] == 4
 
 
+def test_prepared_deployment_fetches_nothing(place):
+    """--prepare submits nothing and leaves nothing but what was fetched."""
+    prepared = place.orch(place.recipe(), "--site", "local", "--prepare")
+    assert prepared.returncode == 0, prepared.stderr
+    assert "importing" in prepared.stdout
+    assert list(place.output.glob("ollama_models/blobs/*"))
+    assert place.records() == []
+    assert list(place.output.glob("logs/*")) == []
+    place.assert_nothing_left()
+    record = place.deploy(place.recipe())
+    assert "importing" not in place.orch("--logs", record["id"], "ollama").stdout
+
+
+def test_recipe_with_three_nodes_gives_three_replicas(place):
+    record = place.deploy(place.recipe(nodes=3, n_clients=3, n_requests_per_client=2))
+    assert len(set(record["endpoints"]["ollama"])) == 3
+    assert record["benchmark"]["successful"] == 6
+    for url in record["endpoints"]["ollama"]:
+        assert http("GET", url + "/api/ps")[1]["models"], "each of them has the model in memory"
+    place.stop_all()
+    place.assert_nothing_left()
+
+
+def test_replica_that_cannot_start_ends_the_deployment_with_its_reason(place):
+    recipe = place.recipe(nodes=2, model="nosuchmodel:1b")
+    result = place.orch(recipe, "--site", "local")
+    assert result.returncode == 4
+    assert "a replica on" in result.stderr
+    assert "cannot pull nosuchmodel:1b: pull model manifest" in result.stderr
+    place.assert_nothing_left()
+
+
 def test_time_limit_ends_a_deployment_cleanly(place):
     place.deploy(place.recipe(time="0:06"))
     wait_for(lambda: place.records()[0]["state"] == "ended", 30)

@@ -26,6 +26,11 @@ def test_wrong_model_fails_in_seconds_with_ollamas_words(place):
     assert_failed(place, result, 4, "cannot pull nosuchmodel:1b: pull model manifest")
 
 
+def test_model_that_cannot_be_prepared(place):
+    result = place.orch(place.recipe(model="nosuchmodel:1b"), "--site", "local", "--prepare")
+    assert_failed(place, result, 4, "cannot prepare ollama: Ollama cannot pull nosuchmodel:1b")
+
+
 def test_ollama_that_dies_while_starting_ends_the_deployment_at_once(place):
     binaries = place.folder / "bin"
     binaries.mkdir()

@@ -18,6 +18,8 @@ fi
 for group in /sys/fs/cgroup/*/orch-testcluster/"$name"; do
   [ -d "$group" ] && mount --bind "$group" "${group%/orch-testcluster/*}"
 done
+# as on real nodes, nobody else sees these
+for folder in /tmp /var/tmp /dev/shm; do mount -t tmpfs -o mode=1777 tmpfs "$folder"; done
 # in memory: fast, out of sight of the machine, and gone with the host
 if [ "$name" = head ]; then
   mount -t tmpfs -o mode=755,uid=mysql,gid=mysql tmpfs "$run/mysql"

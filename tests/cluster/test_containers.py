@@ -1,0 +1,167 @@
+"""Services from container images on real Slurm and Apptainer; the hosts reach no registry."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from images import Images
+from project import HOME, PROXY, USER, Project, pip_settings
+from slurmcluster import wait_until
+
+
+def site_of(project: Project, **images: str) -> str:
+    """A site profile of the test cluster with Apptainer and these images."""
+    path = project.folder / "boxes.json"
+    profile = {
+        "name": "boxes",
+        "scheduler": "slurm",
+        "runtime": "apptainer",
+        "gpu_partitions": ["gpu"],
+        "cpu_partitions": ["cpu"],
+        "images": images,
+    }
+    path.write_text(json.dumps(profile))
+    return str(path)
+
+
+def prepare(project: Project, recipe: str, site: str) -> subprocess.CompletedProcess[str]:
+    """--prepare on the machine, which has a way out; the hosts share its disk."""
+    environment = [f"HOME={HOME}", "PATH=/usr/local/bin:/usr/bin:/bin", *pip_settings()]
+    return subprocess.run(
+        ["runuser", "-u", USER, "--", "env", "-i", *environment,
+         "python3", "orch.py", recipe, "--site", site, "--prepare"],
+        cwd=project.folder, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def boxes(installed: Project, images: Images) -> str:
+    """A site whose images have been prepared."""
+    site = site_of(installed, ollama=str(images.ollama), python=str(images.base))
+    result = prepare(installed, installed.recipe(), site)
+    assert result.returncode == 0, result.stdout + result.stderr
+    return site
+
+
+def shape(value: Any) -> Any:
+    """The keys of a record, all the way down."""
+    if isinstance(value, dict):
+        return {key: shape(part) for key, part in value.items()}
+    return type(value)
+
+
+def test_services_run_from_images_where_they_belong(project: Project, boxes: str) -> None:
+    recipe = project.recipe(question="Who are you?")
+    result = project.orch(recipe, "--site", boxes)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "4 of 4 requests succeeded" in result.stdout
+    record = project.records()[-1]
+    for service, program in (("ollama", "ollama serve"), ("client", "/opt/orch/venv/bin/python")):
+        host = project.host_of(record["jobs"][service]["id"])
+        assert host.startswith({"ollama": "gpu", "client": "cpu"}[service])
+        listed = project.cluster.on(host, "ps", "-e", "-o", "args", user="root", check=True).stdout
+        assert "Apptainer runtime parent" in listed
+        assert program in listed
+    assert (project.output / "containers" / "client_service.sif").is_symlink()
+    health = project.curl(record["endpoints"]["client"] + "/health")
+    assert health["status"] == "healthy"
+    assert project.orch("--stop", record["id"]).returncode == 0
+    project.assert_nothing_left()
+
+
+def test_record_is_that_of_the_host_runtime_but_for_the_runtime(
+    project: Project, boxes: str
+) -> None:
+    assert project.orch(project.recipe(), "--site", boxes).returncode == 0
+    assert project.orch("--stop", "all").returncode == 0
+    assert project.orch(project.recipe()).returncode == 0
+    assert project.orch("--stop", "all").returncode == 0
+    contained, plain = project.records()[-2:]
+    sites = contained.pop("site"), plain.pop("site")
+    assert [site["runtime"] for site in sites] == ["apptainer", "host"]
+    assert shape(contained) == shape(plain)
+    assert contained["loaded_model"] == plain["loaded_model"]
+
+
+@pytest.mark.parametrize(
+    ("images", "words"),
+    [
+        ({"ollama": "/nowhere/ollama.sif"}, "cannot read the image /nowhere/ollama.sif"),
+        ({"ollama": "docker://ollama/ollama:0.17.4"}, "cannot make the image ollama from docker:"),
+    ],
+    ids=["missing", "registry unreachable"],
+)
+def test_image_that_cannot_be_had_ends_it(
+    project: Project, images: dict[str, str], words: str
+) -> None:
+    result = project.orch(project.recipe(), "--site", site_of(project, **images), timeout=180)
+    assert result.returncode == 4
+    assert words in result.stderr
+    assert "Traceback" not in result.stderr
+    project.assert_nothing_left()
+    assert list((project.output / "containers").glob("ollama-*")) == []
+
+
+def test_definition_that_does_not_build_shows_its_last_lines(
+    project: Project, images: Images
+) -> None:
+    """The hosts have no way to a package index."""
+    site = site_of(project, ollama=str(images.ollama), python=str(images.ollama))
+    result = project.orch(project.recipe(), "--site", site, timeout=180)
+    assert result.returncode == 4
+    assert "cannot make the image client_service" in result.stderr
+    assert "%post" in result.stderr
+    project.assert_nothing_left()
+
+
+SHIM = """#!/bin/bash
+# Stands in for the registry: `pull` copies an image, slowly. Everything else is Apptainer's.
+if [ "$1" = pull ]; then
+  echo "$$" >>{folder}/pulls
+  head -c 1000000 {image} >"$3"
+  while [ -e {folder}/slow ]; do sleep 0.1; done
+  exec cp {image} "$3"
+fi
+exec /usr/bin/apptainer "$@"
+"""
+
+
+def test_image_is_fetched_by_one_at_a_time_and_by_the_next_where_that_is_killed(
+    project: Project, images: Images, boxes: str
+) -> None:
+    folder = HOME / "shim"
+    folder.mkdir(exist_ok=True)
+    for name in ("pulls", "slow"):
+        (folder / name).write_text("")
+    (folder / "apptainer").write_text(SHIM.format(folder=folder, image=images.ollama))
+    (folder / "apptainer").chmod(0o755)
+    subprocess.run(["chown", "-R", USER, folder], check=True)
+    site = site_of(project, ollama="docker://stand/in:1", python=str(images.base))
+    environment = {**PROXY, "PATH": f"{folder}:/usr/local/bin:/usr/bin:/bin"}
+    for name in ("one.json", "two.json"):
+        detached = project.orch(project.recipe(name), "--site", site, "--detach", env=environment)
+        assert detached.returncode == 0, detached.stderr
+    first, second = (record["jobs"]["ollama"]["id"] for record in project.records()[-2:])
+    pulls = folder / "pulls"
+    wait_until(lambda: pulls.read_text().strip(), 30, "the first to fetch")
+    log = project.output / "logs" / f"ollama_{second}.out"
+    wait_until(lambda: "waits for another" in _text(log), 30, "the second to wait")
+    assert len(pulls.read_text().split()) == 1
+    project.cluster.on("login1", "scancel", "--signal=KILL", "--full", first, check=True)
+    wait_until(lambda: len(pulls.read_text().split()) == 2, 30, "the second to take over")
+    (folder / "slow").unlink()
+    result = project.orch("--attach", project.records()[-1]["id"], timeout=180)
+    assert result.returncode == 0, result.stdout + result.stderr
+    (image,) = (project.output / "containers").glob("ollama-*.sif")
+    assert image.read_bytes() == images.ollama.read_bytes()
+    assert project.orch("--stop", "all").returncode == 0
+    image.unlink()
+    project.assert_nothing_left()
+
+
+def _text(path: Path) -> str:
+    return path.read_text() if path.exists() else ""

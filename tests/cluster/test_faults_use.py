@@ -1,0 +1,300 @@
+"""Faults once jobs run: what ends under us, and an orch that dies."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from faults import Fault
+from project import Project
+from slurmcluster import RUN, Cluster, wait_until
+
+#: It holds its address and answers nobody: a start that does not come to its end.
+SILENT = """#!/usr/bin/python3
+import os, socket, time
+host, _, port = os.environ["OLLAMA_HOST"].rpartition(":")
+server = socket.create_server((host, int(port)))
+time.sleep(600)
+"""
+JSON = ("-H", "Content-Type: application/json", "-d")
+
+
+def ready(project: Project, **changes: Any) -> dict[str, Any]:
+    """The record of a deployment that is ready."""
+    result = project.orch(project.recipe(**changes), "--no-benchmark")
+    assert result.returncode == 0, result.stdout + result.stderr
+    return project.record()
+
+
+def answer(project: Project, url: str, *arguments: str) -> tuple[int, dict[str, Any]]:
+    """Status and JSON of a service's answer to curl from the login node."""
+    command = ["curl", "-sS", "--noproxy", "*", "-w", "\n%{http_code}", *arguments, url]
+    body, _, status = project.cluster.on("login1", *command, check=True).stdout.rpartition("\n")
+    return int(status), json.loads(body)
+
+
+def serving(project: Project) -> list[int]:
+    """Process ids of `ollama serve` on the GPU host, as the machine sees them."""
+    found = []
+    for pid in project.cluster.pids("gpu1"):
+        try:
+            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if words[:1] and words[0].endswith(b"ollama") and b"serve" in words:
+            found.append(pid)
+    return found
+
+
+def kill_ollama(project: Project) -> None:
+    (pid,) = serving(project)
+    os.kill(pid, signal.SIGKILL)
+
+
+def requests_done(project: Project) -> int:
+    """How far the newest deployment's benchmark is."""
+    record = project.record()
+    run = record["benchmark"]["id"]
+    _, found = answer(project, f"{record['endpoints']['client']}/benchmark/{run}")
+    return int(found.get("progress", {}).get("done", 0))
+
+
+def state(project: Project) -> str:
+    """The newest deployment's, as --status has it."""
+    return str(project.records()[-1]["state"])
+
+
+def told_503(project: Project, client: str) -> str:
+    """/health and /query both answer 503; what /health says."""
+    code, health = answer(project, f"{client}/health")
+    asked, _ = answer(project, f"{client}/query", *JSON, '{"prompt": "Hi"}')
+    assert (code, asked) == (503, 503), health
+    return str(health["error"]["message"])
+
+
+# --- a service ends ------------------------------------------------------------------------------
+
+
+def test_ollama_crashes_after_it_was_ready(project: Project, fault: Fault) -> None:
+    record = ready(project)
+    kill_ollama(project)
+    fault.happens("12 Ollama crashes after it was ready")
+    wait_until(lambda: state(project) == "degraded", 30, "--status to say so")
+    fault.seen("--status: degraded")
+    words = told_503(project, record["endpoints"]["client"])
+    job_id = record["jobs"]["ollama"]["id"]
+    assert f"The Ollama job {job_id} has ended (exit code 137" in words
+    shown = project.orch("--status").stdout
+    assert "the service stopped by itself with exit code 137" in shown
+    assert project.orch("--stop", "all").returncode == 0
+
+
+def test_time_limit_is_reached_while_in_use(project: Project, fault: Fault) -> None:
+    record = ready(project)
+    job_id = record["jobs"]["ollama"]["id"]
+    end = ["scontrol", "update", f"jobid={job_id}", "EndTime=now+5"]
+    project.cluster.on("login1", *end, check=True)
+    fault.happens("17 time limit of Ollama's job while in use")
+    address = project.output / f"ollama_ip_{job_id}.txt"
+    wait_until(lambda: not address.exists(), 100, "the address file to go")
+    wait_until(lambda: (project.output / "logs" / f"{job_id}.rc").exists(), 20, "the job's end")
+    words = told_503(project, record["endpoints"]["client"])
+    fault.seen(f"/health: {words[:44]}")
+    assert f"The Ollama job {job_id} has ended" in words
+    assert "time limit" in words
+    assert not list(project.output.glob(f"prometheus_assets/*_{job_id}.json"))
+    assert project.orch("--stop", "all").returncode == 0
+
+
+def test_ollama_is_killed_during_the_benchmark(project: Project, fault: Fault) -> None:
+    recipe = project.recipe(n_clients=4, n_requests_per_client=5000)
+    process = project.start(recipe)
+    process.read_until("benchmark: 4 clients")
+    wait_until(lambda: requests_done(project) > 20, 20, "the first requests")
+    kill_ollama(project)
+    fault.happens("28 Ollama is killed during the benchmark")
+    result = process.end(90)
+    fault.seen(f"exit {result.returncode}")
+    assert result.returncode in (4, 6), result.stdout + result.stderr
+    assert "Traceback" not in result.stderr
+    if result.returncode == 4:
+        assert "exit code 137" in result.stderr
+        fault.verdict += f": {result.stderr.splitlines()[0][6:50]}"
+    else:
+        assert project.record()["benchmark"]["requests"]["errors"]
+    project.orch("--stop", "all")
+
+
+def test_ollama_killed_as_the_benchmark_begins(project: Project, fault: Fault) -> None:
+    process = project.start(project.recipe(n_clients=4, n_requests_per_client=5000))
+    process.read_until("all is ready")
+    wait_until(lambda: bool(serving(project)), 5, "ollama serve")
+    kill_ollama(project)
+    fault.happens("28 Ollama is killed as the benchmark begins")
+    fault.ends(process.end(90), 4, "exit code 137")
+
+
+# --- a node goes ---------------------------------------------------------------------------------
+
+
+@contextmanager
+def no_cable(cluster: Cluster, host: str) -> Iterator[None]:
+    """The host is out of reach; afterwards it is back and has nothing of before."""
+    cluster.cut(host)
+    try:
+        yield
+    finally:
+        cluster.mend(host)
+
+        def idle() -> bool:
+            shown = cluster.on("login1", "sinfo", "-hn", host, "-o", "%T", "-p", "all").stdout
+            return shown.strip() in ("idle", "mixed")
+
+        wait_until(idle, 60, f"{host} to be back")
+
+
+def site(project: Project, **values: Any) -> str:
+    """The path of a profile of this cluster."""
+    path = project.folder / "site.json"
+    path.write_text(json.dumps({"name": "test", "scheduler": "slurm", **values}))
+    return str(path)
+
+
+def test_node_fails_during_the_start(project: Project, fault: Fault) -> None:
+    profile = site(project, directives=["--no-requeue"])
+    recipe = project.recipe()
+    with project.ollama_is(SILENT):
+        process = project.start(recipe, "--site", profile)
+        process.read_until("ollama   job")
+        wait_until(lambda: bool(project.cluster.listening("gpu1")), 20, "the start")
+        with no_cable(project.cluster, "gpu1"):
+            fault.happens("18 node fails during the start")
+            fault.ends(process.end(120), 4, r"ollama job \d+ \[NODE_FAIL\] .*")
+
+
+def test_node_fails_during_the_start_of_a_job_that_slurm_requeues(
+    project: Project, fault: Fault
+) -> None:
+    recipe = project.recipe()
+    with project.ollama_is(SILENT):
+        process = project.start(recipe)
+        wait_until(lambda: bool(project.cluster.listening("gpu1")), 20, "the start")
+        with no_cable(project.cluster, "gpu1"):
+            fault.happens("18 node fails during the start, with requeue")
+            line = process.read_until("was requeued")
+            fault.seen(f"told: {line.splitlines()[-1][18:60]}")
+        # the node learns only now that the run before the requeue is over
+        wait_until(lambda: not project.cluster.listening("gpu1"), 60, "its end")
+        process.send_signal(signal.SIGINT)
+        assert process.end(60).returncode == 130
+
+
+def test_node_fails_while_in_use(project: Project, fault: Fault) -> None:
+    profile = site(project, directives=["--no-requeue"])
+    result = project.orch(project.recipe(), "--no-benchmark", "--site", profile)
+    assert result.returncode == 0, result.stderr
+    client = project.record()["endpoints"]["client"]
+    with no_cable(project.cluster, "gpu1"):
+        fault.happens("18 node fails while in use")
+        wait_until(lambda: state(project) in ("degraded", "failed"), 90, "--status to say so")
+        fault.seen(f"--status: {state(project)}")
+        code, _ = answer(project, f"{client}/health")
+        assert code == 503
+        assert "NODE_FAIL" in project.orch("--status").stdout
+        assert project.orch("--stop", "all").returncode == 0
+
+
+# --- cancelled by hand ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("service", ["ollama", "client"])
+def test_cancelled_by_hand_while_starting(project: Project, fault: Fault, service: str) -> None:
+    recipe = project.recipe()
+    with project.ollama_is(SILENT):
+        process = project.start(recipe)
+        process.read_until("client   serves at")
+        project.cluster.on("login1", "scancel", project.job_id(service), check=True)
+        fault.happens(f"20 scancel of the {service} job while starting")
+        fault.ends(process.end(60), 4, rf"the {service} job \d+ \[CANCELLED\] .*")
+
+
+@pytest.mark.parametrize("service", ["ollama", "client"])
+def test_cancelled_by_hand_during_the_benchmark(
+    project: Project, fault: Fault, service: str
+) -> None:
+    process = project.start(project.recipe(n_clients=4, n_requests_per_client=5000))
+    process.read_until("benchmark: 4 clients")
+    project.cluster.on("login1", "scancel", project.job_id(service), check=True)
+    fault.happens(f"20 scancel of the {service} job during the benchmark")
+    fault.ends(process.end(90), 4, rf"the {service} job \d+ .*")
+
+
+# --- orch is killed ------------------------------------------------------------------------------
+
+STAGES = ("is submitted", "has begun", "serves at", "benchmark: 4 clients")
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_orch_is_killed(project: Project, fault: Fault, stage: str) -> None:
+    process = project.start(project.recipe(n_clients=4, n_requests_per_client=5000))
+    process.read_until(stage)
+    os.kill(process.command_pid(), signal.SIGKILL)
+    fault.happens(f"24 orch is killed when it says '{stage}'")
+    process.end(10)
+    (record,) = [r for r in project.records() if r["state"] not in ("stopped", "failed", "ended")]
+    assert set(record["job_states"].values()) <= {"PENDING", "RUNNING", "CONFIGURING"}
+    assert project.orch("--stop", record["id"]).returncode == 0
+    fault.seen("--status shows it, --stop ends it")
+
+
+# --- no accounting -------------------------------------------------------------------------------
+
+
+@contextmanager
+def forgetful(cluster: Cluster) -> Iterator[None]:
+    """Slurm without accounting, which forgets a job two seconds after its end."""
+    conf = RUN / "etc" / "slurm.conf"
+    before = conf.read_text()
+    lines = [line for line in before.splitlines() if not line.startswith("AccountingStorage")]
+    after = "\n".join(lines).replace("MinJobAge=300", "MinJobAge=2") + "\n"
+    restart(cluster, after, "none", "--no-accounting")
+    try:
+        yield
+    finally:
+        restart(cluster, before, "slurmdbd")
+
+
+def restart(cluster: Cluster, conf: str, accounting: str, *options: str) -> None:
+    """slurmctld again, with another configuration."""
+    pid = cluster.daemon_pid("head", "slurmctld")
+    os.kill(pid, signal.SIGTERM)
+    wait_until(lambda: not Path(f"/proc/{pid}/exe").exists(), 20, "the end of slurmctld")
+    (RUN / "etc" / "slurm.conf").write_text(conf)
+    (RUN / "accounting").write_text(accounting + "\n")
+    cluster.up(*options)
+
+
+DIES = "#!/bin/sh\necho 'the last words' >&2\nexit 7\n"
+
+
+def test_verdict_from_the_exit_code_file_alone(project: Project, fault: Fault) -> None:
+    """orch sleeps while the job ends and Slurm forgets it."""
+    recipe = project.recipe()
+    with forgetful(project.cluster), project.ollama_is(DIES):
+        process = project.start(recipe)
+        process.read_until("client   job")
+        os.kill(process.command_pid(), signal.SIGSTOP)
+        job_id = project.job_id("ollama")
+        ask = ["squeue", "-hj", job_id, "--states=all"]
+        asked = project.cluster.on
+        wait_until(lambda: not asked("login1", *ask).stdout, 60, "Slurm to forget the job")
+        process.send_signal(signal.SIGCONT)  # nsenter stopped with it, and wakes it up
+        fault.happens("22 no accounting, and the job is gone from squeue")
+        fault.ends(process.end(60), 4, rf"the ollama job {job_id}.* ended with exit code 1: .*")
+        project.assert_nothing_left()

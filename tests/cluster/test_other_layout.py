@@ -1,0 +1,67 @@
+"""At a cluster that is laid out differently a site profile is all that has to change."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+from project import Project
+from slurmcluster import Cluster
+
+#: Partitions of other names, GPUs by type and another option, no accounts.
+PROFILE = {
+    "name": "other",
+    "scheduler": "slurm",
+    "gpu_partitions": ["accelerated"],
+    "cpu_partitions": ["compute"],
+    "gpu_request": "--gpus-per-node=a100:{n}",
+}
+NOT_SAID = {"partition": None, "client_partition": None, "account": None}
+
+
+@pytest.fixture(scope="module")
+def elsewhere(cluster: Cluster) -> Iterator[Project]:
+    """The project at the other site; afterwards the usual one is up, with the project on it."""
+    cluster.down()
+    cluster.up("--layout", "other")
+    project = Project(cluster)
+    try:
+        project.install()
+        yield project
+    finally:
+        cluster.down()
+        cluster.up()
+        project.install()
+
+
+def test_site_profile_brings_jobs_where_they_belong(elsewhere: Project) -> None:
+    elsewhere.leaks.begin()
+    profile = elsewhere.folder / "other.json"
+    profile.write_text(json.dumps(PROFILE))
+    result = elsewhere.orch(elsewhere.recipe(**NOT_SAID), "--site", str(profile))
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert elsewhere.host_of(elsewhere.job_id("ollama")) == "gpu1"
+    assert elsewhere.host_of(elsewhere.job_id("client")) in ("cpu1", "cpu2")
+    (script,) = elsewhere.output.glob("scripts/*.ollama.sh")
+    assert "#SBATCH --gpus-per-node=a100:1" in script.read_text()
+    assert elsewhere.orch("--stop", "all").returncode == 0
+    elsewhere.assert_nothing_left()
+
+
+def test_partitions_are_found_without_a_profile(elsewhere: Project) -> None:
+    elsewhere.leaks.begin()
+    result = elsewhere.orch(elsewhere.recipe(**NOT_SAID), "--no-benchmark")
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert elsewhere.host_of(elsewhere.job_id("ollama")) == "gpu1"
+    assert elsewhere.orch("--stop", "all").returncode == 0
+    elsewhere.assert_nothing_left()
+
+
+def test_failed_job_is_told_without_accounting(elsewhere: Project) -> None:
+    elsewhere.leaks.begin()
+    with elsewhere.ollama_is("#!/bin/sh\necho 'the last words' >&2\nexit 7\n"):
+        result = elsewhere.orch(elsewhere.recipe(**NOT_SAID))
+    assert result.returncode == 4
+    assert "[FAILED]" in result.stderr and "the last words" in result.stderr
+    elsewhere.assert_nothing_left()

@@ -1,0 +1,81 @@
+"""Several replicas of Ollama, one on each node of a job, on real Slurm."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+from pathlib import Path
+
+from faults import Fault
+from project import Project
+from slurmcluster import wait_until
+from test_faults_use import requests_done
+
+
+def test_replicas_run_on_a_node_each(project: Project) -> None:
+    recipe = project.recipe(partition="cpu", client_partition="gpu", mem_gb=2, nodes=2, cpus=2,
+                            gpus=0, n_clients=4)  # fmt: skip
+    result = project.orch(recipe)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "8 of 8 requests succeeded" in result.stdout
+    record = project.records()[-1]
+    hosts = {re.sub(r"http://(.*):\d+", r"\1", url) for url in record["endpoints"]["ollama"]}
+    assert len(hosts) == 2
+    assert project.orch("--stop", record["id"]).returncode == 0
+    project.assert_nothing_left()
+
+
+def test_replica_that_dies_leaves_the_others_serving(project: Project) -> None:
+    recipe = project.recipe(partition="cpu", client_partition="gpu", mem_gb=2, nodes=2, cpus=2,
+                            gpus=0)  # fmt: skip
+    assert project.orch(recipe, "--no-benchmark").returncode == 0
+    record = project.records()[-1]
+    kill_server(project, "cpu2")
+    query = ["-H", "Content-Type: application/json", "-d",
+             json.dumps({"prompt": "Hi", "options": {"num_predict": 4}})]  # fmt: skip
+    for _ in range(4):
+        assert project.curl(record["endpoints"]["client"] + "/query", *query)["done"] is True
+    assert project.orch("--stop", record["id"]).returncode == 0
+    project.assert_nothing_left()
+
+
+def test_replica_that_dies_under_load_loses_nothing_that_could_be_retried(
+    project: Project, fault: Fault
+) -> None:
+    """What it had begun to answer is lost, everything else is answered by the other two."""
+    recipe = project.recipe(partition="all", client_partition="all", nodes=3, gpus=0, cpus=2,
+                            mem_gb=2, n_clients=6, n_requests_per_client=60)  # fmt: skip
+    process = project.start(recipe)
+    process.read_until("benchmark: 6 clients")
+    wait_until(lambda: requests_done(project) > 20, 60, "the benchmark to get going")
+    kill_server(project, "cpu2")
+    fault.happens("26 one of three replicas dies under load")
+    result = process.end(180)
+    fault.seen(f"exit {result.returncode}, benchmark goes on to its end")
+    assert result.returncode == 0, result.stdout + result.stderr
+    record = project.records()[-1]
+    requests = record["benchmark"]["requests"]
+    assert requests["succeeded"] + requests["failed"] == 360
+    assert requests["failed"] <= 2, "those that the replica had begun to answer"
+    (dead,) = [one for one in record["benchmark"]["replicas"] if one["outages"]]
+    assert dead["url"] in result.stdout, "the note names it"
+    health = project.curl(record["endpoints"]["client"] + "/health")
+    assert health["status"] == "degraded"
+    assert [one["ok"] for one in health["ollama"]].count(False) == 1
+    assert project.orch("--stop", record["id"]).returncode == 0
+    project.assert_nothing_left()
+
+
+def kill_server(project: Project, host: str) -> None:
+    """Kill `ollama serve` on a host; what it started goes with it."""
+    (victim,) = [pid for pid in project.cluster.pids(host) if _is_server(pid)]
+    os.kill(victim, signal.SIGKILL)
+
+
+def _is_server(pid: int) -> bool:
+    try:
+        return b"ollama\0serve" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
