@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import random
 import statistics
 import subprocess
 import sys
@@ -59,6 +60,7 @@ def by_hand(arguments: argparse.Namespace, output: OutputDir, model: str) -> flo
         old.unlink()
     orch(arguments, output, "--dry-run")
     scripts = {s: next((output.path / "scripts").glob(f"*.{s}.sh")) for s in ("ollama", "client")}
+    any_moment()
     begin = time.monotonic()
     if arguments.slurm:
         ollama = sbatch(scripts["ollama"])
@@ -77,6 +79,12 @@ def by_hand(arguments: argparse.Namespace, output: OutputDir, model: str) -> flo
         process.terminate()
         process.wait()
     return seconds
+
+
+def any_moment() -> None:
+    """Slurm starts jobs in a rhythm of about a second, and what we did before follows it: without
+    this, one way would always submit just before the beat and the other just after it."""
+    time.sleep(random.random())
 
 
 def sbatch(script: Path, after: str = "") -> str:
@@ -115,6 +123,7 @@ def by_orch(arguments: argparse.Namespace, output: OutputDir, model: str) -> tup
 
     observer = threading.Thread(target=observe, daemon=True)
     command = [*ORCH, arguments.recipe, "--no-benchmark", "--site", arguments.site]
+    any_moment()
     begin = time.monotonic()
     process = subprocess.Popen(
         [*command, "--output-dir", str(output.path)],
@@ -187,8 +196,15 @@ def main() -> None:
     arguments.slurm = load_site(arguments.site).scheduler == "slurm"
     recipe = load_recipe(Path(arguments.recipe))
     model = make_plan(recipe, load_site(arguments.site)).model
-    output = OutputDir(Path(tempfile.mkdtemp(dir=".", prefix="time_to_ready_")).absolute())
-    output.prepare()
+    # Here rather than in /tmp: compute nodes are to see it.
+    with tempfile.TemporaryDirectory(dir=".", prefix="time_to_ready_") as folder:
+        output = OutputDir(Path(folder).absolute())
+        output.prepare()
+        measure(arguments, output, model)
+
+
+def measure(arguments: argparse.Namespace, output: OutputDir, model: str) -> None:
+    """Both ways in turn, and the long wait."""
     arguments.observe = False
     by_hand(arguments, output, model)  # imports the model, fills caches; not counted
     hand, whole, delay = [], [], []
