@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -145,16 +146,18 @@ def test_image_is_fetched_by_one_at_a_time_and_by_the_next_where_that_is_killed(
     for name in ("one.json", "two.json"):
         detached = project.orch(project.recipe(name), "--site", site, "--detach", env=environment)
         assert detached.returncode == 0, detached.stderr
-    first, second = (record["jobs"]["ollama"]["id"] for record in project.records()[-2:])
+    # Slurm may start both at once: whichever comes first is the one that fetches.
+    records = {record["jobs"]["ollama"]["id"]: record["id"] for record in project.records()[-2:]}
     pulls = folder / "pulls"
-    wait_until(lambda: pulls.read_text().strip(), 30, "the first to fetch")
-    log = project.output / "logs" / f"ollama_{second}.out"
-    wait_until(lambda: "waits for another" in _text(log), 30, "the second to wait")
+    wait_until(lambda: pulls.read_text().strip(), 30, "one of them to fetch")
+    wait_until(lambda: _waiting(project, records), 30, "the other one to wait")
+    (second,) = _waiting(project, records)
+    (first,) = records.keys() - {second}
     assert len(pulls.read_text().split()) == 1
     project.cluster.on("login1", "scancel", "--signal=KILL", "--full", first, check=True)
     wait_until(lambda: len(pulls.read_text().split()) == 2, 30, "the second to take over")
     (folder / "slow").unlink()
-    result = project.orch("--attach", project.records()[-1]["id"], timeout=180)
+    result = project.orch("--attach", records[second], timeout=180)
     assert result.returncode == 0, result.stdout + result.stderr
     (image,) = (project.output / "containers").glob("ollama-*.sif")
     assert image.read_bytes() == images.ollama.read_bytes()
@@ -163,5 +166,7 @@ def test_image_is_fetched_by_one_at_a_time_and_by_the_next_where_that_is_killed(
     project.assert_nothing_left()
 
 
-def _text(path: Path) -> str:
-    return path.read_text() if path.exists() else ""
+def _waiting(project: Project, jobs: Iterable[str]) -> list[str]:
+    """Those jobs of Ollama that wait for another to make an image."""
+    logs = {job: project.output / "logs" / f"ollama_{job}.out" for job in jobs}
+    return [j for j, log in logs.items() if log.exists() and "waits for another" in log.read_text()]
