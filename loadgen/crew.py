@@ -51,7 +51,7 @@ class _Worker:
             reports = asyncio.ensure_future(self._report())
             parts = await self._engine.measure(start)
             reports.cancel()
-            self._pipe.send(("part", parts[0]))
+            self._pipe.send(("part", (parts[0], self._engine.stopped)))
         except LoadgenError as error:
             self._pipe.send(("error", error))
         finally:
@@ -184,7 +184,9 @@ class Crew:
         if word in ("part", "error"):
             asyncio.get_running_loop().remove_reader(member.pipe.fileno())
             if word == "part":
-                member.part = value
+                member.part, stopped = value
+                if stopped is not None:  # by itself, or as we said
+                    self.stop(stopped)
             else:
                 self._fail(value)
             member.ended.set()

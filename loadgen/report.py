@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from loadgen.metrics import begins_in, window_end
+from loadgen.metrics import Window, window_of
 from loadgen.options import Options
 from loadgen.records import Measured, Record
 
@@ -20,7 +20,7 @@ Point = tuple[Options, Mapping[str, Any]]
 
 def write_files(options: Options, measured: Measured, summary: Mapping[str, Any]) -> None:
     """Write both files whole, the summary last: where it is, everything is. Raises OSError."""
-    write_whole(options.out / "requests.jsonl", lines(measured, window_end(measured, options)))
+    write_whole(options.out / "requests.jsonl", lines(measured, window_of(measured, options)))
     _write_summary(options.out, summary)
 
 
@@ -74,11 +74,11 @@ def write_whole(path: Path, parts: Iterable[str]) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def lines(measured: Measured, window_end: float) -> Iterator[str]:
+def lines(measured: Measured, window: Window) -> Iterator[str]:
     """requests.jsonl: a line per request; times in seconds from the common start."""
     for record in measured.records:
-        in_window = begins_in(record, window_end)
-        yield json.dumps(as_dict(record, measured.start, in_window), allow_nan=False) + "\n"
+        line = as_dict(record, measured.start, window.has(record))
+        yield json.dumps(line, allow_nan=False) + "\n"
 
 
 def as_dict(record: Record, start: float, in_window: bool) -> dict[str, Any]:

@@ -81,7 +81,7 @@ def test_the_summary_has_the_keys_that_are_promised(start, tmp_path):
     summary = summary_of(tmp_path)
     figures = {"mean", "std", "min", "p50", "p90", "p95", "p99", "max", "n"}
     assert {"planned", "started", "succeeded", "failed", "errors"} <= set(summary["requests"])
-    assert set(summary["seconds"]) == {"measured", "total", "drain", "warmup"}
+    assert set(summary["seconds"]) == {"measured", "total", "ramp_up", "drain", "warmup"}
     assert {"source", "distinct", "note"} <= set(summary["prompts"])
     assert {"joules", "joules_per_output_token", "why"} <= set(summary["energy"])
     assert set(summary["validity"]) == {"valid", "reasons", "codes", "notes"}
