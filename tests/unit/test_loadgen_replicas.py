@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 from paced_server import Pace, running
 
-from loadgen import engine, metrics, report, validity
+from loadgen import metrics, report, runner, validity
+from loadgen.answers import ollama_line
 from loadgen.balance import Balance
 from loadgen.connection import open_connection
 from loadgen.options import Options, TargetError, UsageError, parse_replica, parse_replicas
+from loadgen.prompts import Texts
 
 
 def url_of(server):
@@ -28,11 +30,14 @@ def servers():
 
 
 def measure(*servers, attach=lambda running: None, **changes):
-    """Run it; the records and the summary."""
+    """Run it; the records and the summary with its verdict."""
     replicas = tuple(parse_replica(url_of(server)) for server in servers)
     plain = {"model": "known", "out": Path("unused"), "warmup": 0, "timeout_s": 10.0}
-    measured = engine.run(Options(replicas=replicas, **{**plain, **changes}), attach)
-    return measured.records, metrics.summarise(measured)
+    asked = Options(replicas=replicas, prompts=Texts(), **{**plain, **changes})
+    measured = runner.run(asked, attach)
+    summary = metrics.summarise(measured, asked)
+    summary["validity"] = validity.judge(summary, measured, asked)
+    return measured.records, summary
 
 
 def row(summary, server):
