@@ -3,7 +3,7 @@
 What a client reports can so be compared with what was true. It stamps when each request came and
 when each piece went out, counts how many were in flight, and fails in the ways it is asked to.
 
-    python3 tests/paced_server.py --port 11500 --ttft 0.2 --itl 0.02 --tokens 64
+    python3 benchmarks/paced_server.py --port 11500 --ttft 0.2 --itl 0.02 --tokens 64
 """
 
 from __future__ import annotations
