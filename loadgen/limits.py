@@ -10,12 +10,16 @@ from typing import Any
 MAX_SHARE, MAX_SHIFT_S = 0.05, 0.005
 #: The greatest value of many is moved by a single pause, which every machine has now and then.
 MAX_PAUSE_S = 0.025
+#: Looks at our own lag, each 10 ms, below which its spread is not known.
+MIN_LOOKS = 100
 _PERCENTILES = ("p90", "p95", "p99")
 
 
 def own_faults(summary: Mapping[str, Any]) -> list[str]:
     """A sentence for each way in which it was too slow; nothing for a run that it did not limit."""
     client = summary["client"]
+    if not can_tell(summary):
+        return []
     faults = [*_late_arrivals(summary), *_late_sending(summary)]
     if not faults:
         return []
@@ -24,6 +28,11 @@ def own_faults(summary: Mapping[str, Any]) -> list[str]:
         f"{client['cpu_share'] or 0.0:.0%} of a core); take more --processes or a machine with "
         "free cores."
     ]
+
+
+def can_tell(summary: Mapping[str, Any]) -> bool:
+    """Whether the run was long enough to know how late we were."""
+    return bool(summary["client"]["loop_lag_seconds"]["n"] >= MIN_LOOKS)
 
 
 def _late_arrivals(summary: Mapping[str, Any]) -> Iterator[str]:

@@ -289,6 +289,6 @@ def _client(measured: Measured, options: Options, seconds: float) -> dict[str, A
         "dispatch_delay_seconds": some(
             (record.dispatch_delay for record in measured.records), "mean", "p50", "p99", "max"
         ),
-        "loop_lag_seconds": some(lags, "mean", "p50", "p90", "p95", "p99", "max"),
+        "loop_lag_seconds": some(lags, "mean", "p50", "p90", "p95", "p99", "max", "n"),
         "gc_pause_seconds": {"max": max(pauses, default=0.0), "total": sum(pauses)},
     }

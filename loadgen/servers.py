@@ -10,7 +10,7 @@ from typing import Any
 from loadgen.options import Options, Replica
 from loadgen.records import ServerFacts
 
-TIMEOUT_S = 5.0
+TIMEOUT_S = 3.0
 
 
 def look(options: Options) -> Sequence[ServerFacts]:
@@ -21,6 +21,8 @@ def look(options: Options) -> Sequence[ServerFacts]:
 def _ollama(replica: Replica, model: str) -> ServerFacts:
     """Ollama's GET /api/version and /api/ps: digest and sizes only of a model that is loaded."""
     version = _get(replica, "/api/version").get("version")
+    if version is None:  # it is gone: not to be waited for a second time
+        return ServerFacts(replica.url)
     loaded = [m for m in _get(replica, "/api/ps").get("models") or () if isinstance(m, dict)]
     found = next((m for m in loaded if same_model(str(m.get("name")), model)), {})
     details = found.get("details") or {}

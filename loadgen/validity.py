@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from loadgen.limits import own_faults
+from loadgen.limits import can_tell, own_faults
 from loadgen.metrics import window_end
 from loadgen.options import Options
 from loadgen.records import Measured, Record, ServerFacts
@@ -31,7 +31,7 @@ def judge(summary: Mapping[str, Any], measured: Measured, options: Options) -> d
         "valid": not found,
         "reasons": [reason for _, reason in found],
         "codes": [code for code, _ in found],
-        "notes": [*_outages(summary), *_too_few(summary), *_held_back(summary)],
+        "notes": [note for take in _NOTES for note in take(summary)],
     }
 
 
@@ -86,6 +86,8 @@ def _length(run: Run) -> Iterator[str]:
 def _changed(run: Run) -> Iterator[str]:
     measured = run[1]
     for before, after in zip(measured.servers_before, measured.servers_after, strict=True):
+        if after.version is None:
+            continue  # it does not answer: that it died is to be seen by its requests
         for name in ("version", "digest"):
             was, now = getattr(before, name), getattr(after, name)
             if was is not None and now != was:
@@ -164,11 +166,9 @@ def _stale(run: Run) -> Iterator[str]:
     if len(summary["replicas"]) < 2 or not summary["requests"]["succeeded"]:
         return
     for replica in summary["replicas"]:
-        if not replica["succeeded"] and replica["outages"]:
-            yield (
-                f"{replica['url']} never answered: {replica['outages'][0]['why']}; is the address "
-                "still right?"
-            )
+        out = replica["outages"]
+        if not replica["succeeded"] and out and out[0]["from"] == 0.0:
+            yield (f"{replica['url']} never answered: {out[0]['why']}; is the address still right?")
 
 
 def _concurrency(run: Run) -> Iterator[str]:
@@ -273,3 +273,11 @@ def _held_back(summary: Mapping[str, Any]) -> Iterator[str]:
             f"--max-concurrency {most} was reached: requests waited for a slot, which counts in "
             "their latency, and the rate may not have been reached."
         )
+
+
+def _too_short_to_tell(summary: Mapping[str, Any]) -> Iterator[str]:
+    if summary["requests"]["started"] and not can_tell(summary):
+        yield "The run was too short to tell whether the load generator limited it (1 s or more)."
+
+
+_NOTES = (_outages, _too_few, _held_back, _too_short_to_tell)
