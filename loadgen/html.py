@@ -46,8 +46,7 @@ def run_page(summary: Mapping[str, Any], requests: Sequence[Mapping[str, Any]]) 
     ]
     return page(
         "run.html.j2",
-        **_common(summary),
-        load=rows.load_in_words(summary),
+        **_common(summary, rows.load_in_words(summary)),
         headline=rows.headline(summary),
         sections=[(title, made) for title, made in sections if made],
         tables=rows.tables(summary, requests),
@@ -55,13 +54,14 @@ def run_page(summary: Mapping[str, Any], requests: Sequence[Mapping[str, Any]]) 
     )
 
 
-def _common(summary: Mapping[str, Any]) -> dict[str, Any]:
+def _common(summary: Mapping[str, Any], load: str) -> dict[str, Any]:
     origin = summary.get("provenance") or {}
     return {
         "model": rows.text(rows.look(origin, "options", "model")),
-        "began": rows.text(origin.get("began")),
+        "load": load,
+        "began": rows.when(origin.get("began")),
         "validity": summary.get("validity") or {"valid": False, "reasons": [], "notes": []},
-        "provenance": rows.provenance(summary),
+        "provenance": rows.provenance(summary, load),
         "recorded": rows.as_recorded(summary),
     }
 
@@ -87,13 +87,14 @@ def sweep_page(summary: Mapping[str, Any]) -> str:
     """The page of a sweep: a row for each point, and what changes from point to point."""
     by, points = summary["sweep"]["by"], summary["sweep"]["points"]
     first = points[0]["summary"] if points else {}
+    values = ", ".join(f"{point['value']:g}" for point in points)
     return page(
         "sweep.html.j2",
-        **_common({**first, **summary}),
-        by=_BY[by],
+        **_common({**first, **summary}, f"sweep over {_BY[by]}: {values}"),
         head=[_BY[by], *(head for head, _ in _SWEEP_COLUMNS)],
         points=[_point(point) for point in points],
         plots=_sweep_plots(_BY[by], points),
+        by=_BY[by],
         definitions=first.get("definitions") or {},
     )
 

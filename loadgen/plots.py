@@ -19,9 +19,9 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from loadgen import series
+from loadgen import rows, series
 from loadgen.series import Floats, Requests, Slices
 
 # Where the home folder cannot be written it says so each time; nobody needs to know.
@@ -107,18 +107,19 @@ def distributions(summary: Mapping[str, Any], requests: Requests) -> list[Plot]:
 def _distribution(key: str, found: Floats, figures: Mapping[str, Any]) -> Plot:
     x, share = series.ecdf(found * 1000)
     what = "gaps" if key == "itl" else "requests"
-    wide = bool(x[-1] > 20 * np.median(found) * 1000 > 0)
+    wide = bool(x[-1] > 5 * np.median(found) * 1000 > 0)
 
     def fill(axes: Axes) -> None:
+        axes.plot(np.append(x[:1], x), np.append(0, share), color=BLUE, drawstyle="steps-post")
         if wide:
             axes.set_xscale("log")
-            axes.set_xlim(left=x[x > 0][0])
-        axes.plot(np.append(x[:1], x), np.append(0, share), color=BLUE, drawstyle="steps-post")
+            axes.set_xlim(left=x[x > 0][0])  # shares of 0 are the height at which it begins
+            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            _plain(axes)
         axes.set_ylim(0, 1.02)
         axes.set_xlabel(f"{LABELS[key]} [ms]{', logarithmic' if wide else ''}")
         axes.set_ylabel(f"share of {what}")
         _mark(axes, figures)
-        _plain(axes, wide, False)
 
     return Plot(
         draw(f"ecdf-{key}", f"{LABELS[key]}: distribution", fill),
@@ -127,35 +128,20 @@ def _distribution(key: str, found: Floats, figures: Mapping[str, Any]) -> Plot:
 
 
 def _mark(axes: Axes, figures: Mapping[str, Any]) -> None:
-    """The percentiles that the summary has, as dots with their names."""
-    right = axes.get_xlim()[1]
-    for percent in (50, 90, 99):
+    """The percentiles that the summary has, as marks on the line and in a legend."""
+    for percent, mark in ((50, "o"), (90, "s"), (99, "^")):
         at = figures[f"p{percent}"]
-        if at is None:
-            continue
-        axes.plot(at * 1000, percent / 100, "o", color=RED, markersize=3.5)
-        left = _place(axes, at * 1000, right) > 0.75
-        axes.annotate(
-            f"p{percent} {at * 1000:,.4g}", (at * 1000, percent / 100), textcoords="offset points",
-            xytext=(-4 if left else 5, 3 if left else -8), ha="right" if left else "left",
-            fontsize=7.5,
-        )  # fmt: skip
+        if at is not None:
+            label = f"p{percent}: {rows.ms(at)} ms"
+            axes.plot(at * 1000, percent / 100, mark, color=RED, markersize=4, label=label)
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(loc="lower right", fontsize=7.5)
 
 
-def _place(axes: Axes, at: float, right: float) -> float:
-    """Where a value lies on the x axis, from 0 (left) to 1."""
-    left = axes.get_xlim()[0]
-    if axes.get_xscale() == "log":
-        left, at, right = (float(np.log(max(x, 1e-12))) for x in (left, at, right))
-    return (at - left) / (right - left) if right > left else 0.0
-
-
-def _plain(axes: Axes, x: bool, y: bool) -> None:
-    """Numbers on logarithmic axes as people write them: 20, not 2x10^1."""
-    for axis, wanted in ((axes.xaxis, x), (axes.yaxis, y)):
-        if wanted:
-            axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-            axis.set_minor_formatter(NullFormatter())
+def _plain(axes: Axes) -> None:
+    """Numbers on a logarithmic x axis as people write them: 20, not 2x10^1."""
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
 
 
 # --- over time ---
@@ -286,7 +272,7 @@ def _replicas(names: Sequence[str], key: str, spread: Sequence[Mapping[str, Any]
             axes.plot(end * 1000, row, "|", color=RED, markersize=9, markeredgewidth=2)
         axes.set_yticks(range(len(names)), names)
         axes.set_ylim(len(names) - 0.5, -0.5)
-        axes.set_xlim(left=0)
+        axes.set_xlim(0, axes.dataLim.xmax * 1.05)
         axes.set_xlabel(f"{LABELS[key]} [ms]")
 
     svg = draw(f"replicas-{key}", f"{LABELS[key]} by replica", fill)
@@ -310,11 +296,41 @@ def against(name: str, title: str, axis: tuple[str, str], at: Sequence[float],
         if wide:
             axes.set_xscale("log", base=2)
             axes.set_xticks(sorted(at))
-        axes.set_ylim(bottom=0)
+            _plain(axes)
+        axes.set_ylim(0, max(axes.dataLim.ymax, 1e-9) * 1.08)
         axes.set_xlabel(axis[0])
         axes.set_ylabel(axis[1])
-        _plain(axes, wide, False)
         if len(lines) > 1:
             axes.legend(loc="best", fontsize=7.5)
 
     return draw(name, title, fill)
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A ratio and its interval; None: unknown."""
+
+    label: str
+    middle: float
+    low: float | None
+    high: float | None
+
+
+def ratios(name: str, intervals: Sequence[Interval]) -> str:
+    """A row for each ratio with its interval, and a line at 1, where nothing has changed."""
+
+    def fill(axes: Axes) -> None:
+        axes.axvline(1, color=INK, linewidth=0.8)
+        for row, it in enumerate(intervals):
+            if it.low is not None and it.high is not None:
+                apart = not it.low <= 1 <= it.high
+                colour = RED if apart else BLUE
+                axes.plot([it.low, it.high], [row, row], color=colour, linewidth=2)
+                axes.plot(it.middle, row, "s" if apart else "o", color=colour, markersize=4)
+            else:
+                axes.plot(it.middle, row, "o", color=BLUE, markersize=4, fillstyle="none")
+        axes.set_yticks(range(len(intervals)), [it.label for it in intervals])
+        axes.set_ylim(len(intervals) - 0.5, -0.5)
+        axes.set_xlabel("B / A")
+
+    return draw(name, "Ratios with intervals of 95 %", fill)

@@ -59,6 +59,11 @@ def text(value: Any) -> str:
     return number(value, 6).rstrip("0") if isinstance(value, float) else str(value)
 
 
+def when(moment: str | None) -> str:
+    """A moment as the files have it (ISO 8601), to the second."""
+    return NA if not moment else f"{moment[:19]}{moment[23:]}".replace("T", " ")
+
+
 def look(data: Any, *path: str) -> Any:
     """What stands at a path of nested objects; None where it does not go so far."""
     for key in path:
@@ -149,17 +154,18 @@ def _energy(energy: Mapping[str, Any] | None) -> list[tuple[str, str, str]]:
 
 def tables(summary: Mapping[str, Any], requests: Requests) -> list[Table]:
     """All figures of a run; tables that would have nothing to say are left out."""
-    made = [_latencies(summary), _rates(summary), _counts(summary), *_replicas(summary, requests)]
-    return [*made, *_failures(summary, requests), _generator(summary)]
+    made = [_latencies(summary), _rates(summary), *_replicas(summary, requests)]
+    made += _failures(summary, requests)
+    return [*made, _throughput(summary), _counts(summary), _generator(summary)]
 
 
 def _latencies(summary: Mapping[str, Any]) -> Table:
     latency, server = summary["latency_seconds"], summary.get("server_seconds") or {}
-    rows = [[key.upper(), *_spread(latency[key])] for key in ("ttft", "itl", "tpot", "e2e")]
-    rows += [[f"server: {key}", *_spread(server[key])] for key in server]
-    rows.append(["connecting", *_spread(summary["connect_seconds"])])
+    cells = [[key.upper(), *_spread(latency[key])] for key in ("ttft", "itl", "tpot", "e2e")]
+    cells += [[f"server: {key}", *_spread(server[key])] for key in server]
+    cells.append(["connecting", *_spread(summary["connect_seconds"])])
     note = f"{NA}: the requests are too few for that percentile, or the server does not say."
-    return Table("Latency [ms]", ["", *SPREAD], rows, note)
+    return Table("Latency [ms]", ["", *SPREAD], cells, note)
 
 
 def _spread(figures: Mapping[str, Any], times: float = 1000.0) -> list[str]:
@@ -168,33 +174,38 @@ def _spread(figures: Mapping[str, Any], times: float = 1000.0) -> list[str]:
 
 
 def _rates(summary: Mapping[str, Any]) -> Table:
-    rates = summary["throughput"]
-    empty = [""] * (len(SPREAD) - 1)
-    rows = [
-        [f"all clients together: {words}", number(rates[key]), *empty]
-        for key, words in (
-            ("output_tokens_per_second", "output tokens/s"),
-            ("input_tokens_per_second", "input tokens/s"),
-            ("requests_per_second", "requests/s"),
-        )
-    ]
-    pace = look(summary, "per_request", "output_tokens_per_second")
-    rows.append(["each request: output tokens/s", *_spread(pace, 1.0)])
-    for key, words in (
-        ("prefill", "server: prefill tokens/s"),
-        ("decode", "server: decode tokens/s"),
-    ):
-        figures = look(summary, "server_rates", f"{key}_tokens_per_second")
-        rows += [[words, *_spread(figures, 1.0)]] if figures else []
-    return Table("Rates", ["", *SPREAD], rows)
+    found = {
+        "text comes at": look(summary, "per_request", "output_tokens_per_second"),
+        "server: prefill": look(summary, "server_rates", "prefill_tokens_per_second"),
+        "server: decode": look(summary, "server_rates", "decode_tokens_per_second"),
+    }
+    cells = [[words, *_spread(figures, 1.0)] for words, figures in found.items() if figures]
+    return Table("Rates of one request [tokens/s]", ["", *SPREAD], cells)
 
 
 def _counts(summary: Mapping[str, Any]) -> Table:
     requests, seconds, flight = (summary[k] for k in ("requests", "seconds", "concurrency"))
-    rows = [[key.replace("_", " "), number(requests[key])] for key in requests if key != "errors"]
-    rows += [[f"seconds {key}", number(seconds[key], 3)] for key in seconds]
-    rows += [[f"in flight, {key}", number(flight[key])] for key in flight]
-    return Table("Requests and time", ["", "figure"], rows)
+    cells = [[key.replace("_", " "), number(requests[key])] for key in requests if key != "errors"]
+    cells += [[f"seconds {key}", number(seconds[key], 3)] for key in seconds]
+    cells += [[f"in flight, {key}", number(flight[key])] for key in flight]
+    return Table("Requests and time", _FIGURE, cells)
+
+
+_FIGURE = ("", "figure")
+
+
+def _throughput(summary: Mapping[str, Any]) -> Table:
+    rates = summary["throughput"]
+    cells = [
+        [key.replace("_per_second", "/s").replace("_", " "), number(rates[key])] for key in rates
+    ]
+    for label, figure, words in _goodput(summary.get("goodput")):
+        cells.append([f"{label.lower()}: {words}", figure])
+    energy = summary.get("energy") or {}
+    cells += [["energy [J]", number(energy.get("joules"))]]
+    cells += [["energy per output token [J]", number(energy.get("joules_per_output_token"), 4)]]
+    why = f"Energy is not known: {energy['why']}" if energy.get("why") else ""
+    return Table("All clients together", _FIGURE, cells, why)
 
 
 def replica_spreads(
@@ -216,7 +227,7 @@ def _replicas(summary: Mapping[str, Any], requests: Requests) -> list[Table]:
         return []
     spreads = replica_spreads(summary, requests)
     counts = ("requests", "succeeded", "failed", "retried_away", "output_tokens")
-    rows = [
+    cells = [
         [
             replica["url"],
             *(number(replica[key]) for key in counts),
@@ -226,7 +237,7 @@ def _replicas(summary: Mapping[str, Any], requests: Requests) -> list[Table]:
     ]
     head = ["", *(key.replace("_", " ") for key in counts)]
     head += ["TTFT p50 [ms]", "TTFT p95 [ms]", "E2E p50 [ms]", "E2E p95 [ms]"]
-    return [Table("Replicas", head, rows)]
+    return [Table("Replicas", head, cells)]
 
 
 def _failures(summary: Mapping[str, Any], requests: Requests) -> list[Table]:
@@ -234,39 +245,39 @@ def _failures(summary: Mapping[str, Any], requests: Requests) -> list[Table]:
     for request in requests:
         if request["error"] is not None:
             classes.setdefault(request["error"], []).append(request)
-    rows = [
+    cells = [
         [name, number(len(mine)), f"{mine[0]['request']}", text(mine[0]["message"])]
         for name, mine in sorted(classes.items(), key=lambda item: -len(item[1]))
     ]
     head = ["class", "requests", "first one", "its message"]
-    return [Table("Failures", head, rows, words=True)] if rows else []
+    return [Table("Failures", head, cells, words=True)] if cells else []
 
 
 def _generator(summary: Mapping[str, Any]) -> Table:
     client = summary["client"]
-    rows = [["CPU seconds", number(client["cpu_seconds"], 3)]]
-    rows += [["share of one core", share(client["cpu_share"])]] if "cpu_share" in client else []
-    rows += [["processes", number(client["processes"])]] if "processes" in client else []
+    cells = [["CPU seconds", number(client["cpu_seconds"], 3)]]
+    cells += [["share of one core", share(client["cpu_share"])]] if "cpu_share" in client else []
+    cells += [["processes", number(client["processes"])]] if "processes" in client else []
     for key, words in (
         ("dispatch_delay_seconds", "sent late [ms]"),
         ("loop_lag_seconds", "event loop late [ms]"),
         ("gc_pause_seconds", "garbage collection [ms]"),
     ):
-        rows += [[f"{words}: {name}", ms(value)] for name, value in client.get(key, {}).items()]
-    return Table("The load generator itself", ["", "figure"], rows)
+        cells += [[f"{words}: {name}", ms(value)] for name, value in client.get(key, {}).items()]
+    return Table("The load generator itself", _FIGURE, cells)
 
 
 # --- where it comes from ---
 
 
-def provenance(summary: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
-    """Groups of facts by name; what is not known is n/a."""
+def provenance(summary: Mapping[str, Any], load: str) -> list[tuple[str, list[tuple[str, str]]]]:
+    """Groups of facts by name; what is not known is n/a. `load`: in words."""
     origin = summary.get("provenance") or {}
     context, options = origin.get("context") or {}, origin.get("options") or {}
     groups = {
         "Deployment": _deployment(context),
         "Model and server": _model(origin, context, options),
-        "Load": _load(summary, options),
+        "Load": [("load", load), *_load(summary, options)],
         "Repeat": _repeat(origin, context, options),
     }
     return [
@@ -316,7 +327,6 @@ def _model(
 def _load(summary: Mapping[str, Any], options: Mapping[str, Any]) -> Facts:
     prompts = summary.get("prompts") or {}
     return [
-        ("load", load_in_words(summary)),
         ("replicas", options.get("replicas")),
         ("API", options.get("api")),
         ("prompts", prompts.get("source")),
@@ -337,8 +347,8 @@ def _repeat(
         ("command", origin.get("command")),
         ("seed", options.get("seed")),
         ("git commit", origin.get("git_commit") or find(context, "git_commit")),
-        ("began", origin.get("began")),
-        ("ended", origin.get("ended")),
+        ("began", when(origin.get("began"))),
+        ("ended", when(origin.get("ended"))),
         ("host of the load generator", origin.get("host")),
         ("Python", origin.get("python")),
         ("event loop", origin.get("event_loop")),
