@@ -37,12 +37,11 @@ def verdict(figure: Figure, change: Change) -> str:
 def cells(figure: Figure, change: Change) -> list[str]:
     """One row: figure, A, B, difference and its interval, ratio and its interval, verdict."""
     difference, ratio = change.b - change.a, change.b / change.a if change.a else None
-    scaled = change.difference and (change.difference[0], change.difference[1])
     return [
         figure.label,
         rows.number(change.a * figure.times),
         rows.number(change.b * figure.times),
-        f"{difference * figure.times:+,.2f} {_range(scaled, figure.times, '+,.2f')}",
+        f"{difference * figure.times:+,.2f} {_range(change.difference, figure.times, '+,.2f')}",
         f"{rows.number(ratio, 3)} {_range(change.ratio, 1.0, ',.3f')}",
         verdict(figure, change),
     ]
@@ -90,7 +89,8 @@ def page(names: tuple[str, str], found: Sequence[Section], warned: Sequence[str]
     """The whole comparison as one HTML file."""
     shown = [
         {
-            "table": rows.Table(it.title, HEAD, [cells(*change) for change in it.changes]),
+            "title": it.title,
+            "table": rows.Table("Figures", HEAD, [cells(*change) for change in it.changes]),
             "plots": [plots.Plot(plots.ratios(f"ratios-{n}", _ratios(it)), _CAPTION)],
         }
         for n, it in enumerate(found)
@@ -113,8 +113,8 @@ def _ratios(section: Section) -> list[plots.Interval]:
 def _in_short(found: Sequence[Section]) -> list[str]:
     """A sentence for each figure of which a difference is shown."""
     return [
-        f"{section.title}: {figure.label} is {verdict(figure, change)}, "
-        f"B / A = {rows.number(change.b / change.a if change.a else None, 3)}."
+        f"{f'{section.title}: ' if len(found) > 1 else ''}{figure.label.partition(' [')[0]} is "
+        f"{verdict(figure, change)}: B / A {cells(figure, change)[4]}."
         for section in found
         for figure, change in section.changes
         if change.shown

@@ -39,11 +39,13 @@ def _apart(who: str, some: Sequence[Run], others: Sequence[Run]) -> list[str]:
     are the same runs, of those that differ among themselves."""
     found = []
     for name in conditions(some[0]):
-        here, there = (sorted({conditions(run)[name] for run in runs}) for runs in (some, others))
-        if some is others and len(here) > 1:
-            found.append(f"{name} differs among {who}: {'; '.join(here)}.")
-        elif here != there:
-            found.append(f"{name} differs: A {'; '.join(here)}; B {'; '.join(there)}.")
+        here, there = (
+            "; ".join(sorted({conditions(run)[name] for run in runs})) for runs in (some, others)
+        )
+        among = some is others and len({conditions(run)[name] for run in some}) > 1
+        if among or here != there:
+            values = here if among else f"A: {here}; B: {there}"
+            found.append(f"Not the same in {who}: {name} ({values}).")
     return found
 
 

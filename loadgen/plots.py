@@ -333,4 +333,4 @@ def ratios(name: str, intervals: Sequence[Interval]) -> str:
         axes.set_ylim(len(intervals) - 0.5, -0.5)
         axes.set_xlabel("B / A")
 
-    return draw(name, "Ratios with intervals of 95 %", fill)
+    return draw(name, "Ratios", fill)

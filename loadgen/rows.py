@@ -36,9 +36,19 @@ def number(value: float | None, digits: int = 2) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:,.{digits}f}"
 
 
+def with_unit(value: float | None, unit: str, digits: int = 2) -> str:
+    """A number and its unit, or n/a alone."""
+    return NA if value is None else f"{number(value, digits)} {unit}"
+
+
 def ms(seconds: float | None) -> str:
     """Seconds as milliseconds."""
     return NA if seconds is None else number(seconds * 1000.0)
+
+
+def in_ms(seconds: float | None) -> str:
+    """Seconds as milliseconds, with the unit."""
+    return NA if seconds is None else f"{ms(seconds)} ms"
 
 
 def share(value: float | None) -> str:
@@ -116,13 +126,14 @@ def headline(summary: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         summary[key] for key in ("latency_seconds", "throughput", "requests")
     )
     pace = look(summary, "per_request", "output_tokens_per_second")
+    each = with_unit(rates["requests_per_second"], "requests/s")
     found = [
-        ("Throughput", f"{number(rates['output_tokens_per_second'])} tokens/s",
-         f"output of all clients together; {number(rates['requests_per_second'])} requests/s"),
-        ("Pace of one request", f"{number(pace['p50'])} tokens/s", "p50, while its text comes"),
+        ("Throughput", with_unit(rates["output_tokens_per_second"], "tokens/s"),
+         f"output of all clients together; {each}"),
+        ("Pace of one request", with_unit(pace["p50"], "tokens/s"), "p50, while its text comes"),
     ]  # fmt: skip
     found += [
-        (label, f"{ms(latency[key]['p50'])} ms", f"p50; p99 {ms(latency[key]['p99'])} ms")
+        (label, in_ms(latency[key]["p50"]), f"p50; p99 {in_ms(latency[key]['p99'])}")
         for key, label in _LATENCIES
     ]
     done = f"{requests['succeeded']:,} of {requests['planned']:,}"
@@ -140,7 +151,7 @@ _LATENCIES = (
 def _goodput(goodput: Mapping[str, Any] | None) -> list[tuple[str, str, str]]:
     if not goodput:
         return []
-    limits = ", ".join(f"{key.upper()} ≤ {ms(limit)} ms" for key, limit in goodput["slo"].items())
+    limits = ", ".join(f"{key.upper()} ≤ {in_ms(limit)}" for key, limit in goodput["slo"].items())
     rate = number(goodput["requests_per_second"])
     return [("Goodput", f"{rate} requests/s", f"{share(goodput['share'])} with {limits}")]
 
