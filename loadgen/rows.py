@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from loadgen.stats import distribution
 from loadgen.series import Requests, whole
+from loadgen.stats import distribution
 
 NA = "n/a"
 SPREAD = ("mean", "std", "min", "p50", "p90", "p95", "p99", "max", "n")
