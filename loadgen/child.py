@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from loadgen.metrics import INTERRUPTED
+from loadgen.records import INTERRUPTED
 from loadgen.report import write_whole
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from loadgen.metrics import distribution
+from loadgen.stats import distribution
 from loadgen.series import Requests, whole
 
 NA = "n/a"

@@ -6,7 +6,8 @@ import json
 import random
 from pathlib import Path
 
-from loadgen.metrics import DEFINITIONS, distribution
+from loadgen.metrics import DEFINITIONS
+from loadgen.stats import distribution
 
 URL = "http://127.0.0.1:11434"
 
