@@ -66,7 +66,7 @@ def text(value: Any) -> str:
         return ", ".join(f"{key}: {text(part)}" for key, part in value.items())
     if isinstance(value, (list, tuple)):
         return ", ".join(text(part) for part in value)
-    return number(value, 6).rstrip("0") if isinstance(value, float) else str(value)
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def when(moment: str | None) -> str:
@@ -204,7 +204,7 @@ def _rates(summary: Mapping[str, Any]) -> Table:
 def _counts(summary: Mapping[str, Any]) -> Table:
     requests, seconds, flight = (summary[k] for k in ("requests", "seconds", "concurrency"))
     cells = [[key.replace("_", " "), number(requests[key])] for key in requests if key != "errors"]
-    cells += [[f"seconds {key}", number(seconds[key], 3)] for key in seconds]
+    cells += [[f"seconds {key.replace('_', ' ')}", number(seconds[key], 3)] for key in seconds]
     cells += [[f"in flight, {key}", number(flight[key])] for key in flight]
     return Table("Requests and time", _FIGURE, cells)
 
@@ -281,7 +281,8 @@ def _generator(summary: Mapping[str, Any]) -> Table:
         ("loop_lag_seconds", "event loop late [ms]"),
         ("gc_pause_seconds", "garbage collection [ms]"),
     ):
-        cells += [[f"{words}: {name}", ms(value)] for name, value in client.get(key, {}).items()]
+        known = {name: value for name, value in client.get(key, {}).items() if name != "n"}
+        cells += [[f"{words}: {name}", ms(value)] for name, value in known.items()]
     return Table("The load generator itself", _FIGURE, cells)
 
 
