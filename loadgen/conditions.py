@@ -59,9 +59,9 @@ def conditions(run: Run) -> dict[str, str]:
     kinds = {key: prompts.get(key) for key in ("source", "distinct", "input_tokens_asked")}
     return {
         "the model": rows.text(options.get("model")),
-        "the model's digest": rows.text(rows.find(sources, "digest")),
-        "the quantisation": rows.text(rows.find(sources, "quantization", "quantization_level")),
-        "the server's version": rows.text(rows.find(sources[::-1], "version", "ollama_version")),
+        "the model's digest": rows.text(rows.every(sources, "digest")),
+        "the quantisation": rows.text(rows.every(sources, "quantization")),
+        "the server's version": rows.text(rows.every(sources, "version", "ollama_version")),
         "the server's settings": rows.text(rows.look(origin, "context", "settings")),
         "the number of replicas": rows.text(len(summary["replicas"])),
         "the load": rows.load_in_words(summary),

@@ -174,9 +174,9 @@ def percentile_of(values: Sequence[Floats], percent: float) -> Statistic:
 
 
 def durations(parts: Sequence[Requests]) -> Floats:
-    """Seconds from the last end of the block before (or the start) to the last of each block."""
+    """Seconds from the last end of the block before (or the first sending) to each block's last."""
     ends = [max(end_of(request) or request["intended"] for request in part) for part in parts]
-    return np.diff(np.array([0.0, *ends]))
+    return np.diff(np.array([min(request["intended"] for request in parts[0]), *ends]))
 
 
 def figure_of(parts: Sequence[Requests], key: str) -> list[Floats]:

@@ -152,43 +152,56 @@ def over_time(summary: Mapping[str, Any], requests: Requests) -> list[Plot]:
     over = series.slices(requests)
     if over is None:
         return []
-    steady = summary["seconds"]["measured"]
-    tokens, busy = series.tokens_per_second(requests, over), series.in_flight(requests, over)
-    per = f"Mean of each {over.width:g} s."
-    end = f" Shaded: after the steady window ({steady:.2f} s)." if _drains(over, steady) else ""
-    plots = [
-        Plot(_steps("tokens", "Throughput", "output tokens/s", tokens, over, steady), per + end),
-        Plot(_steps("flight", "Requests in flight", "requests", busy, over, steady), per + end),
-    ]
-    return plots + [_course(key, requests, over, steady) for key in ("ttft", "e2e")
-                    if len(series.values(requests, key))]  # fmt: skip
+    window = _window(summary, over)
+    busy, svgs = series.in_flight(requests, over), []
+    if series.whole(requests):
+        tokens = series.tokens_per_second(requests, over)
+        svgs.append(_steps("tokens", "Throughput", "output tokens/s", tokens, over, window))
+    svgs.append(_steps("flight", "Requests in flight", "requests", busy, over, window))
+    caption = f"Mean of each {over.width:g} s.{_shaded(over, window)}"
+    plots = [Plot(svg, caption) for svg in svgs]
+    return plots + [_course(key, requests, over, window) for key in ("ttft", "e2e")
+                    if any(r[key] is not None for r in series.whole(requests))]  # fmt: skip
 
 
-def _drains(over: Slices, steady: float) -> bool:
-    """Whether the time after the steady window is long enough to be seen."""
-    return over.end - steady > over.end / 200
+Window = tuple[float, float]
 
 
-def _over_time(axes: Axes, over: Slices, steady: float) -> None:
+def _window(summary: Mapping[str, Any], over: Slices) -> Window:
+    """The time of steady load; a beginning or an end too short to be seen belongs to it."""
+    seconds = summary["seconds"]
+    begin = seconds.get("ramp_up") or 0.0
+    end, seen = begin + seconds["measured"], over.end / 200
+    return (begin if begin > seen else 0.0, end if over.end - end > seen else over.end)
+
+
+def _shaded(over: Slices, window: Window) -> str:
+    if window == (0.0, over.end):
+        return ""
+    return f" Shaded: outside the window that counts ({window[0]:.2f} s to {window[1]:.2f} s)."
+
+
+def _over_time(axes: Axes, over: Slices, window: Window) -> None:
     axes.set_xlim(0, over.end)
     axes.set_ylim(bottom=0)
     axes.set_xlabel("time since the start [s]")
-    if _drains(over, steady):
-        axes.axvspan(steady, over.end, color=SHADE, zorder=0, linewidth=0)
+    for begin, end in ((0.0, window[0]), (window[1], over.end)):
+        if end > begin:
+            axes.axvspan(begin, end, color=SHADE, zorder=0, linewidth=0)
 
 
 def _steps(
-    name: str, title: str, label: str, heights: Floats, over: Slices, steady: float
+    name: str, title: str, label: str, heights: Floats, over: Slices, window: Window
 ) -> str:  # fmt: skip
     def fill(axes: Axes) -> None:
         axes.stairs(heights, over.edges, color=BLUE, linewidth=1.4)
-        _over_time(axes, over, steady)
+        _over_time(axes, over, window)
         axes.set_ylabel(label)
 
     return draw(name, title, fill)
 
 
-def _course(key: str, requests: Requests, over: Slices, steady: float) -> Plot:
+def _course(key: str, requests: Requests, over: Slices, window: Window) -> Plot:
     course = series.course(requests, key, over)
     done = [r for r in series.whole(requests) if r[key] is not None]
     dots = len(done) <= MOST_DOTS
@@ -204,7 +217,7 @@ def _course(key: str, requests: Requests, over: Slices, steady: float) -> Plot:
             axes.plot(course.times, middle, color=BLUE, label="median")
             axes.legend(loc="upper right", fontsize=7.5, ncols=2)
             axes.set_ylim(top=axes.get_ylim()[1] * 1.12)  # room for the legend
-        _over_time(axes, over, steady)
+        _over_time(axes, over, window)
         axes.set_ylabel(f"{LABELS[key]} [ms]")
 
     what = "Each request" if dots else f"Median and range of the requests of each {over.width:g} s"
@@ -231,7 +244,7 @@ def errors(summary: Mapping[str, Any], requests: Requests) -> list[Plot]:
                         hatch=hatch, edgecolor=INK, linewidth=0, label=name)  # fmt: skip
             below = below + each
         axes.legend(loc="upper right", fontsize=7.5)
-        _over_time(axes, over, summary["seconds"]["measured"])
+        _over_time(axes, over, _window(summary, over))
         axes.set_ylim(0, max(1.0, float(below.max())) * 1.35)
         axes.set_ylabel("failed requests")
 

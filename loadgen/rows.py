@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from loadgen.series import Requests, whole
+from loadgen.series import Requests, counted
 from loadgen.stats import distribution
 
 NA = "n/a"
@@ -66,7 +66,7 @@ def text(value: Any) -> str:
         return ", ".join(f"{key}: {text(part)}" for key, part in value.items())
     if isinstance(value, (list, tuple)):
         return ", ".join(text(part) for part in value)
-    return number(value, 6).rstrip("0") if isinstance(value, float) else str(value)
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def when(moment: str | None) -> str:
@@ -91,6 +91,13 @@ def find(data: Any, *names: str) -> Any:
                 return found[0]
         level = [inner for part in level for inner in _inner(part)]
     return None
+
+
+def every(data: Any, *names: str) -> list[Any]:
+    """All the different values that stand under one of the names, however deep."""
+    here = [data[name] for name in names if isinstance(data, Mapping) and data.get(name)]
+    deeper = [value for inner in _inner(data) for value in every(inner, *names)]
+    return list({text(value): value for value in [*here, *deeper]}.values())
 
 
 def _inner(data: Any) -> Iterable[Any]:
@@ -197,7 +204,7 @@ def _rates(summary: Mapping[str, Any]) -> Table:
 def _counts(summary: Mapping[str, Any]) -> Table:
     requests, seconds, flight = (summary[k] for k in ("requests", "seconds", "concurrency"))
     cells = [[key.replace("_", " "), number(requests[key])] for key in requests if key != "errors"]
-    cells += [[f"seconds {key}", number(seconds[key], 3)] for key in seconds]
+    cells += [[f"seconds {key.replace('_', ' ')}", number(seconds[key], 3)] for key in seconds]
     cells += [[f"in flight, {key}", number(flight[key])] for key in flight]
     return Table("Requests and time", _FIGURE, cells)
 
@@ -222,8 +229,8 @@ def _throughput(summary: Mapping[str, Any]) -> Table:
 def replica_spreads(
     summary: Mapping[str, Any], requests: Requests
 ) -> dict[str, list[dict[str, Any]]]:
-    """TTFT and E2E of the whole requests of each replica, in the summary's order."""
-    done = whole(requests)
+    """TTFT and E2E of the requests of each replica that count, in the summary's order."""
+    done = counted(requests)
     return {
         key: [
             distribution(r[key] for r in done if r["replica"] == replica["url"])
@@ -274,7 +281,8 @@ def _generator(summary: Mapping[str, Any]) -> Table:
         ("loop_lag_seconds", "event loop late [ms]"),
         ("gc_pause_seconds", "garbage collection [ms]"),
     ):
-        cells += [[f"{words}: {name}", ms(value)] for name, value in client.get(key, {}).items()]
+        known = {name: value for name, value in client.get(key, {}).items() if name != "n"}
+        cells += [[f"{words}: {name}", ms(value)] for name, value in known.items()]
     return Table("The load generator itself", _FIGURE, cells)
 
 
@@ -324,15 +332,20 @@ def _model(
     sources = [look(context, "loaded_model"), look(origin, "server")]
     return [
         ("model", options.get("model")),
-        ("digest", find(sources, "digest")),
-        ("quantisation", find(sources, "quantization", "quantization_level")),
-        ("parameters", find(sources, "parameters", "parameter_size")),
-        ("context length", find(sources, "context_length")),
-        ("sits on", look(context, "loaded_model", "where") or find(sources, "where")),
-        ("server version", find(sources[::-1], "version", "ollama_version")),
+        ("digest", every(sources, "digest")),
+        ("quantisation", every(sources, "quantization")),
+        ("parameters", every(sources, "parameters")),
+        ("context length", every(sources, "context_length")),
+        ("sits on", look(context, "loaded_model", "where") or _place(sources)),
+        ("server version", every(sources, "version", "ollama_version")),
         ("server settings", look(context, "settings")),
         ("warnings", look(context, "warnings")),
     ]
+
+
+def _place(sources: Any) -> str | None:
+    size, on_gpus = find(sources, "size"), find(sources, "size_vram") or 0
+    return f"{on_gpus / size:.0%} in GPU memory" if size else None
 
 
 def _load(summary: Mapping[str, Any], options: Mapping[str, Any]) -> Facts:

@@ -20,15 +20,21 @@ MOST_SLICES = 100
 
 
 def whole(requests: Requests) -> list[Mapping[str, Any]]:
-    """The requests whose answer came whole: those that latencies and throughput count."""
+    """The requests whose answer came whole."""
     return [request for request in requests if request["error"] is None]
 
 
+def counted(requests: Requests) -> list[Mapping[str, Any]]:
+    """Of those the ones that the figures count: they began in the window of steady load."""
+    return [request for request in whole(requests) if request.get("in_window", True)]
+
+
 def values(requests: Requests, key: str) -> Floats:
-    """One figure of the whole requests, in seconds; `itl`: every gap of every request."""
+    """One figure of the requests that count, in seconds; `itl`: every gap of every request."""
+    done = counted(requests)
     if key == "itl":
-        return np.array([gap for r in whole(requests) for gap in r["gaps"]], dtype=np.float64)
-    return np.array([r[key] for r in whole(requests) if r[key] is not None], dtype=np.float64)
+        return np.array([gap for r in done for gap in r["gaps"]], dtype=np.float64)
+    return np.array([r[key] for r in done if r[key] is not None], dtype=np.float64)
 
 
 def ecdf(found: Floats, most: int = MOST_POINTS) -> tuple[Floats, Floats]:

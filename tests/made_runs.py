@@ -88,7 +88,9 @@ def summary_of(requests, reasons=(), clients=4, **changes):
             "without_tokens": 0, "errors": errors,
         },
         "replicas": [replica_of(url, requests) for url in urls],
-        "seconds": {"measured": seconds, "total": seconds, "drain": 0.0, "warmup": 0.5},
+        "seconds": {
+            "measured": seconds, "total": seconds, "ramp_up": 0.0, "drain": 0.0, "warmup": 0.5,
+        },
         "concurrency": {"asked": clients, "mean": clients * 0.98, "max": clients},
         "latency_seconds": {
             **{k: distribution(line[k] for line in whole) for k in ("ttft", "tpot", "e2e")},
@@ -117,7 +119,9 @@ def summary_of(requests, reasons=(), clients=4, **changes):
             "began": "2026-01-01T00:00:00.000+00:00", "ended": "2026-01-01T00:01:00.000+00:00",
             "host": "here", "python": "3.12.0", "event_loop": "uvloop", "git_commit": "abc1234",
             "command": "python3 -m loadgen --url h", "context": None,
-            "server": {"version": "0.17.4"},
+            "server": {
+                at: [{"url": urls[0], "version": "0.17.4"}] for at in ("before", "after")
+            },
             "options": {"model": "known:latest", "seed": 0, "replicas": urls, "clients": clients},
         },
     } | changes  # fmt: skip

@@ -217,7 +217,7 @@ def test_conditions_that_differ_are_each_named(compared, tmp_path):
     made = made_runs.closed_loop()
     other = made_runs.summary_of(made, clients=8)
     other["provenance"]["options"]["model"] = "another"
-    other["provenance"]["server"]["version"] = "0.18.0"
+    other["provenance"]["server"] = {"before": [{"version": "0.18.0"}], "after": []}
     other["prompts"]["source"] = "file"
     made_runs.write(tmp_path / "a", made)
     made_runs.write(tmp_path / "b", made, other)

@@ -187,16 +187,18 @@ def test_replicas_are_compared_where_there_are_several():
 def test_provenance_says_what_is_known_and_what_is_not():
     made = made_runs.closed_loop()
     summary = made_runs.summary_of(made)
+    summary["provenance"]["server"]["after"] = [{"version": "0.18.0", "size": 4, "size_vram": 1}]
     summary["provenance"]["context"] = {
         "id": "chat-1",
         "jobs": {"ollama": {"id": "4711"}, "client": {"id": "4712"}},
-        "loaded_model": {"digest": "sha256:abc", "quantization": "Q4_0", "where": "gpu"},
+        "loaded_model": {"digest": "sha256:abc", "quantization": "Q4_0"},
         "settings": {"OLLAMA_NUM_PARALLEL": "4"},
         "hardware": {"driver_version": "550.54"},
     }
     words = page_of(made, summary)[1].words
     for known in ("ollama: 4711, client: 4712", "sha256:abc", "Q4_0", "OLLAMA_NUM_PARALLEL: 4",
-                  "driver 550.54", "server version 0.17.4", "git commit abc1234", "seed 0",
+                  "driver 550.54", "server version 0.17.4, 0.18.0", "git commit abc1234", "seed 0",
+                  "sits on 25% in GPU memory",
                   "command python3 -m loadgen --url h", "site n/a", "digests n/a"):  # fmt: skip
         assert known in words
 
@@ -238,6 +240,22 @@ def test_requests_in_flight_are_weighted_by_time():
     assert found.tolist() == pytest.approx([1.5, 1.5])
 
 
+def test_distributions_hold_the_requests_that_count_and_no_others():
+    made = [made_runs.request(at, at, 0.1) for at in range(4)]
+    made[0]["in_window"] = False
+    made[1] = made_runs.failed(1, 1.0)
+    assert series.values(made, "ttft").tolist() == [0.1, 0.1]
+    assert len(series.values(made, "itl")) == 30
+
+
+def test_what_lies_outside_the_window_is_shaded_and_said():
+    made = made_runs.closed_loop()
+    summary = made_runs.summary_of(made)
+    assert "Shaded" not in page_of(made, summary)[1].words
+    summary["seconds"] |= {"ramp_up": 1.0, "measured": 5.0}
+    assert "outside the window that counts (1.00 s to 6.00 s)" in page_of(made, summary)[1].words
+
+
 def test_in_an_open_loop_times_begin_at_the_intended_sending():
     late = made_runs.request(0, 3.0, 2.0, (), client=None, intended=1.0)
     assert series.end_of(late) == 3.0
@@ -266,10 +284,10 @@ def test_report_makes_the_pages_of_a_sweep_again(sweep, capsys):
 def test_a_point_that_is_not_valid_is_named_in_the_sweep(sweep):
     summary = json.loads((sweep / "summary.json").read_text())
     point = summary["sweep"]["points"][1]["summary"]
-    point["validity"] |= {"valid": False, "reasons": ["Too few."]}
+    point["validity"] |= {"valid": False}
     point["latency_seconds"]["ttft"] = dict.fromkeys(point["latency_seconds"]["ttft"])
     words = Page(html.sweep_page(summary)).words
-    assert "2 clients is not valid: Too few." in words
+    assert re.search(r"NOT VALID 4 3\.92", words), "in the row of 2 clients, before that of 4"
     assert words.count("NOT VALID") == 1
 
 
