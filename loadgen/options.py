@@ -17,10 +17,21 @@ DEFAULT_TIMEOUT_S = 600.0
 LIMITS: Mapping[str, tuple[int, int]] = {
     "clients": (1, 10_000),
     "requests": (1, 1_000_000),
+    "max_concurrency": (1, 10_000),
     "num_predict": (1, 32_768),
+    "input_tokens": (1, 100_000),
     "warmup": (0, 1_000),
     "seed": (0, 2**31 - 1),
+    "processes": (1, 64),
 }
+#: The same for what need not be whole: more than low, at most high.
+RANGES: Mapping[str, tuple[float, float]] = {
+    "rate": (0.0, 20_000.0),
+    "duration": (0.0, 86_400.0),
+    "timeout": (0.0, 86_400.0),
+}
+ARRIVALS = ("constant", "poisson")
+SLO_NAMES = ("ttft", "itl", "tpot", "e2e")
 MAX_PROMPT_BYTES = 1_000_000
 
 # Also the name of a folder, so neither hidden nor a path.

@@ -54,7 +54,7 @@ BENCHMARKS = {
     "negative": ({"n_clients": -1}, "n_clients is -1"),
     "many": ({"n_clients": 10_001}, "from 1 to 10000"),
     "text": ({"n_clients": "4"}, 'n_clients is "4"'),
-    "float": ({"n_clients": 4.0}, "n_clients is 4.0"),
+    "float": ({"n_clients": 4.5}, "n_clients is 4.5"),
     "bool": ({"n_clients": True}, "n_clients is true"),
     "array": ({"n_clients": [1]}, "n_clients is [1]"),
     "huge": ({"n_clients": 10**400}, "n_clients is 1000"),
