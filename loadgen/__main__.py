@@ -189,16 +189,9 @@ def _stop_with_stdin(loop: asyncio.AbstractEventLoop, running: engine.Engine) ->
 
 
 def _progress(loop: asyncio.AbstractEventLoop, running: engine.Engine) -> None:
-    state = running.progress
-    line = {
-        "phase": state.phase,
-        "planned": state.planned,
-        "done": state.done,
-        "failed": state.failed,
-        "elapsed_seconds": round(state.elapsed_seconds, 3),
-    }
+    line = json.dumps(running.progress.as_dict())
     try:
-        os.write(1, json.dumps(line).encode() + b"\n")
+        os.write(1, line.encode() + b"\n")
     except OSError:
         pass  # nobody reads, or too slowly: the next line says more
     loop.call_later(PROGRESS_PERIOD_S, _progress, loop, running)

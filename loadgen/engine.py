@@ -10,13 +10,14 @@ from __future__ import annotations
 import asyncio
 import gc
 from array import array
+from collections import deque
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from time import perf_counter, process_time
 from typing import Any
 
 from loadgen.connection import Connection
-from loadgen.metrics import INTERRUPTED, Measured, Record
+from loadgen.metrics import INTERRUPTED, Measured, Record, percentile
 from loadgen.ollama import Requests
 from loadgen.options import Options, TargetError
 from loadgen.replicas import Replicas
@@ -33,6 +34,7 @@ else:
     EVENT_LOOP = "uvloop"
 
 LAG_PERIOD_S = 0.01
+RECENT = 1000  # requests whose median is told while a run goes on: quickly made, and up to date
 _GONE = ("connect", "cut")  # errors by which a replica is taken out
 
 
@@ -44,12 +46,34 @@ class Progress:
     phase: str = "warmup"
     done: int = 0
     failed: int = 0
+    tokens: int = 0
     began: float = field(default_factory=perf_counter)
+    ttfts: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT))
 
-    @property
-    def elapsed_seconds(self) -> float:
-        """Seconds since the phase began."""
-        return perf_counter() - self.began
+    def ended(self, record: Record) -> None:
+        """Count a request that has ended."""
+        self.done += 1
+        if record.error is not None:
+            self.failed += 1
+            return
+        self.tokens += record.answer.output_tokens or 0
+        if record.ttft is not None:
+            self.ttfts.append(record.ttft)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Counts and figures so far; `ttft_p50` (seconds) over the last RECENT requests."""
+        seconds = perf_counter() - self.began
+        whole = self.done - self.failed
+        return {
+            "phase": self.phase,
+            "planned": self.planned,
+            "done": self.done,
+            "failed": self.failed,
+            "elapsed_seconds": round(seconds, 3),
+            "requests_per_second": whole / seconds if whole else None,
+            "ttft_p50": percentile(sorted(self.ttfts), 50) if self.ttfts else None,
+            "output_tokens_per_second": self.tokens / seconds if self.tokens else None,
+        }
 
 
 class Engine:
@@ -155,8 +179,7 @@ class Engine:
             record = Record(planned.index, planned.client, intended)
             self._records.append(record)
             await self._request(planned, record)
-            self.progress.done += 1
-            self.progress.failed += record.error is not None
+            self.progress.ended(record)
             intended = record.end or perf_counter()
 
     async def _request(self, planned: Planned, record: Record) -> None:
