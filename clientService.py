@@ -21,7 +21,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from werkzeug.exceptions import HTTPException
 
-from client import health
+from client import health, openapi
 from client.addresses import AddressFile
 from client.answers import Stream, lines
 from client.benchmarks import Benchmarks, job_of, new_id
@@ -238,7 +238,7 @@ class Metrics:
 def create_app() -> Flask:
     """The service as the environment configures it. Raises ValueError naming a bad variable."""
     settings = settings_from(os.environ)
-    benchmarks = Benchmarks(settings.output / "benchmarks")
+    benchmarks = Benchmarks(settings.output / "benchmarks", settings.record)
     metrics = Metrics(benchmarks)
     service = OllamaClientService(settings, metrics.retries.inc)
     metrics.show_replicas(service.replicas)
@@ -249,6 +249,7 @@ def create_app() -> Flask:
     _add_metrics(app, metrics)
     _add_ollama_routes(app, service)
     _add_benchmark_routes(app, service, benchmarks)
+    _add_description(app)
     return app
 
 
@@ -277,6 +278,14 @@ def _add_metrics(app: Flask, metrics: Metrics) -> None:
     @app.get("/metrics")
     def metrics_text() -> Response:
         return Response(generate_latest(metrics.registry), content_type=CONTENT_TYPE_LATEST)
+
+
+def _add_description(app: Flask) -> None:
+    described = json.dumps(openapi.document(), indent=1)
+
+    @app.get("/openapi.json")
+    def describe() -> Response:
+        return Response(described, mimetype="application/json")
 
 
 def _add_ollama_routes(app: Flask, service: OllamaClientService) -> None:
@@ -331,8 +340,7 @@ def _outcome(
         raise BenchmarkFailed(f"{found['error']['message']} {ended}".rstrip())
     if found["state"] == child.CANCELLED:
         raise Conflict(
-            f"The benchmark {found['id']} was stopped after {found['progress']['done']} of "
-            f"{found['progress']['planned']} requests; GET /benchmark/{found['id']} has what was "
-            "measured. Take another id for a new one."
+            f"The benchmark {found['id']} was stopped after {found['progress']['done']} requests; "
+            f"GET /benchmark/{found['id']} has what was measured. Take another id for a new one."
         )
     return found

@@ -5,13 +5,13 @@
 
 Starts the Ollama that `make ollama` brings (or PATH has) with the small real model of `make model`,
 runs the load generator's sweep, and compares, point by point: tokens/s per request (1 / TPOT) with
-eval_count by Ollama's own time, and tokens/s in total with Ollama's counts and durations. Ends with 1
-where one is more than 2 % off.
+eval_count by Ollama's own time, and tokens/s in total with Ollama's counts and durations. Ends with
+1 where one is more than 2 % off.
 
 Ollama has two answers to how long it generated: eval_duration leaves out the sampling of each token
-(runner/llamarunner/runner.go of Ollama 0.17.4 adds up the decoding of batches alone), which takes 3 %
-of the time with this small model; total - load - prompt_eval_duration has it, and waits as well. Per
-request we are to lie between the two.
+(runner/llamarunner/runner.go of Ollama 0.17.4 adds up the decoding of batches alone), which takes
+3 % of the time with this small model; total - load - prompt_eval_duration has it, and waits as
+well. Per request we are to lie between the two.
 """
 
 from __future__ import annotations
@@ -84,8 +84,8 @@ def compare(folder: Path) -> bool:
     counted = _in_total(requests, summary["seconds"]["measured"], summary["load"]["clients"])
     off = total / counted - 1
     print(
-        f"{folder.name:<10} per request {ours:7.2f} tokens/s, by Ollama {theirs:.2f} to {decode:.2f}   "
-        f"in total {total:7.2f}, by Ollama {counted:7.2f} ({off:+.1%})   "
+        f"{folder.name:<10} per request {ours:7.2f} tokens/s, "
+        f"by Ollama {theirs:.2f} to {decode:.2f}   in total {total:7.2f}, by Ollama {counted:7.2f} ({off:+.1%})   "
         f"{'valid' if summary['validity']['valid'] else summary['validity']['reasons']}"
     )
     low, high = theirs * (1 - TOLERANCE), decode * (1 + TOLERANCE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import threading
 from collections.abc import Callable, Mapping
@@ -20,8 +21,10 @@ RUNS_REMEMBERED = 100
 class Benchmarks:
     """The runs of the load generator: one at a time, found again by their ids, also on disk."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, context: Path | None = None) -> None:
+        """`context`: a file that goes into each result, where it is there."""
         self._folder = folder
+        self._context = context
         self._runs: dict[str, child.Run] = {}
         self._lock = threading.Lock()
 
@@ -47,8 +50,9 @@ class Benchmarks:
             return run
 
     def _begin(self, run_id: str, job: child.Job, urls: list[str]) -> child.Run:
+        context = self._context if self._context and os.access(self._context, os.R_OK) else None
         try:
-            return child.Run(run_id, self._folder / run_id, job, urls)
+            return child.Run(run_id, self._folder / run_id, job, urls, context)
         except OSError as error:
             raise CannotWrite(f"The benchmark cannot start: {error}.") from error
 
@@ -102,23 +106,42 @@ def _stored(folder: Path) -> dict[str, Any]:
         "planned": requests["planned"],
         "done": requests["succeeded"] + requests["failed"],
         "failed": requests["failed"],
-        "elapsed_seconds": seconds["warmup"] + seconds["measured"],
+        "elapsed_seconds": seconds["warmup"] + seconds.get("total", seconds["measured"]),
+        "requests_per_second": result["throughput"]["requests_per_second"],
+        "ttft_p50": result["latency_seconds"]["ttft"]["p50"],
+        "output_tokens_per_second": result["throughput"]["output_tokens_per_second"],
     }
     state = child.CANCELLED if result["stopped"] else child.DONE
     return {"state": state, "progress": progress, **result}
 
 
+_AS_GIVEN = (
+    "num_predict",
+    "rate",
+    "arrivals",
+    "max_concurrency",
+    "duration_seconds",
+    "timeout_seconds",
+    "goodput",
+    "input_tokens",
+    "processes",
+)
+
+
 def job_of(given: Mapping[str, Any], model: str) -> child.Job:
     """What the load generator is to do, with the defaults for what was not given."""
-    clients = given.get("n_clients", 1)
+    clients = None if "rate" in given else given.get("n_clients", 1)
+    requests = given.get("n_requests")
+    if clients is not None and "duration_seconds" not in given:
+        requests = clients * given.get("n_requests_per_client", 1)
     return child.Job(
         model=model,
-        prompt=given.get("prompt", DEFAULT_PROMPT),
+        prompt=given.get("prompt", None if "input_tokens" in given else DEFAULT_PROMPT),
         clients=clients,
-        requests=clients * given.get("n_requests_per_client", 1),
-        num_predict=given.get("num_predict"),
+        requests=requests,
         seed=given.get("seed", 0),
         warmup=given.get("warmup", 1),
+        **{name: given.get(name) for name in _AS_GIVEN},
     )
 
 

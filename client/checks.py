@@ -1,4 +1,8 @@
-"""What comes in: bodies that are JSON objects, and fields that are what they must be."""
+"""What comes in: bodies that are JSON objects, and fields that are what they must be.
+
+The tables QUERY and BENCHMARK are the one place for fields and bounds: they check what comes in,
+and /openapi.json and docs/api.md are made of them.
+"""
 
 from __future__ import annotations
 
@@ -6,70 +10,143 @@ import difflib
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from flask import request
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from client.errors import BadInput, Unsupported
-from loadgen.options import LIMITS, MAX_PROMPT_BYTES, RUN_ID
+from client.fields import Field, boolean, number, objects, one_of, seconds_by_name, text, whole
+from client.fields import pattern as matching
+from loadgen.options import (
+    ARRIVALS,
+    DEFAULT_TIMEOUT_S,
+    LIMITS,
+    MAX_PROMPT_BYTES,
+    RANGES,
+    RUN_ID,
+    SLO_NAMES,
+)
 
 MAX_BODY_BYTES = 2_000_000
 MAX_REQUESTS = LIMITS["requests"][1]
-
-# A check says what is allowed where a value is not.
-Check = Callable[[Any], str | None]
+MAX_SECONDS = RANGES["duration"][1]
 
 
-def _text(limit: int) -> Check:
-    def check(value: Any) -> str | None:
-        if isinstance(value, str) and 0 < len(value.encode("utf-8", "surrogatepass")) <= limit:
-            return None
-        return f"a text of 1 to {limit} bytes"
+@dataclass(frozen=True)
+class Body:
+    """The fields of a body, and how they go together.
 
-    return check
+    `required` ones must be given; of each pair in `apart` at most one may; the first of each pair
+    in `needs` goes only with one of the others. `too_much` finds what is wrong with fields that are
+    right each on its own.
+    """
 
-
-def _integer(low: int, high: int) -> Check:
-    def check(value: Any) -> str | None:
-        whole = isinstance(value, int) and not isinstance(value, bool)
-        return None if whole and low <= value <= high else f"a whole number from {low} to {high}"
-
-    return check
-
-
-def _boolean(value: Any) -> str | None:
-    return None if isinstance(value, bool) else "true or false"
+    fields: Mapping[str, Field]
+    required: tuple[str, ...] = ()
+    apart: tuple[tuple[str, str], ...] = ()
+    needs: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    too_much: Callable[[Mapping[str, Any]], str | None] = lambda given: None
 
 
-def _object(value: Any) -> str | None:
-    return None if isinstance(value, dict) else "an object"
+def _too_much(given: Mapping[str, Any]) -> str | None:
+    """Of a benchmark: more requests, or a longer time, than are to be had."""
+    clients, each = given.get("n_clients", 1), given.get("n_requests_per_client", 1)
+    if clients * each > MAX_REQUESTS:
+        return (
+            f"n_clients x n_requests_per_client is {clients * each}, but must be at most "
+            f"{MAX_REQUESTS}"
+        )
+    rate = given.get("rate")
+    if rate and rate * given.get("duration_seconds", 0) > MAX_REQUESTS:
+        asked = rate * given["duration_seconds"]
+        return f"rate x duration_seconds is {asked:g}, but must be at most {MAX_REQUESTS}"
+    if rate and given.get("n_requests", 0) > MAX_SECONDS * rate:
+        return f"n_requests at this rate take longer than {MAX_SECONDS:g} seconds"
+    return None
 
 
-def _run_id(value: Any) -> str | None:
-    if isinstance(value, str) and RUN_ID.fullmatch(value):
-        return None
-    return "1 to 100 of A-Z a-z 0-9 . _ - and not begin with a dot"
-
-
-QUERY: Mapping[str, Check] = {
-    "prompt": _text(MAX_PROMPT_BYTES),
-    "model": _text(256),
-    "system": _text(MAX_PROMPT_BYTES),
-    "options": _object,
-    "stream": _boolean,
-}
-BENCHMARK: Mapping[str, Check] = {
-    "n_clients": _integer(*LIMITS["clients"]),
-    "n_requests_per_client": _integer(1, MAX_REQUESTS),
-    "prompt": _text(MAX_PROMPT_BYTES),
-    "model": _text(256),
-    "num_predict": _integer(*LIMITS["num_predict"]),
-    "seed": _integer(*LIMITS["seed"]),
-    "warmup": _integer(*LIMITS["warmup"]),
-    "wait": _boolean,
-    "id": _run_id,
-}
+_MODEL = matching(
+    "Name of a model; the deployment's where none is given.",
+    r"[!-~]{1,256}",
+    "a name of 1 to 256 letters, digits and signs of ASCII",
+)
+QUERY = Body(
+    {
+        "prompt": text("What the model is asked.", MAX_PROMPT_BYTES),
+        "model": _MODEL,
+        "system": text("A system prompt.", MAX_PROMPT_BYTES),
+        "options": objects("Ollama's options, such as num_predict, temperature or seed."),
+        "stream": boolean("Pass Ollama's chunks on as they come (default: false)."),
+    },
+    required=("prompt",),
+)
+BENCHMARK = Body(
+    {
+        "n_clients": whole("Clients at once (default: 1).", *LIMITS["clients"]),
+        "n_requests_per_client": whole(
+            "Requests of each client, one after another (default: 1).", 1, MAX_REQUESTS
+        ),
+        "rate": number(
+            "Requests per second, whether earlier ones have ended or not (an open loop), instead "
+            "of a number of clients.",
+            *RANGES["rate"],
+        ),
+        "arrivals": one_of("How those arrive (default: poisson).", ARRIVALS),
+        "n_requests": whole("Requests in all, at a rate.", *LIMITS["requests"]),
+        "max_concurrency": whole(
+            "Requests in flight at most, at a rate (default: no limit).", *LIMITS["max_concurrency"]
+        ),
+        "duration_seconds": number(
+            "Send for so long, instead of a number of requests.", *RANGES["duration"]
+        ),
+        "prompt": text("What each request asks.", MAX_PROMPT_BYTES),
+        "input_tokens": whole(
+            "Built-in prompts of about this length, each different, instead of a prompt.",
+            *LIMITS["input_tokens"],
+        ),
+        "model": _MODEL,
+        "num_predict": whole(
+            "Output tokens at most (default: the model decides).", *LIMITS["num_predict"]
+        ),
+        "seed": whole("Request i has the seed SEED + i (default: 0).", *LIMITS["seed"]),
+        "warmup": whole(
+            "Requests to each replica beforehand, not counted (default: 1).", *LIMITS["warmup"]
+        ),
+        "timeout_seconds": number(
+            f"Of a request (default: {DEFAULT_TIMEOUT_S:g}).", *RANGES["timeout"]
+        ),
+        "goodput": seconds_by_name(
+            "Limits that a good request keeps: the share and the rate of good requests are told.",
+            SLO_NAMES,
+            RANGES["timeout"][1],
+        ),
+        "processes": whole(
+            "Processes of the load generator (default: by load and cores).", *LIMITS["processes"]
+        ),
+        "wait": boolean("Answer at the end, with the result; else at once (default: true)."),
+        "id": matching(
+            "Name of the run: asked for once more, it is joined, or its result returned.",
+            RUN_ID.pattern,
+            "1 to 100 of A-Z a-z 0-9 . _ - and not begin with a dot",
+        ),
+    },
+    apart=(
+        ("rate", "n_clients"),
+        ("rate", "n_requests_per_client"),
+        ("duration_seconds", "n_requests_per_client"),
+        ("duration_seconds", "n_requests"),
+        ("input_tokens", "prompt"),
+    ),
+    needs=(
+        ("rate", ("n_requests", "duration_seconds")),
+        ("arrivals", ("rate",)),
+        ("n_requests", ("rate",)),
+        ("max_concurrency", ("rate",)),
+    ),
+    too_much=_too_much,
+)
 
 
 def read_body() -> dict[str, Any]:
@@ -113,25 +190,33 @@ def _no_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return made
 
 
-def checked(body: Mapping[str, Any], checks: Mapping[str, Check]) -> dict[str, Any]:
+def checked(body: Mapping[str, Any], rules: Body) -> dict[str, Any]:
     """The fields that were given (null counts as not given). Raises BadInput naming all errors."""
     given = {key: value for key, value in body.items() if value is not None}
-    problems = [_unknown(key, checks) for key in body if key not in checks]
-    for key, check in checks.items():
-        allowed = check(given[key]) if key in given else None
-        if allowed is not None:
-            problems.append(f"{key} is {shown(given[key])}, but must be {allowed}")
-    if checks is QUERY and "prompt" not in given:
-        problems.append("prompt is missing")
-    many = given.get("n_clients", 1), given.get("n_requests_per_client", 1)
-    if not problems and many[0] * many[1] > MAX_REQUESTS:
-        problems.append(
-            f"n_clients x n_requests_per_client is {many[0] * many[1]}, but must be at most "
-            f"{MAX_REQUESTS}"
-        )
+    problems = [_unknown(key, rules.fields) for key in body if key not in rules.fields]
+    problems += [
+        f"{key} is {shown(given[key])}, but must be {field.allowed}"
+        for key, field in rules.fields.items()
+        if key in given and not field.right(given[key])
+    ]
+    problems += _together(given, rules)
+    too_much = None if problems else rules.too_much(given)
+    if too_much:
+        problems.append(too_much)
     if problems:
         raise BadInput("; ".join(problems) + ".")
-    return given
+    return {key: rules.fields[key].made(value) for key, value in given.items()}
+
+
+def _together(given: Mapping[str, Any], rules: Body) -> list[str]:
+    problems = [f"{key} is missing" for key in rules.required if key not in given]
+    problems += [f"{a} does not go with {b}" for a, b in rules.apart if a in given and b in given]
+    problems += [
+        f"{key} goes only with {' or '.join(others)}"
+        for key, others in rules.needs
+        if key in given and not any(other in given for other in others)
+    ]
+    return problems
 
 
 def _unknown(key: str, known: Iterable[str]) -> str:

@@ -21,6 +21,13 @@ class Settings:
     deployment: str | None
     query_timeout_s: float = 600.0
 
+    @property
+    def record(self) -> Path | None:
+        """Where the deployment's record is, if it is one of orch's."""
+        if self.deployment is None:
+            return None
+        return self.output / "deployments" / f"{self.deployment}.json"
+
 
 def settings_from(environment: Mapping[str, str]) -> Settings:
     """Settings from the ORCH_* variables. Raises ValueError naming the variable."""

@@ -15,6 +15,7 @@ from hpc.endpoints import OutputDir
 from hpc.errors import BenchmarkInvalid, SchedulerError, ServiceError
 from hpc.jobstates import JobStatus
 from hpc.polling import Poller
+from hpc.progress import Progress
 from hpc.readiness import ModelInfo, probe_client, probe_ollama
 from hpc.recipe import Recipe, parse_recipe
 from hpc.records import Record
@@ -140,17 +141,16 @@ class Follower:
             "orch",
             f"benchmark: {service.n_clients} clients x {service.n_requests_per_client} requests",
         )
-        progress: dict[str, Any] = {}
-        begin = time.monotonic()
+        progress = Progress(self._tell_progress)
         try:
-            with self._console.live(lambda: _progress_rows(progress, begin)):
+            with self._console.live(progress.rows):
                 result = run_benchmark(
                     self.record.data["endpoints"]["client"],
                     run_id,
                     self.recipe,
                     self.model,
                     self._check_jobs,
-                    progress.update,
+                    progress.take,
                 )
             self._report(result, run_id, folder)
         except JobEnded:
@@ -158,6 +158,11 @@ class Follower:
         except (ServiceError, BenchmarkInvalid):
             self._blame_jobs()
             raise
+
+    def _tell_progress(self, line: str) -> None:
+        """In a log; on a terminal the table shows it."""
+        if not self._console.interactive:
+            self._console.tell("orch", f"benchmark: {line}")
 
     def _report(self, result: dict[str, Any], run_id: str, folder: Path) -> None:
         for line in benchmark_lines(result, folder):
@@ -210,13 +215,3 @@ def _rows(targets: list[Target], begin: float) -> Rows:
     elapsed = f"{time.monotonic() - begin:.0f} s"
     body = [[t.service, t.job_id, ", ".join(t.addresses) or "-", t.detail] for t in targets]
     return [["service", "job", "address", f"state after {elapsed}"], *body]
-
-
-def _progress_rows(progress: dict[str, Any], begin: float) -> Rows:
-    done, planned = progress.get("done", 0), progress.get("planned", "?")
-    elapsed = max(time.monotonic() - begin, 1e-9)
-    rate = f"{done / elapsed:.1f}/s" if done else "-"
-    return [
-        ["requests done", "of", "failed", "rate", "elapsed"],
-        [str(done), str(planned), str(progress.get("failed", 0)), rate, f"{elapsed:.0f} s"],
-    ]

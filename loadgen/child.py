@@ -27,26 +27,46 @@ RUNNING, DONE, FAILED, CANCELLED = "running", "done", "failed", "cancelled"
 # Exit codes of the load generator: it has measured all that was asked; it was stopped.
 _MEASURED = (0, 6)
 _STOPPED = 130
+#: What a running benchmark tells beside its counts.
+FIGURES_SO_FAR = ("requests_per_second", "ttft_p50", "output_tokens_per_second")
 
 
 @dataclass(frozen=True)
 class Job:
-    """A closed-loop run for the child: as the command line's options, `num_predict` may be None."""
+    """A run for the child, as the command line's options; what is None is not said there.
+
+    A closed loop has `clients`, an open one `rate`; either goes on for `requests` in all or for
+    `duration_seconds`. Prompts are `prompt`, or built-in ones of `input_tokens`. `goodput`: seconds
+    by figure.
+    """
 
     model: str
-    prompt: str
-    clients: int
-    requests: int
-    num_predict: int | None
-    seed: int
-    warmup: int
+    prompt: str | None = None
+    clients: int | None = None
+    requests: int | None = None
+    num_predict: int | None = None
+    seed: int = 0
+    warmup: int = 1
+    rate: float | None = None
+    arrivals: str | None = None
+    max_concurrency: int | None = None
+    duration_seconds: float | None = None
+    timeout_seconds: float | None = None
+    goodput: Mapping[str, float] | None = None
+    input_tokens: int | None = None
+    processes: int | None = None
 
 
 class Run:
     """One run of the child: `state` and `progress` while it goes on, `wait` for its end."""
 
-    def __init__(self, run_id: str, folder: Path, job: Job, urls: Sequence[str]) -> None:
-        """Start it. Raises OSError where the folder cannot be written or no process started."""
+    def __init__(
+        self, run_id: str, folder: Path, job: Job, urls: Sequence[str], context: Path | None = None
+    ) -> None:
+        """Start it. `context`: a file with what is to be known of the servers.
+
+        Raises OSError where the folder cannot be written or no process started.
+        """
         self.id = run_id
         self.folder = folder
         self.state = RUNNING
@@ -57,17 +77,21 @@ class Run:
         self._progress: dict[str, Any] = {}
         self._cancelled = False
         self._ended = threading.Event()
-        self._process = self._start(urls)
+        self._process = self._start(urls, context)
         threading.Thread(target=self._follow, daemon=True).start()
 
-    def _start(self, urls: Sequence[str]) -> subprocess.Popen[bytes]:
+    def _start(self, urls: Sequence[str], context: Path | None) -> subprocess.Popen[bytes]:
         self.folder.mkdir(parents=True, exist_ok=True)
-        prompts = self.folder / "prompts.jsonl"
-        write_whole(prompts, [json.dumps({"prompt": self.job.prompt}) + "\n"])
         write_whole(self.folder / "request.json", [json.dumps(asdict(self.job)) + "\n"])
         command = [sys.executable, "-m", "loadgen", *arguments(self.job, urls)]
-        command += [f"--prompts={prompts}", f"--out={self.folder}"]
-        command += ["--quiet", "--json-progress", "--die-with-stdin"]
+        if self.job.prompt is not None:  # any text: it may be too long for a command line
+            prompts = self.folder / "prompts.jsonl"
+            write_whole(prompts, [json.dumps({"prompt": self.job.prompt}) + "\n"])
+            command.append(f"--prompts={prompts}")
+        if context is not None:
+            command.append(f"--context={context}")
+        command += [f"--out={self.folder}", "--quiet", "--no-report"]
+        command += ["--json-progress", "--die-with-stdin"]
         with (self.folder / "loadgen.log").open("wb") as log:
             return subprocess.Popen(
                 command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log
@@ -85,6 +109,22 @@ class Run:
             self._process.stdin.close()
         self._conclude(self.exit_code)
         self._ended.set()
+        self._draw()
+
+    def _draw(self) -> None:
+        """Make report.html, which nobody waits for, with what the machine has to spare."""
+        if not (self.folder / "summary.json").exists():
+            return
+        command = ["nice", "-n", "19", sys.executable, "-m", "loadgen", "report"]
+        with (self.folder / "loadgen.log").open("ab") as log, contextlib.suppress(OSError):
+            subprocess.run(
+                [*command, str(self.folder)],
+                cwd=ROOT,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                check=False,
+            )
 
     def _conclude(self, code: int) -> None:
         if code in _MEASURED:
@@ -103,7 +143,8 @@ class Run:
         return lines[-1].removeprefix("loadgen: ") if lines else ""
 
     def progress(self) -> dict[str, Any]:
-        """Requests planned, done and failed so far, and seconds since the start."""
+        """Requests planned (None: as many as the time allows), done and failed so far, seconds
+        since the start, and figures so far, None where there are none yet."""
         seen = self._progress
         return {
             "phase": seen.get("phase", "start"),
@@ -111,6 +152,7 @@ class Run:
             "done": seen.get("done", 0),
             "failed": seen.get("failed", 0),
             "elapsed_seconds": round(time.monotonic() - self._began, 3),
+            **{name: seen.get(name) for name in FIGURES_SO_FAR},
         }
 
     def wait(self, timeout_s: float | None = None) -> bool:
@@ -127,13 +169,26 @@ class Run:
 
 
 def arguments(job: Job, urls: Sequence[str]) -> list[str]:
-    """The command line's options for a job, without those about prompts and output."""
-    made = [f"--url={url}" for url in urls]
-    made += [f"--model={job.model}", f"--clients={job.clients}", f"--requests={job.requests}"]
-    made += [f"--seed={job.seed}", f"--warmup={job.warmup}"]
-    if job.num_predict is not None:
-        made.append(f"--num-predict={job.num_predict}")
-    return made
+    """The command line's options for a job, without those about files."""
+    goodput = ",".join(f"{name}:{limit}" for name, limit in (job.goodput or {}).items())
+    given = {
+        "model": job.model,
+        "clients": job.clients,
+        "rate": job.rate,
+        "arrivals": job.arrivals,
+        "max-concurrency": job.max_concurrency,
+        "requests": job.requests,
+        "duration": job.duration_seconds,
+        "input-tokens": job.input_tokens,
+        "num-predict": job.num_predict,
+        "seed": job.seed,
+        "warmup": job.warmup,
+        "timeout": job.timeout_seconds,
+        "goodput": goodput or None,
+        "processes": job.processes,
+    }
+    options = [f"--{name}={value}" for name, value in given.items() if value is not None]
+    return [*(f"--url={url}" for url in urls), *options]
 
 
 def read_job(folder: Path) -> Job | None:
@@ -175,17 +230,20 @@ _STATUS = {None: "ok", INTERRUPTED: INTERRUPTED}
 def _totals(summary: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The figures under their plain names: averages over what succeeded, None where nothing did.
 
-    queries_per_second is successful / measured seconds.
+    total_time is from the start to the end of the last request, queries_per_second is
+    successful / total_time.
     """
     asked, requests = summary["provenance"]["options"], summary["requests"]
+    seconds = summary["seconds"].get("total", summary["seconds"]["measured"])  # older runs
+    clients, planned = asked["clients"], asked["requests"]
     return {
-        "n_clients": asked["clients"],
-        "n_requests_per_client": asked["requests"] // asked["clients"],
+        "n_clients": clients,
+        "n_requests_per_client": planned // clients if clients and planned else None,
         "total_queries": len(results),
         "successful": requests["succeeded"],
         "failed": requests["failed"],
         "retried": requests.get("retried", 0),
-        "total_time": summary["seconds"]["measured"],
+        "total_time": seconds,
         "avg_request_time": summary["latency_seconds"]["e2e"]["mean"],
-        "queries_per_second": summary["throughput"]["requests_per_second"],
+        "queries_per_second": requests["succeeded"] / seconds if seconds else None,
     }

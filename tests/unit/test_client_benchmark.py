@@ -146,6 +146,27 @@ def test_not_waiting_it_answers_at_once_and_shows_progress(client, server):
     assert client.get("/benchmark/later").get_json()["successful"] == 10
 
 
+def test_progress_has_the_figures_so_far_and_at_the_end_the_last_ones(client, server):
+    server.pace = Pace(ttft=0.05, itl=0.01, tokens=4)
+    post(client, wait=False, id="later", n_clients=2, n_requests_per_client=20)
+
+    def so_far():
+        return client.get("/benchmark/later").get_json()["progress"]
+
+    until(lambda: so_far()["ttft_p50"])
+    assert state_of(client, "later") == "running"
+    seen = so_far()
+    assert 0.05 <= seen["ttft_p50"] < seen["elapsed_seconds"]
+    assert 0 < seen["requests_per_second"] <= 2 / 0.08
+    per_request = seen["output_tokens_per_second"] / seen["requests_per_second"]
+    assert per_request == pytest.approx(4)
+    until(lambda: state_of(client, "later") == "done")
+    result = client.get("/benchmark/later").get_json()
+    assert result["progress"]["done"] == 40
+    assert result["progress"]["ttft_p50"] == result["latency_seconds"]["ttft"]["p50"]
+    assert result["progress"]["requests_per_second"] == result["queries_per_second"]
+
+
 def test_one_at_a_time(client, server):
     server.pace.itl = 0.02
     post(client, wait=False, **LONG)

@@ -3,6 +3,7 @@
 import pytest
 
 import clientService
+from client.checks import BENCHMARK, checked
 
 
 @pytest.fixture
@@ -54,7 +55,7 @@ BENCHMARKS = {
     "negative": ({"n_clients": -1}, "n_clients is -1"),
     "many": ({"n_clients": 10_001}, "from 1 to 10000"),
     "text": ({"n_clients": "4"}, 'n_clients is "4"'),
-    "float": ({"n_clients": 4.0}, "n_clients is 4.0"),
+    "float": ({"n_clients": 4.5}, "n_clients is 4.5"),
     "bool": ({"n_clients": True}, "n_clients is true"),
     "array": ({"n_clients": [1]}, "n_clients is [1]"),
     "huge": ({"n_clients": 10**400}, "n_clients is 1000"),
@@ -73,6 +74,34 @@ BENCHMARKS = {
     "long id": ({"id": "x" * 101}, "1 to 100 of"),
     "newline": ({"id": "x\n"}, "1 to 100 of"),
     "unknown": ({"clients": 1}, '"clients" is unknown (did you mean n_clients?)'),
+    "model": ({"model": "a\0b"}, "model is"),
+    "model not ascii": ({"model": "ü"}, "a name of 1 to 256 letters, digits and signs of ASCII"),
+    "rate": ({"rate": 0, "n_requests": 1}, "rate is 0, but must be a number of more than 0"),
+    "rate text": ({"rate": "5", "n_requests": 1}, 'rate is "5"'),
+    "arrivals": ({"arrivals": "bursty"}, "must be constant or poisson"),
+    "arrivals list": ({"arrivals": ["poisson"]}, "must be constant or poisson"),
+    "duration": ({"duration_seconds": 86_401}, "a number of more than 0 and at most 86400"),
+    "timeout": ({"timeout_seconds": True}, "timeout_seconds is true"),
+    "input_tokens": ({"input_tokens": 0}, "input_tokens is 0"),
+    "processes": ({"processes": 65}, "from 1 to 64"),
+    "goodput": ({"goodput": {}}, "an object with ttft, itl, tpot, e2e or some of them"),
+    "goodput name": ({"goodput": {"latency": 1}}, "goodput is"),
+    "goodput seconds": ({"goodput": {"ttft": 0}}, "goodput is"),
+    "goodput null": ({"goodput": {"ttft": None}}, "goodput is"),
+    "two loops": ({"rate": 5, "n_clients": 2, "n_requests": 9}, "rate does not go with n_clients"),
+    "two ends": (
+        {"duration_seconds": 5, "n_requests_per_client": 2},
+        "duration_seconds does not go with n_requests_per_client",
+    ),
+    "two prompts": ({"input_tokens": 5, "prompt": "x"}, "input_tokens does not go with prompt"),
+    "no end": ({"rate": 5}, "rate goes only with n_requests or duration_seconds"),
+    "no rate": ({"max_concurrency": 5}, "max_concurrency goes only with rate"),
+    "no rate for n_requests": ({"n_requests": 5}, "n_requests goes only with rate"),
+    "too long": ({"rate": 1e-9, "n_requests": 2}, "take longer than 86400 seconds"),
+    "too many": (
+        {"rate": 2000, "duration_seconds": 501},
+        "rate x duration_seconds is 1.002e+06, but must be at most 1000000",
+    ),
 }
 
 
@@ -85,6 +114,11 @@ def test_a_bad_query_is_told_what_is_wrong(client, body, words):
 def test_a_bad_benchmark_is_told_what_is_wrong(client, output, body, words):
     assert words in error(client.post("/benchmark", json=body), 400, "bad_request")
     assert not (output / "benchmarks").exists()
+
+
+def test_null_counts_as_not_given_and_a_whole_float_as_whole():
+    body = {"rate": None, "n_clients": 4.0, "prompt": None, "input_tokens": 7}
+    assert checked(body, BENCHMARK) == {"n_clients": 4, "input_tokens": 7}
 
 
 def test_all_errors_are_told_at_once(client):

@@ -1,21 +1,17 @@
 """The client service under gunicorn, as the job script starts it: what only a real server shows."""
 
-import contextlib
 import http.client
 import json
 import os
 import signal
-import socket
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 from paced_server import Pace
+from served import gunicorn
 
 ROOT = Path(__file__).resolve().parents[2]
-FLAGS = "--workers 1 --worker-class gthread --threads 8 --timeout 0 --graceful-timeout 1"
 LONG = {"n_clients": 2, "n_requests_per_client": 5000, "id": "long", "wait": False}
 
 
@@ -39,32 +35,6 @@ def served(server, tmp_path):
     """The service under gunicorn, of this test alone."""
     with gunicorn(server, tmp_path) as process:
         yield process
-
-
-@contextlib.contextmanager
-def gunicorn(server, output):
-    """Its process, with where it answers (`port`) and its output directory (`output`)."""
-    (output / "home").mkdir()
-    (output / "ollama_ip_41.txt").write_text(f"127.0.0.1:{server.port}\n")
-    ours = {"ORCH_OUTPUT_DIR": str(output), "ORCH_OLLAMA_JOB": "41", "ORCH_MODEL": "known"}
-    ours |= {"HOME": str(output / "home"), "PYTHONDONTWRITEBYTECODE": "1"}
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen(64)
-        port = listener.getsockname()[1]
-        command = [sys.executable, "-m", "gunicorn", *FLAGS.split()]
-        command += ["--worker-tmp-dir", "/dev/shm", "--no-control-socket", "--log-level", "error"]
-        command += ["--bind", f"fd://{listener.fileno()}", "clientService:create_app()"]
-        environment = {k: v for k, v in os.environ.items() if k != "XDG_RUNTIME_DIR"}
-        process = subprocess.Popen(
-            command, cwd=ROOT, env={**environment, **ours}, pass_fds=[listener.fileno()]
-        )
-    process.port, process.output = port, output
-    try:
-        yield process
-    finally:
-        process.terminate()
-        process.wait(10)
 
 
 def ask(served, method, path, body=None):

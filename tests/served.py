@@ -1,0 +1,37 @@
+"""The client service under gunicorn, as the job script starts it."""
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+FLAGS = "--workers 1 --worker-class gthread --threads 8 --timeout 0 --graceful-timeout 1"
+
+
+@contextlib.contextmanager
+def gunicorn(server, output):
+    """Its process, with where it answers (`port`) and its output directory (`output`)."""
+    (output / "home").mkdir()
+    (output / "ollama_ip_41.txt").write_text(f"127.0.0.1:{server.port}\n")
+    ours = {"ORCH_OUTPUT_DIR": str(output), "ORCH_OLLAMA_JOB": "41", "ORCH_MODEL": "known"}
+    ours |= {"HOME": str(output / "home"), "PYTHONDONTWRITEBYTECODE": "1"}
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(64)
+        port = listener.getsockname()[1]
+        command = [sys.executable, "-m", "gunicorn", *FLAGS.split()]
+        command += ["--worker-tmp-dir", "/dev/shm", "--no-control-socket", "--log-level", "error"]
+        command += ["--bind", f"fd://{listener.fileno()}", "clientService:create_app()"]
+        environment = {k: v for k, v in os.environ.items() if k != "XDG_RUNTIME_DIR"}
+        process = subprocess.Popen(
+            command, cwd=ROOT, env={**environment, **ours}, pass_fds=[listener.fileno()]
+        )
+    process.port, process.output = port, output
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.wait(10)
