@@ -85,7 +85,8 @@ def compare(folder: Path) -> bool:
     off = total / counted - 1
     print(
         f"{folder.name:<10} per request {ours:7.2f} tokens/s, "
-        f"by Ollama {theirs:.2f} to {decode:.2f}   in total {total:7.2f}, by Ollama {counted:7.2f} ({off:+.1%})   "
+        f"by Ollama {theirs:.2f} to {decode:.2f}   "
+        f"in total {total:7.2f}, by Ollama {counted:7.2f} ({off:+.1%})   "
         f"{'valid' if summary['validity']['valid'] else summary['validity']['reasons']}"
     )
     low, high = theirs * (1 - TOLERANCE), decode * (1 + TOLERANCE)

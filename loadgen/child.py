@@ -235,15 +235,16 @@ def _totals(summary: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) ->
     """
     asked, requests = summary["provenance"]["options"], summary["requests"]
     seconds = summary["seconds"].get("total", summary["seconds"]["measured"])  # older runs
+    succeeded = requests["succeeded"]
     clients, planned = asked["clients"], asked["requests"]
     return {
         "n_clients": clients,
         "n_requests_per_client": planned // clients if clients and planned else None,
         "total_queries": len(results),
-        "successful": requests["succeeded"],
+        "successful": succeeded,
         "failed": requests["failed"],
         "retried": requests.get("retried", 0),
         "total_time": seconds,
         "avg_request_time": summary["latency_seconds"]["e2e"]["mean"],
-        "queries_per_second": requests["succeeded"] / seconds if seconds else None,
+        "queries_per_second": succeeded / seconds if succeeded else None,
     }

@@ -84,6 +84,15 @@ def test_an_open_loop_sends_each_request_once_at_its_time(start, server, tmp_pat
     assert server.seen.requests == 61  # with the warm-up
 
 
+def test_results_of_any_size_come_through(start, tmp_path):
+    """Some megabytes from each process, while the other still sends."""
+    load = ("--clients", "8", "--requests", "4000", "--num-predict", "64", "--processes", "2")
+    _, _, err = finish(start(*load))
+    assert err == ""
+    summary, lines = results(tmp_path)
+    assert len(lines) == summary["requests"]["succeeded"] == 4000
+
+
 def test_progress_is_of_all_of_them(start, server):
     server.pace = Pace(ttft=0.2, itl=0.02)
     process = start("--clients", "4", "--requests", "12", "--processes", "2", "--json-progress",
