@@ -1,4 +1,4 @@
-"""Starts known_server.c for a benchmark, on a core of its own, and asks it what was true."""
+"""Starts known_server.c, on a core of its own, and asks it what was true."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import json
 import os
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from http.client import HTTPConnection
@@ -17,9 +16,7 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 MODEL = "known"
-SERVER_CORE, CLIENT_CORE = 0, 1
-#: A server that is later than this says nothing about a client: such a run is done again.
-MAX_LATE_P99_S = 0.001
+SERVER_CORE = 0
 
 
 @functools.cache
@@ -86,39 +83,3 @@ def known_server(core: int | None = SERVER_CORE, **pace: float | bool) -> Iterat
         process.kill()
         process.wait()
         process.stdout.close()
-
-
-@dataclass(frozen=True)
-class Used:
-    """What a command took: its exit code, CPU seconds and greatest memory of it and its children,
-    wall time in seconds, what it said."""
-
-    code: int
-    cpu_s: float
-    rss_mb: float
-    wall_s: float
-    said: str
-
-
-def run_pinned(command: list[str], cores: set[int] = frozenset({CLIENT_CORE}), **more: Any) -> Used:
-    """Run a command on `cores` and measure what it takes (os.wait4)."""
-    began = time.perf_counter()
-    with tempfile.TemporaryFile("w+") as said:
-        process = subprocess.Popen(
-            command,
-            stdout=said,
-            stderr=subprocess.STDOUT,
-            preexec_fn=lambda: os.sched_setaffinity(0, cores),
-            **more,
-        )
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        wall = time.perf_counter() - began
-        said.seek(0)
-        return Used(
-            process.returncode,
-            usage.ru_utime + usage.ru_stime,
-            usage.ru_maxrss / 1024,
-            wall,
-            said.read(),
-        )
