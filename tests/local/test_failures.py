@@ -1,6 +1,5 @@
 """What goes wrong ends in one sentence, an exit code, and nothing left behind."""
 
-import os
 import signal
 import time
 
@@ -32,12 +31,8 @@ def test_model_that_cannot_be_prepared(place):
 
 
 def test_ollama_that_dies_while_starting_ends_the_deployment_at_once(place):
-    binaries = place.folder / "bin"
-    binaries.mkdir()
-    (binaries / "ollama").write_text("#!/bin/sh\necho 'the last words' >&2\nexit 7\n")
-    (binaries / "ollama").chmod(0o755)
+    path = place.path_with_ollama("#!/bin/sh\necho 'the last words' >&2\nexit 7\n")
     begin = time.monotonic()
-    path = f"{binaries}:{os.environ['PATH']}"
     result = place.orch(place.recipe(), "--site", "local", env={"PATH": path})
     assert time.monotonic() - begin < 8
     assert_failed(place, result, 4, "[FAILED]", "the last words", "stopped while starting")
@@ -68,8 +63,9 @@ def test_service_that_does_not_start_in_time(place):
 
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_interrupt_cancels_our_own_jobs(place, signum, code):
-    process = place.start(place.recipe(), "--site", "local")
-    wait_for(lambda: "has begun" in place.log(), 20, place.log)
+    path = place.path_with_ollama("#!/bin/sh\nexec sleep 600\n")  # it is starting when we interrupt
+    process = place.start(place.recipe(), "--site", "local", env={"PATH": path})
+    wait_for(lambda: "ollama   job local1 has begun" in place.log(), 20, place.log)
     process.send_signal(signum)
     assert process.wait(20) == code, place.log()
     assert "our own jobs were cancelled" in place.log()
