@@ -83,11 +83,14 @@ finish() {
   exit "$code"
 }
 
+# All of a service's processes are told at once, as scancel does it, and have time to write down what they
+# have: a load generator its results.
 stop_children() {
-  local pid tries=50
-  [ "${#CHILDREN[@]}" -gt 0 ] || return 0
-  for pid in "${CHILDREN[@]}"; do kill -TERM "$pid" 2>/dev/null; done
-  for pid in "${CHILDREN[@]}"; do
+  local pid tries=50 all=()
+  for pid in ${CHILDREN[@]+"${CHILDREN[@]}"}; do mapfile -t -O "${#all[@]}" all < <(descendants "$pid"); done
+  [ "${#all[@]}" -gt 0 ] || return 0
+  kill -TERM "${all[@]}" 2>/dev/null
+  for pid in "${all[@]}"; do
     while kill -0 "$pid" 2>/dev/null && [ $((tries -= 1)) -gt 0 ]; do sleep 0.1; done
     kill -KILL "$pid" 2>/dev/null
   done
