@@ -169,7 +169,7 @@ def _carry_out(
     finally:
         _print_json(arguments, console, record.data)
     if arguments.detach:
-        console.say(f"{record.id} goes on by itself; python3 orch.py --attach {record.id}")
+        console.say(f"{record.id} goes on by itself; {output.command('--attach', record.id)}")
 
 
 def _status(arguments: argparse.Namespace, output: OutputDir, console: Console) -> int:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hpc.errors import UsageError
-from hpc.rendering import PROJECT
+from hpc.files import PROJECT
 from hpc.site import Site
 
 DEFINITION = "client_service.def"
