@@ -1,5 +1,8 @@
 """What goes wrong ends in one sentence, an exit code, and nothing left behind."""
 
+import os
+import pty
+import shlex
 import signal
 import time
 
@@ -70,6 +73,27 @@ def test_interrupt_cancels_our_own_jobs(place, signum, code):
     assert process.wait(20) == code, place.log()
     assert "our own jobs were cancelled" in place.log()
     assert place.records()[0]["state"] == "stopped"
+    place.assert_nothing_left()
+
+
+def test_closed_terminal_loses_nothing(place):
+    """A terminal with a shell in it, in the middle of the live table."""
+    recipe = place.recipe(n_clients=4, n_requests_per_client=200)
+    command = shlex.join(place.command(recipe, "--site", "local"))
+    process, terminal = pty.fork()
+    if process == 0:
+        os.chdir(place.folder)
+        os.execve("/bin/bash", ["bash", "-ic", f"{command}; true"], place.environment)
+    shown = b""
+    while b"requests done" not in shown:
+        shown += os.read(terminal, 65536)
+    os.close(terminal)
+    os.waitpid(process, 0)
+    wait_for(lambda: not [p for p in place.processes() if "orch.py" in p], 10, place.processes)
+    result = place.orch("--attach")
+    assert result.returncode == 0, result.stderr
+    assert "800 of 800 requests succeeded" in result.stdout
+    place.stop_all()
     place.assert_nothing_left()
 
 
