@@ -167,6 +167,7 @@ def _carry_out(
             if not arguments.detach:
                 run.follow(limits)
     finally:
+        scheduler.close()
         _print_json(arguments, console, record.data)
     if arguments.detach:
         console.say(f"{record.id} goes on by itself; {output.command('--attach', record.id)}")

@@ -185,14 +185,18 @@ class SlurmScheduler:
         wanted = list(job_ids)
         if not wanted:
             return
-        asking = self._squeue_process
-        if asking is not None:
-            _kill(asking)  # its answer is of no more use, and may be long in coming
+        self.close()  # it may be long in coming
         answer = self._run("scancel", *wanted)
         # It also complains of jobs that ended between our look and now.
         complaints = [line for line in answer.stderr.splitlines() if "already complet" not in line]
         if answer.returncode != 0 and complaints and "Invalid job id" not in answer.stderr:
             raise SchedulerUnavailable(f"scancel failed: {complaints[-1]}")
+
+    def close(self) -> None:
+        """End the squeue that is under way."""
+        asking = self._squeue_process
+        if asking is not None:
+            _kill(asking)
 
 
 def _answer(
