@@ -114,9 +114,12 @@ class SlurmScheduler:
 
     def _sbatch(self, job: Submission) -> str:
         answer = self._run("sbatch", "--parsable", str(job.script))
-        job_id = answer.stdout.strip().partition(";")[0]
+        # The last line: where sbatch is a wrapper, it may have something to say first.
+        job_id = answer.stdout.strip().rpartition("\n")[2].partition(";")[0]
         if answer.returncode == 0 and job_id.isdigit():
             return job_id
+        if answer.returncode == 0:  # it has taken the job, and did not say under which id
+            raise SchedulerUnavailable(f"sbatch's answer is no job id: {answer.stdout[:80]!r}")
         if _NO_ANSWER.search(answer.stderr):
             raise SchedulerUnavailable(f"sbatch failed: {_refusal(answer.stderr)}")
         words = _refusal(answer.stderr)
@@ -326,8 +329,8 @@ def _seconds(limit: str) -> float:
 
 
 def _refusal(stderr: str) -> str:
-    line = _last_line(stderr)
-    return line.rpartition("submission failed: ")[2] or line
+    said = re.search(r"submission failed: (.+)", stderr)
+    return said.group(1).strip().rstrip(".") if said else _last_line(stderr)
 
 
 def _last_line(text: str) -> str:
