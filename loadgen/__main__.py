@@ -10,7 +10,6 @@ import resource
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
@@ -51,13 +50,12 @@ def _command(words: list[str]) -> int:
 
 
 def _show(words: list[str]) -> int:
-    """What draws is loaded only where something is drawn, and keeps its caches out of the home."""
-    with tempfile.TemporaryDirectory() as caches:
-        os.environ.setdefault("MPLCONFIGDIR", caches)
-        from loadgen import compare, html
+    """What draws is loaded only where something is drawn."""
+    from loadgen import compare, html
 
-        command = {"report": html.main, "compare": compare.main}[words[0]]
-        return command(words[1:])
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # no half file is left
+    command = {"report": html.main, "compare": compare.main}[words[0]]
+    return command(words[1:])
 
 
 def _measure(words: list[str]) -> int:
