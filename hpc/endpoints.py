@@ -160,7 +160,10 @@ class OutputDir:
             tail = _tail(path, lines)
             if tail:
                 return [f"last lines of {path}:", *(f"  {line}" for line in tail)]
-        return [f"{self.log(service, job_id)} is empty"]
+        path = self.log(service, job_id)
+        if path.exists():
+            return [f"{path} is empty"]
+        return [f"there is no {path}: is this folder on a file system that all nodes share?"]
 
 
 def _address(line: str, path: Path, default_port: int) -> str:

@@ -87,8 +87,10 @@ def load_records(output: Path) -> list[Record]:
         try:
             data = json.loads(path.read_text())
             created = datetime.fromisoformat(data["created"]).timestamp()
-            found.append((created, data["id"], Record(path, data)))
-        except (OSError, ValueError, KeyError, TypeError):
+            record = Record(path, data)
+            _ = record.state, record.jobs, data["site"]["scheduler"], data["endpoints"]["ollama"]
+            found.append((created, record.id, record))
+        except (OSError, ValueError, LookupError, TypeError, AttributeError):
             continue
     return [entry[-1] for entry in sorted(found, key=lambda entry: entry[:2])]
 

@@ -260,3 +260,16 @@ def test_command_line_to_copy_works_from_where_one_is(tmp_path, monkeypatch):
     assert shlex.split(output.command("--stop", "one")) == words
     odd = OutputDir(tmp_path / "it's here")
     assert shlex.split(odd.command("--attach"))[-1] == f"{tmp_path}/it's here"
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "null", '{"id": "x", "created": "2026-01-01"}'])
+def test_file_that_is_no_record_is_left_out(tmp_path, text):
+    (tmp_path / "deployments").mkdir()
+    record = create_record(tmp_path, "one", {"site": SITE})
+    (tmp_path / "deployments" / "other.json").write_text(text)
+    assert [found.id for found in load_records(tmp_path)] == [record.id]
+
+
+def test_log_that_no_node_could_write_is_missed_by_its_path(tmp_path):
+    (line,) = OutputDir(tmp_path).log_tail("ollama", "7")
+    assert str(tmp_path) in line and "file system that all nodes share" in line
