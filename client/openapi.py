@@ -14,8 +14,8 @@ from client.checks import BENCHMARK, QUERY, Body
 from client.errors import ServiceError
 from client.health import DEGRADED, HEALTHY, UNHEALTHY
 from loadgen import child
-from loadgen.metrics import PERCENTILES
 from loadgen.options import RUN_ID
+from loadgen.stats import PERCENTILES
 
 Schema = dict[str, Any]
 

@@ -6,30 +6,20 @@ import argparse
 import asyncio
 import json
 import os
-import platform
 import resource
 import signal
-import socket
 import sys
 import threading
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from loadgen import engine, metrics, report, validity
-from loadgen.options import (
-    DEFAULT_PROMPT,
-    DEFAULT_TIMEOUT_S,
-    LoadgenError,
-    Options,
-    UsageError,
-    check_bounds,
-    check_prompt,
-    parse_replicas,
-    read_prompts,
-)
+from loadgen import metrics, report, runner, validity
+from loadgen.arguments import parse, points
+from loadgen.engine import TOO_MANY_ERRORS
+from loadgen.options import LoadgenError, Options, UsageError
+from loadgen.provenance import provenance, read_context
 
 EXIT_NOT_VALID = 6
 EXIT_STOPPED = 130
@@ -37,63 +27,11 @@ PROGRESS_PERIOD_S = 0.2
 SPARE_FILES = 64  # interpreter, event loop, results
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command line's options."""
-    made = argparse.ArgumentParser(
-        prog="python3 -m loadgen",
-        description="Load an Ollama server with N clients at once and measure what they see.",
-        epilog="Exit codes: 0 valid, 6 not valid, 2 usage, 4 the target is not reachable or "
-        "refuses, 130 stopped (what was measured is kept, marked partial).",
-    )
-    add = made.add_argument
-    add("--url", action="append", required=True, help="http://HOST:PORT; several are replicas")
-    add("--model", required=True)
-    add("--api", choices=["ollama"], default="ollama")
-    add("--clients", type=int, default=1, help="at once (default: 1)")
-    add("--requests", type=int, help="in all (default: one for each client)")
-    prompt = made.add_mutually_exclusive_group()
-    prompt.add_argument("--prompt", default=DEFAULT_PROMPT, metavar="TEXT")
-    prompt.add_argument("--prompts", type=Path, metavar="FILE", help="JSON Lines, used in turn")
-    add("--num-predict", type=int, help="tokens at most (default: the model decides)")
-    add("--warmup", type=int, default=1, help="requests to each replica, not counted (default: 1)")
-    add("--seed", type=int, default=0, help="request i has seed SEED + i (default: 0)")
-    add("--timeout", type=float, default=DEFAULT_TIMEOUT_S, metavar="S", help="of a request")
-    add("--out", type=Path, required=True, metavar="DIR", help="where the results go")
-    add("--quiet", action="store_true", help="no table")
-    add("--json-progress", action="store_true", help="a JSON line on stdout, 5 times a second")
-    add("--die-with-stdin", action="store_true", help="stop when stdin is closed")
-    return made
-
-
-def parse(arguments: Sequence[str] | None) -> tuple[Options, argparse.Namespace]:
-    """Options of the run, and what else was given. Raises UsageError; argparse exits with 2."""
-    given = parser().parse_args(arguments)
-    if not 0 < given.timeout <= 86_400:
-        raise UsageError(f"--timeout is {given.timeout:g}, but must be up to 86400 seconds.")
-    if not given.model:
-        raise UsageError("--model is empty.")
-    clients, tokens = check_bounds("clients", given.clients), given.num_predict
-    options = Options(
-        replicas=parse_replicas(given.url),
-        model=given.model,
-        out=given.out,
-        prompts=read_prompts(given.prompts) if given.prompts else (check_prompt(given.prompt),),
-        clients=clients,
-        requests=check_bounds("requests", clients if given.requests is None else given.requests),
-        num_predict=tokens if tokens is None else check_bounds("num_predict", tokens),
-        warmup=check_bounds("warmup", given.warmup),
-        seed=check_bounds("seed", given.seed),
-        timeout_s=given.timeout,
-    )
-    return options, given
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run and return the exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        options, given = parse(arguments)
-        _prepare(options)
-        return _run(options, given)
+        return _command(words)
     except LoadgenError as error:
         report.complain(str(error))
         return error.exit_code
@@ -104,74 +42,107 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_STOPPED
 
 
-def _prepare(options: Options) -> None:
-    if (options.out / "summary.json").exists():
-        raise UsageError(f"{options.out} holds the results of another run; name another folder.")
-    try:
-        options.out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"--out {options.out} cannot be made: {error.strerror}.") from error
-    # Where there are replicas, connections that wait for their turn come on top of those in use.
-    need = options.clients * min(2, len(options.replicas)) + SPARE_FILES
+def _command(words: list[str]) -> int:
+    given = parse(words)
+    context = read_context(given.context) if given.context else None
+    runs = points(given)
+    _prepare(given.out, runs)
+    about = {"context": context, "command": words}
+    if given.sweep or given.sweep_rate:
+        return _sweep(runs, given, about)
+    _, code = _one(runs[0], given, about)
+    return code
+
+
+def _prepare(out: Path, runs: Sequence[Options]) -> None:
+    if (out / "summary.json").exists():
+        raise UsageError(f"{out} holds the results of another run; name another folder.")
+    for options in runs:
+        _raise_file_limit(options)
+    for options in runs:
+        try:
+            options.out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UsageError(f"--out {options.out} cannot be made: {error.strerror}.") from error
+
+
+def _raise_file_limit(options: Options) -> None:
+    """A request in flight is an open file; where there are replicas, connections that wait for
+    their turn come on top. An open loop without a limit takes all that it may have."""
+    most = options.max_concurrency if options.open_loop else options.clients
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard != resource.RLIM_INFINITY and hard < need:
+    need = hard if most is None else most * min(2, len(options.replicas)) + SPARE_FILES
+    if most is not None and hard != resource.RLIM_INFINITY and hard < need:
         raise UsageError(
-            f"{options.clients} clients need {need} open files, but the limit is {hard}; "
+            f"{most} clients need {need} open files, but the limit is {hard}; "
             "raise it (ulimit -Hn) or take fewer clients."
         )
     if soft != resource.RLIM_INFINITY and soft < need:
         resource.setrlimit(resource.RLIMIT_NOFILE, (need, hard))
 
 
-def _run(options: Options, given: argparse.Namespace) -> int:
+def _one(
+    options: Options, given: argparse.Namespace, about: Mapping[str, Any]
+) -> tuple[dict[str, Any], int]:
+    """One run: its summary and exit code. Files and table are written."""
     began = datetime.now(timezone.utc)
-    measured = engine.run(options, lambda running: _attach(running, given))
-    summary = metrics.summarise(measured)
-    reasons = validity.reasons_against(summary)
-    summary["validity"] = {
-        "valid": not reasons,
-        "reasons": reasons,
-        "notes": validity.notes(summary),
-    }
-    summary["provenance"] = provenance(options, began)
-    report.write_files(options.out, measured, summary)
+    measured = runner.run(options, lambda team: _attach(team, given))
+    summary = metrics.summarise(measured, options)
+    summary["validity"] = validity.judge(summary, measured, options)
+    summary["provenance"] = provenance(options, measured, began, about)
+    report.write_files(options, measured, summary)
+    if not given.no_report:
+        _write_report(options.out)
     if not given.quiet:
         report.say(report.table(summary))
-    if measured.stopped is not None:
+    return summary, _exit_code(measured.stopped, summary)
+
+
+def _exit_code(stopped: str | None, summary: Mapping[str, Any]) -> int:
+    if stopped is not None and stopped != TOO_MANY_ERRORS:
         return EXIT_STOPPED
-    return EXIT_NOT_VALID if reasons else 0
+    return 0 if summary["validity"]["valid"] else EXIT_NOT_VALID
 
 
-def provenance(options: Options, began: datetime) -> dict[str, Any]:
-    """Where the figures come from: options, machine, versions, wall-clock time."""
-    asked = asdict(options) | {"replicas": [replica.url for replica in options.replicas]}
-    asked |= {"out": str(options.out), "prompts": [prompt[:200] for prompt in options.prompts[:10]]}
-    return {
-        "began": began.isoformat(timespec="milliseconds"),
-        "ended": datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
-        "host": socket.gethostname(),
-        "python": platform.python_version(),
-        "event_loop": engine.EVENT_LOOP,
-        "options": asked,
-    }
+def _sweep(runs: Sequence[Options], given: argparse.Namespace, about: Mapping[str, Any]) -> int:
+    """A run for each point, then what they make together. A stop ends it with what there is."""
+    began, found, codes = datetime.now(timezone.utc), [], []
+    for options in runs:
+        if not given.quiet:
+            report.say(f"\n{options.out.name}")
+        summary, code = _one(options, given, about)
+        found.append((options, summary))
+        codes.append(code)
+        if code == EXIT_STOPPED:
+            break
+    report.write_sweep(given.out, found, began, about)
+    if not given.no_report:
+        _write_report(given.out)
+    if not given.quiet:
+        report.say("\n" + report.sweep_table(found))
+    return max(codes)
+
+
+def _write_report(out: Path) -> None:
+    """In a process of its own: what it takes to draw is none of the load generator's memory."""
 
 
 # --- while it runs ---
 
 
-def _attach(running: engine.Engine, given: argparse.Namespace) -> None:
+def _attach(team: runner.Team, given: argparse.Namespace) -> None:
     """Signals, the parent's pipe and progress, in the loop that is to run."""
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, running.stop, f"by {number.name}")
+        loop.add_signal_handler(number, team.stop, f"by {number.name}")
     if given.die_with_stdin:
-        _stop_with_stdin(loop, running)
+        _stop_with_stdin(loop, team)
     if given.json_progress:
         os.set_blocking(1, False)  # a reader that sleeps must not stop the clients
-        _progress(loop, running)
+        _progress(loop, team)
 
 
-def _stop_with_stdin(loop: asyncio.AbstractEventLoop, running: engine.Engine) -> None:
+def _stop_with_stdin(loop: asyncio.AbstractEventLoop, team: runner.Team) -> None:
     """The pipe closes when the parent ends, however it ends: also when it is killed."""
 
     def wait() -> None:
@@ -181,20 +152,19 @@ def _stop_with_stdin(loop: asyncio.AbstractEventLoop, running: engine.Engine) ->
         except OSError:
             pass  # there is no stdin: as good as closed
         try:
-            loop.call_soon_threadsafe(running.stop, "its parent ended")
+            loop.call_soon_threadsafe(team.stop, "its parent ended")
         except RuntimeError:
             pass  # the loop is closed: the run is over already
 
     threading.Thread(target=wait, daemon=True).start()
 
 
-def _progress(loop: asyncio.AbstractEventLoop, running: engine.Engine) -> None:
-    line = json.dumps(running.progress.as_dict())
+def _progress(loop: asyncio.AbstractEventLoop, team: runner.Team) -> None:
     try:
-        os.write(1, line.encode() + b"\n")
+        os.write(1, json.dumps(team.progress.as_dict()).encode() + b"\n")
     except OSError:
         pass  # nobody reads, or too slowly: the next line says more
-    loop.call_later(PROGRESS_PERIOD_S, _progress, loop, running)
+    loop.call_later(PROGRESS_PERIOD_S, _progress, loop, team)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from loadgen.metrics import INTERRUPTED
+from loadgen.records import INTERRUPTED
 from loadgen.report import write_whole
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -224,7 +224,7 @@ def _totals(summary: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) ->
         "successful": requests["succeeded"],
         "failed": requests["failed"],
         "retried": requests.get("retried", 0),
-        "total_time": summary["seconds"]["measured"],
+        "total_time": summary["seconds"].get("total", summary["seconds"]["measured"]),
         "avg_request_time": summary["latency_seconds"]["e2e"]["mean"],
         "queries_per_second": summary["throughput"]["requests_per_second"],
     }

@@ -14,8 +14,8 @@ from typing import cast
 
 import httptools
 
-from loadgen.metrics import INTERRUPTED, Record
-from loadgen.ollama import error_text
+from loadgen.answers import TakeLine, error_text
+from loadgen.records import INTERRUPTED, Record
 from loadgen.sockets import NOTICE_DEATH, host_is_gone, in_words
 
 MAX_ERROR_BODY = 65_536
@@ -26,8 +26,9 @@ _CLOSED = "the connection was closed before the end of the answer"
 class Connection(asyncio.Protocol):
     """A connection that carries one request at a time. Made by `open_connection`."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, take_line: TakeLine) -> None:
         self._sock = sock
+        self._take_line = take_line
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpResponseParser(self)
         self._record: Record | None = None
@@ -138,7 +139,7 @@ class Connection(asyncio.Protocol):
         elif self._rest and not self._line(record, self._rest):
             return
         elif record.answer.error is not None:
-            self._end("ollama_error", record.answer.error[:300])
+            self._end("server_error", record.answer.error[:300])
         elif record.answer.end is None:
             self._end("cut", "the stream ended without its final chunk")
         else:
@@ -150,7 +151,7 @@ class Connection(asyncio.Protocol):
 
     def _line(self, record: Record, line: bytes) -> bool:
         try:
-            record.answer.line(line, self._now)
+            self._take_line(record.answer, line, self._now)
         except (ValueError, RecursionError) as error:
             self._fail("bad_json", f"{error}: {line[:100]!r}")
             return False
@@ -177,7 +178,9 @@ class Connection(asyncio.Protocol):
             self._ended.set_result(None)
 
 
-async def open_connection(address: tuple[str, int], timeout_s: float) -> Connection:
+async def open_connection(
+    address: tuple[str, int], timeout_s: float, take_line: TakeLine
+) -> Connection:
     """Connect to a numeric (host, port). Raises OSError or TimeoutError."""
     family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
@@ -187,7 +190,7 @@ async def open_connection(address: tuple[str, int], timeout_s: float) -> Connect
             sock.setsockopt(*option)
         loop = asyncio.get_running_loop()
         await asyncio.wait_for(loop.sock_connect(sock, address), timeout_s)
-        _, connection = await loop.create_connection(lambda: Connection(sock), sock=sock)
+        _, connection = await loop.create_connection(lambda: Connection(sock, take_line), sock=sock)
     except asyncio.TimeoutError as error:  # in Python 3.10 not the built-in TimeoutError
         sock.close()
         raise TimeoutError(f"no connection in {timeout_s:g} s") from error

@@ -1,8 +1,8 @@
-"""The engine: runs a closed loop of clients in one event loop and returns what they saw.
+"""The engine: sends the requests of one process in one event loop and returns what it saw.
 
-Order of a run: warm-up requests to each replica, then the clients' connections are opened, then all
-start at the same instant. A request that its replica refuses, or cuts before any byte of an answer,
-is sent once more, to another replica.
+Order of a run: warm-up requests to each replica, then connections are opened, then all begins at
+the same instant. A request that its replica refuses, or cuts before any byte of an answer, is sent
+once more, to another replica.
 """
 
 from __future__ import annotations
@@ -10,18 +10,18 @@ from __future__ import annotations
 import asyncio
 import gc
 from array import array
-from collections import deque
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field
 from time import perf_counter, process_time
 from typing import Any
 
+from loadgen.alarm import Alarm, LagProbe, sleep_until
+from loadgen.answers import Requests
 from loadgen.connection import Connection
-from loadgen.metrics import INTERRUPTED, Measured, Record, percentile
-from loadgen.ollama import Requests
 from loadgen.options import Options, TargetError
+from loadgen.progress import Progress
+from loadgen.records import INTERRUPTED, Part, Record
 from loadgen.replicas import Replicas
-from loadgen.schedule import Planned, closed_loop, warm_up
+from loadgen.schedule import Planned, clients_of, closed_loop, open_loop, warm_up
 from loadgen.sockets import in_words
 
 try:
@@ -33,101 +33,84 @@ else:
     new_event_loop = uvloop.new_event_loop
     EVENT_LOOP = "uvloop"
 
-LAG_PERIOD_S = 0.01
-RECENT = 1000  # requests whose median is told while a run goes on: quickly made, and up to date
+TOO_MANY_ERRORS = "too many requests failed (--stop-on-errors)"
 _GONE = ("connect", "cut")  # errors by which a replica is taken out
+#: Connections that an open loop has at its begin; it makes more as it needs them.
+_SPARE_CONNECTIONS = 64
 
 
-@dataclass
-class Progress:
-    """How far a run is; `phase` is "warmup", then "measure". Seconds count from its beginning."""
-
-    planned: int
-    phase: str = "warmup"
-    done: int = 0
-    failed: int = 0
-    tokens: int = 0
-    began: float = field(default_factory=perf_counter)
-    ttfts: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT))
-
-    def ended(self, record: Record) -> None:
-        """Count a request that has ended."""
-        self.done += 1
-        if record.error is not None:
-            self.failed += 1
-            return
-        self.tokens += record.answer.output_tokens or 0
-        if record.ttft is not None:
-            self.ttfts.append(record.ttft)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Counts and figures so far; `ttft_p50` (seconds) over the last RECENT requests."""
-        seconds = perf_counter() - self.began
-        whole = self.done - self.failed
-        return {
-            "phase": self.phase,
-            "planned": self.planned,
-            "done": self.done,
-            "failed": self.failed,
-            "elapsed_seconds": round(seconds, 3),
-            "requests_per_second": whole / seconds if whole else None,
-            "ttft_p50": percentile(sorted(self.ttfts), 50) if self.ttfts else None,
-            "output_tokens_per_second": self.tokens / seconds if self.tokens else None,
-        }
+def share_of(number: int, options: Options, process: int) -> int:
+    """How many of `number` things, dealt out one by one, are a process's."""
+    return len(range(process, number, options.processes))
 
 
 class Engine:
-    """One run. `progress` may be read while it goes on, and `stop` called (from its loop)."""
+    """One process's part in a run. `progress` may be read while it goes on, and `stop` called (from
+    its loop)."""
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: Options, process: int = 0) -> None:
         self._options = options
+        self._process = process
         self._requests = Requests(options)
-        self._replicas = Replicas(options)
+        self._most = self._most_at_once()
+        self._replicas = Replicas(options, self._most or _SPARE_CONNECTIONS)
         self._records: list[Record] = []
-        self._lags = array("d")
+        self._idle_from: float | None = None
         self._work: asyncio.Task[Any] | None = None
-        self._stopped: str | None = None
-        self.progress = Progress(options.requests)
+        self.stopped: str | None = None
+        self.warmup_seconds = 0.0
+        planned = options.requests
+        self.progress = Progress(None if planned is None else share_of(planned, options, process))
+
+    def _most_at_once(self) -> int | None:
+        """How many requests may be in flight; None: as many as come."""
+        whole = self._options.max_concurrency if self._options.open_loop else self._options.clients
+        return whole and share_of(whole, self._options, self._process)
 
     def stop(self, reason: str) -> None:
         """End the run now; requests in flight count as interrupted, what was measured is kept."""
-        self._stopped = self._stopped or reason
+        if self.stopped is None:
+            self.stopped, self._idle_from = reason, perf_counter()
         if self._work is not None:
             self._work.cancel()
 
-    async def run(self) -> Measured:
-        """Warm up and measure. Raises TargetError where the target serves nothing at all."""
-        try:
-            return await self._run()
-        finally:
-            await self._replicas.close()
-
-    async def _run(self) -> Measured:
+    async def prepare(self) -> None:
+        """Warm up and connect. Raises TargetError where the target serves nothing at all."""
         began = perf_counter()
-        await self._stoppable(self._warm_up())
-        warmup_seconds = perf_counter() - began
+        if self._process == 0:
+            await self._stoppable(self._warm_up())
+        self.warmup_seconds = perf_counter() - began
         await self._stoppable(self._replicas.connect_all())
         gc.collect()
         gc.freeze()  # what is there now stays: collections need not look at it again
-        cpu, start = process_time(), perf_counter()
-        self.progress.phase, self.progress.began = "measure", start
-        await self._stoppable(self._measure(start))
-        return Measured(
-            planned=self._options.requests,
-            clients=self._options.clients,
-            start=start,
-            records=sorted(self._records, key=lambda record: record.index),
-            warmup_seconds=warmup_seconds,
-            cpu_seconds=process_time() - cpu,
-            loop_lags=self._lags,
-            stopped=self._stopped,
-            urls=[replica.url for replica in self._options.replicas],
-            outages=self._replicas.outages,
-        )
+
+    async def measure(self, start: float) -> list[Part]:
+        """Send what is planned, from `start` (perf_counter) on."""
+        self.progress.measure_from(start)
+        pauses, probe, cpu = _GcPauses(), LagProbe(), process_time()
+        try:
+            await self._stoppable(self._measure(start))
+        finally:
+            probe.close()
+            pauses.close()
+        return [
+            Part(
+                records=self._records,
+                lags=probe.lags,
+                pauses=pauses.seconds,
+                cpu_seconds=process_time() - cpu,
+                idle_from=self._idle_from,
+                outages=self._replicas.outages,
+            )
+        ]
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._replicas.close()
 
     async def _stoppable(self, work: Coroutine[Any, Any, None]) -> None:
         """Await `work`, which `stop` cancels; nothing begins after a stop."""
-        if self._stopped is not None:
+        if self.stopped is not None:
             work.close()
             return
         self._work = asyncio.ensure_future(work)
@@ -167,34 +150,87 @@ class Engine:
     # --- the run ---
 
     async def _measure(self, start: float) -> None:
-        lag = asyncio.ensure_future(self._watch_lag())
-        try:
-            await _all([self._client(number, start) for number in range(self._options.clients)])
-        finally:
-            lag.cancel()
+        if self._options.open_loop:
+            await self._open_loop(start)
+        else:
+            clients = clients_of(self._options, self._process)
+            await _all([self._client(number, start) for number in clients])
 
     async def _client(self, number: int, start: float) -> None:
-        intended = start
+        """One client of a closed loop."""
+        await self._begin(start)
+        end = None if self._options.duration_s is None else start + self._options.duration_s
+        intended, record = start, None
         for planned in closed_loop(self._options, number):
+            if end is not None and intended >= end:
+                break
             record = Record(planned.index, planned.client, intended)
-            self._records.append(record)
             await self._request(planned, record)
-            self.progress.ended(record)
             intended = record.end or perf_counter()
+        # From the first client on that has nothing more to do, the load is not what was asked for.
+        if record is not None:
+            self._idle_from = min(self._idle_from or intended, end or intended)
+
+    async def _begin(self, start: float) -> None:
+        """With other processes `start` is ahead, so that all begin at once."""
+        ahead = start - perf_counter()
+        if ahead > 0:
+            await asyncio.sleep(ahead)
+
+    async def _open_loop(self, start: float) -> None:
+        """Each request at its time, whatever became of those before it."""
+        rung = asyncio.Event()
+        alarm = Alarm(rung.set)
+        slots = asyncio.Semaphore(self._most) if self._most else None
+        tasks: set[asyncio.Task[None]] = set()
+        last = start
+        try:
+            for planned in open_loop(self._options, self._process):
+                last = start + planned.at
+                await sleep_until(last, alarm, rung)
+                record = Record(planned.index, None, last, counts_from=last)
+                if slots is not None:
+                    await _take_slot(slots, record)
+                task = asyncio.ensure_future(self._request(planned, record))
+                tasks.add(task)
+                task.add_done_callback(tasks.discard)
+                if slots is not None:
+                    task.add_done_callback(lambda _: slots.release())
+            self._idle_from = self._end_of_arrivals(start, last)
+            await _all(list(tasks))
+        finally:
+            alarm.close()
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _end_of_arrivals(self, start: float, last: float) -> float:
+        """When the next request would have come, on average."""
+        if self._options.duration_s is not None:
+            return start + self._options.duration_s
+        assert self._options.rate is not None
+        return last + 1 / self._options.rate
+
+    # --- a request ---
 
     async def _request(self, planned: Planned, record: Record) -> None:
         """Send a request, and once more where another replica may have it."""
+        self._records.append(record)
         replica = self._replicas.take()
         await self._attempt(planned, record, replica)
         other = self._replicas.take_other(replica) if record.unanswered else None
         if other is not None:
             record.again()
             await self._attempt(planned, record, other)
+        self.progress.note(record)
+        limit = self._options.stop_on_errors
+        if limit is not None and self.progress.failed >= limit:
+            self.stop(TOO_MANY_ERRORS)
 
     async def _attempt(self, planned: Planned, record: Record, replica: int) -> None:
         """Send a request to the replica that was taken for it. A failure is noted in the record."""
         record.replica = self._replicas.url(replica)
-        connection = self._replicas.idle(replica)
+        connection = self._replicas.idle(replica) if self._options.reuse_connections else None
         try:
             connection = connection or await self._connect(record, replica)
             if connection is not None:
@@ -217,19 +253,45 @@ class Engine:
             record.end, record.error = perf_counter(), INTERRUPTED
             raise
         if record.retried_from is None:
-            record.intended = perf_counter()  # the delay until here was the connection's
-            record.connect = record.intended - began
+            self._note_connect(record, began, perf_counter())
         return connection
 
-    async def _watch_lag(self) -> None:
-        """How late the loop wakes a sleeper: as late as it is with everything else."""
-        while True:
-            due = perf_counter() + LAG_PERIOD_S
-            await asyncio.sleep(LAG_PERIOD_S)
-            self._lags.append(max(0.0, perf_counter() - due))
+    def _note_connect(self, record: Record, began: float, now: float) -> None:
+        """The time until now was the connection's. Where each request is to have one of its own,
+        that belongs to its latency."""
+        record.connect, record.due = now - began, now
+        if not self._options.reuse_connections and record.counts_from is None:
+            record.counts_from = began
 
 
-async def _all(work: list[Coroutine[Any, Any, Any]]) -> list[Any]:
+async def _take_slot(slots: asyncio.Semaphore, record: Record) -> None:
+    if slots.locked():
+        await slots.acquire()
+        record.due = perf_counter()
+    else:
+        await slots.acquire()
+
+
+class _GcPauses:
+    """How long each garbage collection held the program up."""
+
+    def __init__(self) -> None:
+        self.seconds = array("d")
+        self._began = 0.0
+        gc.callbacks.append(self._note)
+
+    def _note(self, phase: str, _info: dict[str, int]) -> None:
+        if phase == "start":
+            self._began = perf_counter()
+        else:
+            self.seconds.append(perf_counter() - self._began)
+
+    def close(self) -> None:
+        """No more notes."""
+        gc.callbacks.remove(self._note)
+
+
+async def _all(work: list[Coroutine[Any, Any, Any]] | list[asyncio.Task[Any]]) -> list[Any]:
     """Await all of them at once; where one fails or we are cancelled, the others are cancelled."""
     tasks = [asyncio.ensure_future(item) for item in work]
     try:
@@ -238,20 +300,3 @@ async def _all(work: list[Coroutine[Any, Any, Any]]) -> list[Any]:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def run(options: Options, attach: Callable[[Engine], None]) -> Measured:
-    """Run the load on the fastest event loop there is; `attach` is called first, in the loop.
-
-    Raises TargetError.
-    """
-    loop = new_event_loop()
-    try:
-        return loop.run_until_complete(_run(Engine(options), attach))
-    finally:
-        loop.close()
-
-
-async def _run(engine: Engine, attach: Callable[[Engine], None]) -> Measured:
-    attach(engine)
-    return await engine.run()

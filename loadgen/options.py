@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-import json
+import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+if TYPE_CHECKING:
+    from loadgen.prompts import Prompts
+
 DEFAULT_PROMPT = "Explain in three sentences how a sailing boat can sail against the wind."
+MAX_PROMPT_BYTES = 1_000_000
 DEFAULT_TIMEOUT_S = 600.0
 
-# A client is a socket: beyond 10,000 one process is no longer the right tool. Every record is
+# A client is a socket: beyond 10,000 one machine is no longer the right tool. Every record is
 # kept in memory until the end (about 0.5 KB and 8 bytes a chunk): hence a million requests.
 LIMITS: Mapping[str, tuple[int, int]] = {
     "clients": (1, 10_000),
@@ -23,6 +28,7 @@ LIMITS: Mapping[str, tuple[int, int]] = {
     "warmup": (0, 1_000),
     "seed": (0, 2**31 - 1),
     "processes": (1, 64),
+    "stop_on_errors": (1, 1_000_000),
 }
 #: The same for what need not be whole: more than low, at most high.
 RANGES: Mapping[str, tuple[float, float]] = {
@@ -31,8 +37,8 @@ RANGES: Mapping[str, tuple[float, float]] = {
     "timeout": (0.0, 86_400.0),
 }
 ARRIVALS = ("constant", "poisson")
+APIS = ("ollama", "openai")
 SLO_NAMES = ("ttft", "itl", "tpot", "e2e")
-MAX_PROMPT_BYTES = 1_000_000
 
 # Also the name of a folder, so neither hidden nor a path.
 RUN_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
@@ -67,22 +73,44 @@ class Replica:
 
 @dataclass(frozen=True)
 class Options:
-    """A closed-loop run: `clients` at once, `requests` in all, each client one after another.
+    """A run.
+
+    Closed loop: `clients` at once, each sending one request after another. Open loop: `rate`
+    requests per second, whether earlier ones have ended or not, at most `max_concurrency` in
+    flight. It goes on for `requests` in all, or for `duration_s` seconds of sending.
 
     `warmup` counts requests to each replica before measuring. `seed` plus a request's index is
-    that request's seed. `timeout_s` bounds one request, from its sending to its end.
+    that request's seed. `timeout_s` bounds one request, from its sending to its end. `goodput`:
+    seconds by figure that a good request does not exceed. `sits_on`: where the model is to be.
+    `stop_on_errors`: failed requests that end the run. `gpu_metrics`: URLs of DCGM exporters.
     """
 
     replicas: tuple[Replica, ...]
     model: str
     out: Path
-    prompts: tuple[str, ...] = (DEFAULT_PROMPT,)
-    clients: int = 1
-    requests: int = 1
+    prompts: Prompts
+    api: str = "ollama"
+    clients: int | None = 1
+    rate: float | None = None
+    arrivals: str = "poisson"
+    max_concurrency: int | None = None
+    requests: int | None = 1
+    duration_s: float | None = None
     num_predict: int | None = None
     warmup: int = 1
     seed: int = 0
     timeout_s: float = DEFAULT_TIMEOUT_S
+    processes: int = 1
+    reuse_connections: bool = True
+    stop_on_errors: int | None = None
+    goodput: Mapping[str, float] = field(default_factory=dict)
+    sits_on: str | None = None
+    gpu_metrics: tuple[str, ...] = ()
+
+    @property
+    def open_loop(self) -> bool:
+        """Whether requests come at a rate of their own."""
+        return self.rate is not None
 
 
 def parse_replica(url: str) -> Replica:
@@ -113,45 +141,37 @@ def check_bounds(name: str, value: int) -> int:
     """`value` where LIMITS allows it for `name`; raises UsageError saying what is allowed."""
     low, high = LIMITS[name]
     if not low <= value <= high:
-        option = name.replace("_", "-")
-        raise UsageError(f"--{option} is {value}, but must be from {low} to {high}.")
+        raise UsageError(f"{_option(name)} is {value}, but must be from {low} to {high}.")
     return value
 
 
-def check_prompt(prompt: str) -> str:
-    """`prompt` where it can be sent; raises UsageError."""
-    size = len(prompt.encode("utf-8", "surrogatepass"))
-    if not 0 < size <= MAX_PROMPT_BYTES:
-        raise UsageError(f"a prompt has {size} bytes, but must have 1 to {MAX_PROMPT_BYTES}.")
-    return prompt
+def check_range(name: str, value: float) -> float:
+    """`value` where RANGES allows it for `name`; raises UsageError saying what is allowed."""
+    low, high = RANGES[name]
+    if not low < value <= high:  # so written, NaN is refused
+        raise UsageError(
+            f"{_option(name)} is {value:g}, but must be more than {low:g} and at most {high:g}."
+        )
+    return value
 
 
-def read_prompts(path: Path) -> tuple[str, ...]:
-    """The prompts of a JSON Lines file: each line a string or an object with "prompt".
+def parse_goodput(text: str) -> dict[str, float]:
+    """`ttft:0.5,itl:0.05` as seconds by figure. Raises UsageError."""
+    found: dict[str, float] = {}
+    for item in text.split(","):
+        name, _, limit = item.strip().partition(":")
+        try:
+            seconds = float(limit)
+        except ValueError:
+            seconds = math.nan
+        if name not in SLO_NAMES or name in found or not 0 < seconds < math.inf:
+            raise UsageError(
+                f"--goodput {text!r}: {item.strip()!r} is not one of {', '.join(SLO_NAMES)} (each "
+                "once), a colon and seconds, such as ttft:0.5,itl:0.05."
+            )
+        found[name] = seconds
+    return found
 
-    Raises UsageError naming the file and the line.
-    """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"--prompts {path} cannot be read: {error}.") from error
-    prompts = tuple(
-        _prompt_of(line, f"--prompts {path}, line {number}")
-        for number, line in enumerate(lines, 1)
-        if line.strip()
-    )
-    if not prompts:
-        raise UsageError(f"--prompts {path} holds no prompt.")
-    return prompts
 
-
-def _prompt_of(line: str, where: str) -> str:
-    try:
-        value = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"{where} is not JSON: {error}.") from error
-    if isinstance(value, dict):
-        value = value.get("prompt")
-    if not isinstance(value, str):
-        raise UsageError(f'{where} is neither a string nor an object with a string "prompt".')
-    return check_prompt(value)
+def _option(name: str) -> str:
+    return "--" + name.replace("_", "-")

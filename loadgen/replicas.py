@@ -7,10 +7,11 @@ import socket
 from dataclasses import dataclass, field
 from time import perf_counter
 
+from loadgen.answers import TAKE_LINE
 from loadgen.balance import RECHECK_S, Balance
 from loadgen.connection import Connection, open_connection
-from loadgen.metrics import Outage
 from loadgen.options import Options, Replica, TargetError
+from loadgen.records import Outage
 from loadgen.sockets import in_words
 
 CONNECT_TIMEOUT_S = 10.0
@@ -33,11 +34,13 @@ class Replicas:
     """Choice among the replicas by least outstanding requests. One that refuses or cuts is out
     until it takes connections again, which is tried once in RECHECK_S."""
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: Options, connections: int) -> None:
+        """`connections`: how many are kept, and made beforehand by `connect_all`."""
         self._states = [_State(r.url, _resolve(r)) for r in options.replicas]
         self._all = range(len(self._states))
         self._balance: Balance[int] = Balance()
-        self._clients = options.clients
+        self._connections = connections
+        self._take_line = TAKE_LINE[options.api]
         self._watching: set[asyncio.Task[None]] = set()
         self.outages: list[Outage] = []
 
@@ -94,7 +97,7 @@ class Replicas:
         while state.outage is not None:
             await asyncio.sleep(RECHECK_S)
             try:
-                self._keep(replica, await open_connection(state.address, CONNECT_TIMEOUT_S))
+                self._keep(replica, await self.connect(replica))
             except OSError:
                 continue
             self._balance.out.discard(replica)
@@ -104,7 +107,8 @@ class Replicas:
 
     async def connect(self, replica: int) -> Connection:
         """A new connection. Raises OSError."""
-        return await open_connection(self._states[replica].address, CONNECT_TIMEOUT_S)
+        address = self._states[replica].address
+        return await open_connection(address, CONNECT_TIMEOUT_S, self._take_line)
 
     def idle(self, replica: int) -> Connection | None:
         """A connection that stands and that nobody uses."""
@@ -116,14 +120,14 @@ class Replicas:
         return None
 
     def _keep(self, replica: int, connection: Connection) -> None:
-        # So there are never more than twice as many open files as clients.
-        if sum(len(state.idle) for state in self._states) >= self._clients:
+        # So there are never more than twice as many open files as requests in flight.
+        if sum(len(state.idle) for state in self._states) >= self._connections:
             connection.close()
         elif connection.usable:
             self._states[replica].idle.append(connection)
 
     async def connect_all(self) -> None:
-        """Connections for all clients, shared evenly by the replicas that are in.
+        """Connections for all that are to be kept, shared evenly by the replicas that are in.
 
         Raises TargetError where there is none at all.
         """
@@ -140,7 +144,7 @@ class Replicas:
                     errors.append(in_words(error))
                     self.take_out(replica, errors[-1])
 
-        each = -(-self._clients // max(1, len(live)))
+        each = -(-self._connections // max(1, len(live)))
         missing = [r for r in live for _ in range(each - len(self._states[r].idle))]
         await asyncio.gather(*(one(replica) for replica in missing))
         if not any(state.idle for state in self._states):

@@ -6,16 +6,61 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from loadgen.metrics import Measured, Record
+from loadgen.metrics import begins_in, window_end
+from loadgen.options import Options
+from loadgen.records import Measured, Record
+
+#: A run of a sweep and its summary.
+Point = tuple[Options, Mapping[str, Any]]
 
 
-def write_files(out: Path, measured: Measured, summary: Mapping[str, Any]) -> None:
+def write_files(options: Options, measured: Measured, summary: Mapping[str, Any]) -> None:
     """Write both files whole, the summary last: where it is, everything is. Raises OSError."""
-    write_whole(out / "requests.jsonl", lines(measured))
+    write_whole(options.out / "requests.jsonl", lines(measured, window_end(measured, options)))
+    _write_summary(options.out, summary)
+
+
+def _write_summary(out: Path, summary: Mapping[str, Any]) -> None:
     write_whole(out / "summary.json", [json.dumps(summary, indent=2, allow_nan=False) + "\n"])
+
+
+def write_sweep(
+    out: Path, found: Sequence[Point], began: datetime, about: Mapping[str, Any]
+) -> None:
+    """The summary of a sweep: each point's own, and a verdict on all. Raises OSError."""
+    by = "rate" if found[0][0].open_loop else "clients"
+    points = [
+        {"value": getattr(options, by), "folder": options.out.name, "summary": summary}
+        for options, summary in found
+    ]
+    bad = [(p["folder"], p["summary"]["validity"]) for p in points]
+    reasons = [(c, f"{name}: {r}") for name, v in bad for c, r in _reasons(v)]
+    _write_summary(
+        out,
+        {
+            "sweep": {"by": by, "points": points},
+            "validity": {
+                "valid": not reasons,
+                "reasons": [reason for _, reason in reasons],
+                "codes": [code for code, _ in reasons],
+                "notes": [],
+            },
+            "provenance": {
+                **found[0][1]["provenance"],
+                "began": began.isoformat(timespec="milliseconds"),
+                "ended": found[-1][1]["provenance"]["ended"],
+                "context": about["context"],
+            },
+        },
+    )
+
+
+def _reasons(validity: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    return zip(validity["codes"], validity["reasons"], strict=True)
 
 
 def write_whole(path: Path, parts: Iterable[str]) -> None:
@@ -29,13 +74,14 @@ def write_whole(path: Path, parts: Iterable[str]) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def lines(measured: Measured) -> Iterator[str]:
+def lines(measured: Measured, window_end: float) -> Iterator[str]:
     """requests.jsonl: a line per request; times in seconds from the common start."""
     for record in measured.records:
-        yield json.dumps(as_dict(record, measured.start), allow_nan=False) + "\n"
+        in_window = begins_in(record, window_end)
+        yield json.dumps(as_dict(record, measured.start, in_window), allow_nan=False) + "\n"
 
 
-def as_dict(record: Record, start: float) -> dict[str, Any]:
+def as_dict(record: Record, start: float, in_window: bool) -> dict[str, Any]:
     """A record with times from `start`; None where something did not come so far."""
     answer = record.answer
     return {
@@ -44,7 +90,9 @@ def as_dict(record: Record, start: float) -> dict[str, Any]:
         "replica": record.replica,
         "retried": record.retried_from is not None,
         "retried_from": record.retried_from,
+        "in_window": in_window,
         "intended": record.intended - start,
+        "due": (record.intended if record.due is None else record.due) - start,
         "sent": None if record.sent is None else record.sent - start,
         "connect": record.connect,
         "ttft": record.ttft,
@@ -87,7 +135,7 @@ def table(summary: Mapping[str, Any]) -> str:
     out = [
         f"{requests['succeeded']} of {requests['planned']} requests succeeded, "
         f"{requests['failed']} failed, {requests['retried']} retried, in "
-        f"{summary['seconds']['measured']:.2f} s; "
+        f"{summary['seconds']['total']:.2f} s; "
         f"{_figure(summary['concurrency']['mean'])} in flight (mean), "
         f"{summary['concurrency']['max']} at most",
         f"{_figure(rates['requests_per_second'])} requests/s, "
@@ -100,6 +148,22 @@ def table(summary: Mapping[str, Any]) -> str:
         out.append(f"{label:<6}" + "".join(f"{_ms(row[name]):>10}" for name in _COLUMNS))
     out += [*_replicas(summary["replicas"]), "", *_verdict(summary["validity"])]
     return "\n".join(out)
+
+
+def sweep_table(found: Sequence[Point]) -> str:
+    """A line for each point of a sweep: load, rates, latencies in milliseconds, verdict."""
+    head = ("", "req/s", "tokens/s", "TTFT p50", "TTFT p99", "TPOT p50", "E2E p50", "")
+    rows = [f"{head[0]:<14}" + "".join(f"{name:>12}" for name in head[1:])]
+    for options, summary in found:
+        rates, latency = summary["throughput"], summary["latency_seconds"]
+        cells = [
+            _figure(rates[name]) for name in ("requests_per_second", "output_tokens_per_second")
+        ]
+        cells += [_ms(latency["ttft"]["p50"]), _ms(latency["ttft"]["p99"])]
+        cells += [_ms(latency["tpot"]["p50"]), _ms(latency["e2e"]["p50"])]
+        cells.append("valid" if summary["validity"]["valid"] else "NOT VALID")
+        rows.append(f"{options.out.name:<14}" + "".join(f"{cell:>12}" for cell in cells))
+    return "\n".join(rows)
 
 
 def _replicas(replicas: Sequence[Mapping[str, Any]]) -> list[str]:

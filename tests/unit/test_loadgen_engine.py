@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from paced_server import Pace, running
 
-from loadgen import engine, metrics, validity
-from loadgen.options import Options, TargetError, parse_replica
+from loadgen import metrics, runner, validity
+from loadgen.options import DEFAULT_PROMPT, Options, TargetError, parse_replica
+from loadgen.prompts import Texts
 
 
 def url_of(server):
@@ -19,13 +20,15 @@ def url_of(server):
 def options(*servers, **changes):
     replicas = tuple(parse_replica(url_of(server)) for server in servers)
     plain = {"model": "known", "out": Path("unused"), "warmup": 0, "timeout_s": 5.0}
-    return Options(replicas=replicas, **{**plain, **changes})
+    return Options(replicas=replicas, **{**plain, "prompts": Texts(), **changes})
 
 
 def measure(*servers, attach=lambda running: None, **changes):
-    """Run it; the records and the summary."""
-    measured = engine.run(options(*servers, **changes), attach)
-    summary = metrics.summarise(measured)
+    """Run it; the records and the summary with its verdict."""
+    asked = options(*servers, **changes)
+    measured = runner.run(asked, attach)
+    summary = metrics.summarise(measured, asked)
+    summary["validity"] = validity.judge(summary, measured, asked)
     return measured.records, summary
 
 
@@ -44,7 +47,8 @@ def test_each_client_makes_its_exact_share_on_one_connection(server):
     records, _ = measure(server, clients=7, requests=21)
     shares = [sum(record.client == client for record in records) for client in range(7)]
     assert shares == [3] * 7
-    assert server.seen.connections == 7
+    looks = 2 * len(("/api/version", "/api/ps"))  # before and after
+    assert server.seen.connections == 7 + looks
 
 
 def test_a_client_sends_its_next_request_after_the_end_of_the_one_before(server):
@@ -56,7 +60,7 @@ def test_a_client_sends_its_next_request_after_the_end_of_the_one_before(server)
 
 
 def test_seed_and_num_predict_reach_the_server_and_requests_differ(server):
-    measure(server, clients=2, requests=4, seed=100, num_predict=3, prompts=("x", "ü\ud800"))
+    measure(server, clients=2, requests=4, seed=100, num_predict=3, prompts=Texts(("x", "ü\ud800")))
     asked = sorted((body["options"]["seed"], body["prompt"]) for body in server.seen.bodies)
     assert asked == [(100, "x"), (101, "ü\ud800"), (102, "x"), (103, "ü\ud800")]
     assert {body["options"]["num_predict"] for body in server.seen.bodies} == {3}
@@ -67,7 +71,7 @@ def test_without_num_predict_the_model_decides(server):
     assert server.seen.bodies == [
         {
             "model": "known",
-            "prompt": Options((), "m", Path()).prompts[0],
+            "prompt": DEFAULT_PROMPT,
             "stream": True,
             "options": {"seed": 0},
         }
@@ -85,7 +89,7 @@ def test_warm_up_goes_to_each_replica_and_is_not_counted(server):
 
 def test_a_prompt_larger_than_the_sockets_buffer_arrives_whole(server):
     prompt = "long " * 190_000
-    _, summary = measure(server, prompts=(prompt,))
+    _, summary = measure(server, prompts=Texts((prompt,)))
     assert server.seen.bodies[0]["prompt"] == prompt
     assert summary["requests"]["succeeded"] == 1
 
@@ -159,7 +163,7 @@ def test_counts_that_are_missing_stay_unknown(server):
 CLASSES = {
     "http_500": "http_500",
     "http_503": "http_503",
-    "error_line": "ollama_error",
+    "error_line": "server_error",
     "cut": "cut",
     "half_line": "cut",
     "cut_before_answer": "cut",
@@ -192,7 +196,7 @@ def test_answers_without_tokens_make_a_run_invalid(server):
     server.pace = Pace(failure="no_tokens")
     _, summary = measure(server)
     assert summary["requests"]["without_tokens"] == 1
-    assert any("no tokens" in reason for reason in validity.reasons_against(summary))
+    assert "no_tokens" in summary["validity"]["codes"]
 
 
 def free_port():
@@ -239,7 +243,7 @@ def test_a_stopped_run_keeps_what_was_measured(server):
     assert 3 <= summary["requests"]["succeeded"] <= 12
     assert len(records) == summary["requests"]["succeeded"] + 3
     assert summary["requests"]["failed"] == 0
-    assert "by the test" in validity.reasons_against(summary)[0]
+    assert "by the test" in summary["validity"]["reasons"][0]
 
 
 def test_stopped_in_the_warm_up_nothing_is_measured(server):

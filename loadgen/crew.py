@@ -1,0 +1,211 @@
+"""Several processes that carry one schedule together, begin at the same instant, and are watched
+and stopped as one. The clock (CLOCK_MONOTONIC) is the same for all of them, so that their records
+need no more than to be put together.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import os
+import signal
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection as Pipe
+from time import perf_counter
+from typing import Any
+
+from loadgen.engine import TOO_MANY_ERRORS, Engine, new_event_loop
+from loadgen.options import LoadgenError, Options, TargetError
+from loadgen.progress import Progress
+from loadgen.records import Part
+
+REPORT_PERIOD_S = 0.2
+#: Between the word to begin and the beginning, which reaches all of them meanwhile.
+NOTICE_S = 0.1
+_FORK = multiprocessing.get_context("fork")  # a start of milliseconds; we have no threads yet
+
+
+class WorkerLost(LoadgenError):
+    """A process of ours ended, and we do not know why."""
+
+
+# --- in a worker ---
+
+
+class _Worker:
+    """Runs one Engine as the crew says: ready → go → part; stop at any time."""
+
+    def __init__(self, options: Options, process: int, pipe: Pipe) -> None:
+        self._engine = Engine(options, process)
+        self._pipe = pipe
+        self._go: asyncio.Future[float] = asyncio.get_running_loop().create_future()
+
+    async def run(self) -> None:
+        """To the end. What went wrong goes to the crew."""
+        loop = asyncio.get_running_loop()
+        loop.add_reader(self._pipe.fileno(), self._told)
+        try:
+            await self._engine.prepare()
+            self._pipe.send(("ready", self._engine.warmup_seconds))
+            start = await self._go
+            reports = asyncio.ensure_future(self._report())
+            parts = await self._engine.measure(start)
+            reports.cancel()
+            self._pipe.send(("part", parts[0]))
+        except LoadgenError as error:
+            self._pipe.send(("error", error))
+        finally:
+            loop.remove_reader(self._pipe.fileno())
+            await self._engine.close()
+
+    def _told(self) -> None:
+        try:
+            word, value = self._pipe.recv()
+        except (EOFError, OSError):  # the crew is no more
+            word, value = "stop", "its parent ended"
+            asyncio.get_running_loop().remove_reader(self._pipe.fileno())
+        if word == "stop":
+            self._engine.stop(value)
+        if not self._go.done():
+            self._go.set_result(value if word == "go" else perf_counter())
+
+    async def _report(self) -> None:
+        progress = self._engine.progress
+        while True:
+            await asyncio.sleep(REPORT_PERIOD_S)
+            ttfts = list(progress.ttfts)
+            progress.ttfts.clear()
+            self._pipe.send(("progress", (progress.done, progress.failed, progress.tokens, ttfts)))
+
+
+def _work(options: Options, process: int, pipe: Pipe, others: list[Pipe]) -> None:
+    for end in others:  # else none of us would see the crew's end
+        end.close()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # a terminal's Ctrl-C reaches us too; the crew says
+
+    async def run() -> None:
+        await _Worker(options, process, pipe).run()
+
+    loop = new_event_loop()
+    try:
+        loop.run_until_complete(run())
+    except (BrokenPipeError, ConnectionResetError):  # nobody is left to hear it
+        pass
+    os._exit(0)
+
+
+# --- in the crew ---
+
+
+@dataclass
+class _Member:
+    process: Any
+    pipe: Pipe
+    counts: tuple[int, int, int] = (0, 0, 0)
+    part: Part | None = None
+    ready: asyncio.Event = field(default_factory=asyncio.Event)
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class Crew:
+    """What an Engine is, by several processes."""
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        self._members: list[_Member] = []
+        self._error: LoadgenError | None = None
+        self.stopped: str | None = None
+        self.warmup_seconds = 0.0
+        self.progress = Progress(options.requests)
+        self._start_all()
+
+    def _start_all(self) -> None:
+        ours: list[Pipe] = []
+        for number in range(self._options.processes):
+            here, there = _FORK.Pipe()
+            ours.append(here)
+            process = _FORK.Process(
+                target=_work, args=(self._options, number, there, list(ours)), daemon=True
+            )
+            process.start()
+            there.close()
+            self._members.append(_Member(process, here))
+
+    def stop(self, reason: str) -> None:
+        """End the run now."""
+        if self.stopped is None:
+            self.stopped = reason
+            self._tell("stop", reason)
+
+    async def prepare(self) -> None:
+        """Until all are ready. Raises TargetError."""
+        loop = asyncio.get_running_loop()
+        for member in self._members:
+            loop.add_reader(member.pipe.fileno(), self._hear, member)
+        await asyncio.gather(*(member.ready.wait() for member in self._members))
+        self._raise()
+
+    async def measure(self, start: float) -> list[Part]:
+        """All begin at the same instant, a moment after `start`, and are waited for."""
+        self.progress.measure_from(start)
+        self._tell("go", start)
+        await asyncio.gather(*(member.ended.wait() for member in self._members))
+        self._raise()
+        return [member.part for member in self._members if member.part is not None]
+
+    async def close(self) -> None:
+        """End what still runs."""
+        loop = asyncio.get_running_loop()
+        for member in self._members:
+            loop.remove_reader(member.pipe.fileno())
+            member.pipe.close()
+            if member.part is None:
+                member.process.kill()
+            member.process.join()
+
+    def _tell(self, word: str, value: object) -> None:
+        for member in self._members:
+            try:
+                member.pipe.send((word, value))
+            except OSError:
+                pass  # it has ended, which we hear by its pipe
+
+    def _hear(self, member: _Member) -> None:
+        try:
+            word, value = member.pipe.recv()
+        except (EOFError, OSError):
+            word, value = "error", WorkerLost("a process of the load generator was killed.")
+        if word == "progress":
+            self._note(member, value)
+        if word == "ready":
+            self.warmup_seconds = max(self.warmup_seconds, value)
+            member.ready.set()
+        if word in ("part", "error"):
+            asyncio.get_running_loop().remove_reader(member.pipe.fileno())
+            if word == "part":
+                member.part = value
+            else:
+                self._fail(value)
+            member.ended.set()
+
+    def _fail(self, error: LoadgenError) -> None:
+        self._error = self._error or error
+        for member in self._members:  # nobody waits for the others any more
+            member.ready.set()
+            member.ended.set()
+
+    def _raise(self) -> None:
+        if isinstance(self._error, (TargetError, WorkerLost)):
+            raise self._error
+
+    def _note(self, member: _Member, value: tuple[int, int, int, list[float]]) -> None:
+        *counts, ttfts = value
+        done, failed, tokens = counts
+        member.counts = done, failed, tokens
+        progress, all_counts = self.progress, [m.counts for m in self._members]
+        progress.done, progress.failed, progress.tokens = map(sum, zip(*all_counts, strict=True))
+        progress.ttfts.extend(ttfts)
+        limit = self._options.stop_on_errors
+        if limit is not None and progress.failed >= limit:
+            self.stop(TOO_MANY_ERRORS)

@@ -1,0 +1,83 @@
+"""Where the figures come from: options, machine, versions, servers, deployment."""
+
+from __future__ import annotations
+
+import json
+import platform
+import shlex
+import socket
+import subprocess
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from loadgen.engine import EVENT_LOOP
+from loadgen.options import Options, UsageError
+from loadgen.prompts import Texts
+from loadgen.records import Measured
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def provenance(
+    options: Options, measured: Measured, began: datetime, about: Mapping[str, Any]
+) -> dict[str, Any]:
+    """All that is known about a run's circumstances; times are wall-clock."""
+    before, after = measured.servers_before, measured.servers_after
+    return {
+        "began": began.isoformat(timespec="milliseconds"),
+        "ended": datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
+        "host": socket.gethostname(),
+        "python": platform.python_version(),
+        "event_loop": EVENT_LOOP,
+        "git_commit": git_commit(),
+        "command": command_line(about["command"]),
+        "options": _asked(options),
+        "server": {
+            "before": [asdict(facts) for facts in before],
+            "after": [asdict(facts) for facts in after],
+        },
+        "context": about["context"],
+    }
+
+
+def command_line(words: list[str]) -> str:
+    """What was typed, as it can be typed again."""
+    return shlex.join(["python3", "-m", "loadgen", *words])
+
+
+def _asked(options: Options) -> dict[str, Any]:
+    """The options, with the first characters of the first prompts."""
+    texts = options.prompts.texts if isinstance(options.prompts, Texts) else ()
+    return asdict(replace(options, prompts=Texts(()))) | {
+        "replicas": [replica.url for replica in options.replicas],
+        "out": str(options.out),
+        "prompts": [text[:200] for text in texts[:10]],
+        "goodput": dict(options.goodput),
+    }
+
+
+def git_commit() -> str | None:
+    """The commit of this program, with a + where files differ from it; None where git does not
+    know."""
+    try:
+        found = subprocess.run(
+            ["git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+"],
+            cwd=ROOT, capture_output=True, text=True, timeout=10, check=True,
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return found.stdout.strip() or None
+
+
+def read_context(path: Path) -> dict[str, Any]:
+    """The JSON object of a file. Raises UsageError."""
+    try:
+        found = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"--context {path} cannot be read: {error}.") from error
+    if not isinstance(found, dict):
+        raise UsageError(f"--context {path} holds no JSON object.")
+    return found
