@@ -3,7 +3,7 @@
 
     .venv/bin/python benchmarks/replicas.py [--replicas 3] [--slots 4] [--seconds 8] [--runs 3]
 
-The replicas are tests/paced_server.py: they answer at a fixed pace and serve a fixed number of
+The replicas are benchmarks/paced_server.py: they answer at a fixed pace and serve a fixed number of
 requests at once, so that one replica's throughput is known, and what is measured is how well the
 load is spread. Twice as many clients as slots keep every replica busy. Ends with 1 where a multiple
 is more than 5 % from the number of replicas.
@@ -35,7 +35,7 @@ Measure = Callable[[list[str], int, int, Path], float]
 def replica(slots: int) -> Iterator[str]:
     """A stand-in in a process of its own; its host:port."""
     pace = [f"--ttft={TTFT_S}", f"--itl={ITL_S}", f"--tokens={TOKENS}", f"--slots={slots}"]
-    command = [sys.executable, str(PROJECT / "tests" / "paced_server.py"), *pace]
+    command = [sys.executable, str(PROJECT / "benchmarks" / "paced_server.py"), *pace]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     try:

@@ -107,7 +107,7 @@ def _stored(folder: Path) -> dict[str, Any]:
         "done": requests["succeeded"] + requests["failed"],
         "failed": requests["failed"],
         "elapsed_seconds": seconds["warmup"] + seconds.get("total", seconds["measured"]),
-        "requests_per_second": result["throughput"]["requests_per_second"],
+        "requests_per_second": result["queries_per_second"],
         "ttft_p50": result["latency_seconds"]["ttft"]["p50"],
         "output_tokens_per_second": result["throughput"]["output_tokens_per_second"],
     }

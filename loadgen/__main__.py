@@ -8,6 +8,7 @@ import json
 import os
 import resource
 import signal
+import subprocess
 import sys
 import threading
 from collections.abc import Mapping, Sequence
@@ -19,7 +20,7 @@ from loadgen import metrics, report, runner, validity
 from loadgen.arguments import parse, points
 from loadgen.engine import TOO_MANY_ERRORS
 from loadgen.options import LoadgenError, Options, UsageError
-from loadgen.provenance import provenance, read_context
+from loadgen.provenance import ROOT, provenance, read_context
 
 EXIT_NOT_VALID = 6
 EXIT_STOPPED = 130
@@ -43,6 +44,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _command(words: list[str]) -> int:
+    if words[:1] == ["report"]:
+        from loadgen import html  # what draws is loaded only where something is drawn
+
+        return html.main(words[1:])
+    if words[:1] == ["compare"]:
+        from loadgen import compare
+
+        return compare.main(words[1:])
+    return _measure(words)
+
+
+def _measure(words: list[str]) -> int:
     given = parse(words)
     context = read_context(given.context) if given.context else None
     runs = points(given)
@@ -124,7 +137,13 @@ def _sweep(runs: Sequence[Options], given: argparse.Namespace, about: Mapping[st
 
 
 def _write_report(out: Path) -> None:
-    """In a process of its own: what it takes to draw is none of the load generator's memory."""
+    """In a process of its own: what it takes to draw is none of the load generator's memory. A
+    report that cannot be made takes nothing from the results."""
+    command = [sys.executable, "-m", "loadgen", "report", str(out.absolute())]
+    made = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if made.returncode != 0:
+        words = made.stderr.strip().splitlines() or ["it gave no reason"]
+        report.complain(f"there is no report.html: {words[-1].removeprefix('loadgen: ')}")
 
 
 # --- while it runs ---

@@ -15,6 +15,7 @@ from loadgen.records import Answer
 from loadgen.schedule import Planned
 
 _NS = 1e-9
+_UNFINISHED, _NO_TEXT, _THOUGHT = b',"done":false}', b'"response":""', b'"thinking":"'
 _DATA, _DONE = b"data:", b"[DONE]"
 
 #: Takes in one line of a stream, complete at a time. Raises ValueError where it is not of the API.
@@ -22,7 +23,15 @@ TakeLine = Callable[[Answer, bytes, float], None]
 
 
 def ollama_line(answer: Answer, line: bytes, at: float) -> None:
-    """A line of Ollama's NDJSON (docs/api.md of Ollama, "Generate a completion")."""
+    """A line of Ollama's NDJSON (docs/api.md of Ollama, "Generate a completion").
+
+    All lines but the last end alike, as Go's encoder writes them; they need no more than a look,
+    since in JSON no text can hold a quote that is not escaped.
+    """
+    if line.endswith(_UNFINISHED):
+        if _NO_TEXT not in line or _THOUGHT in line:
+            answer.chunks.append(at)
+        return
     chunk = _object(line)
     if chunk.get("response") or chunk.get("thinking"):
         answer.chunks.append(at)

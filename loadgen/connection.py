@@ -120,6 +120,9 @@ class Connection(asyncio.Protocol):
         if record.http_status != 200:
             self._rest = (self._rest + body)[:MAX_ERROR_BODY]
             return None
+        if not self._rest and body.find(b"\n") == len(body) - 1:  # one whole line, as a rule
+            self._line(record, body[:-1])
+            return None
         *lines, rest = (self._rest + body).split(b"\n")
         self._rest = rest
         if len(rest) > MAX_LINE:

@@ -9,6 +9,7 @@ import asyncio
 import multiprocessing
 import os
 import signal
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection as Pipe
 from time import perf_counter
@@ -29,6 +30,13 @@ class WorkerLost(LoadgenError):
     """A process of ours ended, and we do not know why."""
 
 
+def _listen(pipe: Pipe, hear: Callable[..., None], *arguments: object) -> None:
+    """Call `hear` when something has come. What is sent and received there may be long, and is
+    waited for: the loop would have it otherwise."""
+    asyncio.get_running_loop().add_reader(pipe.fileno(), hear, *arguments)
+    os.set_blocking(pipe.fileno(), True)
+
+
 # --- in a worker ---
 
 
@@ -43,7 +51,7 @@ class _Worker:
     async def run(self) -> None:
         """To the end. What went wrong goes to the crew."""
         loop = asyncio.get_running_loop()
-        loop.add_reader(self._pipe.fileno(), self._told)
+        _listen(self._pipe, self._told)
         try:
             await self._engine.prepare()
             self._pipe.send(("ready", self._engine.warmup_seconds))
@@ -51,7 +59,7 @@ class _Worker:
             reports = asyncio.ensure_future(self._report())
             parts = await self._engine.measure(start)
             reports.cancel()
-            self._pipe.send(("part", parts[0]))
+            self._pipe.send(("part", (parts[0], self._engine.stopped)))
         except LoadgenError as error:
             self._pipe.send(("error", error))
         finally:
@@ -140,9 +148,8 @@ class Crew:
 
     async def prepare(self) -> None:
         """Until all are ready. Raises TargetError."""
-        loop = asyncio.get_running_loop()
         for member in self._members:
-            loop.add_reader(member.pipe.fileno(), self._hear, member)
+            _listen(member.pipe, self._hear, member)
         await asyncio.gather(*(member.ready.wait() for member in self._members))
         self._raise()
 
@@ -184,7 +191,9 @@ class Crew:
         if word in ("part", "error"):
             asyncio.get_running_loop().remove_reader(member.pipe.fileno())
             if word == "part":
-                member.part = value
+                member.part, stopped = value
+                if stopped is not None:  # by itself, or as we said
+                    self.stop(stopped)
             else:
                 self._fail(value)
             member.ended.set()

@@ -150,15 +150,20 @@ class Engine:
     # --- the run ---
 
     async def _measure(self, start: float) -> None:
-        if self._options.open_loop:
-            await self._open_loop(start)
-        else:
-            clients = clients_of(self._options, self._process)
-            await _all([self._client(number, start) for number in clients])
+        rung = asyncio.Event()
+        alarm = Alarm(rung.set)
+        try:
+            await sleep_until(start, alarm, rung)  # with other processes it is ahead of us
+            if self._options.open_loop:
+                await self._open_loop(start, alarm, rung)
+            else:
+                clients = clients_of(self._options, self._process)
+                await _all([self._client(number, start) for number in clients])
+        finally:
+            alarm.close()
 
     async def _client(self, number: int, start: float) -> None:
         """One client of a closed loop."""
-        await self._begin(start)
         end = None if self._options.duration_s is None else start + self._options.duration_s
         intended, record = start, None
         for planned in closed_loop(self._options, number):
@@ -171,16 +176,8 @@ class Engine:
         if record is not None:
             self._idle_from = min(self._idle_from or intended, end or intended)
 
-    async def _begin(self, start: float) -> None:
-        """With other processes `start` is ahead, so that all begin at once."""
-        ahead = start - perf_counter()
-        if ahead > 0:
-            await asyncio.sleep(ahead)
-
-    async def _open_loop(self, start: float) -> None:
+    async def _open_loop(self, start: float, alarm: Alarm, rung: asyncio.Event) -> None:
         """Each request at its time, whatever became of those before it."""
-        rung = asyncio.Event()
-        alarm = Alarm(rung.set)
         slots = asyncio.Semaphore(self._most) if self._most else None
         tasks: set[asyncio.Task[None]] = set()
         last = start
@@ -199,7 +196,6 @@ class Engine:
             self._idle_from = self._end_of_arrivals(start, last)
             await _all(list(tasks))
         finally:
-            alarm.close()
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)

@@ -8,6 +8,8 @@ from typing import Any
 
 #: A figure that could be off by more than either is not ours to report.
 MAX_SHARE, MAX_SHIFT_S = 0.05, 0.005
+#: Less than this matters to nobody, be the figure as small as it may.
+MIN_SHIFT_S = 0.00025
 #: The greatest value of many is moved by a single pause, which every machine has now and then.
 MAX_PAUSE_S = 0.025
 #: Looks at our own lag, each 10 ms, below which its spread is not known.
@@ -39,7 +41,7 @@ def _late_arrivals(summary: Mapping[str, Any]) -> Iterator[str]:
     """The first figure that is stamped too late, or that in an open loop was sent too late."""
     for name, stat, value, shift in shifts(summary):
         limit = MAX_PAUSE_S if stat == "max" else min(MAX_SHARE * value, MAX_SHIFT_S)
-        if shift > limit:
+        if shift > max(limit, MIN_SHIFT_S):
             yield f"{name.upper()} {stat} ({_ms(value)}) could be off by {_ms(shift)}"
             return
 

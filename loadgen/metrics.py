@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from loadgen.options import Options
@@ -19,9 +20,11 @@ DEFINITIONS: Mapping[str, str] = {
     "percentiles": "linear interpolation between order statistics (numpy's 'linear'); n/a where "
     "fewer than one value in the mean lies beyond",
     "std": "sample standard deviation (n - 1)",
-    "window": "from the common start to the moment from which the load is not what was asked for: "
-    "closed loop: the first client has nothing more to send; open loop: the next arrival would be "
-    "due; with a duration: its end",
+    "window": "the time in which the load is what was asked for. Closed loop: from the common "
+    "start to the moment at which the first client has nothing more to send. Open loop: from one "
+    "median E2E after the start (until then fewer requests are in flight than later; from the "
+    "start where that is more than half of the run) to the moment at which the next arrival would "
+    "be due. With a duration: to its end",
     "counted": "latency, per-request and server figures count requests that began in the window "
     "and came whole, whenever they ended",
     "ttft": "to the first chunk with text, from the sending (closed loop; connections are opened "
@@ -31,11 +34,12 @@ DEFINITIONS: Mapping[str, str] = {
     "that arrive in one segment have a gap of 0",
     "e2e": "to the arrival of the final chunk, from where ttft counts",
     "tpot": "(e2e - ttft) / (output tokens - 1), by the server's own count of tokens",
-    "throughput": "of requests that came whole, by seconds.measured; one that goes beyond the "
-    "window counts by the share of its time (its tokens: of its chunks) that lies in it",
+    "throughput": "of requests that came whole, by seconds.measured; one that lies partly "
+    "in the window counts, with its tokens, by the share of its time that lies in it",
     "per_request.output_tokens_per_second": "1 / tpot: the pace that one user sees while text "
     "comes; not the throughput",
-    "seconds.measured": "the window's length; drain: from its end to the end of the last request",
+    "seconds.measured": "the window's length; ramp_up: from the start to its begin; drain: from "
+    "its end to the end of the last request",
     "server_seconds.queue": "sending to end, without load, prefill and decode: waiting for a slot, "
     "and the way there and back (Ollama's total_duration includes the wait)",
     "server_rates": "tokens by the server's own time for them, per request: input by prefill, "
@@ -54,8 +58,41 @@ DEFINITIONS: Mapping[str, str] = {
 }
 
 
-def window_end(measured: Measured, options: Options) -> float:
-    """When the load ceased to be what was asked for, as a time of perf_counter."""
+@dataclass(frozen=True)
+class Window:
+    """The time in which the load was what was asked for, as times of perf_counter."""
+
+    begin: float
+    end: float
+
+    @property
+    def seconds(self) -> float:
+        """Its length."""
+        return self.end - self.begin
+
+    def has(self, record: Record) -> bool:
+        """Whether a request began in it."""
+        return record.began is not None and self.begin <= record.began < self.end
+
+    def share(self, begin: float, end: float) -> float:
+        """Of the time from `begin` to `end` that which lies in it."""
+        if end <= begin:
+            return 1.0 if self.begin <= end <= self.end else 0.0
+        return max(0.0, min(end, self.end) - max(begin, self.begin)) / (end - begin)
+
+
+def window_of(measured: Measured, options: Options) -> Window:
+    """The window of a run; DEFINITIONS has the rule."""
+    end = _window_end(measured, options)
+    begin = measured.start
+    if options.open_loop:
+        typical = distribution(r.e2e for r in measured.records if r.error is None)["p50"] or 0.0
+        if typical <= (end - begin) / 2:
+            begin += typical
+    return Window(begin, end)
+
+
+def _window_end(measured: Measured, options: Options) -> float:
     ends = [record.end for record in measured.records if record.end is not None]
     last = max(ends, default=measured.start)
     idle = [part.idle_from for part in measured.parts if part.idle_from is not None]
@@ -64,18 +101,12 @@ def window_end(measured: Measured, options: Options) -> float:
     return max(measured.start, min(last, max(idle) if options.open_loop else min(idle)))
 
 
-def begins_in(record: Record, end: float) -> bool:
-    """Whether a request began in the window that ends at `end`."""
-    return record.began is not None and record.began < end
-
-
 def summarise(measured: Measured, options: Options) -> dict[str, Any]:
     """All figures of a run, as summary.json has them; None where a figure is not known."""
-    records, end = measured.records, window_end(measured, options)
+    records, window = measured.records, window_of(measured, options)
     whole = [record for record in records if record.error is None]
-    counted = [record for record in whole if begins_in(record, end)]
-    seconds = _seconds(measured, end)
-    throughput = _throughput(whole, end, seconds["measured"])
+    counted = [record for record in whole if window.has(record)]
+    seconds = _seconds(measured, window)
     return {
         "partial": measured.stopped is not None,
         "stopped": measured.stopped,
@@ -83,18 +114,18 @@ def summarise(measured: Measured, options: Options) -> dict[str, Any]:
         "requests": {**_requests(measured, options, whole), "counted": len(counted)},
         "replicas": [_replica(url, measured) for url in measured.urls],
         "seconds": seconds,
-        "concurrency": _concurrency(measured, options, end),
+        "concurrency": _concurrency(measured, options, window),
         "latency_seconds": {
             "ttft": distribution(record.ttft for record in counted),
             "itl": distribution(gap for record in counted for gap in record.itl),
             "tpot": distribution(record.tpot for record in counted),
             "e2e": distribution(record.e2e for record in counted),
         },
-        "throughput": throughput,
+        "throughput": _throughput(whole, window),
         "per_request": {
             "output_tokens_per_second": distribution(1 / r.tpot for r in counted if r.tpot),
         },
-        "goodput": _goodput(measured, options, end, seconds["measured"]),
+        "goodput": _goodput(measured, options, window),
         "server_seconds": _server(counted),
         "server_rates": _server_rates(counted),
         "energy": _energy(measured, whole),
@@ -120,12 +151,13 @@ def _load(options: Options) -> dict[str, Any]:
     }
 
 
-def _seconds(measured: Measured, end: float) -> dict[str, float]:
+def _seconds(measured: Measured, window: Window) -> dict[str, float]:
     last = max((r.end for r in measured.records if r.end is not None), default=measured.start)
     return {
-        "measured": end - measured.start,
+        "measured": window.seconds,
         "total": last - measured.start,
-        "drain": max(0.0, last - end),
+        "ramp_up": window.begin - measured.start,
+        "drain": max(0.0, last - window.end),
         "warmup": measured.warmup_seconds,
     }
 
@@ -168,59 +200,37 @@ def _outage(outage: Outage, start: float) -> dict[str, Any]:
     return {"from": max(0.0, outage.begin - start), "to": end, "why": outage.why}
 
 
-def _concurrency(measured: Measured, options: Options, end: float) -> dict[str, Any]:
+def _concurrency(measured: Measured, options: Options, window: Window) -> dict[str, Any]:
     spans = [(r.sent, r.end) for r in measured.records if r.sent is not None and r.end is not None]
     asked = None if options.open_loop else options.clients
-    return {"asked": asked, **concurrency(spans, measured.start, end)}
+    return {"asked": asked, **concurrency(spans, window.begin, window.end)}
 
 
-def _throughput(whole: Sequence[Record], end: float, seconds: float) -> dict[str, float | None]:
-    def rate(values: Iterable[float | None]) -> float | None:
-        known = [value for value in values if value is not None]
-        return sum(known) / seconds if known and seconds > 0 else None
+def _throughput(whole: Sequence[Record], window: Window) -> dict[str, float | None]:
+    shares = [
+        window.share(r.sent, r.end) for r in whole if r.sent is not None and r.end is not None
+    ]
+
+    def rate(counts: Iterable[int | None]) -> float | None:
+        known = [c * share for c, share in zip(counts, shares, strict=True) if c is not None]
+        return sum(known) / window.seconds if known and window.seconds > 0 else None
 
     return {
-        "requests_per_second": rate(_share_of_time(record, end) for record in whole),
-        "output_tokens_per_second": rate(
-            _times(record.answer.output_tokens, _share_of_chunks(record, end)) for record in whole
-        ),
-        "input_tokens_per_second": rate(
-            _times(record.answer.input_tokens, _share_of_time(record, end)) for record in whole
-        ),
+        "requests_per_second": rate(1 for _ in whole),
+        "output_tokens_per_second": rate(record.answer.output_tokens for record in whole),
+        "input_tokens_per_second": rate(record.answer.input_tokens for record in whole),
     }
 
 
-def _times(count: int | None, share: float) -> float | None:
-    return None if count is None else count * share
-
-
-def _share_of_time(record: Record, end: float) -> float:
-    """Of a request's time that which lies in the window."""
-    assert record.sent is not None and record.end is not None
-    if record.end <= end:
-        return 1.0
-    return max(0.0, end - record.sent) / (record.end - record.sent)
-
-
-def _share_of_chunks(record: Record, end: float) -> float:
-    """Of a request's text that which came in the window."""
-    chunks = record.answer.chunks
-    if record.end is None or record.end <= end or not chunks:
-        return _share_of_time(record, end)
-    return sum(at <= end for at in chunks) / len(chunks)
-
-
-def _goodput(
-    measured: Measured, options: Options, end: float, seconds: float
-) -> dict[str, Any] | None:
+def _goodput(measured: Measured, options: Options, window: Window) -> dict[str, Any] | None:
     if not options.goodput:
         return None
-    begun = [record for record in measured.records if begins_in(record, end)]
+    begun = [record for record in measured.records if window.has(record)]
     good = sum(_is_good(record, options.goodput) for record in begun)
     return {
         "slo": dict(options.goodput),
         "share": good / len(begun) if begun else None,
-        "requests_per_second": good / seconds if seconds > 0 else None,
+        "requests_per_second": good / window.seconds if window.seconds > 0 else None,
     }
 
 

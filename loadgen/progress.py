@@ -42,14 +42,15 @@ class Progress:
     def as_dict(self) -> dict[str, Any]:
         """As --json-progress prints it; seconds and requests or tokens per second, so far."""
         elapsed = max(0.0, perf_counter() - self.began)
-        per = 1 / elapsed if elapsed > 0 and self.done else None
+        whole = self.done - self.failed
+        per = 1 / elapsed if elapsed > 0 and whole else None
         return {
             "phase": self.phase,
             "planned": self.planned,
             "done": self.done,
             "failed": self.failed,
             "elapsed_seconds": round(elapsed, 3),
-            "requests_per_second": per and round(self.done * per, 3),
+            "requests_per_second": per and round(whole * per, 3),
             "output_tokens_per_second": per and round(self.tokens * per, 3),
             "ttft_p50": round(median(self.ttfts), 6) if self.ttfts else None,
         }

@@ -10,17 +10,25 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from loadgen.metrics import begins_in, window_end
+from loadgen.metrics import window_of
 from loadgen.options import Options
 from loadgen.records import Measured, Record
+from loadgen.table_csv import csv_lines
 
 #: A run of a sweep and its summary.
 Point = tuple[Options, Mapping[str, Any]]
 
 
 def write_files(options: Options, measured: Measured, summary: Mapping[str, Any]) -> None:
-    """Write both files whole, the summary last: where it is, everything is. Raises OSError."""
-    write_whole(options.out / "requests.jsonl", lines(measured, window_end(measured, options)))
+    """Write the files of a run whole, the summary last: where it is, everything is.
+
+    Raises OSError.
+    """
+    window = window_of(measured, options)
+    requests = [as_dict(r, measured.start, window.has(r)) for r in measured.records]
+    lines = (json.dumps(request, allow_nan=False) + "\n" for request in requests)
+    write_whole(options.out / "requests.jsonl", lines)
+    write_whole(options.out / "requests.csv", csv_lines(requests))
     _write_summary(options.out, summary)
 
 
@@ -74,15 +82,9 @@ def write_whole(path: Path, parts: Iterable[str]) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def lines(measured: Measured, window_end: float) -> Iterator[str]:
-    """requests.jsonl: a line per request; times in seconds from the common start."""
-    for record in measured.records:
-        in_window = begins_in(record, window_end)
-        yield json.dumps(as_dict(record, measured.start, in_window), allow_nan=False) + "\n"
-
-
 def as_dict(record: Record, start: float, in_window: bool) -> dict[str, Any]:
-    """A record with times from `start`; None where something did not come so far."""
+    """A line of requests.jsonl: times in seconds from `start`; None where something did not come so
+    far."""
     answer = record.answer
     return {
         "request": record.index,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from loadgen.limits import can_tell, own_faults
-from loadgen.metrics import window_end
+from loadgen.metrics import window_of
 from loadgen.options import Options
 from loadgen.records import Measured, Record, ServerFacts
 from loadgen.stats import PERCENTILES
@@ -186,7 +186,7 @@ def _short(run: Run) -> Iterator[str]:
     summary, measured, options = run
     if options.duration_s is None or summary["stopped"]:
         return
-    end = window_end(measured, options)
+    end = window_of(measured, options).end
     within = sum(r.error is None and r.end is not None and r.end <= end for r in measured.records)
     if within < (options.clients or 1 if not options.open_loop else 1):
         yield (

@@ -59,12 +59,15 @@ create() {
 
 # install LOCK: the stamp comes last, so an interrupted installation is never taken for a whole one.
 install() {
-  echo "Installing the $(grep -cE '^[a-z]' "$1") packages of $1 ..."
+  echo "Installing the $(packages "$1") packages of $1 ..."
   "${VENV}/bin/python" -m pip install --quiet --require-hashes -r "$1" ||
     die "Python packages: pip could not install $1 (see above): run scripts/make_venv.sh where PyPI or a mirror of it can be reached (on a cluster, usually a login node)."
   stamp "$1" >"$(stamp_file "$1").tmp"
   mv "$(stamp_file "$1").tmp" "$(stamp_file "$1")"
 }
+
+# packages LOCK: how many there are; a lock names one twice where Python's version chooses between two.
+packages() { awk -F == '/^[a-z]/ && !seen[$1]++ { n++ } END { print n }' "$1"; }
 
 candidates() {
   if [[ -n ${PYTHON:-} ]]; then

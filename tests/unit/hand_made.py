@@ -18,14 +18,16 @@ def options_of(**changes):
     return Options((parse_replica(URL),), "m", **{**plain, **changes})
 
 
-def record(index, sent, first, end, tokens=3, error=None, **changes):
-    """A request whose three chunks come at `first` and 0.1 and 0.3 s after it."""
+def record(index, sent, first, end, tokens=3, error=None, intended=None):
+    """A request whose three chunks come at `first` and 0.1 and 0.3 s after it. With a time at which
+    it was intended it is one of an open loop."""
     answer = Answer(chunks=array("d", [first, first + 0.1, first + 0.3]), end=end)
     answer.output_tokens, answer.input_tokens = tokens, 5
     answer.load, answer.prefill, answer.decode = 0.0, 0.1, 0.4
-    return Record(
-        index, index, START, URL, sent=sent, end=end, error=error, answer=answer, **changes
-    )
+    when = sent if intended is None else intended
+    made = Record(index, index, when, URL, counts_from=intended, answer=answer)
+    made.sent, made.end, made.error = sent, end, error
+    return made
 
 
 def part(records, idle_from=None, lags=(0.0001,), pauses=()):

@@ -19,8 +19,9 @@ def start(server, tmp_path):
     """Start the command; its results go to tmp_path/out."""
     started = []
 
-    def begin(*arguments, url=None, **how):
+    def begin(*arguments, url=None, report=False, **how):
         command = [sys.executable, "-m", "loadgen", "--out", str(tmp_path / "out")]
+        command += [] if report else ["--no-report"]
         command += ["--url", url or f"http://127.0.0.1:{server.port}", "--model", "known"]
         pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
         process = subprocess.Popen(
@@ -52,7 +53,7 @@ def until(true, seconds=10.0):
 
 
 def test_a_run_leaves_its_files_and_prints_a_table(start, tmp_path):
-    code, out, err = finish(start("--clients", 3, "--requests", 6))
+    code, out, err = finish(start("--clients", 3, "--requests", 6, report=True))
     assert (code, err) == (0, "")
     assert "6 of 6 requests succeeded" in out
     assert "TTFT" in out and out.rstrip().endswith("valid")
@@ -71,6 +72,8 @@ def test_a_run_leaves_its_files_and_prints_a_table(start, tmp_path):
     assert [line["request"] for line in lines] == list(range(6))
     assert all(len(line["gaps"]) == 7 for line in lines)
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
+        "report.html",
+        "requests.csv",
         "requests.jsonl",
         "summary.json",
     ]
@@ -81,7 +84,7 @@ def test_the_summary_has_the_keys_that_are_promised(start, tmp_path):
     summary = summary_of(tmp_path)
     figures = {"mean", "std", "min", "p50", "p90", "p95", "p99", "max", "n"}
     assert {"planned", "started", "succeeded", "failed", "errors"} <= set(summary["requests"])
-    assert set(summary["seconds"]) == {"measured", "total", "drain", "warmup"}
+    assert set(summary["seconds"]) == {"measured", "total", "ramp_up", "drain", "warmup"}
     assert {"source", "distinct", "note"} <= set(summary["prompts"])
     assert {"joules", "joules_per_output_token", "why"} <= set(summary["energy"])
     assert set(summary["validity"]) == {"valid", "reasons", "codes", "notes"}

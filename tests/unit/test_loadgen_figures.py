@@ -132,24 +132,24 @@ def test_figures_follow_their_definitions(summary):
 
 def test_the_tail_is_no_steady_state():
     """The window ends at 11.5, when a client has nothing more to send: the other request counts by
-    the share of its time, its tokens by that of its chunks; what begins later counts in nothing."""
+    the share of its time; what begins later counts in nothing."""
     late = record(2, 11.8, 12.0, 13.0)
     found = run_of(record(0, 10.0, 10.5, 11.5), record(1, 10.0, 11.3, 13.0), late, idle_from=11.5)
     assert found["seconds"] == {
-        "measured": pytest.approx(1.5), "total": pytest.approx(3.0),
+        "measured": pytest.approx(1.5), "total": pytest.approx(3.0), "ramp_up": 0,
         "drain": pytest.approx(1.5), "warmup": 0.5,
     }  # fmt: skip
     assert found["requests"]["succeeded"] == 3 and found["requests"]["counted"] == 2
     assert found["latency_seconds"]["e2e"]["max"] == pytest.approx(3.0)
     assert found["throughput"]["requests_per_second"] == pytest.approx((1 + 1.5 / 3) / 1.5)
-    tokens = 3 + 3 * 2 / 3  # of its chunks, at 11.3, 11.4 and 11.6, two lie in the window
+    tokens = 3 + 3 * 1.5 / 3
     assert found["throughput"]["output_tokens_per_second"] == pytest.approx(tokens / 1.5)
     assert found["concurrency"]["mean"] == pytest.approx(2.0)
 
 
 def test_in_an_open_loop_latency_counts_from_the_intended_sending():
     asked = {"clients": None, "rate": 1.0, "requests": 1}
-    late = record(0, 10.4, 10.5, 11.5, counts_from=10.0)
+    late = record(0, 10.4, 10.5, 11.5, intended=10.0)
     found = run_of(late, idle_from=11.0, **asked)
     assert found["latency_seconds"]["ttft"]["mean"] == pytest.approx(0.5)
     assert found["latency_seconds"]["e2e"]["mean"] == pytest.approx(1.5)
@@ -157,8 +157,21 @@ def test_in_an_open_loop_latency_counts_from_the_intended_sending():
     assert found["seconds"]["measured"] == pytest.approx(1.0)
 
 
+def test_an_open_loop_is_filling_up_at_first():
+    """With an E2E of 1 s and an arrival each second the first second is the ramp-up."""
+    records = [
+        record(n, 10.0 + n, 10.1 + n, 11.0 + n, intended=10.0 + n, tokens=10) for n in range(5)
+    ]
+    found = run_of(*records, idle_from=15.0, clients=None, rate=1.0)
+    assert found["seconds"]["ramp_up"] == pytest.approx(1.0)
+    assert found["seconds"]["measured"] == pytest.approx(4.0)
+    assert found["requests"]["counted"] == 4
+    assert found["throughput"]["requests_per_second"] == pytest.approx(1.0)
+    assert found["concurrency"]["mean"] == pytest.approx(1.0)
+
+
 def test_waiting_for_a_slot_is_not_the_load_generators_delay():
-    held = record(0, 10.4, 10.5, 11.5, counts_from=10.0)
+    held = record(0, 10.4, 10.5, 11.5, intended=10.0)
     held.due = 10.4
     found = run_of(held, clients=None, rate=1.0, requests=1)
     assert found["client"]["dispatch_delay_seconds"]["max"] == 0

@@ -1,9 +1,11 @@
 """A stand-in for Ollama with known times: it answers when it is told to, and runs no model.
 
-What a client reports can so be compared with what was true. It stamps when each request came and
-when each piece went out, counts how many were in flight, and fails in the ways it is asked to.
+What a client reports can so be compared with what was true. It speaks Ollama's and OpenAI's API,
+stamps when each request came and when each piece went out, counts how many were in flight, and
+fails in the ways it is asked to. GET /seen, GET /requests and DELETE /seen are as in
+known_server.c, its faster sister for the benchmarks, which does not fail.
 
-    python3 tests/paced_server.py --port 11500 --ttft 0.2 --itl 0.02 --tokens 64
+    python3 benchmarks/paced_server.py --port 11500 --ttft 0.2 --itl 0.02 --tokens 64
 """
 
 from __future__ import annotations
@@ -14,11 +16,13 @@ import contextlib
 import json
 import os
 import threading
-from collections.abc import Iterator
+from array import array
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from time import perf_counter
 
 import httptools
+from paced_formats import FORMATS
 
 MODEL = "known:latest"
 
@@ -30,9 +34,9 @@ class Pace:
     `texts`: the pieces of text in turn. `tokens_per_chunk`: tokens that a chunk stands for.
     `held_back`: chunks with no text that come after the first one, though tokens were made.
     `lines_at_once`: lines that go out in one write. `segment`: bytes of a write (None: all).
-    `slots`: requests served at once, the others wait (None: all). `failure`: what a failing
-    request does (see _FAILURES); the requests with number `fail_from` and up fail, each
-    `fail_every`-th.
+    `slots`: requests served at once, the others wait (None: all). `pause`: how long an answer
+    stands still after `pause_after` tokens. `failure`: what a failing request does (see
+    _FAILURES); the requests with number `fail_from` and up fail, each `fail_every`-th.
     """
 
     ttft: float = 0.0
@@ -44,6 +48,8 @@ class Pace:
     lines_at_once: int = 1
     segment: int | None = None
     slots: int | None = None
+    pause: float = 0.0
+    pause_after: int = 1
     failure: str | None = None
     fail_from: int = 0
     fail_every: int = 1
@@ -66,23 +72,61 @@ _FAILURES = (
 )
 
 
-_STREAM_HEAD = (
-    b"HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n\r\n"
-)
+_STREAM_HEAD = "HTTP/1.1 200 OK\r\nContent-Type: %s\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@dataclass
+class Truth:
+    """One answer as it was: perf_counter seconds at which its request came and its first and last
+    token went out; `late`: by how many seconds a write of it was late, at most."""
+
+    received: float
+    seed: int
+    first: float = 0.0
+    last: float = 0.0
+    late: float = 0.0
 
 
 @dataclass
 class Seen:
-    """What was true: counts, and per request when it came and its pieces went (perf_counter)."""
+    """What was true: counts, what each answer was like, by how many seconds each write was late."""
 
     requests: int = 0
     connections: int = 0
     in_flight: int = 0
     most_in_flight: int = 0
     ended_early: int = 0
-    ttfts: list[float] = field(default_factory=list)
-    lateness: list[float] = field(default_factory=list)
+    truths: list[Truth] = field(default_factory=list)
+    lateness: array[float] = field(default_factory=lambda: array("d"))
     bodies: list[dict] = field(default_factory=list)
+
+    @property
+    def ttfts(self) -> list[float]:
+        """Seconds from each request's arrival to its first token, of those that were answered."""
+        return [truth.first - truth.received for truth in self.truths]
+
+    def summary(self) -> dict:
+        """What GET /seen answers."""
+        counts = {key: value for key, value in vars(self).items() if isinstance(value, int)}
+        return counts | {
+            "answered": len(self.truths),
+            "lateness_seconds": _distribution(self.lateness),
+            "ttft_seconds": _distribution(self.ttfts),
+        }
+
+
+def _distribution(values: Sequence[float]) -> dict:
+    ordered, n = sorted(values), len(values)
+    if not n:
+        return {"n": 0}
+    p99 = ordered[int((n - 1) * 0.99)]
+    return {
+        "mean": sum(ordered) / n,
+        "p50": ordered[n // 2],
+        "p99": p99,
+        "max": ordered[-1],
+        "n": n,
+    }
 
 
 class Server:
@@ -160,8 +204,13 @@ class _Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         path = self.url.decode()
-        if path == "/api/generate":
-            return self._generate(json.loads(self.body))
+        if path in FORMATS:
+            return self._generate(path, json.loads(self.body))
+        if path == "/seen" and self.parser.get_method() == b"DELETE":
+            self.server.forget()
+        if path == "/requests":
+            lines = [json.dumps(asdict(truth)) + "\n" for truth in self.server.seen.truths]
+            return self.answer_bytes(200, "".join(lines).encode())
         answer = self._answers().get(path)
         return self.answer(200 if answer is not None else 404, answer or {"error": "not found"})
 
@@ -174,10 +223,11 @@ class _Connection(asyncio.Protocol):
             "/api/tags": {"models": models},
             "/api/ps": {"models": [m | placed for m in models] if pace.loaded else []},
             "/api/show": {"details": {"quantization_level": "unknown"}},
-            "/seen": asdict(self.server.seen),
+            "/v1/models": {"object": "list", "data": [{"id": name} for name in pace.models]},
+            "/seen": self.server.seen.summary(),
         }
 
-    def _generate(self, body: dict) -> None:
+    def _generate(self, path: str, body: dict) -> None:
         server, model = self.server, body.get("model", "")
         number = server.seen.requests
         server.seen.requests += 1
@@ -186,11 +236,13 @@ class _Connection(asyncio.Protocol):
             return self.answer(404, {"error": f"model '{model}' not found"})
         pace = server.pace
         fails = number >= pace.fail_from and (number - pace.fail_from) % pace.fail_every == 0
-        self.generation = _Generation(self, body, pace.failure if fails else None)
+        self.generation = _Generation(self, path, body, pace.failure if fails else None)
         return self.generation.begin()
 
     def answer(self, status: int, body: dict) -> None:
-        data = json.dumps(body).encode()
+        self.answer_bytes(status, json.dumps(body).encode())
+
+    def answer_bytes(self, status: int, data: bytes) -> None:
         head = f"HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nContent-Length: "
         self.transport.write(head.encode() + b"%d\r\n\r\n" % len(data) + data)
 
@@ -212,7 +264,7 @@ class _Connection(asyncio.Protocol):
 class _Generation:
     """One answer being given."""
 
-    def __init__(self, connection: _Connection, body: dict, failure: str | None) -> None:
+    def __init__(self, connection: _Connection, path: str, body: dict, failure: str | None) -> None:
         self.connection, self.server, self.pace = (
             connection,
             connection.server,
@@ -220,12 +272,13 @@ class _Generation:
         )
         if failure not in (None, *_FAILURES):
             raise ValueError(failure)
-        self.model, self.failure = body["model"], failure
-        self.stream = body.get("stream", True)
-        self.tokens = body.get("options", {}).get("num_predict", self.pace.tokens)
+        self.failure = failure
+        self.format = FORMATS[path](body)
+        self.stream = body.get("stream", self.format.streams_unless_told)
+        self.tokens = self.format.tokens(body) or self.pace.tokens
         self.seen = self.server.seen  # also after forget(): what began before it ends there
         self.loop = asyncio.get_running_loop()
-        self.received = connection.received
+        self.truth = Truth(connection.received, body.get("options", body).get("seed", -1))
         self.made = self.chunk = 0
         self.lines: list[bytes] = []
         self.timer: asyncio.TimerHandle | None = None
@@ -240,7 +293,7 @@ class _Generation:
         if self.failure == "cut_before_answer":
             return self.connection.transport.abort()
         if self.failure == "half_head":
-            self.connection.send(_STREAM_HEAD[:12])
+            self.connection.send(_STREAM_HEAD.encode()[:12])
             return self.connection.transport.close()
         if self.failure == "bad_http":
             return self.connection.send(b"220 ready for mail\r\n")
@@ -254,16 +307,16 @@ class _Generation:
 
     def work(self) -> None:
         self.working, self.started = True, perf_counter()
-        base = self.received if self.pace.slots is None else self.started
+        base = self.truth.received if self.pace.slots is None else self.started
         self.due = base + self.pace.ttft
         self._later(self.first)
 
-    def _later(self, call) -> None:
+    def _later(self, call: Callable[[], None]) -> None:
         self.timer = self.loop.call_later(max(0.0, self.due - perf_counter()), call)
 
     def first(self) -> None:
         if self.stream:
-            self.connection.send(_STREAM_HEAD)
+            self.connection.send((_STREAM_HEAD % self.format.content_type).encode())
         self.next()
 
     def next(self) -> None:
@@ -273,35 +326,38 @@ class _Generation:
             if self.made and self.failure in _FAILURES_ON_THE_WAY:
                 return self._fail(self.failure)
             self._token()
-            if self.pace.itl:
+            if self.pace.itl or self._pauses():
                 return self._later(self.next)
         return self._final()
+
+    def _pauses(self) -> bool:
+        return self.pace.pause > 0 and self.made == self.pace.pause_after
 
     def _token(self) -> None:
         self.made += self.pace.tokens_per_chunk
         text = self.pace.texts[self.chunk % len(self.pace.texts)]
         held = 1 <= self.chunk <= self.pace.held_back
         self.chunk += 1
-        self._line({"model": self.model, "response": "" if held else text, "done": False})
+        self.lines.append(self.format.token("" if held else text))
         if len(self.lines) >= self.pace.lines_at_once:
             self._flush()
-        self.due += self.pace.itl
-
-    def _line(self, chunk: dict) -> None:
-        self.lines.append(json.dumps(chunk, ensure_ascii=False).encode() + b"\n")
+        self.due += self.pace.itl + (self.pace.pause if self._pauses() else 0)
 
     def _flush(self) -> None:
         if self.stream and self.lines:
             self.connection.send(b"".join(b"%x\r\n%b\r\n" % (len(x), x) for x in self.lines))
             self.lines = []
-        now = perf_counter()
-        if self.chunk == 1:
-            self.seen.ttfts.append(now - self.received)
+        self._stamp(perf_counter())
+
+    def _stamp(self, now: float) -> None:
+        truth = self.truth
+        truth.first, truth.last = truth.first or now, now
+        truth.late = max(truth.late, now - self.due)
         self.seen.lateness.append(now - self.due)
 
     def _fail(self, failure: str) -> None:
         if failure == "error_line":
-            self._line({"error": "the runner has crashed"})
+            self.lines.append(self.format.error("the runner has crashed"))
             return self._close()
         if failure == "no_final":
             return self._close()
@@ -315,22 +371,26 @@ class _Generation:
         return None
 
     def _final(self) -> None:
-        now = perf_counter()
-        final = {"model": self.model, "response": "", "done": True, "done_reason": "stop"}
-        if self.pace.counts:
-            final |= {
-                "total_duration": int((now - self.received) * 1e9),
-                "load_duration": 1_000_000,
-                "prompt_eval_count": 7,
-                "prompt_eval_duration": int(self.pace.ttft * 1e9),
-                "eval_count": 0 if self.failure == "no_tokens" else self.tokens,
-                "eval_duration": int(self.tokens * self.pace.itl * 1e9),
-            }
-        if not self.stream:
+        tokens = 0 if self.failure == "no_tokens" else self.tokens
+        self.seen.truths.append(self.truth)  # before its reader can look
+        counted, times = tokens if self.pace.counts else None, self._times(tokens)
+        if self.stream:
+            self.lines += self.format.end(counted, times)
+            self._close()
+        else:
             self.end()
-            return self.connection.answer(200, final | {"response": "a" * self.chunk})
-        self._line(final)
-        return self._close()
+            self.connection.answer(200, self.format.whole("a" * self.chunk, counted, times))
+            self._stamp(perf_counter())
+
+    def _times(self, tokens: int) -> dict[str, int]:
+        """What Ollama says of its own times, in nanoseconds."""
+        seconds = {
+            "total_duration": perf_counter() - self.truth.received,
+            "load_duration": 0.001,
+            "prompt_eval_duration": self.pace.ttft,
+            "eval_duration": tokens * self.pace.itl,
+        }
+        return {key: int(value * 1e9) for key, value in seconds.items()}
 
     def _close(self) -> None:
         self._flush()
