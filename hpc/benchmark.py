@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from hpc.errors import BenchmarkInvalid, ServiceError
@@ -14,6 +16,8 @@ PROGRESS_S = 0.5
 #: A service that does not answer for so long while its job runs is broken. A node that swaps, or a
 #: network that has a bad moment, comes back sooner.
 SILENCE_S = 60.0
+#: A load generator that is told to end writes its results within a second.
+RESULTS_S = 5.0
 #: Some models never end an answer by themselves.
 ANSWER_TOKENS = 256
 
@@ -75,6 +79,26 @@ def _patiently(ask: Callable[[], Answer], check_jobs: Callable[[], None]) -> Ans
         if time.monotonic() > deadline:
             raise ServiceError(f"{problem.rstrip('.')}; the benchmark is given up.")
         time.sleep(PROGRESS_S)
+
+
+def cut_short(url: str, run_id: str, folder: Path) -> dict[str, Any] | None:
+    """End a run that has lost a job which it needs; the summary of what was measured, if any.
+
+    The client service may be what was lost: its load generator ends with it, and the results are
+    where all hosts see them.
+    """
+    try:
+        call("DELETE", f"{url}/benchmark/{run_id}")
+    except NoAnswer:
+        pass
+    deadline = time.monotonic() + RESULTS_S
+    while time.monotonic() < deadline:
+        try:
+            summary: dict[str, Any] = json.loads((folder / "summary.json").read_text())
+            return summary
+        except (OSError, ValueError):
+            time.sleep(0.1)
+    return None
 
 
 def check_valid(result: dict[str, Any]) -> None:

@@ -167,9 +167,10 @@ def _carry_out(
             if not arguments.detach:
                 run.follow(limits)
     finally:
+        scheduler.close()
         _print_json(arguments, console, record.data)
     if arguments.detach:
-        console.say(f"{record.id} goes on by itself; python3 orch.py --attach {record.id}")
+        console.say(f"{record.id} goes on by itself; {output.command('--attach', record.id)}")
 
 
 def _status(arguments: argparse.Namespace, output: OutputDir, console: Console) -> int:

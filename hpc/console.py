@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TextIO
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -55,10 +55,14 @@ class Console:
         if not self.interactive:
             yield
             return
+        from rich.console import Console as Terminal
         from rich.live import Live
 
         with Live(
-            get_renderable=lambda: _table(rows()), refresh_per_second=8, transient=True
+            get_renderable=lambda: _table(rows()),
+            console=Terminal(file=cast(TextIO, _Patient(self._stream))),
+            refresh_per_second=8,
+            transient=True,
         ) as live:
             self._live = live
             try:
@@ -79,13 +83,32 @@ def _table(rows: Rows) -> Any:
     return table
 
 
+class _Patient:
+    """A stream that is written to as `_write` does it; all else is the stream's own."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """Write; a terminal that is lost takes it, too."""
+        with suppress(OSError, ValueError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush, likewise."""
+        with suppress(OSError, ValueError):
+            self._stream.flush()
+
+
 def _write(stream: TextIO, text: str) -> None:
     """A reader that has gone away (a closed pipe, a lost terminal) does not end a deployment."""
-    try:
+    with suppress(OSError, ValueError):
         stream.write(text + "\n")
         stream.flush()
-    except (OSError, ValueError):
-        pass
 
 
 def columns(rows: Rows) -> list[str]:

@@ -165,7 +165,7 @@ class Run:
         try:
             stop(self._record, self._scheduler, self._output, state)
         except OrchError as second:
-            remedy = f"then: python3 orch.py --stop {self._record.id}"
-            self._console.error(f"{second.message} {remedy}")
+            remedy = self._output.command("--stop", self._record.id)
+            self._console.error(f"{second.message} then: {remedy}")
         ended = datetime.now().astimezone().isoformat(timespec="milliseconds")
         self._record.update(error=str(error), ended=ended)

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hpc.endpoints import OutputDir
-from hpc.files import write_atomically
+from hpc.files import PROJECT, write_atomically
 from hpc.plan import JobPlan, Plan
 from hpc.records import Record
-from hpc.rendering import PROJECT, render
+from hpc.rendering import render
 from hpc.scheduler import Scheduler, Submission
 from hpc.site import Site
 

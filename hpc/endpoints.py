@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
 from hpc.errors import OrchError, UsageError
+from hpc.files import PROJECT
 
 FOLDERS = (
     "benchmarks",
@@ -58,6 +60,14 @@ class OutputDir:
                 f"cannot write into the output directory {self.path}: {error.strerror}; choose "
                 "another one with --output-dir."
             ) from error
+
+    def command(self, *options: str) -> str:
+        """The line that runs orch.py with `options` on this directory, as it works from here."""
+        orch = Path("orch.py") if Path.cwd() == PROJECT else PROJECT / "orch.py"
+        words = ["python3", str(orch), *options]
+        if self.path != Path("output").absolute():
+            words += ["--output-dir", str(self.path)]
+        return shlex.join(words)
 
     def log(self, service: str, job_id: str, stream: str = "err") -> Path:
         """The log of a job; `stream` is "out" or "err", `job_id` may be Slurm's %j."""

@@ -10,6 +10,8 @@ from typing import Any, NoReturn
 
 from hpc.errors import OrchError, UsageError
 
+#: Where orch.py is.
+PROJECT = Path(__file__).resolve().parent.parent
 #: A recipe or profile is a page of text; anything larger was named by mistake.
 MAX_JSON_BYTES = 1_000_000
 

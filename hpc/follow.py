@@ -9,9 +9,9 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hpc.benchmark import ask, check_valid, run_benchmark
+from hpc.benchmark import ask, check_valid, cut_short, run_benchmark
 from hpc.console import Console, Rows
-from hpc.endpoints import OutputDir
+from hpc.endpoints import Ended, OutputDir
 from hpc.errors import BenchmarkInvalid, SchedulerError, ServiceError
 from hpc.jobstates import JobStatus
 from hpc.polling import Poller
@@ -19,9 +19,21 @@ from hpc.progress import Progress
 from hpc.readiness import ModelInfo, probe_client, probe_ollama
 from hpc.recipe import Recipe, parse_recipe
 from hpc.records import Record
-from hpc.report import benchmark_lines, endpoint_lines, placement_problem, precision_problem
+from hpc.report import (
+    benchmark_lines,
+    endpoint_lines,
+    partial_line,
+    placement_problem,
+    precision_problem,
+)
 from hpc.scheduler import Scheduler
-from hpc.waiting import COMPLETING_PATIENCE_S, Target, Waiter, completing_patience_s
+from hpc.waiting import (
+    COMPLETING_PATIENCE_S,
+    TOLD_TO_END,
+    Target,
+    Waiter,
+    completing_patience_s,
+)
 
 if TYPE_CHECKING:
     from hpc.deploy import Limits
@@ -29,6 +41,12 @@ if TYPE_CHECKING:
 
 class JobEnded(ServiceError):
     """A job of the deployment ended, or was requeued, while it was needed."""
+
+
+class OllamaDied(JobEnded):
+    """Ollama ended by itself: what its clients met is the result, which is not valid."""
+
+    exit_code = BenchmarkInvalid.exit_code
 
 
 class Follower:
@@ -51,7 +69,7 @@ class Follower:
         Raises ServiceError, DeadlineError or BenchmarkInvalid.
         """
         self._wait(limits)
-        for line in endpoint_lines(self.record, self._output.path):
+        for line in endpoint_lines(self.record, self._output):
             self._console.say(line)
         if self.recipe.job.service.question:
             self._ask(self.recipe.job.service.question)
@@ -141,6 +159,13 @@ class Follower:
             "orch",
             f"benchmark: {service.n_clients} clients x {service.n_requests_per_client} requests",
         )
+        try:
+            self._measure(run_id, folder)
+        except JobEnded as ended:
+            self._keep_partial(ended, run_id, folder)
+            raise
+
+    def _measure(self, run_id: str, folder: Path) -> None:
         progress = Progress(self._tell_progress)
         try:
             with self._console.live(progress.rows):
@@ -163,6 +188,16 @@ class Follower:
         """In a log; on a terminal the table shows it."""
         if not self._console.interactive:
             self._console.tell("orch", f"benchmark: {line}")
+
+    def _keep_partial(self, ended: JobEnded, run_id: str, folder: Path) -> None:
+        """What was measured up to a job's end is noted, as partial."""
+        if self.record.data["benchmark"]["state"] != "running":
+            return  # the run came to its end, and was reported
+        summary = cut_short(self.record.data["endpoints"]["client"], run_id, folder) or {}
+        summary.pop("provenance", None)
+        facts = {"id": run_id, "state": "partial", "folder": str(folder)}
+        self.record.update(benchmark={**summary, **facts})
+        ended.details.insert(0, partial_line(summary.get("requests"), folder))
 
     def _report(self, result: dict[str, Any], run_id: str, folder: Path) -> None:
         for line in benchmark_lines(result, folder):
@@ -203,12 +238,25 @@ class Follower:
             )
         ended = self._output.ended(job_id)
         by = self._scheduler.cancelled_by(job_id) if status.state == "CANCELLED" else ""
-        why = f"was cancelled by {by}" if by else (ended and ended.reason) or status.words
+        # Slurm knows more of the other states than the script does.
+        own = ended.reason if ended and _plain(status) else ""
+        why = f"was cancelled by {by}" if by else own or status.words
         state = f" [{status.state}]" if status.over else ""
-        raise JobEnded(
+        raise (OllamaDied if service == "ollama" and _died(ended, status) else JobEnded)(
             f"the {service} job {job_id}{state} ended during the run: {why}.",
             self._output.log_tail(service, job_id),
         )
+
+
+def _plain(status: JobStatus) -> bool:
+    """Whether Slurm says no more of the job's end than that it came."""
+    return not status.over or status.state in ("FAILED", "COMPLETED", "CANCELLED")
+
+
+def _died(ended: Ended | None, status: JobStatus) -> bool:
+    """Whether a job's service ended by itself, rather than by anybody's or Slurm's will."""
+    told = ended is None or ended.exit_code in (0, *TOLD_TO_END)
+    return not told and _plain(status) and status.state != "CANCELLED"
 
 
 def _rows(targets: list[Target], begin: float) -> Rows:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hpc.errors import UsageError
-from hpc.rendering import PROJECT
+from hpc.files import PROJECT
 from hpc.site import Site
 
 DEFINITION = "client_service.def"
@@ -54,8 +54,14 @@ def client_image(site: Site) -> Image:
 def _app_files() -> list[Path]:
     found: list[Path] = []
     for path in (PROJECT / name for name in _APP):
-        found += sorted(path.rglob("*.py")) if path.is_dir() else [path]
+        found += _files_below(path) if path.is_dir() else [path]
     return found
+
+
+def _files_below(folder: Path) -> list[Path]:
+    """Also templates and style sheets; not what Python makes of its files."""
+    every = (path for path in folder.rglob("*") if path.is_file())
+    return sorted(path for path in every if "__pycache__" not in path.parts)
 
 
 def _stamp(*parts: bytes) -> str:

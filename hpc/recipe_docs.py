@@ -12,8 +12,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from hpc.files import PROJECT
 from hpc.recipe import Recipe
-from hpc.rendering import PROJECT
 from hpc.site import Site
 
 _INTRO = """# The recipe

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-PROJECT = Path(__file__).resolve().parent.parent
+from hpc.files import PROJECT
 
 
 class Raw(str):

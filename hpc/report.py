@@ -6,17 +6,18 @@ import getpass
 import json
 import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from hpc.console import columns
+from hpc.endpoints import OutputDir
 from hpc.readiness import ModelInfo, same_precision
 from hpc.recipe import Recipe, full_model_name
 from hpc.records import Record
 
 
-def endpoint_lines(record: Record, output: Path) -> list[str]:
+def endpoint_lines(record: Record, output: OutputDir) -> list[str]:
     """The endpoints, a curl line, the tunnel to them, and how to stop."""
     client = record.data["endpoints"]["client"]
     rows = [["client", client]]
@@ -24,7 +25,7 @@ def endpoint_lines(record: Record, output: Path) -> list[str]:
     rows.append(["ask", _curl(client)])
     if record.data["site"]["scheduler"] == "slurm":
         rows.append(["tunnel", _tunnel(client)])
-    rows.append(["stop", stop_command(record.id, output)])
+    rows.append(["stop", output.command("--stop", record.id)])
     return [f"{record.id} is ready", *(f"  {line}" for line in columns(rows))]
 
 
@@ -41,14 +42,6 @@ def _tunnel(client: str) -> str:
     host, _, port = client.removeprefix("http://").rpartition(":")
     login = f"{getpass.getuser()}@{os.uname().nodename}"
     return f"ssh -N -L {port}:{host}:{port} {login}   # then http://localhost:{port} at home"
-
-
-def stop_command(deployment_id: str, output: Path) -> str:
-    """The command line that stops a deployment, as it works from here."""
-    place = (
-        "" if output == Path("output").absolute() else f" --output-dir {shlex.quote(str(output))}"
-    )
-    return f"python3 orch.py --stop {deployment_id}{place}"
 
 
 def precision_problem(recipe: Recipe, model: ModelInfo) -> str | None:
@@ -95,6 +88,18 @@ def benchmark_lines(result: dict[str, Any], folder: Path) -> list[str]:
     notes = [f"note: {note}" for note in (result.get("validity") or {}).get("notes") or []]
     figures = columns(rows) + columns(rates) + notes
     return [head, *(f"  {line}" for line in figures), f"  in {folder}"]
+
+
+def partial_line(requests: Mapping[str, Any] | None, folder: Path) -> str:
+    """What is left of a benchmark that was cut short; `requests` as in its summary."""
+    if requests is None:
+        return f"the benchmark was cut short, and left no results in {folder}"
+    errors = ", ".join(f"{kind}: {n}" for kind, n in requests["errors"].items())
+    return (
+        f"the benchmark was cut short: {requests['succeeded']} of {requests['planned']} requests "
+        f"succeeded, {requests['failed']} failed{f' ({errors})' if errors else ''}; "
+        f"they are in {folder}"
+    )
 
 
 _LATENCIES = (

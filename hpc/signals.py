@@ -19,6 +19,8 @@ class _State:
 
 def _raise(signum: int) -> None:
     if signum == signal.SIGHUP:
+        # It may come twice, from the shell and from the kernel.
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
         raise Detached("the terminal is gone")
     raise Interrupted(signum)
 

@@ -83,11 +83,14 @@ finish() {
   exit "$code"
 }
 
+# All of a service's processes are told at once, as scancel does it, and have time to write down what they
+# have: a load generator its results.
 stop_children() {
-  local pid tries=50
-  [ "${#CHILDREN[@]}" -gt 0 ] || return 0
-  for pid in "${CHILDREN[@]}"; do kill -TERM "$pid" 2>/dev/null; done
-  for pid in "${CHILDREN[@]}"; do
+  local pid tries=50 all=()
+  for pid in ${CHILDREN[@]+"${CHILDREN[@]}"}; do mapfile -t -O "${#all[@]}" all < <(descendants "$pid"); done
+  [ "${#all[@]}" -gt 0 ] || return 0
+  kill -TERM "${all[@]}" 2>/dev/null
+  for pid in "${all[@]}"; do
     while kill -0 "$pid" 2>/dev/null && [ $((tries -= 1)) -gt 0 ]; do sleep 0.1; done
     kill -KILL "$pid" 2>/dev/null
   done
@@ -114,19 +117,36 @@ require_command() {
 
 # require_port DEFAULT: sets PORT to a port that nobody on this host listens on.
 require_port() {
-  local low high
   PORT=$1
-  read -r low high </proc/sys/net/ipv4/ip_local_port_range 2>/dev/null || low=32768 high=60999
-  while port_taken "$PORT"; do PORT=$((low + (RANDOM * 32768 + RANDOM) % (high - low + 1))); done
+  if port_taken "$PORT"; then other_port; fi
 }
 
-# listeners PORT: the inodes of the sockets that listen on it, whoever's they are.
-listeners() {
-  awk -v port="$(printf ':%04X' "$1")" \
-    '$4 == "0A" && substr($2, length($2) - 4) == port { print $10 }' /proc/net/tcp /proc/net/tcp6 2>/dev/null
+# other_port: sets PORT to a free one that is not of those which outgoing connections get: such a one is
+# in use at any moment.
+other_port() {
+  local low high first=10000
+  read -r low high </proc/sys/net/ipv4/ip_local_port_range 2>/dev/null || low=32768 high=60999
+  if [ $((low - first)) -lt 1000 ]; then first=$((high + 1)) low=65536; fi
+  if [ $((low - first)) -lt 1000 ]; then first=20000; fi
+  while :; do
+    PORT=$((first + (RANDOM * 32768 + RANDOM) % (low - first)))
+    port_used "$PORT" || return 0
+  done
 }
+
+# sockets PORT [STATE]: the inodes of those that have it as theirs, whoever's they are.
+sockets() {
+  awk -v port="$(printf ':%04X' "$1")" -v state="${2-}" \
+    '(!state || $4 == state) && substr($2, length($2) - 4) == port { print $10 }' \
+    /proc/net/tcp /proc/net/tcp6 2>/dev/null
+}
+
+listeners() { sockets "$1" 0A; }
 
 port_taken() { [ -n "$(listeners "$1")" ]; }
+
+# Also by a connection, that stands or has just ended.
+port_used() { [ -n "$(sockets "$1")" ]; }
 
 # run_service [NAME=VALUE...] COMMAND...: starts it in the background and sets SERVICE_PID.
 run_service() {
@@ -172,12 +192,13 @@ wait_for_port() {
 # between our look and the service's bind: then another one is tried.
 start_on_port() {
   local try
+  require_port "$1"
   for try in 1 2 3; do
-    require_port "$1"
     "$2"
     wait_for_port && return
     say "did not start on port $PORT (try $try)"
-    port_taken "$PORT" || break # the port was not the cause
+    port_used "$PORT" || break # the port was not the cause
+    other_port
   done
   fail "$SERVICE stopped while starting on $(uname -n); its own words are above in its log"
 }

@@ -10,6 +10,7 @@ import resource
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
@@ -44,15 +45,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _command(words: list[str]) -> int:
-    if words[:1] == ["report"]:
-        from loadgen import html  # what draws is loaded only where something is drawn
-
-        return html.main(words[1:])
-    if words[:1] == ["compare"]:
-        from loadgen import compare
-
-        return compare.main(words[1:])
+    if words[:1] in (["report"], ["compare"]):
+        return _show(words)
     return _measure(words)
+
+
+def _show(words: list[str]) -> int:
+    """What draws is loaded only where something is drawn, and keeps its caches out of the home."""
+    with tempfile.TemporaryDirectory() as caches:
+        os.environ.setdefault("MPLCONFIGDIR", caches)
+        from loadgen import compare, html
+
+        command = {"report": html.main, "compare": compare.main}[words[0]]
+        return command(words[1:])
 
 
 def _measure(words: list[str]) -> int:

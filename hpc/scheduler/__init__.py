@@ -55,6 +55,9 @@ class Scheduler(Protocol):
     def cancel(self, job_ids: Iterable[str]) -> None:
         """Ask for the end of the jobs. Those that are over already do not matter."""
 
+    def close(self) -> None:
+        """End a question that is under way: its answer is of no more use."""
+
 
 def open_scheduler(site: Site, output: Path) -> Scheduler:
     """The scheduler of `site`. Raises SchedulerError where it is not to be had here."""

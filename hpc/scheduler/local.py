@@ -112,6 +112,9 @@ class LocalScheduler:
             else:
                 _signal(job["runner_pid"], signal.SIGTERM)
 
+    def close(self) -> None:
+        """Nothing is ever under way."""
+
     def _started(self, job_id: str) -> dict[str, Any]:
         """The job once its runner has signed in, which takes it a moment."""
         deadline = time.monotonic() + RUNNER_START_S

@@ -114,9 +114,12 @@ class SlurmScheduler:
 
     def _sbatch(self, job: Submission) -> str:
         answer = self._run("sbatch", "--parsable", str(job.script))
-        job_id = answer.stdout.strip().partition(";")[0]
+        # The last line: where sbatch is a wrapper, it may have something to say first.
+        job_id = answer.stdout.strip().rpartition("\n")[2].partition(";")[0]
         if answer.returncode == 0 and job_id.isdigit():
             return job_id
+        if answer.returncode == 0:  # it has taken the job, and did not say under which id
+            raise SchedulerUnavailable(f"sbatch's answer is no job id: {answer.stdout[:80]!r}")
         if _NO_ANSWER.search(answer.stderr):
             raise SchedulerUnavailable(f"sbatch failed: {_refusal(answer.stderr)}")
         words = _refusal(answer.stderr)
@@ -185,14 +188,18 @@ class SlurmScheduler:
         wanted = list(job_ids)
         if not wanted:
             return
-        asking = self._squeue_process
-        if asking is not None:
-            _kill(asking)  # its answer is of no more use, and may be long in coming
+        self.close()  # it may be long in coming
         answer = self._run("scancel", *wanted)
         # It also complains of jobs that ended between our look and now.
         complaints = [line for line in answer.stderr.splitlines() if "already complet" not in line]
         if answer.returncode != 0 and complaints and "Invalid job id" not in answer.stderr:
             raise SchedulerUnavailable(f"scancel failed: {complaints[-1]}")
+
+    def close(self) -> None:
+        """End the squeue that is under way."""
+        asking = self._squeue_process
+        if asking is not None:
+            _kill(asking)
 
 
 def _answer(
@@ -322,8 +329,8 @@ def _seconds(limit: str) -> float:
 
 
 def _refusal(stderr: str) -> str:
-    line = _last_line(stderr)
-    return line.rpartition("submission failed: ")[2] or line
+    said = re.search(r"submission failed: (.+)", stderr)
+    return said.group(1).strip().rstrip(".") if said else _last_line(stderr)
 
 
 def _last_line(text: str) -> str:

@@ -89,3 +89,5 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     terminalreporter.section("faults")
     for name, verdict, seconds in sorted(rows, key=lambda row: natural(row[0])):
         terminalreporter.line(f"{name:<54}  {verdict:<70} {seconds:5.1f} s")
+    numbers = {natural(name)[0] for name, _, _ in rows} - {0}
+    terminalreporter.line(f"{len(numbers)} of the 30 kinds of fault are in this table")

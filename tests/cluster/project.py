@@ -24,6 +24,8 @@ INFRASTRUCTURE = {
 #: Everything is to work with a proxy in the environment that leads nowhere.
 PROXY = {"http_proxy": "http://127.0.0.1:1"}
 
+GATED = '#!/bin/sh\nuntil [ -e {gate} ]; do sleep 0.1; done\nexec "$0.real" "$@"\n'
+
 
 class Project:
     """A copy of the working tree that belongs to the user, with its own environment."""
@@ -144,6 +146,16 @@ class Project:
             yield
         finally:
             real.replace(path)
+
+    @contextmanager
+    def gated_ollama(self) -> Iterator[Path]:
+        """An Ollama that serves only once the file is there whose path this gives."""
+        gate = self.folder / "gate"
+        try:
+            with self.ollama_is(GATED.format(gate=gate)):
+                yield gate
+        finally:
+            gate.unlink(missing_ok=True)
 
     def assert_nothing_left(self) -> None:
         """No job, process, port, address or target file, temporary file of ours, on any host."""

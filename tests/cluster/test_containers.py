@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import pytest
+from faults import Fault
 from images import Images
 from project import HOME, PROXY, USER, Project, pip_settings
 from slurmcluster import wait_until
@@ -88,32 +89,40 @@ def test_record_is_that_of_the_host_runtime_but_for_the_runtime(
 
 
 @pytest.mark.parametrize(
-    ("images", "words"),
+    ("name", "image", "words"),
     [
-        ({"ollama": "/nowhere/ollama.sif"}, "cannot read the image /nowhere/ollama.sif"),
-        ({"ollama": "docker://ollama/ollama:0.17.4"}, "cannot make the image ollama from docker:"),
+        (
+            "6 image is missing",
+            "/nowhere/ollama.sif",
+            "cannot read the image /nowhere/ollama.sif",
+        ),
+        (
+            "6 registry is out of reach",
+            "docker://ollama/ollama:0.17.4",
+            r"cannot make the image ollama from docker:.* dial tcp",
+        ),
     ],
-    ids=["missing", "registry unreachable"],
+    ids=["missing", "registry out of reach"],
 )
 def test_image_that_cannot_be_had_ends_it(
-    project: Project, images: dict[str, str], words: str
+    project: Project, fault: Fault, name: str, image: str, words: str
 ) -> None:
-    result = project.orch(project.recipe(), "--site", site_of(project, **images), timeout=180)
-    assert result.returncode == 4
-    assert words in result.stderr
-    assert "Traceback" not in result.stderr
+    recipe, site = project.recipe(), site_of(project, ollama=image)
+    fault.happens(name)
+    fault.ends(project.orch(recipe, "--site", site, timeout=180), 4, words)
     project.assert_nothing_left()
     assert list((project.output / "containers").glob("ollama-*")) == []
 
 
 def test_definition_that_does_not_build_shows_its_last_lines(
-    project: Project, images: Images
+    project: Project, images: Images, fault: Fault
 ) -> None:
     """The hosts have no way to a package index."""
     site = site_of(project, ollama=str(images.ollama), python=str(images.ollama))
-    result = project.orch(project.recipe(), "--site", site, timeout=180)
-    assert result.returncode == 4
-    assert "cannot make the image client_service" in result.stderr
+    recipe = project.recipe()
+    fault.happens("6 client_service.def does not build")
+    result = project.orch(recipe, "--site", site, timeout=180)
+    fault.ends(result, 4, "cannot make the image client_service")
     assert "%post" in result.stderr
     project.assert_nothing_left()
 
@@ -131,7 +140,7 @@ exec /usr/bin/apptainer "$@"
 
 
 def test_image_is_fetched_by_one_at_a_time_and_by_the_next_where_that_is_killed(
-    project: Project, images: Images, boxes: str
+    project: Project, images: Images, boxes: str, fault: Fault
 ) -> None:
     folder = HOME / "shim"
     folder.mkdir(exist_ok=True)
@@ -154,7 +163,9 @@ def test_image_is_fetched_by_one_at_a_time_and_by_the_next_where_that_is_killed(
     (first,) = records.keys() - {second}
     assert len(pulls.read_text().split()) == 1
     project.cluster.on("login1", "scancel", "--signal=KILL", "--full", first, check=True)
+    fault.happens("7 kill -9 of the one that fetches the image")
     wait_until(lambda: len(pulls.read_text().split()) == 2, 30, "the second to take over")
+    fault.seen("the second fetches, and serves from a whole image")
     (folder / "slow").unlink()
     result = project.orch("--attach", records[second], timeout=180)
     assert result.returncode == 0, result.stdout + result.stderr

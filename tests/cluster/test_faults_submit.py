@@ -13,10 +13,31 @@ from project import Project
 from slurmcluster import SMALL, HostProcess, wait_until
 
 REFUSALS = (
-    ("1 partition does not exist", {"partition": "nosuch"}, "Invalid partition name specified"),
+    (
+        "1 partition does not exist",
+        {"partition": "nosuch"},
+        r"name specified; there are: cpu, gpu, .*",
+    ),
     ("2 account is refused", {"account": "nosuch"}, "Invalid account or account/partition"),
     ("2 QOS is refused", {"qos": "nosuch"}, "Invalid qos specification"),
     ("2 QOS allows one job of two", {"qos": "onesubmit"}, "the client job: .*QOS policy"),
+    ("3 more memory than nodes have", {"mem_gb": 900}, "Requested node configuration is not"),
+    ("3 more GPUs than nodes have", {"gpus": 5}, "Requested node configuration is not"),
+    (
+        "3 more time than the partition has",
+        {"partition": "short", "gpus": 0, "time": "1:00:00"},
+        r"never start the ollama job \d+: .*longer than .*\(PartitionTimeLimit\); lower",
+    ),
+    (
+        "3 more nodes than the partition has",
+        {"partition": "cpu", "gpus": 0, "nodes": 3},
+        r"never start the ollama job \d+: .*that many nodes .*\(PartitionNodeLimit\); change",
+    ),
+    (
+        "3 more time than the QOS has",
+        {"partition": "cpu", "gpus": 0, "qos": "shortq", "time": "20:00"},
+        r"never start the ollama job \d+: .*\(QOSMaxWallDurationPerJobLimit\); lower",
+    ),
 )
 
 
@@ -27,6 +48,7 @@ def test_refused_with_slurms_words(
     recipe = project.recipe(**changes)
     fault.happens(name)
     fault.ends(project.orch(recipe), 3, words)
+    assert fault.seconds < 15, "no deadline is awaited"
     assert project.record()["state"] == "failed"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from faults import Fault
 from project import Project
-from slurmcluster import RUN, Cluster, wait_until
+from slurmcluster import RUN, Cluster, HostProcess, wait_until
 
 #: It holds its address and answers nobody: a start that does not come to its end.
 SILENT = """#!/usr/bin/python3
@@ -43,13 +43,18 @@ def serving(project: Project) -> list[int]:
     """Process ids of `ollama serve` on the GPU host, as the machine sees them."""
     found = []
     for pid in project.cluster.pids("gpu1"):
-        try:
-            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if words[:1] and words[0].endswith(b"ollama") and b"serve" in words:
+        words = command_line(pid).split(b"\0")
+        if words[0].endswith(b"ollama") and b"serve" in words:
             found.append(pid)
     return found
+
+
+def command_line(pid: int) -> bytes:
+    """The words of a process, a zero after each; empty where it has ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
 
 
 def kill_ollama(project: Project) -> None:
@@ -119,16 +124,10 @@ def test_ollama_is_killed_during_the_benchmark(project: Project, fault: Fault) -
     wait_until(lambda: requests_done(project) > 20, 20, "the first requests")
     kill_ollama(project)
     fault.happens("28 Ollama is killed during the benchmark")
-    result = process.end(90)
-    fault.seen(f"exit {result.returncode}")
-    assert result.returncode in (4, 6), result.stdout + result.stderr
-    assert "Traceback" not in result.stderr
-    if result.returncode == 4:
-        assert "exit code 137" in result.stderr
-        fault.verdict += f": {result.stderr.splitlines()[0][6:50]}"
-    else:
-        assert project.record()["benchmark"]["requests"]["errors"]
-    project.orch("--stop", "all")
+    fault.ends(process.end(90), 6, r"the ollama job \d+ .* exit code 137")
+    benchmark = partial(project)
+    assert benchmark["requests"]["failed"] == sum(benchmark["requests"]["errors"].values()) > 0
+    assert benchmark["validity"]["valid"] is False
 
 
 def test_ollama_killed_as_the_benchmark_begins(project: Project, fault: Fault) -> None:
@@ -137,7 +136,46 @@ def test_ollama_killed_as_the_benchmark_begins(project: Project, fault: Fault) -
     wait_until(lambda: bool(serving(project)), 5, "ollama serve")
     kill_ollama(project)
     fault.happens("28 Ollama is killed as the benchmark begins")
-    fault.ends(process.end(90), 4, "exit code 137")
+    fault.ends(process.end(90), 6, "exit code 137")
+
+
+def partial(project: Project) -> dict[str, Any]:
+    """What the newest record says of its benchmark, which was cut short, and keeps."""
+    benchmark: dict[str, Any] = project.record()["benchmark"]
+    assert (benchmark["state"], benchmark["partial"]) == ("partial", True)
+    requests = benchmark["requests"]
+    assert 0 < requests["succeeded"] < requests["planned"]
+    lines = (Path(benchmark["folder"]) / "requests.jsonl").read_text().splitlines()
+    assert len(lines) >= requests["succeeded"]
+    assert json.loads((Path(benchmark["folder"]) / "summary.json").read_text())["partial"] is True
+    return benchmark
+
+
+def test_client_is_cancelled_during_the_benchmark(project: Project, fault: Fault) -> None:
+    process = project.start(project.recipe(n_clients=4, n_requests_per_client=5000))
+    process.read_until("benchmark: 4 clients")
+    wait_until(lambda: requests_done(project) > 20, 20, "the first requests")
+    project.cluster.on("login1", "scancel", project.job_id("client"), check=True)
+    fault.happens("27 client job is cancelled during the benchmark")
+    result = process.end(90)
+    fault.ends(result, 4, r"the client job \d+ \[CANCELLED\] .*")
+    assert "the benchmark was cut short: " in result.stderr
+    partial(project)
+
+
+def test_client_service_is_killed_during_the_benchmark(project: Project, fault: Fault) -> None:
+    process = project.start(project.recipe(n_clients=4, n_requests_per_client=5000))
+    process.read_until("benchmark: 4 clients")
+    wait_until(lambda: requests_done(project) > 20, 20, "the first requests")
+    host = project.host_of(project.job_id("client"))
+    servers = [pid for pid in project.cluster.pids(host) if b"gunicorn" in command_line(pid)]
+    for pid in servers:
+        os.kill(pid, signal.SIGKILL)
+    fault.happens("27 client service is killed during the benchmark")
+    result = process.end(90)
+    fault.ends(result, 4, r"the client job \d+ .* exit code 137.*")
+    assert "the benchmark was cut short: " in result.stderr
+    partial(project)
 
 
 # --- a node goes ---------------------------------------------------------------------------------
@@ -224,33 +262,77 @@ def test_cancelled_by_hand_while_starting(project: Project, fault: Fault, servic
         fault.ends(process.end(60), 4, rf"the {service} job \d+ \[CANCELLED\] .*")
 
 
-@pytest.mark.parametrize("service", ["ollama", "client"])
-def test_cancelled_by_hand_during_the_benchmark(
-    project: Project, fault: Fault, service: str
-) -> None:
+def test_cancelled_by_hand_during_the_benchmark(project: Project, fault: Fault) -> None:
     process = project.start(project.recipe(n_clients=4, n_requests_per_client=5000))
     process.read_until("benchmark: 4 clients")
-    project.cluster.on("login1", "scancel", project.job_id(service), check=True)
-    fault.happens(f"20 scancel of the {service} job during the benchmark")
-    fault.ends(process.end(90), 4, rf"the {service} job \d+ .*")
+    project.cluster.on("login1", "scancel", project.job_id("ollama"), check=True)
+    fault.happens("20 scancel of the ollama job during the benchmark")
+    fault.ends(process.end(90), 4, r"the ollama job \d+ .*")
+
+
+# --- signals to orch -----------------------------------------------------------------------------
+
+STAGES = ("is submitted", "waits in the queue", "has begun", "serves at", "benchmark: 4 clients")
+
+
+@contextmanager
+def at_stage(project: Project, stage: str) -> Iterator[tuple[HostProcess, Callable[[], object]]]:
+    """orch, which has just said `stage`, and what lets it come further than that."""
+    with project.gated_ollama() as gate:
+        filler = project.fill_gpus() if stage in STAGES[:2] else None
+        if stage not in STAGES[2:4]:
+            gate.touch()
+        process = project.start(project.recipe(n_clients=4, n_requests_per_client=400))
+        process.read_until(stage)
+
+        def go_on() -> None:
+            gate.touch()
+            if filler:
+                project.cluster.on("login1", "scancel", filler, check=True)
+
+        yield process, go_on
+    project.cluster.cancel_all()
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM], ids=["INT", "TERM"])
+@pytest.mark.parametrize("stage", STAGES)
+def test_orch_is_told_to_end(
+    project: Project, fault: Fault, stage: str, signum: signal.Signals
+) -> None:
+    with at_stage(project, stage) as (process, _):
+        process.send_signal(signum)
+        fault.happens(f"23 {signum.name} when orch says '{stage}'")
+        fault.ends(process.end(60), 128 + signum, "our own jobs were cancelled")
+        assert project.record()["state"] == "stopped"
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_terminal_is_lost(project: Project, fault: Fault, stage: str) -> None:
+    with at_stage(project, stage) as (process, go_on):
+        process.send_signal(signal.SIGHUP)
+        fault.happens(f"23 SIGHUP when orch says '{stage}'")
+        fault.ends(process.end(30), 129, "the deployment goes on: pick it up with --attach")
+        go_on()
+        result = project.orch("--attach")
+        assert result.returncode == 0, result.stdout + result.stderr
+        assert "1600 of 1600 requests succeeded" in result.stdout
+        assert project.orch("--stop", "all").returncode == 0
 
 
 # --- orch is killed ------------------------------------------------------------------------------
 
-STAGES = ("is submitted", "has begun", "serves at", "benchmark: 4 clients")
-
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_orch_is_killed(project: Project, fault: Fault, stage: str) -> None:
-    process = project.start(project.recipe(n_clients=4, n_requests_per_client=5000))
-    process.read_until(stage)
-    os.kill(process.command_pid(), signal.SIGKILL)
-    fault.happens(f"24 orch is killed when it says '{stage}'")
-    process.end(10)
-    (record,) = [r for r in project.records() if r["state"] not in ("stopped", "failed", "ended")]
-    assert set(record["job_states"].values()) <= {"PENDING", "RUNNING", "CONFIGURING"}
-    assert project.orch("--stop", record["id"]).returncode == 0
-    fault.seen("--status shows it, --stop ends it")
+    with at_stage(project, stage) as (process, _):
+        os.kill(process.command_pid(), signal.SIGKILL)
+        fault.happens(f"24 orch is killed when it says '{stage}'")
+        process.end(10)
+        live = ("submitting", "starting", "ready")
+        (record,) = [r for r in project.records() if r["state"] in live]
+        assert set(record["job_states"].values()) <= {"PENDING", "RUNNING", "CONFIGURING"}
+        assert project.orch("--stop", record["id"]).returncode == 0
+        fault.seen("--status shows it, --stop ends it")
 
 
 # --- no accounting -------------------------------------------------------------------------------

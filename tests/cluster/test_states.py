@@ -7,15 +7,13 @@ import re
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
-from project import USER, Project
-from slurmcluster import wait_until
-
-#: An Ollama that waits for a file before it serves.
-PATIENT = '#!/bin/sh\nuntil [ -e {gate} ]; do sleep 0.1; done\nexec "$0.real" "$@"\n'
+from faults import Fault
+from project import PROXY, USER, Project
+from slurmcluster import ADDRESSES, wait_until
 
 
 def control(project: Project, *arguments: str, user: str = USER) -> None:
@@ -48,38 +46,7 @@ def command(project: Project, name: str, script: str) -> Iterator[dict[str, str]
         path.unlink()
 
 
-@contextmanager
-def gated_ollama(project: Project) -> Iterator[Path]:
-    """Ollama starts to serve only once the file that this gives is there."""
-    gate = project.folder / "gate"
-    try:
-        with project.ollama_is(PATIENT.format(gate=gate)):
-            yield gate
-    finally:
-        gate.unlink(missing_ok=True)
-
-
 # --- reasons -------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("changes", "reason"),
-    [
-        ({"partition": "short", "time": "1:00:00"}, r"longer than .*\(PartitionTimeLimit\); lower"),
-        ({"partition": "cpu", "nodes": 3}, r"that many nodes .*\(PartitionNodeLimit\); change"),
-        ({"qos": "shortq", "time": "20:00"}, r"\(QOSMaxWallDurationPerJobLimit\); lower"),
-    ],
-)
-def test_job_that_can_never_start_is_refused_at_once(
-    project: Project, changes: dict[str, object], reason: str
-) -> None:
-    recipe = project.recipe(**{"gpus": 0, **changes})
-    begin = time.monotonic()
-    result = project.orch(recipe)
-    assert result.returncode == 3, result.stdout + result.stderr
-    assert re.search(rf"Slurm will never start the ollama job \d+: .*{reason}", result.stderr)
-    assert time.monotonic() - begin < 15
-    project.assert_nothing_left()
 
 
 def test_held_job_is_said_at_once_and_waited_for(project: Project) -> None:
@@ -124,9 +91,49 @@ def test_cancelled_in_the_queue_by_somebody_else(project: Project) -> None:
 # --- requeued ------------------------------------------------------------------------------------
 
 
+#: The script of a job that takes all of cpu1, or of cpu2 from those in the partition `lowq`.
+WHOLE_NODE = ("sbatch", "--parsable", "-A", "research", "-c", "32", "-o", "/dev/null", "--wrap",
+              "sleep 600")  # fmt: skip
+
+
+def test_preempted_job_is_followed_to_its_new_node(project: Project, fault: Fault) -> None:
+    """It runs on cpu2, since cpu1 is full; preempted, it comes again on cpu1, which is free now."""
+    on = project.cluster.on
+    filler = on("login1", *WHOLE_NODE, "-w", "cpu1", "-p", "cpu", check=True).stdout.strip()
+    recipe = project.recipe(partition="lowq", client_partition="gpu", gpus=0, cpus=2, mem_gb=2)
+    with project.gated_ollama() as gate:
+        process = project.start(recipe, "--no-benchmark")
+        process.read_until("client   serves at")
+        job_id = project.job_id("ollama")
+        assert project.host_of(job_id) == "cpu2"
+        high = on("login1", *WHOLE_NODE, "-p", "high", check=True).stdout.strip()
+        fault.happens("19 preempted and requeued")
+        said = process.read_until(f"job {job_id} was requeued")
+        fault.seen(f"told: {said.splitlines()[-1][18:58]}; served from another node")
+        on("login1", "scancel", filler, check=True)
+        gate.touch()
+        # Slurm lets a job that was requeued wait for two minutes
+        wait_until(lambda: "PENDING" in state_of(project, job_id), 30, "the queue")
+        control(project, "update", f"jobid={job_id}", "StartTime=now")
+        result = process.end(120)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert project.host_of(job_id) == "cpu1"
+    (url,) = project.record()["endpoints"]["ollama"]
+    assert url.startswith(f"http://{ADDRESSES['cpu1']}:")
+    health = project.curl(project.record()["endpoints"]["client"] + "/health")
+    assert [f"http://{one['address']}" for one in health["ollama"] if one["ok"]] == [url]
+    assert project.orch("--stop", "all").returncode == 0
+    on("login1", "scancel", high, check=True)
+
+
+def state_of(project: Project, job_id: str) -> str:
+    """What squeue says of a job."""
+    return project.cluster.on("login1", "squeue", "-hj", job_id, "-o", "%T").stdout
+
+
 def test_requeued_job_is_followed(project: Project) -> None:
-    """As after a preemption: its script is told to end, and it comes again under its id."""
-    with gated_ollama(project) as gate:
+    """Its script is told to end, and it comes again under its id."""
+    with project.gated_ollama() as gate:
         process = project.start(project.recipe())
         process.read_until("client   serves at")
         job_id = project.job_id("ollama")
@@ -156,7 +163,7 @@ def test_job_that_is_requeued_during_the_benchmark_ends_the_run(project: Project
 
 def test_controller_that_hangs_during_the_wait_holds_up_nothing(project: Project) -> None:
     """All looks at the queue are in vain; the files and the services say enough."""
-    with gated_ollama(project) as gate:
+    with project.gated_ollama() as gate:
         process = project.start(project.recipe())
         process.read_until("client   serves at")
         with stopped(project):
@@ -166,14 +173,18 @@ def test_controller_that_hangs_during_the_wait_holds_up_nothing(project: Project
     assert "4 of 4 requests succeeded" in result.stdout
 
 
-def test_controller_that_is_down_during_the_wait_and_comes_back(project: Project) -> None:
+def test_controller_that_is_down_during_the_wait_and_comes_back(
+    project: Project, fault: Fault
+) -> None:
     project.fill_gpus()
     process = project.start(project.recipe())
     process.read_until("is submitted")
     # by SIGTERM it keeps its state; by SIGKILL it would lose the jobs of the last seconds
     os.kill(project.cluster.daemon_pid("head", "slurmctld"), signal.SIGTERM)
+    fault.happens("21 slurmctld restarts during the wait")
     try:
         assert "Unable to contact slurm controller" in process.read_until("the wait goes on")
+        fault.seen("told: the wait goes on")
         status = project.orch("--status")
         assert status.returncode == 3
         assert "starting (unchecked)" in status.stdout
@@ -182,6 +193,37 @@ def test_controller_that_is_down_during_the_wait_and_comes_back(project: Project
     project.cluster.on("login1", "scancel", "--state=RUNNING", "-u", USER, check=True)
     result = process.end(90)
     assert result.returncode == 0, result.stdout + result.stderr
+    assert "the wait goes on" not in result.stdout, "one line says so"
+    assert project.orch("--stop", "all").returncode == 0
+
+
+GARBAGE = """if [ -e {flag} ]; then printf '\\0\\377<html>%%|no|list\\n99|\\n'; exit {code}; fi
+exec /usr/bin/squeue "$@"
+"""
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_squeue_that_prints_garbage(project: Project, fault: Fault, code: int) -> None:
+    """A shim of squeue: it fails, or says that all is well, for half a minute."""
+    flag = project.folder / "garbage"
+    flag.touch()
+    filler = project.fill_gpus()
+    with command(project, "squeue", GARBAGE.format(flag=flag, code=code)) as environment:
+        orch = ["python3", "-u", "orch.py", project.recipe(), "--no-benchmark"]
+        process = project.cluster.popen(
+            "login1", *orch, env={**PROXY, **environment}, cwd=project.folder
+        )
+        process.read_until("client   job")
+        fault.happens(f"21 squeue prints garbage and gives {code} (a shim), for 30 s")
+        process.read_until("the wait goes on")
+        fault.seen("told: the wait goes on")
+        flag.unlink()
+        said = process.read_until("the scheduler answers again")
+        assert "the wait goes on" not in said, "one line says so"
+        project.cluster.on("login1", "scancel", filler, check=True)
+        result = process.end(90)
+        assert result.returncode == 0, result.stdout + result.stderr
+        assert project.orch("--stop", "all").returncode == 0
 
 
 #: sbatch, once the test has had time to do something to the controller.
@@ -214,7 +256,7 @@ def test_submission_that_a_hung_controller_takes_is_not_made_twice(project: Proj
 
 
 def test_controller_that_is_down_at_submission_is_given_up_within_about_a_minute(
-    project: Project,
+    project: Project, fault: Fault
 ) -> None:
     site = project.folder / "site.json"
     site.write_text(
@@ -223,15 +265,13 @@ def test_controller_that_is_down_at_submission_is_given_up_within_about_a_minute
     recipe = project.recipe()
     # by SIGKILL it would forget the ends of jobs in the last seconds, and bring them back
     os.kill(project.cluster.daemon_pid("head", "slurmctld"), signal.SIGTERM)
-    begin = time.monotonic()
+    fault.happens("4 slurmctld is down at submission")
     try:
         result = project.orch(recipe, "--site", str(site))
-        seconds = time.monotonic() - begin
+        fault.ends(result, 3, "ollama job could not be submitted")
     finally:
         project.cluster.up()
-    assert result.returncode == 3, result.stdout + result.stderr
-    assert seconds < 90
-    assert "ollama job could not be submitted" in result.stderr
+    assert fault.seconds < 90
     assert project.orch("--stop", "all").returncode == 0, "and there is nothing to be found"
     project.assert_nothing_left()
 
@@ -241,15 +281,13 @@ def _age(path: Path) -> float:
 
 
 SLOW = """exec 9>>{log}.lock; flock -n 9 || echo overlap >>{log}
-echo call >>{log}; sleep 10; exec /usr/bin/squeue "$@"
+echo {name} >>{log}; sleep 10; exec /usr/bin/{name} "$@"
 """
 
 
-def test_slow_squeue_holds_up_neither_success_nor_failure_and_is_asked_once_at_a_time(
-    project: Project,
-) -> None:
-    log = project.folder / "squeue.log"
-    with command(project, "squeue", SLOW.format(log=log)) as environment:
+def test_slow_squeue_holds_up_neither_success_nor_failure(project: Project) -> None:
+    log = project.folder / "slow.log"
+    with command(project, "squeue", SLOW.format(log=log, name="squeue")) as environment:
         begin = time.monotonic()
         result = project.orch(project.recipe(), env=environment)
         assert result.returncode == 0, result.stdout + result.stderr
@@ -265,8 +303,33 @@ def test_slow_squeue_holds_up_neither_success_nor_failure_and_is_asked_once_at_a
         result = process.end(60)
     assert result.returncode == 4, result.stdout + result.stderr
     assert "cannot pull nosuchmodel:1b" in result.stderr
-    assert set(log.read_text().split()) == {"call"}, "no overlap"
+    assert "overlap" not in log.read_text()
+    log.unlink()
     project.assert_nothing_left()
+
+
+COMMANDS = ("sbatch", "squeue", "scancel", "sacct", "sinfo", "scontrol")
+
+
+def test_slow_cluster(project: Project, fault: Fault) -> None:
+    """Shims of all commands: each takes 10 s before it does what it does."""
+    log = project.folder / "slow.log"
+    with ExitStack() as shims:
+        for name in COMMANDS:
+            script = SLOW.format(log=log, name=name)
+            environment = shims.enter_context(command(project, name, script))
+        recipe = project.recipe()
+        fault.happens("30 each of Slurm's commands takes 10 s (shims)")
+        result = project.orch(recipe, env=environment, timeout=180)
+        fault.seen(f"exit {result.returncode}, ready and measured")
+        assert result.returncode == 0, result.stdout + result.stderr
+        assert "4 of 4 requests succeeded" in result.stdout
+        assert project.orch("--status", env=environment).returncode == 0
+        assert project.orch("--stop", "all", env=environment).returncode == 0
+    called = log.read_text().split()
+    log.unlink()
+    assert {"sbatch", "squeue", "scancel"} <= set(called)
+    assert "overlap" not in called, "never more than one call at a time"
 
 
 # --- orch is killed ------------------------------------------------------------------------------

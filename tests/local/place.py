@@ -51,12 +51,20 @@ class Place:
             timeout=timeout,
         )
 
-    def start(self, *arguments):
+    def path_with_ollama(self, script):
+        """A PATH on which a script is found in place of Ollama."""
+        path = self.folder / "bin" / "ollama"
+        path.parent.mkdir()
+        path.write_text(script)
+        path.chmod(0o755)
+        return f"{path.parent}:{os.environ['PATH']}"
+
+    def start(self, *arguments, env=None):
         """Start orch.py; its output is in orch.log."""
         log = (self.folder / "orch.log").open("w")
         return subprocess.Popen(
             self.command(*arguments),
-            env=self.environment,
+            env={**self.environment, **(env or {})},
             cwd=self.folder,
             stdout=log,
             stderr=subprocess.STDOUT,

@@ -1,6 +1,8 @@
 """What goes wrong ends in one sentence, an exit code, and nothing left behind."""
 
 import os
+import pty
+import shlex
 import signal
 import time
 
@@ -32,12 +34,8 @@ def test_model_that_cannot_be_prepared(place):
 
 
 def test_ollama_that_dies_while_starting_ends_the_deployment_at_once(place):
-    binaries = place.folder / "bin"
-    binaries.mkdir()
-    (binaries / "ollama").write_text("#!/bin/sh\necho 'the last words' >&2\nexit 7\n")
-    (binaries / "ollama").chmod(0o755)
+    path = place.path_with_ollama("#!/bin/sh\necho 'the last words' >&2\nexit 7\n")
     begin = time.monotonic()
-    path = f"{binaries}:{os.environ['PATH']}"
     result = place.orch(place.recipe(), "--site", "local", env={"PATH": path})
     assert time.monotonic() - begin < 8
     assert_failed(place, result, 4, "[FAILED]", "the last words", "stopped while starting")
@@ -68,12 +66,34 @@ def test_service_that_does_not_start_in_time(place):
 
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_interrupt_cancels_our_own_jobs(place, signum, code):
-    process = place.start(place.recipe(), "--site", "local")
-    wait_for(lambda: "has begun" in place.log(), 20, place.log)
+    path = place.path_with_ollama("#!/bin/sh\nexec sleep 600\n")  # it is starting when we interrupt
+    process = place.start(place.recipe(), "--site", "local", env={"PATH": path})
+    wait_for(lambda: "ollama   job local1 has begun" in place.log(), 20, place.log)
     process.send_signal(signum)
     assert process.wait(20) == code, place.log()
     assert "our own jobs were cancelled" in place.log()
     assert place.records()[0]["state"] == "stopped"
+    place.assert_nothing_left()
+
+
+def test_closed_terminal_loses_nothing(place):
+    """A terminal with a shell in it, in the middle of the live table."""
+    recipe = place.recipe(n_clients=4, n_requests_per_client=200)
+    command = shlex.join(place.command(recipe, "--site", "local"))
+    process, terminal = pty.fork()
+    if process == 0:
+        os.chdir(place.folder)
+        os.execve("/bin/bash", ["bash", "-ic", f"{command}; true"], place.environment)
+    shown = b""
+    while b"requests done" not in shown:
+        shown += os.read(terminal, 65536)
+    os.close(terminal)
+    os.waitpid(process, 0)
+    wait_for(lambda: not [p for p in place.processes() if "orch.py" in p], 10, place.processes)
+    result = place.orch("--attach")
+    assert result.returncode == 0, result.stderr
+    assert "800 of 800 requests succeeded" in result.stdout
+    place.stop_all()
     place.assert_nothing_left()
 
 

@@ -2,7 +2,9 @@
 
 import dataclasses
 import json
+import shlex
 import time
+from pathlib import Path
 
 import pytest
 
@@ -246,3 +248,15 @@ def test_without_sbatch_the_slurm_site_says_what_to_do(orch, monkeypatch, tmp_pa
     assert "no sbatch on PATH" in err
     assert "login node" in err
     assert not list(tmp_path.glob("output/deployments/*"))
+
+
+def test_command_line_to_copy_works_from_where_one_is(tmp_path, monkeypatch):
+    project = Path(__file__).resolve().parents[2]
+    output = OutputDir(project / "output")
+    monkeypatch.chdir(project)
+    assert output.command("--stop", "one") == "python3 orch.py --stop one"
+    monkeypatch.chdir(tmp_path)
+    words = ["python3", f"{project}/orch.py", "--stop", "one", "--output-dir", str(output.path)]
+    assert shlex.split(output.command("--stop", "one")) == words
+    odd = OutputDir(tmp_path / "it's here")
+    assert shlex.split(odd.command("--attach"))[-1] == f"{tmp_path}/it's here"

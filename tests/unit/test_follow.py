@@ -1,11 +1,13 @@
 """Jobs that end, or are requeued, while a benchmark runs: what is said of them."""
 
+import json
+
 import pytest
 
 from hpc.console import Console
 from hpc.endpoints import OutputDir
 from hpc.errors import SchedulerUnavailable
-from hpc.follow import Follower, JobEnded
+from hpc.follow import Follower, JobEnded, OllamaDied
 from hpc.jobstates import JobStatus
 from hpc.records import create_record
 
@@ -78,3 +80,48 @@ def test_deployment_of_half_a_submission_is_not_followed(follow, tmp_path):
     follower.record.data["jobs"].pop("client")
     with pytest.raises(SchedulerError, match="was cut off while its jobs were being submitted"):
         follower.run(Limits(1, 1))
+
+
+def test_ollama_that_ends_by_itself_makes_the_run_invalid(follow, tmp_path):
+    (tmp_path / "logs" / "1.rc").write_text("137\nthe service stopped by itself\n")
+    with pytest.raises(OllamaDied) as caught:
+        follow("FAILED")._check_jobs()
+    assert caught.value.exit_code == 6
+
+
+@pytest.mark.parametrize(
+    ("state", "code", "words"),
+    [
+        ("OUT_OF_MEMORY", 137, "raise mem_gb"),
+        ("NODE_FAIL", 143, "a node went down"),
+        ("CANCELLED", 143, "was cancelled by user hpcother"),
+        ("TIMEOUT", 143, "reached its time limit"),
+    ],
+)
+def test_job_that_was_ended_is_a_failed_service(follow, tmp_path, state, code, words):
+    """Slurm's word goes before the script's, which knows less."""
+    (tmp_path / "logs" / "1.rc").write_text(f"{code}\nthe service stopped by itself\n")
+    with pytest.raises(JobEnded, match=words) as caught:
+        follow(state)._check_jobs()
+    assert caught.value.exit_code == 4
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_what_was_measured_is_kept_where_a_job_is_lost(follow, tmp_path, monkeypatch, whole):
+    """The client service may be gone with it: its address refuses connections."""
+    monkeypatch.setattr("hpc.benchmark.RESULTS_S", 0.2)
+    follower = follow("RUNNING")
+    folder = tmp_path / "benchmarks" / "run"
+    folder.mkdir()
+    requests = {"planned": 9, "succeeded": 3, "failed": 2, "errors": {"connect": 2}}
+    if whole:
+        (folder / "summary.json").write_text(json.dumps({"partial": True, "requests": requests}))
+    follower.record.update(
+        endpoints={"client": "http://127.0.0.1:9"}, benchmark={"state": "running"}
+    )
+    ended = JobEnded("the client job 2 ended", ["last lines"])
+    follower._keep_partial(ended, "run", folder)
+    assert follower.record.data["benchmark"]["state"] == "partial"
+    assert follower.record.data["benchmark"].get("requests") == (requests if whole else None)
+    words = "3 of 9 requests succeeded, 2 failed (connect: 2)" if whole else "left no results"
+    assert words in ended.details[0] and ended.details[1] == "last lines"

@@ -8,7 +8,7 @@ import pytest
 
 from hpc import images
 from hpc.errors import UsageError
-from hpc.rendering import PROJECT
+from hpc.files import PROJECT
 from hpc.site import Site, load_site
 
 

@@ -148,6 +148,18 @@ def test_job_that_a_hung_controller_took_is_not_submitted_twice(shims):
     assert len(shims.calls("sbatch")) == 1
 
 
+def test_job_id_is_found_behind_a_greeting(shims):
+    shims.make("sbatch", "echo 'Your job goes to the default QOS'; echo '7;cluster'")
+    assert SlurmScheduler().submit(JOB) == "7"
+
+
+def test_job_whose_id_is_not_said_is_found_by_its_name(shims):
+    shims.make("sbatch", "echo 'Submitted, thank you'")
+    shims.make("squeue", f"echo '{LINE}'")
+    assert SlurmScheduler().submit(JOB) == "7"
+    assert len(shims.calls("sbatch")) == 1
+
+
 def test_nothing_is_submitted_again_without_a_look(shims):
     shims.make("sbatch", DEAD)
     shims.make("squeue", DEAD)
@@ -166,7 +178,8 @@ def test_nothing_is_submitted_again_without_a_look(shims):
     ],
 )
 def test_refusal_is_final_and_names_what_to_look_at(shims, words, remedy):
-    shims.make("sbatch", f"echo 'sbatch: error: Batch job submission failed: {words}' >&2; exit 1")
+    failed = f"sbatch: error: Batch job submission failed: {words}"
+    shims.make("sbatch", f"printf '%s\n' '{failed}' 'sbatch: see our web pages' >&2; exit 1")
     shims.make("sinfo", f"cat <<'E'\n{SINFO}E")
     with pytest.raises(SchedulerError) as error:
         SlurmScheduler().submit(JOB)
