@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import threading
@@ -51,8 +52,9 @@ class Benchmarks:
 
     def _begin(self, run_id: str, job: child.Job, urls: list[str]) -> child.Run:
         context = self._context if self._context and os.access(self._context, os.R_OK) else None
+        place = place_of(context) if context else None
         try:
-            return child.Run(run_id, self._folder / run_id, job, urls, context)
+            return child.Run(run_id, self._folder / run_id, job, urls, context, place)
         except OSError as error:
             raise CannotWrite(f"The benchmark cannot start: {error}.") from error
 
@@ -126,6 +128,16 @@ _AS_GIVEN = (
     "input_tokens",
     "processes",
 )
+
+
+def place_of(record: Path) -> str | None:
+    """ "gpu" where a deployment's record asks for GPUs and accepts nothing else; None: anywhere."""
+    try:
+        found = json.loads(record.read_text("utf-8"))
+        accepts_cpu = found["recipe"]["job"]["service"]["allow_cpu"]
+        return "gpu" if found["gpus"] and not accepts_cpu else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # it is not one of ours
 
 
 def job_of(given: Mapping[str, Any], model: str) -> child.Job:

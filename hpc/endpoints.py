@@ -80,6 +80,13 @@ class OutputDir:
         """
         return _mtime_ns(self._fresh(self.path / "logs" / f"{job_id}.started"))
 
+    def host(self, job_id: str) -> str | None:
+        """Where the job's script began to run; None where it has not."""
+        try:
+            return (self.path / "logs" / f"{job_id}.started").read_text().strip() or None
+        except OSError:
+            return None
+
     def ended(self, job_id: str) -> Ended | None:
         """What the job's exit-code file says; None where there is none (yet)."""
         path = self._fresh(self.path / "logs" / f"{job_id}.rc")
@@ -100,6 +107,17 @@ class OutputDir:
         except OSError:
             return []
         return [_address(line, path, DEFAULT_PORTS[service]) for line in lines if line.strip()]
+
+    def gpus(self, job_id: str) -> dict[str, list[str]]:
+        """The names and driver versions of a job's GPUs, on all its nodes, each once; none where
+        it has none, or no nvidia-smi to tell."""
+        paths = sorted((self.path / "logs").glob(f"{job_id}.*gpus"))
+        lines = [line for path in paths for line in path.read_text(errors="replace").splitlines()]
+        pairs = [line.partition(",") for line in lines if line.strip()]
+        return {
+            "gpu_names": list(dict.fromkeys(name.strip() for name, _, _ in pairs)),
+            "driver_versions": list(dict.fromkeys(driver.strip() for _, _, driver in pairs)),
+        }
 
     def _fresh(self, path: Path) -> Path:
         """`path`, after a look that the network file system cannot answer from its cache.

@@ -119,6 +119,8 @@ class Follower:
             ready_after_seconds=round(seconds, 3),
             warnings=warnings,
             loaded_model=info.as_dict(),
+            **self._output.gpus(self.record.jobs["ollama"]),
+            nodes={service: self._output.host(job) for service, job in self.record.jobs.items()},
             endpoints={
                 "client": f"http://{client.addresses[0]}",
                 "ollama": [f"http://{address}" for address in ollama.addresses],

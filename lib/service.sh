@@ -5,6 +5,7 @@
 #   logs/ID.started            the job runs (first line: its host)
 #   <service>_ip_ID.txt        host:port, written once the service answers
 #   prometheus_assets/…_ID.json  what Prometheus is to scrape
+#   logs/ID.gpus               the GPUs that it has, and their driver
 #   logs/ID.rc                 the job has ended (first line: exit code, second: why)
 
 # A local job has no SLURM_JOB_ID: its environment is freed from Slurm's variables.
@@ -245,6 +246,13 @@ register_target() {
   local path=$OUTPUT/prometheus_assets/$1_targets_$JOB_ID.json
   PUBLISHED+=("$path")
   write_file "$path" "[{\"targets\": [\"$2\"], \"labels\": {\"job\": \"$1\", \"job_id\": \"$JOB_ID\"}}]"
+}
+
+# note_gpus: logs/ID.gpus, a line "name, driver version" for each GPU that the job has, for records.
+note_gpus() {
+  local path=$OUTPUT/logs/$JOB_ID.gpus gpus
+  gpus=$(nvidia-smi --query-gpu=name,driver_version --format=csv,noheader 2>/dev/null) || return 0
+  write_file "$path" "$gpus"
 }
 
 # --- HTTP to the service of this job -------------------------------------------------------------

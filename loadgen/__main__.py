@@ -67,6 +67,8 @@ def _measure(words: list[str]) -> int:
     if given.sweep or given.sweep_rate:
         return _sweep(runs, given, about)
     _, code = _one(runs[0], given, about)
+    if not given.no_report:
+        _write_report(given.out)
     return code
 
 
@@ -107,8 +109,6 @@ def _one(
     summary["validity"] = validity.judge(summary, measured, options)
     summary["provenance"] = provenance(options, measured, began, about)
     report.write_files(options, measured, summary)
-    if not given.no_report:
-        _write_report(options.out)
     if not given.quiet:
         report.say(report.table(summary))
     return summary, _exit_code(measured.stopped, summary)
@@ -140,8 +140,9 @@ def _sweep(runs: Sequence[Options], given: argparse.Namespace, about: Mapping[st
 
 
 def _write_report(out: Path) -> None:
-    """In a process of its own: what it takes to draw is none of the load generator's memory. A
-    report that cannot be made takes nothing from the results."""
+    """Of a run, or of a sweep and all its points. In a process of its own: what it takes to draw is
+    none of the load generator's memory. A report that cannot be made takes nothing from the
+    results."""
     command = [sys.executable, "-m", "loadgen", "report", str(out.absolute())]
     made = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if made.returncode != 0:

@@ -62,9 +62,16 @@ class Run:
     """One run of the child: `state` and `progress` while it goes on, `wait` for its end."""
 
     def __init__(
-        self, run_id: str, folder: Path, job: Job, urls: Sequence[str], context: Path | None = None
+        self,
+        run_id: str,
+        folder: Path,
+        job: Job,
+        urls: Sequence[str],
+        context: Path | None = None,
+        sits_on: str | None = None,
     ) -> None:
-        """Start it. `context`: a file with what is to be known of the servers.
+        """Start it. `context`: a file with what is to be known of the servers; `sits_on`: where the
+        model is to be, gpu or cpu.
 
         Raises OSError where the folder cannot be written or no process started.
         """
@@ -78,10 +85,12 @@ class Run:
         self._progress: dict[str, Any] = {}
         self._cancelled = False
         self._ended = threading.Event()
-        self._process = self._start(urls, context)
+        self._process = self._start(urls, context, sits_on)
         threading.Thread(target=self._follow, daemon=True).start()
 
-    def _start(self, urls: Sequence[str], context: Path | None) -> subprocess.Popen[bytes]:
+    def _start(
+        self, urls: Sequence[str], context: Path | None, sits_on: str | None
+    ) -> subprocess.Popen[bytes]:
         self.folder.mkdir(parents=True, exist_ok=True)
         write_whole(self.folder / "request.json", [json.dumps(asdict(self.job)) + "\n"])
         command = [sys.executable, "-m", "loadgen", *arguments(self.job, urls)]
@@ -91,6 +100,8 @@ class Run:
             command.append(f"--prompts={prompts}")
         if context is not None:
             command.append(f"--context={context}")
+        if sits_on is not None:
+            command.append(f"--sits-on={sits_on}")
         command += [f"--out={self.folder}", "--quiet", "--no-report"]
         command += ["--json-progress", "--die-with-stdin"]
         with (self.folder / "loadgen.log").open("wb") as log:
