@@ -46,7 +46,7 @@ def test_recipe_brings_up_ollama_and_client_where_they_belong(project: Project) 
     recipe = project.recipe(n_clients=100, n_requests_per_client=2, question="Who are you?")
     with Watch(project) as watch:
         result = project.orch(recipe, "--no-monitoring")
-    assert result.returncode == 0, result.stdout + result.stderr
+    project.assert_benchmarked(result)
     assert "200 of 200 requests succeeded, 100 clients" in result.stdout
     assert watch.most >= 100, "100 clients are 100 requests in flight, seen from the server"
     record = project.records()[-1]

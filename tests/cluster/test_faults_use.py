@@ -314,7 +314,7 @@ def test_terminal_is_lost(project: Project, fault: Fault, stage: str) -> None:
         fault.ends(process.end(30), 129, "the deployment goes on: pick it up with --attach")
         go_on()
         result = project.orch("--attach")
-        assert result.returncode == 0, result.stdout + result.stderr
+        project.assert_benchmarked(result)
         assert "1600 of 1600 requests succeeded" in result.stdout
         assert project.orch("--stop", "all").returncode == 0
 

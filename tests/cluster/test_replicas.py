@@ -54,7 +54,7 @@ def test_replica_that_dies_under_load_loses_nothing_that_could_be_retried(
     fault.happens("26 one of three replicas dies under load")
     result = process.end(180)
     fault.seen(f"exit {result.returncode}, benchmark goes on to its end")
-    assert result.returncode == 0, result.stdout + result.stderr
+    project.assert_benchmarked(result)
     record = project.records()[-1]
     requests = record["benchmark"]["requests"]
     assert requests["succeeded"] + requests["failed"] == 360
