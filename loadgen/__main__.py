@@ -10,6 +10,7 @@ import resource
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
@@ -50,12 +51,17 @@ def _command(words: list[str]) -> int:
 
 
 def _show(words: list[str]) -> int:
-    """What draws is loaded only where something is drawn."""
-    from loadgen import compare, html
+    """What draws is loaded only where something is drawn; its caches, which it would have in the
+    home, are beside the results for as long as it takes, and gone when it is told to end."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    beside = words[-1] if Path(words[-1]).is_dir() else None
+    with tempfile.TemporaryDirectory(prefix="caches-", dir=beside) as caches:
+        for name in ("MPLCONFIGDIR", "XDG_CACHE_HOME"):
+            os.environ.setdefault(name, caches)
+        from loadgen import compare, html
 
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # no half file is left
-    command = {"report": html.main, "compare": compare.main}[words[0]]
-    return command(words[1:])
+        command = {"report": html.main, "compare": compare.main}[words[0]]
+        return command(words[1:])
 
 
 def _measure(words: list[str]) -> int:

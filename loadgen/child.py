@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import subprocess
 import sys
 import threading
@@ -128,13 +127,10 @@ class Run:
         if not (self.folder / "summary.json").exists():
             return
         command = ["nice", "-n", "19", sys.executable, "-m", "loadgen", "report"]
-        caches = str(self.folder.parent / ".matplotlib")  # in the home is no room for them
-        caching = {"MPLCONFIGDIR": caches, "XDG_CACHE_HOME": caches}
         with (self.folder / "loadgen.log").open("ab") as log, contextlib.suppress(OSError):
             subprocess.run(
                 [*command, str(self.folder)],
                 cwd=ROOT,
-                env={**os.environ, **caching},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
