@@ -63,9 +63,13 @@ class OutputDir:
 
     def command(self, *options: str) -> str:
         """The line that runs orch.py with `options` on this directory, as it works from here."""
-        orch = Path("orch.py") if Path.cwd() == PROJECT else PROJECT / "orch.py"
+        try:
+            here = Path.cwd()
+        except FileNotFoundError:  # somebody has removed the folder that we are in
+            here = Path("/")
+        orch = Path("orch.py") if here == PROJECT else PROJECT / "orch.py"
         words = ["python3", str(orch), *options]
-        if self.path != Path("output").absolute():
+        if self.path != here / "output":
             words += ["--output-dir", str(self.path)]
         return shlex.join(words)
 

@@ -273,3 +273,12 @@ def test_file_that_is_no_record_is_left_out(tmp_path, text):
 def test_log_that_no_node_could_write_is_missed_by_its_path(tmp_path):
     (line,) = OutputDir(tmp_path).log_tail("ollama", "7")
     assert str(tmp_path) in line and "file system that all nodes share" in line
+
+
+def test_a_line_to_copy_is_given_also_where_our_folder_is_gone(tmp_path, monkeypatch):
+    output = OutputDir(tmp_path / "output")
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    folder.rmdir()
+    assert output.command("--stop", "x").endswith(f"--stop x --output-dir {tmp_path}/output")
