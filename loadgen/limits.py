@@ -11,7 +11,7 @@ MAX_SHARE, MAX_SHIFT_S = 0.05, 0.005
 #: Less than this matters to nobody, be the figure as small as it may.
 MIN_SHIFT_S = 0.00025
 #: The greatest value of many is moved by a single pause, which every machine has now and then.
-MAX_PAUSE_S = 0.025
+MAX_PAUSE_S = 0.04
 #: Looks at our own lag, each 10 ms, below which its spread is not known.
 MIN_LOOKS = 100
 _PERCENTILES = ("p90", "p95", "p99")

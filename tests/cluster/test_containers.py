@@ -44,7 +44,7 @@ def boxes(installed: Project, images: Images) -> str:
     """A site whose images have been prepared."""
     site = site_of(installed, ollama=str(images.ollama), python=str(images.base))
     result = prepare(installed, installed.recipe(), site)
-    assert result.returncode == 0, result.stdout + result.stderr
+    project.assert_benchmarked(result)
     return site
 
 
@@ -58,7 +58,7 @@ def shape(value: Any) -> Any:
 def test_services_run_from_images_where_they_belong(project: Project, boxes: str) -> None:
     recipe = project.recipe(question="Who are you?")
     result = project.orch(recipe, "--site", boxes)
-    assert result.returncode == 0, result.stdout + result.stderr
+    project.assert_benchmarked(result)
     assert "4 of 4 requests succeeded" in result.stdout
     record = project.records()[-1]
     for service, program in (("ollama", "ollama serve"), ("client", "/opt/orch/venv/bin/python")):
@@ -168,7 +168,7 @@ def test_image_is_fetched_by_one_at_a_time_and_by_the_next_where_that_is_killed(
     fault.seen("the second fetches, and serves from a whole image")
     (folder / "slow").unlink()
     result = project.orch("--attach", records[second], timeout=180)
-    assert result.returncode == 0, result.stdout + result.stderr
+    project.assert_benchmarked(result)
     (image,) = (project.output / "containers").glob("ollama-*.sif")
     assert image.read_bytes() == images.ollama.read_bytes()
     assert project.orch("--stop", "all").returncode == 0

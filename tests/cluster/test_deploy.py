@@ -89,14 +89,14 @@ def test_variables_of_an_outer_allocation_do_not_leak(project: Project) -> None:
     outer = {"SBATCH_PARTITION": "down", "SLURM_JOB_ID": "1", "SLURM_MEM_PER_NODE": "1",
              "SLURM_NTASKS": "9", "SBATCH_ACCOUNT": "nosuch"}  # fmt: skip
     result = project.orch(project.recipe(), "--no-benchmark", env=outer)
-    assert result.returncode == 0, result.stdout + result.stderr
+    project.assert_benchmarked(result)
 
 
 def test_detached_and_attached_from_another_shell(project: Project) -> None:
     detached = project.orch(project.recipe(), "--detach")
     assert detached.returncode == 0, detached.stderr
     result = project.orch("--attach")
-    assert result.returncode == 0, result.stdout + result.stderr
+    project.assert_benchmarked(result)
     assert "4 of 4 requests succeeded" in result.stdout
 
 
@@ -160,7 +160,7 @@ def test_lost_terminal_only_detaches(project: Project) -> None:
     process.send_signal(1)
     process.wait(20)
     result = project.orch("--attach")
-    assert result.returncode == 0, result.stdout + result.stderr
+    project.assert_benchmarked(result)
     assert "4 of 4 requests succeeded" in result.stdout
 
 

@@ -93,7 +93,7 @@ def test_temporary_folder(project: Project, fault: Fault, kind: str) -> None:
         if kind == "full":
             (SMALL / "filler").unlink()
             subprocess.run(["rm", "-r", folder], check=True)
-    assert result.returncode == 0, result.stdout + result.stderr
+    project.assert_benchmarked(result)
     project.orch("--stop", "all")
 
 
@@ -119,7 +119,7 @@ def test_port_is_taken_by_anothers_ollama(project: Project, fault: Fault) -> Non
     try:
         fault.happens("11 port is taken by another user's Ollama")
         result = project.orch(project.recipe())
-        assert result.returncode == 0, result.stdout + result.stderr
+        project.assert_benchmarked(result)
         (url,) = project.record()["endpoints"]["ollama"]
         fault.seen(f"exit 0, at port {url.rpartition(':')[2]} in place of 11434")
         assert not url.endswith(":11434")
@@ -233,7 +233,7 @@ def test_address_file_is_not_what_it_should_be(
     fault.happens(name)
     result = process.end(60)
     fault.seen(f"exit {result.returncode}")
-    assert result.returncode == 0, result.stdout + result.stderr
+    project.assert_benchmarked(result)
     project.orch("--stop", "all")
     path.unlink(missing_ok=True)
 
@@ -277,7 +277,7 @@ def test_address_that_is_replaced_counts(project: Project, fault: Fault, text: s
         fault.happens(f"25 address file holds {text!r} at first")
         result = process.end(90)
     fault.seen(f"exit {result.returncode}")
-    assert result.returncode == 0, result.stdout + result.stderr
+    project.assert_benchmarked(result)
     project.orch("--stop", "all")
 
 
@@ -294,5 +294,5 @@ def test_exit_code_file_of_an_earlier_job_with_that_id(project: Project, fault: 
     project.cluster.on("login1", "scancel", filler, check=True)
     result = process.end(60)
     fault.seen(f"exit {result.returncode}")
-    assert result.returncode == 0, result.stdout + result.stderr
+    project.assert_benchmarked(result)
     project.orch("--stop", "all")

@@ -28,7 +28,7 @@ JSON = ("-H", "Content-Type: application/json", "-d")
 def ready(project: Project, **changes: Any) -> dict[str, Any]:
     """The record of a deployment that is ready."""
     result = project.orch(project.recipe(**changes), "--no-benchmark")
-    assert result.returncode == 0, result.stdout + result.stderr
+    project.assert_benchmarked(result)
     return project.record()
 
 

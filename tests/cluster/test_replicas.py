@@ -18,7 +18,7 @@ def test_replicas_run_on_a_node_each(project: Project) -> None:
     recipe = project.recipe(partition="cpu", client_partition="gpu", mem_gb=2, nodes=2, cpus=2,
                             gpus=0, n_clients=4)  # fmt: skip
     result = project.orch(recipe)
-    assert result.returncode == 0, result.stdout + result.stderr
+    project.assert_benchmarked(result)
     assert "8 of 8 requests succeeded" in result.stdout
     record = project.records()[-1]
     hosts = {re.sub(r"http://(.*):\d+", r"\1", url) for url in record["endpoints"]["ollama"]}

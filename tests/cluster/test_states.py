@@ -60,7 +60,7 @@ def test_held_job_is_said_at_once_and_waited_for(project: Project) -> None:
     project.cluster.on("login1", "scancel", "--state=RUNNING", "-u", USER, check=True)
     control(project, "release", job_id)
     result = process.end(60)
-    assert result.returncode == 0, result.stdout + result.stderr
+    project.assert_benchmarked(result)
 
 
 def test_expected_start_is_said_where_slurm_knows_it(project: Project) -> None:
@@ -116,7 +116,7 @@ def test_preempted_job_is_followed_to_its_new_node(project: Project, fault: Faul
         wait_until(lambda: "PENDING" in state_of(project, job_id), 30, "the queue")
         control(project, "update", f"jobid={job_id}", "StartTime=now")
         result = process.end(120)
-    assert result.returncode == 0, result.stdout + result.stderr
+    project.assert_benchmarked(result)
     assert project.host_of(job_id) == "cpu1"
     (url,) = project.record()["endpoints"]["ollama"]
     assert url.startswith(f"http://{ADDRESSES['cpu1']}:")
@@ -142,7 +142,7 @@ def test_requeued_job_is_followed(project: Project) -> None:
         gate.touch()
         control(project, "update", f"jobid={job_id}", "StartTime=now")
         result = process.end(120)
-    assert result.returncode == 0, result.stdout + result.stderr
+    project.assert_benchmarked(result)
     assert result.stdout.count(f"job {job_id} has begun") == 1
     assert "4 of 4 requests succeeded" in result.stdout
 
@@ -169,7 +169,7 @@ def test_controller_that_hangs_during_the_wait_holds_up_nothing(project: Project
         with stopped(project):
             gate.touch()
             result = process.end(60)
-    assert result.returncode == 0, result.stdout + result.stderr
+    project.assert_benchmarked(result)
     assert "4 of 4 requests succeeded" in result.stdout
 
 
@@ -192,7 +192,7 @@ def test_controller_that_is_down_during_the_wait_and_comes_back(
         project.cluster.up()
     project.cluster.on("login1", "scancel", "--state=RUNNING", "-u", USER, check=True)
     result = process.end(90)
-    assert result.returncode == 0, result.stdout + result.stderr
+    project.assert_benchmarked(result)
     assert "the wait goes on" not in result.stdout, "one line says so"
     assert project.orch("--stop", "all").returncode == 0
 
@@ -222,7 +222,7 @@ def test_squeue_that_prints_garbage(project: Project, fault: Fault, code: int) -
         assert "the wait goes on" not in said, "one line says so"
         project.cluster.on("login1", "scancel", filler, check=True)
         result = process.end(90)
-        assert result.returncode == 0, result.stdout + result.stderr
+        project.assert_benchmarked(result)
         assert project.orch("--stop", "all").returncode == 0
 
 
@@ -248,7 +248,7 @@ def test_submission_that_a_hung_controller_takes_is_not_made_twice(project: Proj
         assert codes == ["1", "0"], "one in vain, yet taken; one for the client"
         for name in ("asked", "go", "answered"):
             (folder / name).unlink()
-    assert result.returncode == 0, result.stdout + result.stderr
+    project.assert_benchmarked(result)
     show = ["sacct", "-XnP", "-o", "jobname%80", "-S", "now-5minutes"]
     name = max((project.output / "deployments").glob("*.json"), key=_age).stem
     names = project.cluster.on("login1", *show, check=True).stdout.split()
@@ -290,7 +290,7 @@ def test_slow_squeue_holds_up_neither_success_nor_failure(project: Project) -> N
     with command(project, "squeue", SLOW.format(log=log, name="squeue")) as environment:
         begin = time.monotonic()
         result = project.orch(project.recipe(), env=environment)
-        assert result.returncode == 0, result.stdout + result.stderr
+        project.assert_benchmarked(result)
         assert time.monotonic() - begin < 20
         assert project.orch("--stop", "all").returncode == 0
         wait_until(lambda: not project.cluster.pids("login1"), 15, "the last squeue to end")
@@ -322,7 +322,7 @@ def test_slow_cluster(project: Project, fault: Fault) -> None:
         fault.happens("30 each of Slurm's commands takes 10 s (shims)")
         result = project.orch(recipe, env=environment, timeout=180)
         fault.seen(f"exit {result.returncode}, ready and measured")
-        assert result.returncode == 0, result.stdout + result.stderr
+        project.assert_benchmarked(result)
         assert "4 of 4 requests succeeded" in result.stdout
         assert project.orch("--status", env=environment).returncode == 0
         assert project.orch("--stop", "all", env=environment).returncode == 0
