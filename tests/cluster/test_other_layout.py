@@ -40,7 +40,7 @@ def test_site_profile_brings_jobs_where_they_belong(elsewhere: Project) -> None:
     profile = elsewhere.folder / "other.json"
     profile.write_text(json.dumps(PROFILE))
     result = elsewhere.orch(elsewhere.recipe(**NOT_SAID), "--site", str(profile))
-    project.assert_benchmarked(result)
+    elsewhere.assert_benchmarked(result)
     assert elsewhere.host_of(elsewhere.job_id("ollama")) == "gpu1"
     assert elsewhere.host_of(elsewhere.job_id("client")) in ("cpu1", "cpu2")
     (script,) = elsewhere.output.glob("scripts/*.ollama.sh")
@@ -52,7 +52,7 @@ def test_site_profile_brings_jobs_where_they_belong(elsewhere: Project) -> None:
 def test_partitions_are_found_without_a_profile(elsewhere: Project) -> None:
     elsewhere.leaks.begin()
     result = elsewhere.orch(elsewhere.recipe(**NOT_SAID), "--no-benchmark")
-    project.assert_benchmarked(result)
+    elsewhere.assert_benchmarked(result)
     assert elsewhere.host_of(elsewhere.job_id("ollama")) == "gpu1"
     assert elsewhere.orch("--stop", "all").returncode == 0
     elsewhere.assert_nothing_left()
