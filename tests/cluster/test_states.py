@@ -139,6 +139,8 @@ def test_requeued_job_is_followed(project: Project) -> None:
         job_id = project.job_id("ollama")
         control(project, "requeue", job_id)
         assert f"job {job_id} was requeued" in process.read_until("requeued")
+        # Slurm takes a late end of the first run for the second one's, were that to begin already.
+        wait_until(lambda: not [*project.cluster.pids("gpu1")], 30, "the end of its first run")
         gate.touch()
         control(project, "update", f"jobid={job_id}", "StartTime=now")
         result = process.end(120)
