@@ -49,11 +49,13 @@ def _planned(rate: float) -> bool:
     sys.path.insert(0, str(PROJECT))
     from loadgen import schedule
     from loadgen.options import Options, parse_replica
+    from loadgen.prompts import Texts
 
     def of_seed(seed: int) -> list[float]:
         options = Options(
-            replicas=(parse_replica("127.0.0.1"),), model="known", out=Path(), clients=None,
-            rate=rate, arrivals="poisson", duration_s=SECONDS, seed=seed,
+            replicas=(parse_replica("127.0.0.1"),), model="known", out=Path(), prompts=Texts(),
+            clients=None, requests=None, rate=rate, arrivals="poisson", duration_s=SECONDS,
+            seed=seed,
         )  # fmt: skip
         return list(schedule.arrivals(options))
 
