@@ -131,6 +131,24 @@ def state_of(project: Project, job_id: str) -> str:
     return project.cluster.on("login1", "squeue", "-hj", job_id, "-o", "%T").stdout
 
 
+def test_requeued_job_is_followed(project: Project) -> None:
+    """Its script is told to end, and it comes again under its id."""
+    with project.gated_ollama() as gate:
+        process = project.start(project.recipe())
+        process.read_until("client   serves at")
+        job_id = project.job_id("ollama")
+        control(project, "requeue", job_id)
+        assert f"job {job_id} was requeued" in process.read_until("requeued")
+        gate.touch()
+        # Not at once: slurmd refuses a job that comes again in the very second in which it was
+        # ended ("Job already killed, do not launch batch job"), and Slurm then fails it.
+        control(project, "update", f"jobid={job_id}", "StartTime=now+2")
+        result = process.end(120)
+    project.assert_benchmarked(result)
+    assert result.stdout.count(f"job {job_id} has begun") == 1
+    assert "4 of 4 requests succeeded" in result.stdout
+
+
 def test_job_that_is_requeued_during_the_benchmark_ends_the_run(project: Project) -> None:
     process = project.start(project.recipe(n_requests_per_client=400, num_predict=64))
     process.read_until("benchmark: 2 clients")
