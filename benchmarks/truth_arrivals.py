@@ -15,6 +15,9 @@ from measuring import PROJECT, Run, load
 
 BIN_S, SECONDS = 0.1, 15
 RATES, PROCESSES, PLANNED_SEEDS = (50, 400), (1, 4), 200
+#: What is late by d makes one gap longer and the next one shorter: a correlation of -(d / gap)^2, so
+#: -0.01 for 0.25 ms of 2.5 ms. Less than this no queue can tell from none.
+SMALL_LAG = 0.03
 
 
 def dispersion(times: Sequence[float], seconds: float) -> float:
@@ -97,7 +100,7 @@ def _judge(name: str, rate: float, schedules: Sequence[Sequence[float]]) -> bool
         abs(statistics.mean(spread) - 1) <= 0.2
         and all(abs(one - 1) <= limit * error for one in spread)
         and all(abs(one) <= limit for one in off)
-        and abs(lag) <= 3 * of_lag
+        and abs(lag) <= max(limit * of_lag, SMALL_LAG)
     )
     print(
         f"{name:<28} dispersion {statistics.mean(spread):.3f} ({min(spread):.3f} to "

@@ -49,7 +49,8 @@ class Load:
         """Once, with the server in time."""
         with known_server(ttft=self.ttft, itl=self.itl, tokens=self.tokens) as server:
             options = (f"--clients={self.clients}", f"--requests={self.requests}")
-            return punctual(lambda: load(server, *options, "--processes=1", **how), 0.002)
+            punctually = ALLOWED * self.itl
+            return punctual(lambda: load(server, *options, "--processes=1", **how), punctually)
 
 
 MODERATE = Load("64 at 20 ms", 64, 448, 0.2, 0.02, 32)

@@ -17,7 +17,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from loadgen import metrics, report, runner, validity
+from loadgen import limits, metrics, report, runner, validity
 from loadgen.arguments import parse, points
 from loadgen.engine import TOO_MANY_ERRORS
 from loadgen.options import LoadgenError, Options, UsageError
@@ -112,6 +112,7 @@ def _one(
     began = datetime.now(timezone.utc)
     measured = runner.run(options, lambda team: _attach(team, given))
     summary = metrics.summarise(measured, options)
+    limits.withhold(summary)
     summary["validity"] = validity.judge(summary, measured, options)
     summary["provenance"] = provenance(options, measured, began, about)
     report.write_files(options, measured, summary)

@@ -280,4 +280,14 @@ def _too_short_to_tell(summary: Mapping[str, Any]) -> Iterator[str]:
         yield "The run was too short to tell whether the load generator limited it (1 s or more)."
 
 
-_NOTES = (_outages, _too_few, _held_back, _too_short_to_tell)
+def _withheld(summary: Mapping[str, Any]) -> Iterator[str]:
+    names = [name.partition(".")[0].upper() for name in summary.get("withheld", [])]
+    if names:
+        pause = summary["client"]["loop_lag_seconds"]["max"]
+        yield (
+            f"The greatest {', '.join(names)} is n/a: it could be the load generator's own, which "
+            f"was {pause * 1000:.3g} ms late once."
+        )
+
+
+_NOTES = (_outages, _withheld, _too_few, _held_back, _too_short_to_tell)
