@@ -10,6 +10,7 @@ ORCH_OUTPUT_DIR, ORCH_OLLAMA_JOB, ORCH_MODEL, ORCH_JOB_ID, ORCH_DEPLOYMENT, ORCH
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import time
@@ -250,6 +251,7 @@ def create_app() -> Flask:
     _add_ollama_routes(app, service)
     _add_benchmark_routes(app, service, benchmarks)
     _add_description(app)
+    gc.freeze()  # what is there by now stays; no collection walks it while a request waits
     return app
 
 

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import urllib3
+from urllib3.connectionpool import HTTPConnectionPool
 from urllib3.exceptions import (
     ConnectTimeoutError,
     HTTPError,
@@ -18,6 +19,7 @@ from urllib3.exceptions import (
     ProtocolError,
     ReadTimeoutError,
 )
+from urllib3.util import SKIP_HEADER
 
 from client.answers import json_object
 from client.errors import (
@@ -32,16 +34,31 @@ from loadgen.sockets import NOTICE_DEATH, host_is_gone
 
 CONNECT_TIMEOUT_S = 2.0
 CHECK_TIMEOUT_S = 5.0
+#: Ollama needs no more: each further header is time that an answer takes.
+_HEADERS = {
+    "Content-Type": "application/json",
+    "User-Agent": SKIP_HEADER,
+    "Accept-Encoding": SKIP_HEADER,
+}
 
 
 class Ollama:
     """Sends requests to an address, `host:port`. `ended` gives a sentence on a job that has."""
 
     def __init__(self, ended: Callable[[], str]) -> None:
-        self._pool = urllib3.PoolManager(
-            num_pools=1024, maxsize=1000, retries=False, socket_options=NOTICE_DEATH
-        )
+        self._pools: dict[str, HTTPConnectionPool] = {}
         self._ended = ended
+
+    def _pool(self, address: str) -> HTTPConnectionPool:
+        """Its connections. A PoolManager would take the address apart again for each request."""
+        pool = self._pools.get(address)
+        if pool is None:
+            host, _, port = address.rpartition(":")
+            made = HTTPConnectionPool(
+                host, int(port), maxsize=1000, retries=False, socket_options=NOTICE_DEATH
+            )
+            pool = self._pools.setdefault(address, made)
+        return pool
 
     def check(self, address: str) -> None:
         """Return where it answers. Raises Unreachable, TooSlow, OllamaFailed, Busy."""
@@ -66,14 +83,15 @@ class Ollama:
         self, method: str, address: str, path: str, body: bytes | None, read_s: float
     ) -> urllib3.BaseHTTPResponse:
         with self._in_words(address, read_s, Unanswered):
-            response = self._pool.request(
+            response = self._pool(address).urlopen(
                 method,
-                f"http://{address}{path}",
+                path,
                 body=body,
-                headers={"Content-Type": "application/json"} if body else None,
+                headers=_HEADERS if body else None,
                 timeout=urllib3.Timeout(connect=CONNECT_TIMEOUT_S, read=read_s),
                 preload_content=False,
                 redirect=False,
+                assert_same_host=False,
             )
         if response.status != 200:
             raise _refusal(address, response)
