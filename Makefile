@@ -27,7 +27,7 @@ quickstart: ## Try it on this machine: sets everything up, then deploys and benc
 	@echo '[3/4] Demo model (SmolLM2 135M)'
 	@$(PYTHON_BIN) scripts/get_model.py
 	@echo '[4/4] Deployment of recipe_ex/quickstart.json'
-	@$(PYTHON_BIN) orch.py recipe_ex/quickstart.json --site local
+	@$(PYTHON_BIN) orch.py recipe_ex/quickstart.json --site local --no-monitoring
 
 test: ## Run all checks and tests; as root on Debian or Ubuntu also on a real Slurm
 	@scripts/run_tests.sh

@@ -15,11 +15,13 @@ def setup_client_service(data: Deployment) -> str:
     Its CPUs come from n_clients (`hpc.plan.client_cpus` says by what rule and why). Returns its
     job id. Raises SchedulerError where the scheduler refuses the job.
     """
-    ollama_job = data.record.jobs["ollama"] if data.record else ""
+    jobs = data.record.jobs if data.record else {}
+    ollama_job = jobs.get("ollama", "")
     return data.submit(
         data.plan.client,
         depends_on=ollama_job,
         ollama_job=ollama_job,
+        monitoring_job=jobs.get("monitoring", ""),
         threads=SERVING_THREADS,
         image=client_image(data.plan.site),
     )

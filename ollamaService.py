@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from hpc.deployment import Deployment
-from hpc.images import ollama_image
+from hpc.images import client_image, ollama_image
 from hpc.recipe import is_model_path
 
 
@@ -23,6 +23,7 @@ def setup_ollama(data: Deployment) -> str:
     return data.submit(
         plan.ollama,
         image=ollama_image(plan.site),
+        client_image=client_image(plan.site),
         nodes=plan.recipe.job.infrastructure.nodes,
         gpus=plan.gpus,
         modelfile=modelfile,

@@ -40,7 +40,12 @@ def run() -> int:
 
         return main()
     except ImportError as error:
-        if (error.name or "").split(".")[0] in ("hpc", "ollamaService", "clientServiceHandler"):
+        if (error.name or "").split(".")[0] in (
+            "hpc",
+            "ollamaService",
+            "clientServiceHandler",
+            "monitoringService",
+        ):
             raise
         return refuse(
             "the Python package %s is missing; run scripts/make_venv.sh once, which makes .venv "

@@ -124,7 +124,9 @@ def _run(arguments: argparse.Namespace, console: Console) -> int:
 def _deploy(arguments: argparse.Namespace, output: OutputDir, console: Console) -> int:
     from hpc.deploy import begin, dry_run, plan_of, prepare_all
 
-    plan, scheduler = plan_of(Path(arguments.recipe), arguments.site, output)
+    plan, scheduler = plan_of(
+        Path(arguments.recipe), arguments.site, output, not arguments.no_monitoring
+    )
     output.prepare()
     if arguments.dry_run or arguments.prepare:
         (dry_run if arguments.dry_run else prepare_all)(plan, output, console)

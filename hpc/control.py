@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import subprocess
+import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
@@ -10,6 +13,7 @@ from pathlib import Path
 from hpc.console import Console, columns
 from hpc.endpoints import OutputDir
 from hpc.errors import SchedulerError, SchedulerUnavailable, UsageError
+from hpc.files import PROJECT
 from hpc.jobstates import GONE, JobStatus
 from hpc.recipe import validate
 from hpc.records import Record
@@ -19,6 +23,8 @@ from hpc.timelimit import format_time
 
 #: Slurm kills what ignores SIGTERM after KillWait (30 s by default); some more for the clean-up.
 STOP_TIMEOUT_S = 60.0
+#: Nobody who stops a deployment waits longer for what is nice to have.
+SAVE_TIMEOUT_S = 10.0
 
 
 def scheduler_of(record: Record, output: OutputDir) -> Scheduler:
@@ -35,6 +41,7 @@ def stop(record: Record, scheduler: Scheduler, output: OutputDir, state: str = "
     if record.state == "submitting":
         adopt([record], scheduler.mine())
         record.update(jobs=record.data["jobs"])
+    _save_metrics(record, output)
     job_ids = list(record.jobs.values())
     if job_ids:
         scheduler.cancel(job_ids)  # first: a full disk must not keep jobs alive
@@ -43,6 +50,27 @@ def stop(record: Record, scheduler: Scheduler, output: OutputDir, state: str = "
     for job_id in job_ids:
         output.forget(job_id)
     record.update(state=state)
+
+
+def _save_metrics(record: Record, output: OutputDir) -> None:
+    """Have Prometheus's figures of the benchmark's time saved, if its own end could not do it."""
+    folder = Path((record.data.get("benchmark") or {}).get("folder") or "/nonexistent")
+    job_id = record.jobs.get("monitoring")
+    if job_id is None or not (folder / "summary.json").exists():
+        return
+    address = output.monitoring_addresses(job_id).get("prometheus")
+    if address is None or (folder / "metrics.json").exists():
+        return
+    command = [sys.executable, "-m", "loadgen", "snapshot", str(folder)]
+    with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+        subprocess.run(
+            [*command, f"--prometheus=http://{address}"],
+            cwd=PROJECT,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=SAVE_TIMEOUT_S,
+            check=False,
+        )
 
 
 def adopt(records: Iterable[Record], jobs: Mapping[str, JobStatus]) -> None:

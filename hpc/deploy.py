@@ -7,6 +7,7 @@ from datetime import datetime
 from pathlib import Path
 
 import clientServiceHandler
+import monitoringService
 import ollamaService
 from hpc.console import Console, columns
 from hpc.deployment import Deployment
@@ -30,7 +31,9 @@ class Limits:
     benchmark: bool = True
 
 
-def plan_of(recipe_path: Path, site_name: str | None, output: OutputDir) -> tuple[Plan, Scheduler]:
+def plan_of(
+    recipe_path: Path, site_name: str | None, output: OutputDir, monitoring: bool
+) -> tuple[Plan, Scheduler]:
     """The plan for a recipe at a site, and the site's scheduler. Submits nothing.
 
     Raises UsageError for a wrong recipe or site, SchedulerError where the site's scheduler is not
@@ -42,7 +45,7 @@ def plan_of(recipe_path: Path, site_name: str | None, output: OutputDir) -> tupl
         if is_model_path(recipe.job.service.model):
             check_bindable(Path(recipe.job.service.model).parent)
     scheduler = open_scheduler(site, output.path)
-    return make_plan(recipe, site, _partitions(recipe, site, scheduler)), scheduler
+    return make_plan(recipe, site, _partitions(recipe, site, scheduler), monitoring), scheduler
 
 
 def _partitions(recipe: Recipe, site: Site, scheduler: Scheduler) -> list[Partition]:
@@ -59,6 +62,7 @@ def dry_run(plan: Plan, output: OutputDir, console: Console) -> None:
     rows += [[s.name, "-" if s.value is None else str(s.value), s.source] for s in plan.settings]
     for line in columns(rows):
         console.say(line)
+    tell_missing(plan, console)
     console.say(
         f"nothing was submitted; the scripts are {output.path}/scripts/{deployment.id}.*.sh"
     )
@@ -70,13 +74,23 @@ def prepare_all(plan: Plan, output: OutputDir, console: Console) -> None:
 
     deployment = Deployment(new_id(plan.recipe.job.name), plan, output)
     submit(deployment)
-    prepare(deployment, ["ollama", "client"], console)
+    tell_missing(plan, console)
+    watch = ["monitoring"] if plan.monitoring.on else []
+    prepare(deployment, ["ollama", "client", *watch], console)
     console.tell("orch", "all is prepared; nothing was submitted")
+
+
+def tell_missing(plan: Plan, console: Console) -> None:
+    """Name the parts of the monitoring that cannot be had."""
+    for problem in plan.monitoring.missing:
+        console.tell("WARNING", f"monitoring: {problem}")
 
 
 def submit(deployment: Deployment) -> None:
     """Render and submit all jobs. Raises SchedulerError where one is refused."""
     ollamaService.setup_ollama(deployment)
+    if deployment.plan.monitoring.on:
+        monitoringService.setup_monitoring(deployment)
     clientServiceHandler.setup_client_service(deployment)
 
 
@@ -90,6 +104,10 @@ def begin(plan: Plan, output: OutputDir) -> Record:
             "site": plan.site.model_dump(mode="json", by_alias=True),
             "model": plan.model,
             "gpus": plan.gpus,
+            "monitoring": {
+                "parts": sorted(plan.monitoring.parts),
+                "missing": list(plan.monitoring.missing),
+            },
             "settings": {setting.name: setting.value for setting in plan.settings},
         },
     )
@@ -130,6 +148,7 @@ class Run:
 
     def submit(self, plan: Plan) -> None:
         """Submit all jobs. No signal comes between a job and its being written down."""
+        tell_missing(plan, self._console)
         with held():
             submit(Deployment(self._record.id, plan, self._output, self._scheduler, self._record))
             self._record.update(state="starting")

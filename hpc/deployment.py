@@ -9,6 +9,7 @@ from pathlib import Path
 
 from hpc.endpoints import OutputDir
 from hpc.files import PROJECT, write_atomically
+from hpc.monitoring import PROGRAMS, MonitoringPlan, images_of_parts
 from hpc.plan import JobPlan, Plan
 from hpc.records import Record
 from hpc.rendering import render
@@ -44,13 +45,14 @@ class Deployment:
             time_seconds=self.plan.recipe.time_seconds,
         )
         directives = self._directives(submission, job, depends_on)
-        text = render(
-            f"{job.service}.sbatch.j2",
-            directives=directives,
-            script=submission.script,
-            **self._common_values(),
-            **values,
-        )
+        common = common_values(self.id, self.plan.site, self.output, self.plan.monitoring)
+        own = {
+            "directives": directives,
+            "script": submission.script,
+            "model": self.plan.model,
+            "time_seconds": self.plan.recipe.time_seconds,
+        }
+        text = render(f"{job.service}.sbatch.j2", **{**common, **own, **values})
         write_atomically(submission.script, text, mode=0o755)
         if self.scheduler is None or self.record is None:
             return ""
@@ -72,32 +74,40 @@ class Deployment:
             named.append(("--dependency", f"after:{depends_on}"))
         return [*named, *job.directives]
 
-    def _common_values(self) -> dict[str, object]:
-        site = self.plan.site
-        loopback = site.scheduler == "local"
-        return {
-            "output": self.output.path,
-            "library": PROJECT / "lib" / "service.sh",
-            "containers_library": PROJECT / "lib" / "containers.sh",
-            "runtime": site.runtime,
-            "project": PROJECT,
-            "tools": PROJECT / ".tools" / "bin",
-            "python": sys.executable,
-            "deployment": self.id,
-            "model": self.plan.model,
-            "time_seconds": self.plan.recipe.time_seconds,
-            "modules": site.modules,
-            "loopback": loopback,
-            "bind": "127.0.0.1" if loopback else "0.0.0.0",
-            "interface": site.interface or "",
-            "proxy": _proxy_variables(site),
-        }
-
     def write_aside(self, name: str, text: str) -> Path:
         """Write a file that a job of this deployment reads, next to the scripts."""
         path = self.output.path / "scripts" / f"{self.id}.{name}"
         write_atomically(path, text)
         return path
+
+
+def common_values(
+    deployment: str, site: Site, output: OutputDir, monitoring: MonitoringPlan
+) -> dict[str, object]:
+    """What every template is given."""
+    loopback = site.scheduler == "local"
+    return {
+        "output": output.path,
+        "library": PROJECT / "lib" / "service.sh",
+        "containers_library": PROJECT / "lib" / "containers.sh",
+        "monitoring_library": PROJECT / "lib" / "monitoring.sh",
+        "runtime": site.runtime,
+        "project": PROJECT,
+        "tools": PROJECT / ".tools" / "bin",
+        "python": sys.executable,
+        "deployment": deployment,
+        "modules": site.modules,
+        "loopback": loopback,
+        "bind": "127.0.0.1" if loopback else "0.0.0.0",
+        "interface": site.interface or "",
+        "proxy": _proxy_variables(site),
+        "monitoring": monitoring.on,
+        "parts": sorted(monitoring.parts),
+        "programs": PROGRAMS,
+        "images": images_of_parts(site),
+        "retention_days": monitoring.retention_days,
+        "retention_gb": monitoring.retention_gb,
+    }
 
 
 def _proxy_variables(site: Site) -> list[str]:

@@ -18,14 +18,26 @@ FOLDERS = (
     "benchmarks",
     "containers",
     "deployments",
+    "grafana_data",
     "logs",
     "ollama_models",
     "prometheus_assets",
+    "prometheus_data",
     "scripts",
 )
-DEFAULT_PORTS = {"ollama": 11434, "client": 5000, "qdrant": 6333}
+DEFAULT_PORTS = {
+    "ollama": 11434,
+    "client": 5000,
+    "qdrant": 6333,
+    "prometheus": 9090,
+    "pushgateway": 9091,
+    "grafana": 3000,
+}
+#: What the monitoring's job may publish.
+MONITORING_SERVICES = ("prometheus", "grafana", "pushgateway")
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,252}[A-Za-z0-9])?")
-_FILE_OF_A_JOB = re.compile(r"(?:[a-z]+_ip_(\w+)\.txt|[a-z]+_targets_(\w+)\.json)")
+# A replica's own files are of JOB.RANK.
+_FILE_OF_A_JOB = re.compile(r"(?:[a-z]+_ip_(\w+)\.txt|[a-z]+_targets_(\w+)(?:\.\d+)?\.json)")
 
 
 class BadAddressFile(OrchError):
@@ -111,6 +123,11 @@ class OutputDir:
         except OSError:
             return []
         return [_address(line, path, DEFAULT_PORTS[service]) for line in lines if line.strip()]
+
+    def monitoring_addresses(self, job_id: str) -> dict[str, str]:
+        """`host:port` of each service that the monitoring's job has published so far."""
+        found = {service: self.addresses(service, job_id) for service in MONITORING_SERVICES}
+        return {service: addresses[0] for service, addresses in found.items() if addresses}
 
     def gpus(self, job_id: str) -> dict[str, list[str]]:
         """The names and driver versions of a job's GPUs, on all its nodes, each once; none where

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from hpc.benchmark import ask, check_valid, cut_short, run_benchmark
 from hpc.console import Console, Rows
-from hpc.endpoints import Ended, OutputDir
+from hpc.endpoints import MONITORING_SERVICES, Ended, OutputDir
 from hpc.errors import BenchmarkInvalid, SchedulerError, ServiceError
 from hpc.jobstates import JobStatus
 from hpc.polling import Poller
 from hpc.progress import Progress
-from hpc.readiness import ModelInfo, probe_client, probe_ollama
+from hpc.readiness import ModelInfo, probe_client, probe_ollama, probe_prometheus
 from hpc.recipe import Recipe, parse_recipe
 from hpc.records import Record
 from hpc.report import (
@@ -37,6 +37,10 @@ from hpc.waiting import (
 
 if TYPE_CHECKING:
     from hpc.deploy import Limits
+
+
+#: The one service that a deployment can do without.
+MONITORING = "monitoring"
 
 
 class JobEnded(ServiceError):
@@ -61,7 +65,12 @@ class Follower:
         self._scheduler = scheduler
         self._output = output
         self._console = console
-        self._poller = Poller(scheduler, record.jobs.values())
+        self._needed = {
+            service: job_id
+            for service, job_id in record.jobs.items()
+            if service != MONITORING or self.recipe.job.monitoring.required
+        }
+        self._poller = Poller(scheduler, self._needed.values())
 
     def run(self, limits: Limits) -> None:
         """Wait until all is ready, ask the recipe's question, run its benchmark.
@@ -90,6 +99,8 @@ class Follower:
             Target("ollama", jobs["ollama"], self._probe_ollama),
             Target("client", jobs["client"], lambda at: probe_client(f"http://{at[0]}")),
         ]
+        if MONITORING in jobs:
+            targets.append(self._monitoring(jobs[MONITORING]))
         waiter = Waiter(
             targets,
             self._scheduler,
@@ -100,8 +111,21 @@ class Follower:
         )
         with self._console.live(lambda: _rows(targets, begin)):
             waiter.wait()
-        ollama, client = targets
-        self._set_ready(ollama, client, time.monotonic() - begin)
+        self._set_ready(targets[0], targets[1], time.monotonic() - begin)
+
+    def _monitoring(self, job_id: str) -> Target:
+        return Target(
+            MONITORING,
+            job_id,
+            lambda at: self._probe_monitoring(job_id, f"http://{at[0]}"),
+            required=self.recipe.job.monitoring.required,
+            published_as="prometheus",
+        )
+
+    def _probe_monitoring(self, job_id: str, prometheus: str) -> bool | str:
+        parts = set(self.record.data["monitoring"]["parts"]) & set(MONITORING_SERVICES)
+        late = sorted(parts - self._output.monitoring_addresses(job_id).keys())
+        return f"{', '.join(late)} not started yet" if late else probe_prometheus(prometheus)
 
     def _probe_ollama(self, addresses: list[str]) -> ModelInfo | str:
         info: ModelInfo | str = ""
@@ -124,12 +148,19 @@ class Follower:
             endpoints={
                 "client": f"http://{client.addresses[0]}",
                 "ollama": [f"http://{address}" for address in ollama.addresses],
+                **self._monitoring_endpoints(),
             },
         )
         self._console.tell("orch", f"all is ready: {info.name} ({info.quantization or 'unknown'}) "
                            f"on {info.where}, Ollama {info.ollama_version}")  # fmt: skip
         for warning in warnings:
             self._console.tell("WARNING", warning)
+
+    def _monitoring_endpoints(self) -> dict[str, str]:
+        """Those that are there by now."""
+        job_id = self.record.jobs.get(MONITORING)
+        found = {} if job_id is None else self._output.monitoring_addresses(job_id)
+        return {service: f"http://{address}" for service, address in found.items()}
 
     def _warnings(self, info: ModelInfo) -> list[str]:
         service = self.recipe.job.service
@@ -216,7 +247,7 @@ class Follower:
         """Raise JobEnded where a job has ended or was requeued: by its own file, at times by the
         scheduler."""
         asked = self._poller.step() and self._poller.error is None
-        for service, job_id in self.record.jobs.items():
+        for service, job_id in self._needed.items():
             ended = self._output.ended(job_id)
             status = self._poller.status(job_id)
             if ended is not None:
@@ -227,7 +258,7 @@ class Follower:
 
     def _blame_jobs(self) -> None:
         """The run has failed. Raise JobEnded where the cause is a job that is no more."""
-        for service, job_id in self.record.jobs.items():
+        for service, job_id in self._needed.items():
             status = self._poller.settled(job_id, COMPLETING_PATIENCE_S)
             if status is not None and (status.over or status.in_queue):
                 self._fail_run(service, job_id, status)

@@ -37,15 +37,20 @@ def check_bindable(path: Path) -> None:
         )
 
 
+def image_of(source: str) -> Image:
+    """An image that is taken as it is."""
+    return Image(source, _stamp(source.encode()))
+
+
 def ollama_image(site: Site) -> Image:
     """Ollama's image at `site`."""
-    return Image(site.images.ollama, _stamp(site.images.ollama.encode()))
+    return image_of(site.images.ollama)
 
 
 def client_image(site: Site) -> Image:
     """The client service's image: the site's own, or the one that client_service.def makes."""
     if site.images.client:
-        return Image(site.images.client, _stamp(site.images.client.encode()))
+        return image_of(site.images.client)
     parts = [site.images.python.encode(), (PROJECT / DEFINITION).read_bytes()]
     parts += [path.read_bytes() for path in _app_files()]
     return Image(site.images.python, _stamp(*parts), DEFINITION)

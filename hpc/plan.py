@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from hpc.errors import UsageError
+from hpc.monitoring import MonitoringPlan, plan_monitoring
 from hpc.recipe import MAX_DEFAULT_PARALLEL, Recipe, full_model_name, ollama_name
 from hpc.site import Site
 
@@ -15,6 +16,8 @@ STREAMS_PER_CORE = 128
 MAX_CLIENT_CPUS = 16
 #: gunicorn with Flask takes 0.1 GiB, a load generator with its records less than 1 GiB.
 CLIENT_MEM_GB = 4
+#: Prometheus takes 0.1 GB for the targets of some hundred nodes, Grafana 0.2 GB.
+MONITORING_CPUS, MONITORING_MEM_GB = 1, 2
 #: Ollama's default for OLLAMA_MAX_QUEUE; beyond it, it answers 503.
 OLLAMA_MAX_QUEUE = 512
 #: slurmctld sends --signal with a resolution of a minute (sbatch(1)), so in a shorter job it
@@ -66,6 +69,8 @@ class Plan:
     max_queue: int
     ollama: JobPlan
     client: JobPlan
+    monitoring: MonitoringPlan
+    monitoring_job: JobPlan
     settings: tuple[Setting, ...] = field(repr=False)
 
 
@@ -87,10 +92,13 @@ class _Notes:
         return self.add(name, None, "the scheduler's default")
 
 
-def make_plan(recipe: Recipe, site: Site, partitions: Sequence[Partition] = ()) -> Plan:
+def make_plan(
+    recipe: Recipe, site: Site, partitions: Sequence[Partition] = (), monitoring: bool = True
+) -> Plan:
     """Decide everything about a deployment of `recipe` at `site`.
 
-    `partitions` is what the scheduler knows, needed where the profile names none.
+    `partitions` is what the scheduler knows, needed where the profile names none; without
+    `monitoring` there is none, whatever the recipe says.
     Raises UsageError where the two do not fit together.
     """
     notes = _Notes()
@@ -101,7 +109,11 @@ def make_plan(recipe: Recipe, site: Site, partitions: Sequence[Partition] = ()) 
     notes.add("time", recipe.job.infrastructure.time, "recipe")
     slurm = site.scheduler == "slurm"
     ollama, gpus = (_slurm_ollama if slurm else _local_ollama)(recipe, site, partitions, notes)
-    client = (_slurm_client if slurm else _local_client)(recipe, site, partitions, notes)
+    on_cpus = (_slurm_cpu_jobs if slurm else _local_cpu_jobs)(recipe, site, partitions, notes)
+    watch = plan_monitoring(recipe.job.monitoring, site, monitoring)
+    notes.add("monitoring", ", ".join(sorted(watch.parts)) or "none", "what can be had here")
+    targets = watch.targets(recipe.job.infrastructure.nodes, gpus)
+    notes.add("monitoring_targets", targets, "what Prometheus is to find")
     parallel = service.num_parallel or min(service.n_clients, MAX_DEFAULT_PARALLEL)
     why = "recipe" if service.num_parallel else f"n_clients, at most {MAX_DEFAULT_PARALLEL}"
     notes.add("num_parallel", parallel, why)
@@ -114,7 +126,9 @@ def make_plan(recipe: Recipe, site: Site, partitions: Sequence[Partition] = ()) 
         num_parallel=parallel,
         max_queue=max(OLLAMA_MAX_QUEUE, 2 * service.n_clients),
         ollama=ollama,
-        client=client,
+        client=on_cpus[0],
+        monitoring=watch,
+        monitoring_job=on_cpus[1],
         settings=tuple(notes.settings),
     )
 
@@ -141,8 +155,10 @@ def _local_ollama(
     return JobPlan("ollama", _time(recipe)), _int(gpus)
 
 
-def _local_client(recipe: Recipe, site: Site, _: Sequence[Partition], notes: _Notes) -> JobPlan:
-    return JobPlan("client", _time(recipe))
+def _local_cpu_jobs(
+    recipe: Recipe, site: Site, _: Sequence[Partition], notes: _Notes
+) -> tuple[JobPlan, JobPlan]:
+    return JobPlan("client", _time(recipe)), JobPlan("monitoring", _time(recipe))
 
 
 def _time(recipe: Recipe) -> tuple[tuple[str, str | None], ...]:
@@ -203,9 +219,10 @@ def _ollama_cpus(
     return _int(notes.first("cpus", (asked, "recipe"), (default, f"{why}, as far as nodes have")))
 
 
-def _slurm_client(
+def _slurm_cpu_jobs(
     recipe: Recipe, site: Site, partitions: Sequence[Partition], notes: _Notes
-) -> JobPlan:
+) -> tuple[JobPlan, JobPlan]:
+    """The client's and the monitoring's job."""
     infra = recipe.job.infrastructure
     partition = notes.first(
         "client_partition",
@@ -215,14 +232,21 @@ def _slurm_client(
     )
     cpus = client_cpus(recipe.job.service.n_clients)
     notes.add("client_cpus", cpus, f"1 to serve + 1 for each {STREAMS_PER_CORE} clients")
-    directives = [
-        *_common(recipe, site, partition, None),
-        ("--nodes", "1"),
-        ("--ntasks", "1"),
-        ("--cpus-per-task", str(cpus)),
-        ("--mem", f"{CLIENT_MEM_GB}G"),
-    ]
-    return JobPlan("client", (*directives, *map(_option, site.directives)))
+
+    def job(service: str, cpus: int, mem_gb: int) -> JobPlan:
+        directives = [
+            *_common(recipe, site, partition, None),
+            ("--nodes", "1"),
+            ("--ntasks", "1"),
+            ("--cpus-per-task", str(cpus)),
+            ("--mem", f"{mem_gb}G"),
+        ]
+        return JobPlan(service, (*directives, *map(_option, site.directives)))
+
+    return (
+        job("client", cpus, CLIENT_MEM_GB),
+        job("monitoring", MONITORING_CPUS, MONITORING_MEM_GB),
+    )
 
 
 def _cpu_partition(partitions: Sequence[Partition], seconds: int) -> str | None:

@@ -71,6 +71,15 @@ def probe_client(url: str) -> dict[str, Any] | str:
     return answer.json if answer.status == 200 else answer.error
 
 
+def probe_prometheus(url: str) -> bool | str:
+    """True where Prometheus answers queries, or a sentence saying why it does not yet."""
+    try:
+        answer = call("GET", f"{url}/-/ready")
+    except NoAnswer as error:
+        return error.message
+    return True if answer.status == 200 else f"Prometheus at {url} is not ready: {answer.error}"
+
+
 def _find(answer: Answer, model: str) -> dict[str, Any] | None:
     wanted = full_model_name(model).lower()
     models = answer.json.get("models") or []

@@ -195,6 +195,25 @@ class Service(_Section):
         return value
 
 
+class Monitoring(_Section):
+    """Prometheus, Grafana, Pushgateway and the exporters beside the services."""
+
+    enabled: bool = Field(
+        True, description="`false` starts none of it and needs none, as `--no-monitoring` does."
+    )
+    required: bool = Field(
+        False,
+        description="Makes a part that cannot be had an error (exit code 2) before anything is "
+        "submitted, and a part that fails a failure (exit code 4). Else the rest comes up.",
+    )
+    retention_days: int = Field(
+        15, ge=1, le=3650, description="Days that Prometheus keeps what it has measured."
+    )
+    retention_gb: int = Field(
+        2, ge=1, le=10_000, description="GB on disk beyond which Prometheus drops its oldest data."
+    )
+
+
 class Job(_Section):
     """One deployment."""
 
@@ -203,6 +222,10 @@ class Job(_Section):
         default_factory=lambda: Infrastructure(), description="What is asked of the cluster."
     )
     service: Service = Field(description="What is served and how it is measured.")
+    monitoring: Monitoring = Field(
+        default_factory=lambda: Monitoring(),
+        description="Prometheus, Grafana, Pushgateway and the exporters beside the services.",
+    )
 
 
 class Recipe(_Section):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hpc.console import columns
-from hpc.endpoints import OutputDir
+from hpc.endpoints import MONITORING_SERVICES, OutputDir
 from hpc.readiness import ModelInfo, same_precision
 from hpc.recipe import Recipe, full_model_name
 from hpc.records import Record
@@ -19,12 +19,18 @@ from hpc.records import Record
 
 def endpoint_lines(record: Record, output: OutputDir) -> list[str]:
     """The endpoints, a curl line, the tunnel to them, and how to stop."""
-    client = record.data["endpoints"]["client"]
+    endpoints = record.data["endpoints"]
+    client = endpoints["client"]
     rows = [["client", client]]
-    rows += [["ollama", url] for url in record.data["endpoints"]["ollama"]]
+    rows += [["ollama", url] for url in endpoints["ollama"]]
+    watch = [name for name in MONITORING_SERVICES if name in endpoints]
+    rows += [[name, endpoints[name]] for name in watch]
+    if "grafana" in watch:
+        password = output.path / "grafana_data" / record.jobs["monitoring"] / "password"
+        rows.append(["", f"user admin, password in {password}"])
     rows.append(["ask", _curl(client)])
     if record.data["site"]["scheduler"] == "slurm":
-        rows.append(["tunnel", _tunnel(client)])
+        rows.append(["tunnel", _tunnel(client, *(endpoints[name] for name in watch))])
     rows.append(["stop", output.command("--stop", record.id)])
     return [f"{record.id} is ready", *(f"  {line}" for line in columns(rows))]
 
@@ -38,10 +44,11 @@ def _curl(client: str) -> str:
     ).replace("--noproxy *", "--noproxy '*'")
 
 
-def _tunnel(client: str) -> str:
-    host, _, port = client.removeprefix("http://").rpartition(":")
+def _tunnel(*urls: str) -> str:
     login = f"{getpass.getuser()}@{os.uname().nodename}"
-    return f"ssh -N -L {port}:{host}:{port} {login}   # then http://localhost:{port} at home"
+    hosts = [url.removeprefix("http://").rpartition(":") for url in urls]
+    forwards = " ".join(f"-L {port}:{host}:{port}" for host, _, port in hosts)
+    return f"ssh -N {forwards} {login}   # then http://localhost:{hosts[0][2]} at home"
 
 
 def precision_problem(recipe: Recipe, model: ModelInfo) -> str | None:

@@ -68,6 +68,22 @@ class Images(_Section):
         description="What `client_service.def` builds on: any Linux with Python 3.10 or newer, "
         "with its `venv` module.",
     )
+    prometheus: Image | None = Field(
+        "docker://prom/prometheus:v2.53.4", description="Prometheus. `null`: there is none."
+    )
+    pushgateway: Image | None = Field(
+        "docker://prom/pushgateway:v1.11.0", description="Pushgateway. `null`: there is none."
+    )
+    grafana: Image | None = Field(
+        "docker://grafana/grafana:11.6.0", description="Grafana. `null`: there is none."
+    )
+    node_exporter: Image | None = Field(
+        "docker://prom/node-exporter:v1.9.0", description="Node exporter. `null`: there is none."
+    )
+    dcgm_exporter: Image | None = Field(
+        "docker://nvcr.io/nvidia/k8s/dcgm-exporter:3.3.5-3.4.1-ubuntu22.04",
+        description="NVIDIA's DCGM exporter. `null`: `nvidia-smi` is asked instead.",
+    )
 
 
 class Proxy(_Section):

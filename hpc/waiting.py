@@ -14,7 +14,7 @@ from typing import Any
 
 from hpc.background import Background
 from hpc.endpoints import Ended, OutputDir
-from hpc.errors import DeadlineError, SchedulerError, ServiceError
+from hpc.errors import DeadlineError, OrchError, SchedulerError, ServiceError
 from hpc.jobstates import GONE, JobStatus, Verdict
 from hpc.polling import END_PATIENCE_S, Poller
 from hpc.reasons import Outlook, explain
@@ -30,6 +30,8 @@ TOLD_TO_END = (130, 143)
 COMPLETING_PATIENCE_S = 35.0
 #: Between two questions to a service that is not ready.
 PROBE_PAUSE_S = 0.2
+#: How long what is not required may take to start once all the rest is ready.
+OPTIONAL_PATIENCE_S = 15.0
 #: An expected start that moves by less is not worth a line.
 START_CHANGE_S = 600.0
 
@@ -39,12 +41,18 @@ class Target:
     """A service that is waited for.
 
     `probe(addresses)` returns anything but a str once the service is ready, and else a sentence
-    saying why it is not; it may raise ServiceError, which ends the wait.
+    saying why it is not; it may raise ServiceError, which ends the wait. Where it is not
+    `required`, nothing that becomes of it ends the wait, and nothing in the queue holds it up.
+    `published_as`: the name of its address file; None: its own.
     """
 
     service: str
     job_id: str
     probe: Callable[[list[str]], Any]
+    required: bool = True
+    published_as: str | None = None
+    #: Given up, where it is not required.
+    lost: bool = False
     #: When its script began (OutputDir.begun), and when we saw that (time.monotonic()).
     begun: int | None = None
     seen_at: float = 0.0
@@ -121,6 +129,7 @@ class Waiter:
         self._start_timeout_s = start_timeout_s
         self._begin = self._queued_since = time.monotonic()
         self._all_started: float | None = None
+        self._all_ready: float | None = None
         self._statuses: dict[str, JobStatus] = {}
         self._unavailable = False
 
@@ -130,13 +139,28 @@ class Waiter:
         Raises ServiceError where a job ends first or a service says it cannot, SchedulerError
         where a job can never start, DeadlineError where a deadline passes.
         """
-        while not all(target.ready for target in self.targets):
+        while not self._done():
             self._look_at_files()
             self._probe()
             self._poll_scheduler()
             self._check_deadlines()
-            queued = not any(t.started and not t.ready for t in self.targets)
+            queued = not any(t.started and not t.ready for t in self._live())
             time.sleep(QUEUED_TICK_S if queued and self._patient() else STARTING_TICK_S / 5)
+
+    def _live(self) -> list[Target]:
+        return [target for target in self.targets if not target.lost]
+
+    def _required(self) -> list[Target]:
+        return [target for target in self.targets if target.required]
+
+    def _done(self) -> bool:
+        """All that is required is ready; what is not has had its time."""
+        if not all(target.ready for target in self._required()):
+            self._all_ready = None
+            return False
+        self._all_ready = self._all_ready or time.monotonic()
+        patient = time.monotonic() - self._all_ready < OPTIONAL_PATIENCE_S
+        return not any(patient and t.started and not t.ready for t in self._live())
 
     def _patient(self) -> bool:
         """Short queues are common: in the first seconds a look costs us little."""
@@ -145,10 +169,12 @@ class Waiter:
     # --- files ---
 
     def _look_at_files(self) -> None:
-        for target in self.targets:
+        for target in self._live():
             ended = self._output.ended(target.job_id)
             if ended is not None:
                 self._judge_end(target, ended)
+                if target.lost:
+                    continue
             begun = self._output.begun(target.job_id)
             if target.started and begun not in (None, target.begun):
                 self._requeued(target, None)
@@ -161,11 +187,12 @@ class Waiter:
         target.begun, target.seen_at = begun, time.monotonic()
         target.detail = "its job has begun"
         self._tell(target.service, f"job {target.job_id} has begun")
-        if self._all_started is None and all(t.started for t in self.targets):
+        if self._all_started is None and all(t.started for t in self._required()):
             self._all_started = time.monotonic()
 
     def _look_for_address(self, target: Target) -> None:
-        found = self._output.addresses(target.service, target.job_id)
+        service = target.published_as or target.service
+        found = self._output.addresses(service, target.job_id)
         if found and found != target.addresses:
             target.addresses = found
             target.detail = "serves; waiting for its answers"
@@ -232,7 +259,7 @@ class Waiter:
         if self._unavailable:
             self._tell("orch", "the scheduler answers again")
         self._unavailable = False
-        for target in self.targets:
+        for target in self._live():
             self._judge(target, self._poller.status(target.job_id))
 
     def _judge(self, target: Target, status: JobStatus) -> None:
@@ -242,9 +269,9 @@ class Waiter:
             return  # the next look at the files judges it, with the reason
         if status.over:
             self._fail(target, *self._how_it_ended(target, status), status.state)
-        if status is GONE and before is GONE:
+        elif status is GONE and before is GONE:
             self._fail(target, "is not known to the scheduler any more", "", "GONE")
-        if status.in_queue and target.started:
+        elif status.in_queue and target.started:
             # An answer to a question from before its begin is merely old.
             if self._poller.asked_at > target.seen_at:
                 self._requeued(target, status)
@@ -262,10 +289,14 @@ class Waiter:
     ) -> None:
         reason = explain(status.reason, target.job_id)
         if status.in_queue and reason.outlook is Outlook.NEVER:
-            raise SchedulerError(
-                f"Slurm will never start the {target.service} job {target.job_id}: {reason.words} "
-                f"({status.reason}); {reason.remedy}."
+            self._give_up_on(
+                target,
+                SchedulerError(
+                    f"Slurm will never start the {target.service} job {target.job_id}: "
+                    f"{reason.words} ({status.reason}); {reason.remedy}."
+                ),
             )
+            return
         why = [reason.words, f"({status.reason})"] if status.reason else []
         if reason.remedy:
             why.append(f"[{reason.remedy}]")
@@ -285,16 +316,21 @@ class Waiter:
     def _fail(self, target: Target, what: str, why: str, state: str) -> None:
         state = f" [{state}]" if state else ""
         because = f": {why}" if why else ""
-        raise ServiceError(
-            f"the {target.service} job {target.job_id}{state} {what}{because}",
-            self._output.log_tail(target.service, target.job_id),
-        )
+        tail = self._output.log_tail(target.service, target.job_id)
+        words = f"the {target.service} job {target.job_id}{state} {what}{because}"
+        self._give_up_on(target, ServiceError(words, tail))
+
+    def _give_up_on(self, target: Target, error: OrchError) -> None:
+        if target.required:
+            raise error
+        target.lost, target.ready, target.detail = True, False, error.message
+        self._tell("WARNING", f"{error.message.rstrip('.')}; the rest goes on without it")
 
     # --- deadlines ---
 
     def _check_deadlines(self) -> None:
         now = time.monotonic()
-        late = [t for t in self.targets if not t.ready]
+        late = [t for t in self._required() if not t.ready]
         if self._all_started is None:
             if now - self._queued_since > self._queue_timeout_s:
                 self._give_up([t for t in late if not t.started], "in the queue", "--queue-timeout")

@@ -4,7 +4,7 @@
 # Files of a job, all under the output directory and named after the job's id:
 #   logs/ID.started            the job runs (first line: its host)
 #   <service>_ip_ID.txt        host:port, written once the service answers
-#   prometheus_assets/…_ID.json  what Prometheus is to scrape
+#   prometheus_assets/…_ID.json  what Prometheus is to scrape; see monitoring.sh
 #   logs/ID.gpus               the GPUs that it has, and their driver
 #   logs/ID.rc                 the job has ended (first line: exit code, second: why)
 
@@ -18,7 +18,7 @@ RUN_IN=(env) # what runs a service's command, in front of NAME=VALUE... COMMAND;
 
 # service_begin NAME OUTPUT_DIR TIME_LIMIT_SECONDS
 service_begin() {
-  SERVICE=$1 OUTPUT=$2 TIME_LIMIT=$3
+  SERVICE=$1 JOB_SERVICE=$1 OUTPUT=$2 TIME_LIMIT=$3
   # What this job left when it ran before and was requeued from a node that went down.
   rm -f "$OUTPUT/logs/$JOB_ID".{rc,started} "$OUTPUT/${SERVICE}_ip_$JOB_ID.txt"
   trap 'finish $?' EXIT
@@ -76,13 +76,16 @@ finish() {
   trap - EXIT
   # Cleaning up is not to be interrupted; SIGKILL follows soon enough.
   trap '' TERM INT
-  rm -f ${PUBLISHED[@]+"${PUBLISHED[@]}"} # so written, an empty array is no error in bash < 4.4
+  unpublish
   stop_children
+  unpublish # what one of them was about to write
   rm -rf ${TEMPORARY[@]+"${TEMPORARY[@]}"}
   say "ends with exit code $code${REASON:+: $REASON}"
   write_file "$OUTPUT/logs/$JOB_ID.rc" "$code" "$REASON"
   exit "$code"
 }
+
+unpublish() { rm -f ${PUBLISHED[@]+"${PUBLISHED[@]}"}; } # so written, an empty array is no error in bash < 4.4
 
 # All of a service's processes are told at once, as scancel does it, and have time to write down what they
 # have: a load generator its results.
@@ -239,13 +242,6 @@ publish_address() {
   PUBLISHED+=("$path")
   write_file "$path" "$@"
   say "published $*"
-}
-
-# register_target KIND HOST:PORT: for Prometheus's file_sd.
-register_target() {
-  local path=$OUTPUT/prometheus_assets/$1_targets_$JOB_ID.json
-  PUBLISHED+=("$path")
-  write_file "$path" "[{\"targets\": [\"$2\"], \"labels\": {\"job\": \"$1\", \"job_id\": \"$JOB_ID\"}}]"
 }
 
 # note_gpus: logs/ID.gpus, a line "name, driver version" for each GPU that the job has, for records.

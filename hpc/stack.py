@@ -1,0 +1,74 @@
+"""The monitoring's job script for those who start it by hand: `python3 -m hpc.stack PARTS` renders
+it and prints its path, for monitoring_stack.sh, prometheus_service.sh and pushgateway_service.sh.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from hpc.console import Console
+from hpc.deployment import common_values
+from hpc.endpoints import OutputDir
+from hpc.errors import OrchError, UsageError
+from hpc.files import write_atomically
+from hpc.monitoring import MonitoringPlan, plan_monitoring
+from hpc.recipe import Monitoring
+from hpc.rendering import render
+from hpc.site import Site, load_site
+
+#: What its targets and files are called: it belongs to no deployment.
+NAME = "by-hand"
+#: As the #SBATCH lines of the scripts say it.
+DEFAULT_TIME_S = 4 * 3600
+
+
+def render_stack(wanted: Sequence[str], site: Site, output: OutputDir, console: Console) -> Path:
+    """Write the job script of those parts; its path. The first part must be there, for the others a
+    sentence is said. Raises UsageError."""
+    found = plan_monitoring(Monitoring(), site, wanted=True)
+    parts = [part for part in wanted if part in found.parts]
+    if wanted[0] not in parts:
+        raise UsageError(f"{wanted[0]} cannot be had here", list(found.missing))
+    for part in set(wanted) - set(parts):
+        console.tell("WARNING", f"{part} cannot be had here: the rest comes up without it")
+    output.prepare()
+    plan = MonitoringPlan(frozenset(parts), (), found.retention_days, found.retention_gb)
+    path = output.path / "scripts" / f"{NAME}-{os.getpid()}.sh"
+    values = common_values(NAME, site, output, plan)
+    text = render(
+        "monitoring.sbatch.j2", directives=[], script=path, time_seconds=_seconds(), **values
+    )
+    write_atomically(path, text, mode=0o755)
+    return path
+
+
+def _seconds() -> int:
+    """How long this job may take; Slurm says it since version 22.05."""
+    begin, end = (os.environ.get(f"SLURM_JOB_{name}_TIME", "") for name in ("START", "END"))
+    return int(end) - int(begin) if begin.isdigit() and end.isdigit() else DEFAULT_TIME_S
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Render, and print the path. Returns the exit code."""
+    p = argparse.ArgumentParser(prog="python3 -m hpc.stack", allow_abbrev=False)
+    p.add_argument("parts", help="such as prometheus,grafana; the first must be there")
+    p.add_argument("--site", metavar="NAME", help="profile in sites/, or the path of one")
+    p.add_argument("--output-dir", metavar="DIR", default="output", help="default: output")
+    given = p.parse_args(argv)
+    console = Console(quiet_stdout=True)
+    try:
+        output = OutputDir(Path(given.output_dir).absolute())
+        path = render_stack(given.parts.split(","), load_site(given.site), output, console)
+    except OrchError as error:
+        console.error(error.message, error.details)
+        return error.exit_code
+    sys.stdout.write(f"{path}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,72 @@
+# shellcheck shell=bash
+# What runs beside a service so that Prometheus sees it. Sourced after service.sh where the deployment
+# has monitoring. None of it is needed by the service: what does not start is said in the log, and
+# Prometheus shows its target as down.
+#
+# Files, all under the output directory and named after the job's id:
+#   prometheus_assets/KIND_targets_ID.json  a target, in the format of Prometheus's file_sd
+
+# register_target KIND HOST:PORT: for Prometheus to scrape. JOB_ID is JOB.RANK for a replica.
+register_target() {
+  local rank=${JOB_ID#"${JOB_ID%%.*}"} label labels=
+  for label in "deployment $DEPLOYMENT" "service $JOB_SERVICE" "job_id ${JOB_ID%%.*}" \
+    "node $(uname -n)" "replica ${rank#.}"; do
+    labels+="${labels:+, }\"${label%% *}\": \"${label#* }\""
+  done
+  write_file "$(target_file "$1")" "[{\"targets\": [\"$2\"], \"labels\": {$labels}}]"
+}
+
+target_file() { printf '%s/prometheus_assets/%s_targets_%s.json' "$OUTPUT" "$1" "$JOB_ID"; }
+
+# beside KIND DEFAULT_PORT START [GET_READY...]: runs a service beside the job's own, in a shell of its
+# own, so that its end is not the job's. See serve_beside.
+beside() {
+  local kind=$1
+  PUBLISHED+=("$(target_file "$kind")" "$OUTPUT/${kind}_ip_$JOB_ID.txt")
+  (serve_beside "$@") &
+  CHILDREN+=($!)
+}
+
+# serve_beside KIND DEFAULT_PORT START [GET_READY...]: calls GET_READY, has START start a service on
+# DEFAULT_PORT or another free one, calls KIND_runs, and stays as long as the service does. It ends
+# the shell that it is called in.
+serve_beside() {
+  SERVICE=$1 CHILDREN=() TEMPORARY=()
+  trap 'rm -rf ${TEMPORARY[@]+"${TEMPORARY[@]}"}' EXIT
+  trap 'exit 143' TERM
+  trap 'exit 130' INT
+  if [ $# -gt 3 ]; then "${@:4}"; fi
+  start_on_port "$2" "$3"
+  "${1}_runs"
+  wait "$SERVICE_PID"
+  fail "stopped by itself with exit code $?"
+}
+
+# first_program NAME...: sets PROGRAM to the first of them that there is where services run.
+first_program() {
+  local name
+  for name in "$@"; do
+    if "${RUN_IN[@]}" sh -c 'command -v "$1"' sh "$name" >/dev/null 2>&1; then
+      PROGRAM=$name
+      return
+    fi
+  done
+  fail "there is no $(printf ' or %s' "$@" | cut -c 5-) where it is to run on $(uname -n)"
+}
+
+# --- the exporters of a node ---------------------------------------------------------------------
+
+# What Prometheus and our dashboards ask for: each further collector is paid for at each scrape.
+NODE_COLLECTORS=(cpu diskstats filesystem loadavg meminfo netdev pressure stat time uname)
+
+start_node() {
+  local name collectors=()
+  for name in "${NODE_COLLECTORS[@]}"; do collectors+=("--collector.$name"); done
+  run_service GOMAXPROCS=1 "$PROGRAM" --web.listen-address="$BIND:$PORT" --web.disable-exporter-metrics \
+    --collector.disable-defaults "${collectors[@]}" --log.level=error
+}
+
+node_runs() { register_target node "$ADDRESS:$PORT"; }
+
+# job_end: when this job's time limit ends, in seconds since 1970. Slurm says it since version 22.05.
+job_end() { echo "${SLURM_JOB_END_TIME:-$(($(date +%s) - SECONDS + TIME_LIMIT))}"; }
