@@ -144,7 +144,7 @@ class Follower:
             warnings=warnings,
             loaded_model=info.as_dict(),
             **self._output.gpus(self.record.jobs["ollama"]),
-            nodes={service: self._output.host(job) for service, job in self.record.jobs.items()},
+            **self._where_it_runs(),
             endpoints={
                 "client": f"http://{client.addresses[0]}",
                 "ollama": [f"http://{address}" for address in ollama.addresses],
@@ -161,6 +161,15 @@ class Follower:
         job_id = self.record.jobs.get(MONITORING)
         found = {} if job_id is None else self._output.monitoring_addresses(job_id)
         return {service: f"http://{address}" for service, address in found.items()}
+
+    def _where_it_runs(self) -> dict[str, dict[str, Any]]:
+        """Node and image of each service; without containers there are no images."""
+        jobs, output = self.record.jobs, self._output
+        images = {service: output.image(job) for service, job in jobs.items()}
+        return {
+            "nodes": {service: output.host(job) for service, job in jobs.items()},
+            "images": {service: image for service, image in images.items() if image},
+        }
 
     def _warnings(self, info: ModelInfo) -> list[str]:
         service = self.recipe.job.service
