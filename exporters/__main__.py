@@ -18,7 +18,10 @@ from exporters.serving import Address, address, serve
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until told to end, and return the exit code."""
-    given = _parser().parse_args(arguments)
+    parser = _parser()
+    given = parser.parse_args(arguments)
+    if bool(given.ollama) != bool(given.listen) or not (given.listen or given.gpu_listen):
+        parser.error("give --ollama with --listen, or --gpu-listen, or all three")
     ending = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ending.set())
@@ -30,9 +33,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _serve(given: argparse.Namespace, ending: threading.Event) -> int:
-    server: Server = given.ollama
+    server: Server | None = given.ollama
     gpus = Gpus(nvidia_smi()) if given.gpu_listen else None
-    _listen(given.listen, Ollama(server, gpus=given.gpus, job_end=given.job_end))
+    if server is not None:
+        _listen(given.listen, Ollama(server, gpus=given.gpus, job_end=given.job_end))
     if gpus is not None:
         _listen(given.gpu_listen, gpus)
         gpus.start()
@@ -54,8 +58,8 @@ def _parser() -> argparse.ArgumentParser:
         description="Metrics of an Ollama and of this node's GPUs, for Prometheus.",
     )
     add = made.add_argument
-    add("--ollama", type=server_at, required=True, metavar="URL", help="http://HOST:PORT")
-    add("--listen", type=address, required=True, metavar="HOST:PORT", help="Ollama's metrics")
+    add("--ollama", type=server_at, metavar="URL", help="http://HOST:PORT")
+    add("--listen", type=address, metavar="HOST:PORT", help="Ollama's metrics")
     add("--gpus", type=int, default=0, metavar="N", help="that the job asked for (default: 0)")
     add("--gpu-listen", type=address, metavar="HOST:PORT",
         help="the GPUs' metrics, by nvidia-smi, under the names of the DCGM exporter")  # fmt: skip

@@ -48,6 +48,7 @@ class Deployment:
         common = common_values(self.id, self.plan.site, self.output, self.plan.monitoring)
         own = {
             "directives": directives,
+            "parts": self.plan.monitoring.parts_in(job.service),
             "script": submission.script,
             "model": self.plan.model,
             "time_seconds": self.plan.recipe.time_seconds,
@@ -102,7 +103,6 @@ def common_values(
         "interface": site.interface or "",
         "proxy": _proxy_variables(site),
         "monitoring": monitoring.on,
-        "parts": sorted(monitoring.parts),
         "programs": PROGRAMS,
         "images": images_of_parts(site),
         "retention_days": monitoring.retention_days,

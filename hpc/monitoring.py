@@ -21,6 +21,10 @@ PROGRAMS: Mapping[str, Sequence[str]] = {
     "node_exporter": ("node_exporter", "prometheus-node-exporter"),
     "dcgm_exporter": ("dcgm-exporter",),
 }
+_PARTS_IN = {
+    "ollama": frozenset({"dcgm_exporter"}),
+    "monitoring": frozenset({"prometheus", "pushgateway", "grafana"}),
+}
 #: What is missed without a part: of DCGM's exporter nothing, since nvidia-smi is asked instead.
 _WITHOUT = {
     "prometheus": "nothing is measured beside the benchmark",
@@ -33,10 +37,11 @@ _WITHOUT = {
 @dataclass(frozen=True)
 class MonitoringPlan:
     """What runs beside the services: `parts` of PROGRAMS; `missing` has a sentence for each of the
-    others. Without "prometheus" there is no monitoring at all."""
+    others. Without "prometheus" there is no monitoring at all. `one_host`: all jobs run there."""
 
     parts: frozenset[str] = frozenset()
     missing: tuple[str, ...] = ()
+    one_host: bool = False
     retention_days: int = 15
     retention_gb: int = 2
 
@@ -50,10 +55,17 @@ class MonitoringPlan:
         with `gpus` GPUs."""
         if not self.on:
             return 0
-        jobs = nodes + 2  # the client's and the monitoring's own
-        node_exporters = jobs if "node_exporter" in self.parts else 0
+        jobs = [("ollama", nodes), ("client", 1), ("monitoring", 1)]
+        node_exporters = sum(n for job, n in jobs if "node_exporter" in self.parts_in(job))
         exporters = nodes + (nodes if gpus else 0)
         return node_exporters + exporters + 2 + ("pushgateway" in self.parts)
+
+    def parts_in(self, job: str) -> list[str]:
+        """What runs in the job of a service: its own parts, and the node exporter. Of that there is
+        one on each node; where all jobs are on one host, beside the client."""
+        own = _PARTS_IN.get(job, frozenset())
+        there = job == "client" or not self.one_host
+        return sorted(self.parts & (own | ({"node_exporter"} if there else set())))
 
 
 OFF = MonitoringPlan()
@@ -75,7 +87,8 @@ def plan_monitoring(asked: Monitoring, site: Site, wanted: bool) -> MonitoringPl
     parts = frozenset(PROGRAMS) - problems.keys()
     if "prometheus" not in parts:
         missing, parts = missing[:1], frozenset()
-    return MonitoringPlan(parts, missing, asked.retention_days, asked.retention_gb)
+    one_host = site.scheduler == "local"
+    return MonitoringPlan(parts, missing, one_host, asked.retention_days, asked.retention_gb)
 
 
 def _problem(part: str, site: Site) -> str:

@@ -8,6 +8,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from hpc.console import Console
@@ -15,7 +16,7 @@ from hpc.deployment import common_values
 from hpc.endpoints import OutputDir
 from hpc.errors import OrchError, UsageError
 from hpc.files import write_atomically
-from hpc.monitoring import MonitoringPlan, plan_monitoring
+from hpc.monitoring import plan_monitoring
 from hpc.recipe import Monitoring
 from hpc.rendering import render
 from hpc.site import Site, load_site
@@ -36,11 +37,16 @@ def render_stack(wanted: Sequence[str], site: Site, output: OutputDir, console: 
     for part in set(wanted) - set(parts):
         console.tell("WARNING", f"{part} cannot be had here: the rest comes up without it")
     output.prepare()
-    plan = MonitoringPlan(frozenset(parts), (), found.retention_days, found.retention_gb)
+    plan = replace(found, parts=frozenset(parts))
     path = output.path / "scripts" / f"{NAME}-{os.getpid()}.sh"
     values = common_values(NAME, site, output, plan)
     text = render(
-        "monitoring.sbatch.j2", directives=[], script=path, time_seconds=_seconds(), **values
+        "monitoring.sbatch.j2",
+        directives=[],
+        script=path,
+        time_seconds=_seconds(),
+        parts=sorted(parts),
+        **values,
     )
     write_atomically(path, text, mode=0o755)
     return path
