@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Container images for the tests, without a registry: prints the paths of base.sif and ollama.sif, which
-# it builds where they are not in the cache.  Root, on a machine where `testcluster install` has run.
+# Container images for the tests, without a registry: prints the paths of base.sif, ollama.sif and
+# monitoring.sif, which it builds where they are not in the cache.  Root, on a machine where `testcluster install` has run.
 #
 # A file in the cache is named by a checksum of all that went into it, appears whole, and never changes.
 set -euo pipefail
@@ -23,6 +23,16 @@ main() {
   base=$(image base)
   build "${base}" base MIRROR="$(mirror)"
   build "$(image ollama "${base}" "${ollama}")" ollama BASE="${base}" OLLAMA="${ollama}"
+  build_monitoring "${base}"
+}
+
+build_monitoring() {
+  local name programs=()
+  for name in prometheus prometheus-pushgateway prometheus-node-exporter; do
+    programs+=("$(command -v "${name}")") || die "there is no ${name}: run scripts/get_system_packages.sh first"
+  done
+  build "$(image monitoring "$1" "${programs[@]}")" monitoring BASE="$1" PROMETHEUS="${programs[0]}" \
+    PUSHGATEWAY="${programs[1]}" NODE_EXPORTER="${programs[2]}"
 }
 
 # image NAME [FILE...]: its path in the cache; FILEs go into it.

@@ -32,9 +32,12 @@ class Images:
         self.folder.mkdir(exist_ok=True)
         shutil.chown(self.folder, USER, USER)
         #: Debian with Python and its venv module.
-        self.base = self._bring(Path(built.stdout.split()[-2]), "base.sif")
+        base, ollama, monitoring = map(Path, built.stdout.split()[-3:])
+        self.base = self._bring(base, "base.sif")
         #: The same with Ollama.
-        self.ollama = self._bring(Path(built.stdout.split()[-1]), "ollama.sif")
+        self.ollama = self._bring(ollama, "ollama.sif")
+        #: The same with Prometheus, Pushgateway and node exporter.
+        self.monitoring = self._bring(monitoring, "monitoring.sif")
         # of an earlier run, from other sources
         (self.folder / CLIENT).unlink(missing_ok=True)
         self._project = project

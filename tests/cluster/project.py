@@ -72,7 +72,8 @@ class Project:
         assert result.returncode == 0, result.stdout + result.stderr
 
     def recipe(self, name: str = "recipe.json", /, **changes: Any) -> str:
-        """Write the example recipe with the names of this cluster; `changes` go on top."""
+        """Write the example recipe with the names of this cluster, without monitoring where nothing
+        else is said; `changes` go on top."""
         data = json.loads((HERE / "recipe_ex" / "inference_recipe.json").read_text())
         job = data["job"]
         # No GPU is real here: gpu1 has them by GRES, and the model sits on its CPU.
@@ -81,6 +82,7 @@ class Project:
             "model": str(self.folder / ".tools" / "models" / "tiny.gguf"), "precision": None,
             "num_predict": 8, "n_clients": 2, "n_requests_per_client": 2,
         }  # fmt: skip
+        job["monitoring"] = changes.pop("monitoring", {"enabled": False})
         for key, value in {**ours, **changes}.items():
             (job["infrastructure"] if key in INFRASTRUCTURE else job["service"])[key] = value
         path = self.folder / name

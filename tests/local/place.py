@@ -25,13 +25,16 @@ class Place:
         self.environment = {**os.environ, "http_proxy": "http://127.0.0.1:1", "CI": "true"}
 
     def recipe(self, name="recipe.json", /, **changes):
-        """Write a recipe for the tiny model; `changes` are keys of service or infrastructure."""
+        """Write a recipe for the tiny model, without monitoring where nothing else is said;
+        `changes` are keys of service or infrastructure, or `monitoring`."""
         service = {"model": str(TINY), "num_predict": 8}
         infrastructure = {"time": "10:00"}
+        monitoring = changes.pop("monitoring", {"enabled": False})
         for key, value in changes.items():
             part = infrastructure if key in ("time", "gpus", "nodes") else service
             part[key] = value
-        job = {"name": "test", "infrastructure": infrastructure, "service": service}
+        job = {"name": "test", "infrastructure": infrastructure, "service": service,
+               "monitoring": monitoring}  # fmt: skip
         path = self.folder / name
         path.write_text(json.dumps({"job": job}))
         return path
