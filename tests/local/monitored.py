@@ -1,0 +1,106 @@
+"""A Prometheus with our configuration, and what it scrapes."""
+
+import contextlib
+import json
+import shutil
+import socket
+import subprocess
+import time
+import urllib.parse
+import urllib.request
+from pathlib import Path
+
+from place import http
+from programs import needed
+
+MONITORING = Path(__file__).resolve().parents[2] / "monitoring"
+COLLECTORS = ["cpu", "meminfo", "loadavg", "netdev", "diskstats", "filesystem", "uname"]
+COLLECTORS += ["pressure", "time", "stat"]
+
+
+class Monitoring:
+    """Prometheus in a folder of its own, laid out as its job does it."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.assets = folder / "prometheus_assets"
+        self.assets.mkdir()
+        self.configuration = folder / "configuration"
+        shutil.copytree(MONITORING / "rules", self.configuration / "rules")
+        shutil.copy(MONITORING / "prometheus.yml", self.configuration)
+        (self.configuration / "targets").symlink_to(self.assets)
+        self.stack = contextlib.ExitStack()
+
+    def start(self):
+        """Start it, and wait until it is ready."""
+        program = needed("prometheus", "prometheus")
+        config = self.configuration / "prometheus.yml"
+        self.address = self.run(
+            program, f"--config.file={config}", f"--storage.tsdb.path={self.folder / 'data'}"
+        )
+        self.add("prometheus", "monitoring", self.address)
+
+    def run(self, *command):
+        """Start a program on a free port until the end of the test; its address once it answers."""
+        address = f"127.0.0.1:{free_port()}"
+        log = (self.folder / f"{Path(command[0]).name}.log").open("w")
+        process = subprocess.Popen(
+            [*command, f"--web.listen-address={address}"], stdout=log, stderr=subprocess.STDOUT
+        )
+        self.stack.callback(process.wait, 10)
+        self.stack.callback(process.terminate)
+        deadline = time.monotonic() + 20
+        while not answers(address):
+            assert process.poll() is None, Path(log.name).read_text()
+            assert time.monotonic() < deadline, Path(log.name).read_text()
+            time.sleep(0.05)
+        return address
+
+    def add(self, kind, service, address, replica=""):
+        """Write a target file, as the services' jobs do."""
+        labels = {"deployment": "d-1", "service": service, "job_id": "7", "node": "n1"}
+        entry = {"targets": [address], "labels": {**labels, "replica": replica}}
+        path = self.assets / f".{kind}"
+        path.write_text(json.dumps([entry]))
+        path.rename(self.assets / f"{kind}_targets_7.json")
+
+    def query(self, expr):
+        """The samples of an expression, now: a list of (labels, value)."""
+        arguments = urllib.parse.urlencode({"query": expr})
+        status, answer = http("GET", f"http://{self.address}/api/v1/query?{arguments}")
+        assert status == 200, f"{expr}: {answer}"
+        return [(each["metric"], float(each["value"][1])) for each in answer["data"]["result"]]
+
+    def alerts(self):
+        """The alerts that fire or are about to."""
+        return http("GET", f"http://{self.address}/api/v1/alerts")[1]["data"]["alerts"]
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def answers(address):
+    """Whether there is a server that is ready; those without /-/ready are so when they listen."""
+    try:
+        return send("GET", f"http://{address}/-/ready") in (200, 404)
+    except OSError:
+        return False
+
+
+def push(address, deployment, run, lines):
+    """One push to a Pushgateway, as a benchmark does it when it ends."""
+    url = f"http://{address}/metrics/job/benchmark/deployment/{deployment}/run/{run}"
+    assert send("PUT", url, ("\n".join(lines) + "\n").encode()) == 200
+
+
+def send(method, url, body=None):
+    """The status of one request, past any proxy. Raises OSError where nobody listens."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(urllib.request.Request(url, body, method=method), timeout=5) as answer:
+            return answer.status
+    except urllib.error.HTTPError as error:
+        return error.code

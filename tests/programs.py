@@ -1,0 +1,15 @@
+"""Programs that tests start and that a machine may lack."""
+
+import os
+import shutil
+
+import pytest
+
+
+def needed(program, package):
+    """Its path. Where it is missing the test is skipped, naming it; with CI=true it fails."""
+    found = shutil.which(program)
+    if found is None:
+        lacking = f"there is no {program} (Debian package {package})"
+        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(lacking)
+    return found
