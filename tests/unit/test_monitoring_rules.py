@@ -11,6 +11,7 @@ import yaml
 from dashboards import MONITORING, RULES, metrics, queries, rules
 from programs import needed
 
+PAGE = MONITORING.parent / "docs" / "dashboards.md"
 TESTS = Path(__file__).parent / "rules"
 KINDS = ["node", "gpu", "client", "ollama", "qdrant", "pushgateway", "prometheus"]
 #: What a target file says of every target, and what exporters add to it.
@@ -98,6 +99,14 @@ def test_each_alert_says_how_severe_it_is_what_it_is_and_what_to_do(name):
     assert texts.keys() == {"summary", "description"}
     assert texts["description"].endswith(".")
     assert set(re.findall(r"\$labels\.(\w+)", " ".join(texts.values()))) <= LABELS
+
+
+@pytest.mark.parametrize("name", alerts())
+def test_each_alert_is_documented(name):
+    row = f"| {name} | "
+    severity = alerts()[name]["labels"]["severity"]
+    (line,) = [line for line in PAGE.read_text().splitlines() if line.startswith(row)]
+    assert line.endswith(f"| {severity} |")
 
 
 def test_each_rule_is_used():
