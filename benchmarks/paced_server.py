@@ -217,7 +217,11 @@ class _Connection(asyncio.Protocol):
     def _answers(self) -> dict[str, dict]:
         pace = self.server.pace
         models = [{"name": name, "model": name} for name in pace.models]
-        placed = {"size": pace.size, "size_vram": pace.size_vram}
+        placed = {
+            "size": pace.size,
+            "size_vram": pace.size_vram,
+            "expires_at": "2030-01-01T01:00:00.123456789+01:00",
+        }
         return {
             "/api/version": {"version": "0.0.0-stand-in"},
             "/api/tags": {"models": models},

@@ -1,0 +1,67 @@
+"""The command line: `python3 -m exporters --help`."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+
+from prometheus_client.registry import Collector, CollectorRegistry
+
+from exporters.errors import ExporterError
+from exporters.gpu import Gpus, nvidia_smi
+from exporters.ollama import Ollama, Server, server_at
+from exporters.serving import Address, address, serve
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serve until told to end, and return the exit code."""
+    given = _parser().parse_args(arguments)
+    ending = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: ending.set())
+    try:
+        return _serve(given, ending)
+    except ExporterError as error:
+        sys.stderr.write(f"exporters: {error}\n")
+        return 1
+
+
+def _serve(given: argparse.Namespace, ending: threading.Event) -> int:
+    server: Server = given.ollama
+    gpus = Gpus(nvidia_smi()) if given.gpu_listen else None
+    _listen(given.listen, Ollama(server, gpus=given.gpus, job_end=given.job_end))
+    if gpus is not None:
+        _listen(given.gpu_listen, gpus)
+        gpus.start()
+    ending.wait()
+    if gpus is not None:
+        gpus.close()
+    return 0
+
+
+def _listen(at: Address, collector: Collector) -> None:
+    registry = CollectorRegistry()
+    registry.register(collector)
+    serve(at, registry)
+
+
+def _parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(
+        prog="python3 -m exporters",
+        description="Metrics of an Ollama and of this node's GPUs, for Prometheus.",
+    )
+    add = made.add_argument
+    add("--ollama", type=server_at, required=True, metavar="URL", help="http://HOST:PORT")
+    add("--listen", type=address, required=True, metavar="HOST:PORT", help="Ollama's metrics")
+    add("--gpus", type=int, default=0, metavar="N", help="that the job asked for (default: 0)")
+    add("--gpu-listen", type=address, metavar="HOST:PORT",
+        help="the GPUs' metrics, by nvidia-smi, under the names of the DCGM exporter")  # fmt: skip
+    add("--job-end", type=float, metavar="UNIX", help="time at which the job's time limit ends")
+    return made
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,169 @@
+"""What an Ollama says of itself, as metrics: it is asked at each scrape."""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from time import perf_counter
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+from prometheus_client.metrics_core import GaugeMetricFamily, InfoMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+#: Seconds for all three questions together: a scrape is to be over before Prometheus gives up, also
+#: where Ollama hangs.
+TIMEOUT_S = 1.5
+_FRACTION = re.compile(r"\.(\d{1,6})\d*")
+
+
+class Server(NamedTuple):
+    """Where an Ollama answers."""
+
+    host: str
+    port: int
+
+
+def server_at(url: str) -> Server:
+    """`http://HOST:PORT`. Raises argparse.ArgumentTypeError."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host = port = None
+    if not host or not port or parts.scheme != "http" or parts.path not in ("", "/"):
+        raise argparse.ArgumentTypeError(f"{url!r} is not http://HOST:PORT")
+    return Server(host, port)
+
+
+@dataclass(frozen=True)
+class Said:
+    """The answers of one Ollama to /api/version, /api/tags and /api/ps."""
+
+    version: str
+    on_disk: int
+    loaded: list[Mapping[str, Any]]
+
+
+def ask(server: Server, timeout_s: float = TIMEOUT_S) -> Said | None:
+    """What it says; None where it does not answer, or answers something else."""
+    until = perf_counter() + timeout_s
+    connection = http.client.HTTPConnection(*server, timeout=timeout_s)
+    try:
+        version, tags, running = (
+            _get(connection, path, until) for path in ("/api/version", "/api/tags", "/api/ps")
+        )
+        return Said(str(version["version"]), len(tags["models"] or ()), running["models"] or [])
+    except (OSError, http.client.HTTPException, ValueError, LookupError, TypeError):
+        return None
+    finally:
+        connection.close()
+
+
+def _get(connection: http.client.HTTPConnection, path: str, until: float) -> Any:
+    """The JSON of a path. Raises OSError, HTTPException, ValueError."""
+    left = until - perf_counter()
+    if left <= 0:
+        raise TimeoutError
+    connection.timeout = left
+    if connection.sock is not None:
+        connection.sock.settimeout(left)
+    connection.request("GET", path)
+    response = connection.getresponse()
+    data = response.read()
+    if response.status != 200:
+        raise ValueError(response.status)
+    return json.loads(data)
+
+
+class Ollama(Collector):
+    """The metrics of one Ollama, and what its job knows of itself.
+
+    `gpus`: how many the job asked for; `job_end`: Unix time at which its time limit ends.
+    """
+
+    def __init__(self, server: Server, gpus: int = 0, job_end: float | None = None) -> None:
+        self._server = server
+        self._gpus = gpus
+        self._job_end = job_end
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing: else it would be asked before there is a scrape."""
+        return ()
+
+    def collect(self) -> Iterable[Metric]:
+        """Ask it now."""
+        began = perf_counter()
+        said = ask(self._server)
+        seconds = perf_counter() - began
+        yield _gauge("ollama_up", "1 if Ollama answered, else 0.", said is not None)
+        yield _gauge("ollama_scrape_duration_seconds", "Time that Ollama took to answer.", seconds)
+        yield _gauge("orch_gpus_requested", "GPUs that the job asked for.", self._gpus)
+        if self._job_end is not None:
+            yield _gauge(
+                "orch_job_end_timestamp_seconds",
+                "Unix time at which the job's time limit ends.",
+                self._job_end,
+            )
+        if said is not None:
+            yield from _known(said)
+
+
+def _gauge(name: str, words: str, value: float) -> Metric:
+    return GaugeMetricFamily(name, words, value=float(value))
+
+
+def _known(said: Said) -> Iterable[Metric]:
+    """The metrics of an Ollama that has answered."""
+    version = InfoMetricFamily("ollama_version", "Version of Ollama.")
+    version.add_metric([], {"version": said.version})
+    yield version
+    yield _gauge("ollama_models_on_disk", "Models that Ollama has.", said.on_disk)
+    yield _gauge("ollama_models_loaded", "Models that are in memory.", len(said.loaded))
+    yield _of_each(said, "ollama_model_size_bytes", "Memory that a loaded model takes.", _size)
+    yield _of_each(said, "ollama_model_vram_bytes", "Of that, memory of GPUs.", _on_gpus)
+    yield _of_each(
+        said,
+        "ollama_model_expires_timestamp_seconds",
+        "Unix time at which the model is unloaded if nobody uses it.",
+        _expires,
+    )
+
+
+def _of_each(
+    said: Said, name: str, words: str, value: Callable[[Mapping[str, Any]], float | None]
+) -> Metric:
+    family = GaugeMetricFamily(name, words, labels=["model"])
+    for model in said.loaded:
+        found = value(model)
+        if found is not None:
+            family.add_metric([str(model.get("name"))], found)
+    return family
+
+
+def _size(model: Mapping[str, Any]) -> float:
+    return float(model.get("size") or 0)
+
+
+def _on_gpus(model: Mapping[str, Any]) -> float:
+    return float(model.get("size_vram") or 0)  # Ollama leaves it out where it is 0
+
+
+def _expires(model: Mapping[str, Any]) -> float | None:
+    return unix_time(str(model.get("expires_at")))
+
+
+def unix_time(text: str) -> float | None:
+    """Unix seconds of a time as Go writes it (RFC 3339, up to nine digits of a second); None: it is
+    none."""
+    plain = _FRACTION.sub(r".\1", text.replace("Z", "+00:00"))
+    padded = re.sub(r"\.\d+", lambda digits: digits[0].ljust(7, "0"), plain)
+    try:
+        return datetime.fromisoformat(padded).timestamp()
+    except (ValueError, OverflowError):
+        return None

@@ -1,0 +1,313 @@
+"""The exporters as a job starts them, against a stand-in Ollama and a stand-in nvidia-smi."""
+
+import contextlib
+import http.client
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from paced_server import Pace
+
+from exporters import gpu
+from exporters.ollama import unix_time
+
+ROOT = Path(__file__).resolve().parents[2]
+
+# A stand-in: two GPUs at 100 W and 300 W, values that real cards print, and one that has no power
+# reading. It runs as long as the real one does with --loop-ms: until it is ended.
+NVIDIA_SMI = """#!/bin/bash
+echo "$*" >>"$(dirname "$0")/calls"
+if [ "$1" = --help-query-gpu ]; then
+  printf '"%s"\\n' index uuid name utilization.gpu utilization.memory memory.used memory.free \\
+    power.draw temperature.gpu clocks.sm clocks.mem {throttle}
+  exit
+fi
+echo $$ >"$(dirname "$0")/pid"
+while :; do
+  echo "0, GPU-a, NVIDIA H100, 37, 11, 1024, 80000, 100.00, 41, 1980, 2619, 0x0000000000000001"
+  echo "1, GPU-b, NVIDIA H100, 99, 50, 70000, 11024, 300.00, 66, 1700, 2619, 0x0000000000000044"
+  echo "2, GPU-c, NVIDIA T400, [N/A], [N/A], 1, 2, [N/A], 30, 300, 405, [N/A]"
+  echo "Unable to determine the device handle for GPU 0000:03:00.0: Unknown Error"
+  sleep {sleep}
+done
+"""
+
+
+@pytest.fixture
+def smi(tmp_path):
+    """Write the stand-in nvidia-smi; its folder."""
+
+    def write(throttle="clocks_event_reasons.active", sleep="0.1"):
+        path = tmp_path / "nvidia-smi"
+        text = NVIDIA_SMI.replace("{throttle}", throttle).replace("{sleep}", sleep)
+        path.write_text(text)
+        path.chmod(0o755)
+        return tmp_path
+
+    return write
+
+
+@pytest.fixture
+def start(server):
+    """Start the exporters of the stand-in Ollama; the process, with where it listens (`port`)."""
+    started = []
+
+    def begin(*arguments, path=None, ollama=None):
+        port = free_port()
+        command = [sys.executable, "-m", "exporters", "--listen", f"127.0.0.1:{port}"]
+        command += ["--ollama", ollama or f"http://127.0.0.1:{server.port}", *map(str, arguments)]
+        environment = dict(os.environ, http_proxy="http://127.0.0.1:1")
+        if path is not None:
+            environment["PATH"] = f"{path}:{environment['PATH']}"
+        process = subprocess.Popen(
+            command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True
+        )
+        process.port = port
+        started.append(process)
+        return process
+
+    yield begin
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def get(port, path="/metrics"):
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    try:
+        connection.request("GET", path)
+        response = connection.getresponse()
+        return response.status, response.read().decode()
+    finally:
+        connection.close()
+
+
+def scrape(port, wanted=None):
+    """The samples by name with labels, once the exporter is up and, where given, has `wanted`."""
+    deadline = time.monotonic() + 10
+    while True:
+        with contextlib.suppress(ConnectionRefusedError):
+            status, text = get(port)
+            assert status == 200
+            lines = [line for line in text.splitlines() if not line.startswith("#")]
+            found = {name: float(value) for name, _, value in (x.rpartition(" ") for x in lines)}
+            if wanted is None or any(name.startswith(wanted) for name in found):
+                return found
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+# --- Ollama ---
+
+
+def test_it_tells_what_ollama_has_and_what_is_loaded(start, server):
+    server.pace = Pace(size=2_000, size_vram=1_500, models=("a:7b", "b:latest"))
+    found = scrape(start("--gpus", 2, "--job-end", 1_700_000_000).port)
+    assert found.pop("ollama_scrape_duration_seconds") < 2
+    assert found == {
+        "ollama_up": 1,
+        'ollama_version_info{version="0.0.0-stand-in"}': 1,
+        "ollama_models_on_disk": 2,
+        "ollama_models_loaded": 2,
+        'ollama_model_size_bytes{model="a:7b"}': 2_000,
+        'ollama_model_size_bytes{model="b:latest"}': 2_000,
+        'ollama_model_vram_bytes{model="a:7b"}': 1_500,
+        'ollama_model_vram_bytes{model="b:latest"}': 1_500,
+        'ollama_model_expires_timestamp_seconds{model="a:7b"}': 1_893_456_000.123456,
+        'ollama_model_expires_timestamp_seconds{model="b:latest"}': 1_893_456_000.123456,
+        "orch_gpus_requested": 2,
+        "orch_job_end_timestamp_seconds": 1_700_000_000,
+    }
+
+
+def test_an_ollama_that_is_not_there_is_not_up_and_no_error(start):
+    found = scrape(start("--gpus", 1, ollama=f"http://127.0.0.1:{free_port()}").port)
+    assert found.pop("ollama_scrape_duration_seconds") < 1
+    assert found == {"ollama_up": 0, "orch_gpus_requested": 1}
+
+
+def test_an_ollama_that_hangs_is_not_up_in_less_than_two_seconds(start):
+    with socket.socket() as listener:  # it takes connections, and says nothing
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        process = start(ollama=f"http://127.0.0.1:{listener.getsockname()[1]}")
+        found = scrape(process.port)
+    assert found["ollama_up"] == 0
+    assert 1 < found["ollama_scrape_duration_seconds"] < 2
+
+
+def test_another_server_at_ollamas_address_is_not_up(start):
+    """It answers 404 to what Ollama would answer."""
+    first = start()
+    scrape(first.port)
+    assert scrape(start(ollama=f"http://127.0.0.1:{first.port}").port)["ollama_up"] == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("2025-06-01T12:00:00Z", 1748779200.0),
+        ("2025-06-01T14:00:00.5+02:00", 1748779200.5),
+        ("2025-06-01T12:00:00.123456789Z", 1748779200.123456),
+        ("2318-01-01T00:00:00Z", 10981785600.0),  # kept for ever
+        ("soon", None),
+    ],
+)
+def test_times_are_read_as_go_writes_them(text, seconds):
+    assert unix_time(text) == (seconds and pytest.approx(seconds, abs=1e-6))
+
+
+# --- GPUs ---
+
+
+def test_gpus_have_the_names_and_labels_of_dcgm_exporter(start, smi):
+    port = free_port()
+    start("--gpu-listen", f"127.0.0.1:{port}", path=smi())
+    found = scrape(port, "DCGM_FI_DEV_GPU_UTIL")
+    host = socket.gethostname()
+
+    def of(name, index):
+        model, uuid = "NVIDIA H100", "ab"[index]
+        labels = f'Hostname="{host}",UUID="GPU-{uuid}",device="nvidia{index}",gpu="{index}"'
+        return found[f'{name}{{{labels},modelName="{model}"}}']
+
+    expected = {
+        "GPU_UTIL": (37, 99),
+        "MEM_COPY_UTIL": (11, 50),
+        "FB_USED": (1024, 70000),
+        "FB_FREE": (80000, 11024),
+        "POWER_USAGE": (100, 300),
+        "GPU_TEMP": (41, 66),
+        "SM_CLOCK": (1980, 1700),
+        "MEM_CLOCK": (2619, 2619),
+        "CLOCK_THROTTLE_REASONS": (1, 0x44),
+    }
+    for name, values in expected.items():
+        assert tuple(of(f"DCGM_FI_DEV_{name}", index) for index in (0, 1)) == values
+
+
+def test_what_a_gpu_does_not_tell_is_left_out(start, smi):
+    port = free_port()
+    start("--gpu-listen", f"127.0.0.1:{port}", path=smi())
+    names = {name.partition("{")[0] for name in scrape(port, "DCGM") if "T400" in name}
+    assert names == {
+        f"DCGM_FI_DEV_{name}"
+        for name in ("FB_USED", "FB_FREE", "GPU_TEMP", "SM_CLOCK", "MEM_CLOCK")
+    }
+
+
+def test_energy_is_power_over_time(start, smi):
+    """The second GPU draws three times as much as the first; both by the clock between scrapes."""
+    port = free_port()
+    start("--gpu-listen", f"127.0.0.1:{port}", path=smi(sleep="0.02"))
+    energy = re.compile(rf'{gpu.ENERGY}{{.*UUID="GPU-(.)"')
+
+    def read():
+        found = scrape(port, gpu.ENERGY)
+        return {m[1]: value for name, value in found.items() if (m := energy.match(name))}
+
+    first, began = read(), time.monotonic()
+    while time.monotonic() < began + 1:
+        time.sleep(0.05)
+    second, seconds = read(), time.monotonic() - began
+    used = {uuid: second[uuid] - first[uuid] for uuid in second}
+    assert used["a"] == pytest.approx(100 * 1000 * seconds, rel=0.25)
+    assert used["b"] == pytest.approx(3 * used["a"], rel=0.01)
+
+
+def test_energy_does_not_grow_by_the_time_in_which_nothing_was_heard():
+    known = gpu.Gpu(("0",))
+    for at in (10.0, 11.0, 12.0, 12.0 + gpu.STALE_S + 60, 73.0 + gpu.STALE_S):
+        known.take({"DCGM_FI_DEV_POWER_USAGE": 100.0}, at)
+    assert known.joules == pytest.approx(300)
+
+
+def test_an_older_driver_is_asked_by_its_own_name(start, smi):
+    port = free_port()
+    folder = smi(throttle="clocks_throttle_reasons.active")
+    start("--gpu-listen", f"127.0.0.1:{port}", path=folder)
+    scrape(port, "DCGM_FI_DEV_CLOCK_THROTTLE_REASONS")
+    calls = (folder / "calls").read_text().splitlines()
+    assert len(calls) == 2  # one to learn the names, one that goes on
+    assert "clocks_throttle_reasons.active" in calls[1]
+    assert "--loop-ms=1000" in calls[1]
+
+
+def test_a_gpu_that_is_not_heard_of_any_more_is_not_told():
+    known = gpu.Gpus("nvidia-smi")
+    line = "0, GPU-a, X, " + ", ".join(["1"] * len(gpu.GAUGES))
+    known._hear(line, [gauge.name for gauge in gpu.GAUGES])
+    assert all(family.samples for family in known.collect())
+    known._gpus["GPU-a"].at -= gpu.STALE_S
+    assert not any(family.samples for family in known.collect())
+
+
+# --- as a process ---
+
+
+def test_it_ends_at_once_when_told_to_and_nvidia_smi_with_it(start, smi):
+    port = free_port()
+    folder = smi()
+    process = start("--gpu-listen", f"127.0.0.1:{port}", path=folder)
+    scrape(port, "DCGM")
+    watcher = int((folder / "pid").read_text())
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(5) == 0
+    assert process.stderr.read() == ""
+    deadline = time.monotonic() + 5
+    while Path(f"/proc/{watcher}").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_a_port_that_is_taken_is_one_sentence(start, smi):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        process = start("--gpu-listen", f"127.0.0.1:{port}", path=smi())
+        _, words = process.communicate(timeout=10)
+    assert process.returncode == 1
+    assert words == (
+        f"exporters: cannot listen on 127.0.0.1:{port} (Address already in use); choose another "
+        "port.\n"
+    )
+
+
+def test_without_nvidia_smi_it_says_what_to_do(start, tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    process = start("--gpu-listen", "127.0.0.1:0")
+    _, words = process.communicate(timeout=10)
+    assert process.returncode == 1
+    assert words.startswith("exporters: nvidia-smi is not on PATH") and words.count("\n") == 1
+
+
+def test_there_is_nothing_but_metrics(start):
+    process = start()
+    scrape(process.port)
+    assert get(process.port, "/")[0] == 404
+
+
+def test_scrapes_at_once_are_all_answered(start):
+    process = start()
+    scrape(process.port)
+    found = []
+    threads = [threading.Thread(target=lambda: found.append(get(process.port))) for _ in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    assert [status for status, _ in found] == [200] * 20
