@@ -145,6 +145,7 @@ def _base(given: argparse.Namespace) -> Options:
         goodput=parse_goodput(given.goodput) if given.goodput else {},
         sits_on=given.sits_on,
         gpu_metrics=tuple(given.gpu_metrics),
+        live=given.json_progress,
     )
 
 

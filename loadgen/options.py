@@ -83,6 +83,7 @@ class Options:
     that request's seed. `timeout_s` bounds one request, from its sending to its end. `goodput`:
     seconds by figure that a good request does not exceed. `sits_on`: where the model is to be.
     `stop_on_errors`: failed requests that end the run. `gpu_metrics`: URLs of DCGM exporters.
+    `live`: whether histograms are kept while it goes on.
     """
 
     replicas: tuple[Replica, ...]
@@ -106,6 +107,7 @@ class Options:
     goodput: Mapping[str, float] = field(default_factory=dict)
     sits_on: str | None = None
     gpu_metrics: tuple[str, ...] = ()
+    live: bool = False
 
     @property
     def open_loop(self) -> bool:
