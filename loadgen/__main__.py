@@ -48,6 +48,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _command(words: list[str]) -> int:
     if words[:1] in (["report"], ["compare"]):
         return _show(words)
+    if words[:1] == ["snapshot"]:
+        from loadgen import observed
+
+        return observed.main(words[1:])
     return _measure(words)
 
 
@@ -120,7 +124,31 @@ def _one(
     report.write_files(options, measured, summary)
     if not given.quiet:
         report.say(report.table(summary))
+    _tell_monitoring(options.out, given, summary)
     return summary, _exit_code(measured.stopped, summary)
+
+
+def _tell_monitoring(out: Path, given: argparse.Namespace, summary: Mapping[str, Any]) -> None:
+    """What it takes is loaded only where it is asked for. Whatever fails takes nothing from the
+    results."""
+    if given.push_gateway:
+        from loadgen import push
+
+        # Of a sweep each point is a run.
+        run = out.resolve().name if out == given.out else f"{given.out.resolve().name}.{out.name}"
+        _warn(push.push(given.push_gateway, run, summary))
+    if given.prometheus:
+        from loadgen import observed
+
+        try:
+            _warn(observed.write_snapshot(out, summary, given.prometheus))
+        except OSError as error:
+            _warn(f"cannot write {observed.FILE}: {error}.")
+
+
+def _warn(problem: str | None) -> None:
+    if problem is not None:
+        report.complain(problem)
 
 
 def _exit_code(stopped: str | None, summary: Mapping[str, Any]) -> int:

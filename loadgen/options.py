@@ -139,6 +139,18 @@ def parse_replicas(urls: Sequence[str]) -> tuple[Replica, ...]:
     return replicas
 
 
+def parse_service(option: str, url: str) -> str:
+    """`http://host:port` of a service that an option names. Raises UsageError."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host = port = None
+    if not host or not port or parts.scheme != "http" or parts.path not in ("", "/") or parts.query:
+        raise UsageError(f"{option} {url!r} is no address of a service; give http://HOST:PORT.")
+    return f"http://{parts.netloc}"
+
+
 def check_bounds(name: str, value: int) -> int:
     """`value` where LIMITS allows it for `name`; raises UsageError saying what is allowed."""
     low, high = LIMITS[name]
