@@ -5,7 +5,8 @@
 
 One worker: the state of a running benchmark lives in its process. Configured by environment:
 ORCH_OUTPUT_DIR, ORCH_OLLAMA_JOB, ORCH_MODEL, ORCH_JOB_ID, ORCH_DEPLOYMENT, ORCH_QUERY_TIMEOUT
-(seconds that an answer may take; 600).
+(seconds that an answer may take; 600), ORCH_JOB_END (Unix time of the job's time limit),
+ORCH_MONITORING_JOB.
 """
 
 from __future__ import annotations
@@ -17,9 +18,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from flask import Flask, Response, g, request
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
-from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from flask import Flask, Response, g
 from werkzeug.exceptions import HTTPException
 
 from client import health, openapi
@@ -37,6 +36,8 @@ from client.errors import (
     Unreachable,
     error_object,
 )
+from client.metrics import Metrics, Queries, State
+from client.monitoring import monitoring_of
 from client.ollama import Ollama
 from client.replicas import Replicas
 from client.settings import Settings, settings_from
@@ -60,6 +61,7 @@ class OllamaClientService:
         self.addresses = AddressFile(settings.output, settings.ollama_job)
         self._ollama = Ollama(self.addresses.ended)
         self.replicas = Replicas(self.addresses, self._ollama.check)
+        self.queries = Queries()
         self._retried = retried
 
     def _get_ollama_ip(self) -> str:
@@ -87,7 +89,9 @@ class OllamaClientService:
         def ask(address: str, left_s: float) -> dict[str, Any]:
             return self._ollama.generate(address, body, left_s)
 
-        answer, replica, retried = self._ask(ask)
+        with self.queries.ask() as asked:
+            answer, replica, retried = self._ask(ask)
+            asked.answered(answer)
         self.replicas.give_back(replica)
         taken = time.perf_counter() - began
         return {**answer, "request_time": taken, "replica": replica, "retried": retried}
@@ -111,9 +115,16 @@ class OllamaClientService:
             until = time.monotonic() + left_s
             response = self._ollama.begin(address, body, left_s)
             parts = lines(response, until, lambda: self.replicas.take_out(address))
-            return Stream(response, parts, lambda: self.replicas.give_back(address))
 
-        stream, replica, retried = self._ask(begin)
+            def ended() -> None:
+                self.replicas.give_back(address)
+                asked.end()
+
+            return Stream(response, parts, asked.take, ended)
+
+        with self.queries.ask() as asked:
+            stream, replica, retried = self._ask(begin)
+            asked.streams()
         stream.replica, stream.retried = replica, retried
         return stream
 
@@ -185,64 +196,17 @@ class OllamaClientService:
 # --- HTTP ----------------------------------------------------------------------------------------
 
 
-class Metrics:
-    """What /metrics shows."""
-
-    def __init__(self, benchmarks: Benchmarks) -> None:
-        self.registry = CollectorRegistry()
-        ProcessCollector(registry=self.registry)
-        self.requests = Counter(
-            "orch_client_requests_total",
-            "HTTP requests by route and status.",
-            ["route", "status"],
-            registry=self.registry,
-        )
-        self.seconds = Histogram(
-            "orch_client_request_duration_seconds",
-            "Time until the whole answer was sent.",
-            ["route"],
-            registry=self.registry,
-            buckets=(0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600),
-        )
-        self.retries = Counter(
-            "orch_client_retries_total",
-            "Queries sent once more, to another replica, because the first gave no answer.",
-            registry=self.registry,
-        )
-        gauge = Gauge(
-            "orch_client_benchmark_running", "1 while a benchmark runs.", registry=self.registry
-        )
-        gauge.set_function(lambda: benchmarks.running() is not None)
-
-    def show_replicas(self, replicas: Replicas) -> None:
-        """Count those that are out, too."""
-        gauge = Gauge(
-            "orch_client_replicas_out",
-            "Replicas of Ollama that get no queries because they failed.",
-            registry=self.registry,
-        )
-        gauge.set_function(replicas.out)
-
-    def watch(self, response: Response) -> Response:
-        """Count a response once it has been sent to its end."""
-        route = request.url_rule.rule if request.url_rule else "unknown"
-        status, began = str(response.status_code), g.began
-
-        def sent() -> None:
-            self.requests.labels(route, status).inc()
-            self.seconds.labels(route).observe(time.perf_counter() - began)
-
-        response.call_on_close(sent)
-        return response
-
-
 def create_app() -> Flask:
     """The service as the environment configures it. Raises ValueError naming a bad variable."""
     settings = settings_from(os.environ)
-    benchmarks = Benchmarks(settings.output / "benchmarks", settings.record)
-    metrics = Metrics(benchmarks)
+    benchmarks = Benchmarks(
+        settings.output / "benchmarks",
+        settings.record,
+        lambda: monitoring_of(settings.output, settings.monitoring_job),
+    )
+    metrics = Metrics()
     service = OllamaClientService(settings, metrics.retries.inc)
-    metrics.show_replicas(service.replicas)
+    metrics.show(State(settings, service.queries, benchmarks, service.replicas))
     app = Flask("clientService", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
     app.json.sort_keys = False  # type: ignore[attr-defined]
@@ -279,7 +243,7 @@ def _add_metrics(app: Flask, metrics: Metrics) -> None:
 
     @app.get("/metrics")
     def metrics_text() -> Response:
-        return Response(generate_latest(metrics.registry), content_type=CONTENT_TYPE_LATEST)
+        return metrics.text()
 
 
 def _add_description(app: Flask) -> None:

@@ -76,10 +76,13 @@ class Stream(Iterator[bytes]):
         self,
         response: urllib3.BaseHTTPResponse,
         parts: Generator[bytes, None, None],
+        took: Callable[[bytes], None],
         ended: Callable[[], None],
     ) -> None:
+        """`took` is told each piece as it comes, `ended` the end, once."""
         self._response = response
         self._parts = parts
+        self._took = took
         self._ended: Callable[[], None] | None = ended
         self.replica = ""
         self.retried = False
@@ -87,10 +90,12 @@ class Stream(Iterator[bytes]):
     def __next__(self) -> bytes:
         """The next lines; at the end it closes itself."""
         try:
-            return next(self._parts)
+            piece = next(self._parts)
         except StopIteration:
             self.close()
             raise
+        self._took(piece)
+        return piece
 
     def close(self) -> None:
         """Also where no line has been read yet, and any number of times."""

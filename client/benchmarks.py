@@ -7,6 +7,7 @@ import os
 import secrets
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -14,24 +15,61 @@ from typing import Any
 from client.checks import shown
 from client.errors import BenchmarkFailed, CannotWrite, Conflict, Unknown, error_object
 from loadgen import child
+from loadgen.buckets import Tally
 from loadgen.options import DEFAULT_PROMPT, RUN_ID
 
 RUNS_REMEMBERED = 100
 
 
+@dataclass(frozen=True)
+class Seen:
+    """Requests of all benchmarks that have ended, and of the one that runs: how many are in flight,
+    are planned (0: its time is given), and are done."""
+
+    ended: Tally
+    running: bool
+    in_flight: int
+    planned: int
+    done: int
+
+
 class Benchmarks:
     """The runs of the load generator: one at a time, found again by their ids, also on disk."""
 
-    def __init__(self, folder: Path, context: Path | None = None) -> None:
-        """`context`: a file that goes into each result, where it is there."""
+    def __init__(
+        self,
+        folder: Path,
+        context: Path | None = None,
+        monitoring: Callable[[], child.Monitoring] = child.Monitoring,
+    ) -> None:
+        """`context`: a file that goes into each result, where it is there. `monitoring` is asked at
+        the beginning of each run."""
         self._folder = folder
         self._context = context
+        self._monitoring = monitoring
         self._runs: dict[str, child.Run] = {}
         self._lock = threading.Lock()
+        self._past = Tally()  # of the runs that are over
+        self._going_on: list[child.Run] = []  # those that are not in it yet
+        self._counting = threading.Lock()
 
     def running(self) -> child.Run | None:
         """The run that goes on now."""
         return next((run for run in list(self._runs.values()) if run.state == child.RUNNING), None)
+
+    def seen(self) -> Seen:
+        """What the requests of all runs amount to, also of those that go on; after the end of a run
+        what the load generator itself has counted."""
+        with self._counting:
+            for run in [run for run in self._going_on if run.state != child.RUNNING]:
+                _add(self._past, run)
+                self._going_on.remove(run)
+            ended = Tally().merged(self._past.as_dict())
+            for run in self._going_on:
+                _add(ended, run)
+            last = self._going_on[-1].seen if self._going_on else {}
+            counts = (last.get(name) or 0 for name in ("in_flight", "planned", "done"))
+            return Seen(ended, bool(self._going_on), *counts)
 
     def start(self, run_id: str, job: child.Job, urls: Callable[[], list[str]]) -> child.Run | None:
         """Start a run, or join the one with this id; None where its results are on disk already.
@@ -48,13 +86,17 @@ class Benchmarks:
             while len(self._runs) >= RUNS_REMEMBERED:
                 self._runs.pop(next(iter(self._runs)))
             self._runs[run_id] = run = self._begin(run_id, job, urls())
+            with self._counting:
+                self._going_on.append(run)
             return run
 
     def _begin(self, run_id: str, job: child.Job, urls: list[str]) -> child.Run:
         context = self._context if self._context and os.access(self._context, os.R_OK) else None
         place = place_of(context) if context else None
         try:
-            return child.Run(run_id, self._folder / run_id, job, urls, context, place)
+            return child.Run(
+                run_id, self._folder / run_id, job, urls, context, place, self._monitoring()
+            )
         except OSError as error:
             raise CannotWrite(f"The benchmark cannot start: {error}.") from error
 
@@ -91,6 +133,12 @@ class Benchmarks:
         if found["state"] != child.CANCELLED:
             raise Conflict(f"The benchmark {run_id} has ended already: {found['state']}.")
         return {key: found[key] for key in ("id", "state", "progress")}
+
+
+def _add(tally: Tally, run: child.Run) -> None:
+    seen = run.seen
+    if "histograms" in seen:  # it has said something
+        tally.merged(seen)
 
 
 def _stored(folder: Path) -> dict[str, Any]:

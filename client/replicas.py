@@ -67,6 +67,13 @@ class Replicas:
             self._balance.out.discard(address)
             self._due.pop(address, None)
 
+    def count(self) -> int:
+        """How many there are; none where no address is known."""
+        try:
+            return len(self._addresses.read())
+        except NotReady:
+            return 0
+
     def out(self) -> int:
         """How many are out now; none where no address is known."""
         try:

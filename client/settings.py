@@ -12,7 +12,9 @@ _JOB_ID = re.compile(r"[A-Za-z0-9_.-]+")
 
 @dataclass(frozen=True)
 class Settings:
-    """What the job script tells us; `query_timeout_s` in seconds."""
+    """What the job script tells us; `query_timeout_s` in seconds. `job_end`: Unix time at which our
+    job's time limit ends; `monitoring_job`: the one whose address files name Prometheus and the
+    Pushgateway."""
 
     output: Path
     ollama_job: str
@@ -20,6 +22,8 @@ class Settings:
     job_id: str | None
     deployment: str | None
     query_timeout_s: float = 600.0
+    job_end: float | None = None
+    monitoring_job: str | None = None
 
     @property
     def record(self) -> Path | None:
@@ -33,12 +37,17 @@ def settings_from(environment: Mapping[str, str]) -> Settings:
     """Settings from the ORCH_* variables. Raises ValueError naming the variable."""
     output, job = environment.get("ORCH_OUTPUT_DIR", ""), environment.get("ORCH_OLLAMA_JOB", "")
     timeout = environment.get("ORCH_QUERY_TIMEOUT") or "600"
+    end, monitoring = environment.get("ORCH_JOB_END"), environment.get("ORCH_MONITORING_JOB")
     if not Path(output).is_absolute():
         raise ValueError(f"ORCH_OUTPUT_DIR is {output!r}, but must be an absolute path")
     if not _JOB_ID.fullmatch(job):
         raise ValueError(f"ORCH_OLLAMA_JOB is {job!r}, but must be the id of the Ollama job")
     if not re.fullmatch(r"\d{1,6}(\.\d+)?", timeout) or float(timeout) == 0:
         raise ValueError(f"ORCH_QUERY_TIMEOUT is {timeout!r}, but must be a number of seconds")
+    if end and not re.fullmatch(r"\d{1,12}", end):
+        raise ValueError(f"ORCH_JOB_END is {end!r}, but must be a Unix time in whole seconds")
+    if monitoring and not _JOB_ID.fullmatch(monitoring):
+        raise ValueError(f"ORCH_MONITORING_JOB is {monitoring!r}, but must be the id of a job")
     return Settings(
         output=Path(output),
         ollama_job=job,
@@ -46,4 +55,6 @@ def settings_from(environment: Mapping[str, str]) -> Settings:
         job_id=environment.get("ORCH_JOB_ID") or None,
         deployment=environment.get("ORCH_DEPLOYMENT") or None,
         query_timeout_s=float(timeout),
+        job_end=float(end) if end else None,
+        monitoring_job=monitoring or None,
     )

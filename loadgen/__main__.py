@@ -7,6 +7,7 @@ import asyncio
 import json
 import os
 import resource
+import select
 import signal
 import subprocess
 import sys
@@ -25,7 +26,7 @@ from loadgen.provenance import ROOT, provenance, read_context
 
 EXIT_NOT_VALID = 6
 EXIT_STOPPED = 130
-PROGRESS_PERIOD_S = 0.2
+PROGRESS_PERIOD_S, LAST_LINE_S = 0.2, 5.0
 SPARE_FILES = 64  # interpreter, event loop, results
 
 
@@ -47,6 +48,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _command(words: list[str]) -> int:
     if words[:1] in (["report"], ["compare"]):
         return _show(words)
+    if words[:1] == ["snapshot"]:
+        from loadgen import observed
+
+        return observed.main(words[1:])
     return _measure(words)
 
 
@@ -110,7 +115,9 @@ def _one(
 ) -> tuple[dict[str, Any], int]:
     """One run: its summary and exit code. Files and table are written."""
     began = datetime.now(timezone.utc)
-    measured = runner.run(options, lambda team: _attach(team, given))
+    watch = _Watch(given)
+    measured = runner.run(options, watch.attach)
+    watch.conclude()
     summary = metrics.summarise(measured, options)
     limits.withhold(summary)
     summary["validity"] = validity.judge(summary, measured, options)
@@ -118,7 +125,31 @@ def _one(
     report.write_files(options, measured, summary)
     if not given.quiet:
         report.say(report.table(summary))
+    _tell_monitoring(options.out, given, summary)
     return summary, _exit_code(measured.stopped, summary)
+
+
+def _tell_monitoring(out: Path, given: argparse.Namespace, summary: Mapping[str, Any]) -> None:
+    """What it takes is loaded only where it is asked for. Whatever fails takes nothing from the
+    results."""
+    if given.push_gateway:
+        from loadgen import push
+
+        # Of a sweep each point is a run.
+        run = out.resolve().name if out == given.out else f"{given.out.resolve().name}.{out.name}"
+        _warn(push.push(given.push_gateway, run, summary))
+    if given.prometheus:
+        from loadgen import observed
+
+        try:
+            _warn(observed.write_snapshot(out, summary, given.prometheus))
+        except OSError as error:
+            _warn(f"cannot write {observed.FILE}: {error}.")
+
+
+def _warn(problem: str | None) -> None:
+    if problem is not None:
+        report.complain(problem)
 
 
 def _exit_code(stopped: str | None, summary: Mapping[str, Any]) -> int:
@@ -160,16 +191,41 @@ def _write_report(out: Path) -> None:
 # --- while it runs ---
 
 
-def _attach(team: runner.Team, given: argparse.Namespace) -> None:
-    """Signals, the parent's pipe and progress, in the loop that is to run."""
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, team.stop, f"by {number.name}")
-    if given.die_with_stdin:
-        _stop_with_stdin(loop, team)
-    if given.json_progress:
-        os.set_blocking(1, False)  # a reader that sleeps must not stop the clients
-        _progress(loop, team)
+class _Watch:
+    """What goes on beside a run: signals, the parent's pipe, and progress."""
+
+    def __init__(self, given: argparse.Namespace) -> None:
+        self._given = given
+        self._team: runner.Team | None = None
+
+    def attach(self, team: runner.Team) -> None:
+        """In the loop that is to run."""
+        self._team = team
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, team.stop, f"by {number.name}")
+        if self._given.die_with_stdin:
+            _stop_with_stdin(loop, team)
+        if self._given.json_progress:
+            os.set_blocking(1, False)  # a reader that sleeps must not stop the clients
+            self._now_and_then(loop)
+
+    def _now_and_then(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._tell()
+        loop.call_later(PROGRESS_PERIOD_S, self._now_and_then, loop)
+
+    def conclude(self) -> None:
+        """The last line has the counts as they are in the end; a reader is given time for it."""
+        if self._given.json_progress:
+            select.select([], [1], [], LAST_LINE_S)
+            self._tell()
+
+    def _tell(self) -> None:
+        assert self._team is not None
+        try:
+            os.write(1, json.dumps(self._team.progress.as_dict()).encode() + b"\n")
+        except OSError:
+            pass  # nobody reads, or too slowly: the next line says more
 
 
 def _stop_with_stdin(loop: asyncio.AbstractEventLoop, team: runner.Team) -> None:
@@ -187,14 +243,6 @@ def _stop_with_stdin(loop: asyncio.AbstractEventLoop, team: runner.Team) -> None
             pass  # the loop is closed: the run is over already
 
     threading.Thread(target=wait, daemon=True).start()
-
-
-def _progress(loop: asyncio.AbstractEventLoop, team: runner.Team) -> None:
-    try:
-        os.write(1, json.dumps(team.progress.as_dict()).encode() + b"\n")
-    except OSError:
-        pass  # nobody reads, or too slowly: the next line says more
-    loop.call_later(PROGRESS_PERIOD_S, _progress, loop, team)
 
 
 if __name__ == "__main__":

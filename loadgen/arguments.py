@@ -19,6 +19,7 @@ from loadgen.options import (
     check_range,
     parse_goodput,
     parse_replicas,
+    parse_service,
 )
 from loadgen.prompts import Prompts, Texts, Varied, check_prompt, read_prompts
 
@@ -27,8 +28,9 @@ from loadgen.prompts import Prompts, Texts, Varied, check_prompt, read_prompts
 CLIENTS_PER_PROCESS, RATE_PER_PROCESS = 512, 1000.0
 
 _EPILOG = """commands: `python3 -m loadgen report DIR` writes report.html again, `python3 -m loadgen
-compare A B` says what changed. Exit codes: 0 valid, 6 not valid, 2 usage, 4 the target is not
-reachable or refuses, 130 stopped (what was measured is kept, marked partial)."""
+compare A B` says what changed, `python3 -m loadgen snapshot DIR` gets metrics.json. Exit codes:
+0 valid, 6 not valid, 2 usage, 4 the target is not reachable or refuses, 130 stopped (what was
+measured is kept, marked partial)."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -95,6 +97,8 @@ def _add_output(made: argparse.ArgumentParser) -> None:
     add = made.add_argument_group("results").add_argument
     add("--out", type=Path, required=True, metavar="DIR", help="where they go")
     add("--context", type=Path, metavar="FILE", help="JSON about the deployment, for the report")
+    add("--prometheus", metavar="URL", help="keep what it saw meanwhile in metrics.json")
+    add("--push-gateway", metavar="URL", help="a Pushgateway that is told the figures")
     add("--no-report", action="store_true", help="no report.html")
     add("--quiet", action="store_true", help="no table")
     add("--json-progress", action="store_true", help="a JSON line on stdout, 5 times a second")
@@ -145,6 +149,7 @@ def _base(given: argparse.Namespace) -> Options:
         goodput=parse_goodput(given.goodput) if given.goodput else {},
         sits_on=given.sits_on,
         gpu_metrics=tuple(given.gpu_metrics),
+        live=given.json_progress,
     )
 
 
@@ -205,5 +210,10 @@ def _processes(given: int | None, load: float, most: int | None) -> int:
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """What was given; argparse exits with 2."""
-    return parser().parse_args(arguments)
+    """What was given; argparse exits with 2. Raises UsageError."""
+    given = parser().parse_args(arguments)
+    for option in ("--prometheus", "--push-gateway"):
+        name = option[2:].replace("-", "_")
+        url = getattr(given, name)
+        setattr(given, name, url and parse_service(option, url))
+    return given

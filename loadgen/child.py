@@ -57,6 +57,15 @@ class Job:
     processes: int | None = None
 
 
+@dataclass(frozen=True)
+class Monitoring:
+    """URLs of what a run tells its figures, and of what it asks how the nodes were; None: there is
+    none."""
+
+    push_gateway: str | None = None
+    prometheus: str | None = None
+
+
 class Run:
     """One run of the child: `state` and `progress` while it goes on, `wait` for its end."""
 
@@ -68,6 +77,7 @@ class Run:
         urls: Sequence[str],
         context: Path | None = None,
         sits_on: str | None = None,
+        monitoring: Monitoring | None = None,
     ) -> None:
         """Start it. `context`: a file with what is to be known of the servers; `sits_on`: where the
         model is to be, gpu or cpu.
@@ -84,23 +94,23 @@ class Run:
         self._progress: dict[str, Any] = {}
         self._cancelled = False
         self._ended = threading.Event()
-        self._process = self._start(urls, context, sits_on)
+        around = {
+            "context": context,
+            "sits-on": sits_on,
+            "push-gateway": monitoring and monitoring.push_gateway,
+            "prometheus": monitoring and monitoring.prometheus,
+        }
+        self._process = self._start([*arguments(job, urls), *_options(around)])
         threading.Thread(target=self._follow, daemon=True).start()
 
-    def _start(
-        self, urls: Sequence[str], context: Path | None, sits_on: str | None
-    ) -> subprocess.Popen[bytes]:
+    def _start(self, options: Sequence[str]) -> subprocess.Popen[bytes]:
         self.folder.mkdir(parents=True, exist_ok=True)
         write_whole(self.folder / "request.json", [json.dumps(asdict(self.job)) + "\n"])
-        command = [sys.executable, "-m", "loadgen", *arguments(self.job, urls)]
+        command = [sys.executable, "-m", "loadgen", *options]
         if self.job.prompt is not None:  # any text: it may be too long for a command line
             prompts = self.folder / "prompts.jsonl"
             write_whole(prompts, [json.dumps({"prompt": self.job.prompt}) + "\n"])
             command.append(f"--prompts={prompts}")
-        if context is not None:
-            command.append(f"--context={context}")
-        if sits_on is not None:
-            command.append(f"--sits-on={sits_on}")
         command += [f"--out={self.folder}", "--quiet", "--no-report"]
         command += ["--json-progress", "--die-with-stdin"]
         with (self.folder / "loadgen.log").open("wb") as log:
@@ -166,6 +176,12 @@ class Run:
             **{name: seen.get(name) for name in FIGURES_SO_FAR},
         }
 
+    @property
+    def seen(self) -> Mapping[str, Any]:
+        """The last line of its progress as it was, with counts and histograms; empty before the
+        first one."""
+        return self._progress
+
     def wait(self, timeout_s: float | None = None) -> bool:
         """Wait for the end; whether it came."""
         return self._ended.wait(timeout_s)
@@ -198,8 +214,11 @@ def arguments(job: Job, urls: Sequence[str]) -> list[str]:
         "goodput": goodput or None,
         "processes": job.processes,
     }
-    options = [f"--{name}={value}" for name, value in given.items() if value is not None]
-    return [*(f"--url={url}" for url in urls), *options]
+    return [*(f"--url={url}" for url in urls), *_options(given)]
+
+
+def _options(given: Mapping[str, object]) -> list[str]:
+    return [f"--{name}={value}" for name, value in given.items() if value is not None]
 
 
 def read_job(folder: Path) -> Job | None:

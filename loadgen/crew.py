@@ -15,9 +15,10 @@ from multiprocessing.connection import Connection as Pipe
 from time import perf_counter
 from typing import Any
 
+from loadgen.buckets import Tally
 from loadgen.engine import TOO_MANY_ERRORS, Engine, new_event_loop
 from loadgen.options import LoadgenError, Options, TargetError
-from loadgen.progress import Progress
+from loadgen.progress import Counts, Progress
 from loadgen.records import Part
 
 REPORT_PERIOD_S = 0.2
@@ -59,6 +60,7 @@ class _Worker:
             reports = asyncio.ensure_future(self._report())
             parts = await self._engine.measure(start)
             reports.cancel()
+            self._tell_progress()
             self._pipe.send(("part", (parts[0], self._engine.stopped)))
         except LoadgenError as error:
             self._pipe.send(("error", error))
@@ -78,12 +80,15 @@ class _Worker:
             self._go.set_result(value if word == "go" else perf_counter())
 
     async def _report(self) -> None:
-        progress = self._engine.progress
         while True:
             await asyncio.sleep(REPORT_PERIOD_S)
-            ttfts = list(progress.ttfts)
-            progress.ttfts.clear()
-            self._pipe.send(("progress", (progress.done, progress.failed, progress.tokens, ttfts)))
+            self._tell_progress()
+
+    def _tell_progress(self) -> None:
+        progress = self._engine.progress
+        ttfts = list(progress.ttfts)
+        progress.ttfts.clear()
+        self._pipe.send(("progress", (progress.counts(), ttfts)))
 
 
 def _work(options: Options, process: int, pipe: Pipe, others: list[Pipe]) -> None:
@@ -110,7 +115,7 @@ def _work(options: Options, process: int, pipe: Pipe, others: list[Pipe]) -> Non
 class _Member:
     process: Any
     pipe: Pipe
-    counts: tuple[int, int, int] = (0, 0, 0)
+    counts: Counts = field(default_factory=Counts)
     part: Part | None = None
     ready: asyncio.Event = field(default_factory=asyncio.Event)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
@@ -125,7 +130,7 @@ class Crew:
         self._error: LoadgenError | None = None
         self.stopped: str | None = None
         self.warmup_seconds = 0.0
-        self.progress = Progress(options.requests)
+        self.progress = Progress(options.requests, Tally() if options.live else None)
         self._start_all()
 
     def _start_all(self) -> None:
@@ -208,13 +213,10 @@ class Crew:
         if isinstance(self._error, (TargetError, WorkerLost)):
             raise self._error
 
-    def _note(self, member: _Member, value: tuple[int, int, int, list[float]]) -> None:
-        *counts, ttfts = value
-        done, failed, tokens = counts
-        member.counts = done, failed, tokens
-        progress, all_counts = self.progress, [m.counts for m in self._members]
-        progress.done, progress.failed, progress.tokens = map(sum, zip(*all_counts, strict=True))
-        progress.ttfts.extend(ttfts)
+    def _note(self, member: _Member, value: tuple[Counts, list[float]]) -> None:
+        member.counts, ttfts = value
+        self.progress.add_up([m.counts for m in self._members])
+        self.progress.ttfts.extend(ttfts)
         limit = self._options.stop_on_errors
-        if limit is not None and progress.failed >= limit:
+        if limit is not None and self.progress.failed >= limit:
             self.stop(TOO_MANY_ERRORS)

@@ -16,6 +16,7 @@ from typing import Any
 
 from loadgen.alarm import Alarm, LagProbe, sleep_until
 from loadgen.answers import Requests
+from loadgen.buckets import Tally
 from loadgen.connection import Connection
 from loadgen.options import Options, TargetError
 from loadgen.progress import Progress
@@ -60,7 +61,10 @@ class Engine:
         self.stopped: str | None = None
         self.warmup_seconds = 0.0
         planned = options.requests
-        self.progress = Progress(None if planned is None else share_of(planned, options, process))
+        self.progress = Progress(
+            None if planned is None else share_of(planned, options, process),
+            Tally() if options.live else None,
+        )
 
     def _most_at_once(self) -> int | None:
         """How many requests may be in flight; None: as many as come."""
@@ -210,18 +214,27 @@ class Engine:
     # --- a request ---
 
     async def _request(self, planned: Planned, record: Record) -> None:
-        """Send a request, and once more where another replica may have it."""
+        """Send a request, and take note of its end also where we are stopped just then."""
         self._records.append(record)
+        self.progress.in_flight += 1
+        try:
+            await self._send(planned, record)
+        finally:
+            self.progress.in_flight -= 1
+            if record.end is not None and record.error != INTERRUPTED:
+                self.progress.note(record)
+        limit = self._options.stop_on_errors
+        if limit is not None and self.progress.failed >= limit:
+            self.stop(TOO_MANY_ERRORS)
+
+    async def _send(self, planned: Planned, record: Record) -> None:
+        """Send it, and once more where another replica may have it."""
         replica = self._replicas.take()
         await self._attempt(planned, record, replica)
         other = self._replicas.take_other(replica) if record.unanswered else None
         if other is not None:
             record.again()
             await self._attempt(planned, record, other)
-        self.progress.note(record)
-        limit = self._options.stop_on_errors
-        if limit is not None and self.progress.failed >= limit:
-            self.stop(TOO_MANY_ERRORS)
 
     async def _attempt(self, planned: Planned, record: Record, replica: int) -> None:
         """Send a request to the replica that was taken for it. A failure is noted in the record."""

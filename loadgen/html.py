@@ -12,7 +12,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from loadgen import plots, report, results, rows
+from loadgen import meanwhile, observed, plots, report, results, rows
 from loadgen.options import LoadgenError
 
 _TEMPLATES = Environment(
@@ -33,22 +33,28 @@ def write_report(
     out: Path, summary: Mapping[str, Any], requests: Sequence[Mapping[str, Any]]
 ) -> None:
     """Write report.html of one run whole. Raises OSError."""
-    report.write_whole(out / "report.html", [run_page(summary, requests)])
+    made = run_page(summary, requests, observed.read_snapshot(out))
+    report.write_whole(out / "report.html", [made])
 
 
-def run_page(summary: Mapping[str, Any], requests: Sequence[Mapping[str, Any]]) -> str:
-    """The page of one run."""
+def run_page(
+    summary: Mapping[str, Any],
+    requests: Sequence[Mapping[str, Any]],
+    seen: Mapping[str, Any] | None = None,
+) -> str:
+    """The page of one run; `seen`: what metrics.json holds."""
     sections = [
-        ("Distributions", plots.distributions(summary, requests)),
-        ("Over time", plots.over_time(summary, requests)),
-        ("Replicas", _replica_plots(summary, requests)),
-        ("Failures", plots.errors(summary, requests)),
+        ("Distributions", plots.distributions(summary, requests), ""),
+        ("Over time", plots.over_time(summary, requests), ""),
+        ("Meanwhile", meanwhile.beside(seen, summary, requests), meanwhile.note(seen)),
+        ("Replicas", _replica_plots(summary, requests), ""),
+        ("Failures", plots.errors(summary, requests), ""),
     ]
     return page(
         "run.html.j2",
         **_common(summary, rows.load_in_words(summary)),
         headline=rows.headline(summary),
-        sections=[(title, made) for title, made in sections if made],
+        sections=[section for section in sections if section[1] or section[2]],
         tables=rows.tables(summary, requests),
         definitions=summary.get("definitions") or {},
     )

@@ -83,6 +83,7 @@ class Options:
     that request's seed. `timeout_s` bounds one request, from its sending to its end. `goodput`:
     seconds by figure that a good request does not exceed. `sits_on`: where the model is to be.
     `stop_on_errors`: failed requests that end the run. `gpu_metrics`: URLs of DCGM exporters.
+    `live`: whether histograms are kept while it goes on.
     """
 
     replicas: tuple[Replica, ...]
@@ -106,6 +107,7 @@ class Options:
     goodput: Mapping[str, float] = field(default_factory=dict)
     sits_on: str | None = None
     gpu_metrics: tuple[str, ...] = ()
+    live: bool = False
 
     @property
     def open_loop(self) -> bool:
@@ -135,6 +137,18 @@ def parse_replicas(urls: Sequence[str]) -> tuple[Replica, ...]:
         if replica in replicas[:index]:
             raise UsageError(f"--url {replica.url} is given twice; a replica counts once.")
     return replicas
+
+
+def parse_service(option: str, url: str) -> str:
+    """`http://host:port` of a service that an option names. Raises UsageError."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host = port = None
+    if not host or not port or parts.scheme != "http" or parts.path not in ("", "/") or parts.query:
+        raise UsageError(f"{option} {url!r} is no address of a service; give http://HOST:PORT.")
+    return f"http://{parts.netloc}"
 
 
 def check_bounds(name: str, value: int) -> int:

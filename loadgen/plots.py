@@ -152,7 +152,7 @@ def over_time(summary: Mapping[str, Any], requests: Requests) -> list[Plot]:
     over = series.slices(requests)
     if over is None:
         return []
-    window = _window(summary, over)
+    window = window_of(summary, over)
     busy, svgs = series.in_flight(requests, over), []
     if series.whole(requests):
         tokens = series.tokens_per_second(requests, over)
@@ -167,7 +167,7 @@ def over_time(summary: Mapping[str, Any], requests: Requests) -> list[Plot]:
 Window = tuple[float, float]
 
 
-def _window(summary: Mapping[str, Any], over: Slices) -> Window:
+def window_of(summary: Mapping[str, Any], over: Slices) -> Window:
     """The time of steady load; a beginning or an end too short to be seen belongs to it."""
     seconds = summary["seconds"]
     begin = seconds.get("ramp_up") or 0.0
@@ -181,7 +181,8 @@ def _shaded(over: Slices, window: Window) -> str:
     return f" Shaded: outside the window that counts ({window[0]:.2f} s to {window[1]:.2f} s)."
 
 
-def _over_time(axes: Axes, over: Slices, window: Window) -> None:
+def time_axis(axes: Axes, over: Slices, window: Window) -> None:
+    """The axis that all plots over time have in common, with what does not count shaded."""
     axes.set_xlim(0, over.end)
     axes.set_ylim(bottom=0)
     axes.set_xlabel("time since the start [s]")
@@ -195,7 +196,7 @@ def _steps(
 ) -> str:  # fmt: skip
     def fill(axes: Axes) -> None:
         axes.stairs(heights, over.edges, color=BLUE, linewidth=1.4)
-        _over_time(axes, over, window)
+        time_axis(axes, over, window)
         axes.set_ylabel(label)
 
     return draw(name, title, fill)
@@ -217,7 +218,7 @@ def _course(key: str, requests: Requests, over: Slices, window: Window) -> Plot:
             axes.plot(course.times, middle, color=BLUE, label="median")
             axes.legend(loc="upper right", fontsize=7.5, ncols=2)
             axes.set_ylim(top=axes.get_ylim()[1] * 1.12)  # room for the legend
-        _over_time(axes, over, window)
+        time_axis(axes, over, window)
         axes.set_ylabel(f"{LABELS[key]} [ms]")
 
     what = "Each request" if dots else f"Median and range of the requests of each {over.width:g} s"
@@ -244,7 +245,7 @@ def errors(summary: Mapping[str, Any], requests: Requests) -> list[Plot]:
                         hatch=hatch, edgecolor=INK, linewidth=0, label=name)  # fmt: skip
             below = below + each
         axes.legend(loc="upper right", fontsize=7.5)
-        _over_time(axes, over, _window(summary, over))
+        time_axis(axes, over, window_of(summary, over))
         axes.set_ylim(0, max(1.0, float(below.max())) * 1.35)
         axes.set_ylabel("failed requests")
 

@@ -9,8 +9,9 @@ import socket
 import subprocess
 from collections.abc import Mapping
 from dataclasses import asdict, replace
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 from loadgen.engine import EVENT_LOOP
@@ -24,10 +25,13 @@ ROOT = Path(__file__).resolve().parent.parent
 def provenance(
     options: Options, measured: Measured, began: datetime, about: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """All that is known about a run's circumstances; times are wall-clock."""
+    """All that is known about a run's circumstances; times are wall-clock. It began before its
+    warm-up, and started when it was measured."""
+    started = datetime.now(timezone.utc) - timedelta(seconds=perf_counter() - measured.start)
     before, after = measured.servers_before, measured.servers_after
     return {
         "began": began.isoformat(timespec="milliseconds"),
+        "started": started.isoformat(timespec="milliseconds"),
         "ended": datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
         "host": socket.gethostname(),
         "python": platform.python_version(),

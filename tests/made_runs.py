@@ -142,6 +142,29 @@ def replica_of(url, requests):
     }
 
 
+def observed(seconds=60.0, gpus=2, nodes=1, problem=None):
+    """What metrics.json has of a run of so long: GPUs at 10, 20, … percent, nodes at 50."""
+    made = [
+        _series("gpu", "percent", {"node": f"n{node}", "gpu": str(gpu)}, 10.0 * (gpu + 1), seconds)
+        for node in range(nodes)
+        for gpu in range(gpus)
+    ]
+    for node in range(nodes):
+        labels = {"node": f"n{node}"}
+        made.append(_series("cpu", "percent", labels, 50.0, seconds))
+        made.append(_series("memory", "bytes", labels, 8 * 2.0**30, seconds))
+    window = {"start": 1_767_225_600.0, "end": 1_767_225_600.0 + seconds, "step_seconds": 5}
+    found = {"window": window, "source": "http://127.0.0.1:9090", "series": made}
+    return found | ({"problem": problem} if problem else {})
+
+
+def _series(name, unit, labels, value, seconds):
+    times = [seconds - 5.0 * n for n in range(int(seconds / 5) + 2)]
+    points = [[at, value] for at in reversed(times)]
+    titles = {"gpu": "GPU utilisation", "cpu": "CPU utilisation", "memory": "Memory used"}
+    return {"name": name, "title": titles[name], "unit": unit, "labels": labels, "points": points}
+
+
 def write(folder: Path, requests, summary=None) -> Path:
     """The folder of a run."""
     folder.mkdir(parents=True, exist_ok=True)

@@ -14,8 +14,9 @@ from xml.etree import ElementTree
 import made_runs
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
-from loadgen import html, plots, series, table_csv
+from loadgen import html, meanwhile, plots, series, table_csv
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -277,6 +278,70 @@ def test_in_an_open_loop_times_begin_at_the_intended_sending():
     late = made_runs.request(0, 3.0, 2.0, (), client=None, intended=1.0)
     assert series.end_of(late) == 3.0
     assert series.end_of(late | {"client": 0}) == 5.0
+
+
+# --- nodes and GPUs meanwhile ---
+
+
+def plots_beside(**made):
+    requests = made_runs.closed_loop(rounds=120)  # about a minute
+    found = made_runs.observed(**made)
+    return meanwhile.beside(found, made_runs.summary_of(requests), requests)
+
+
+def test_what_prometheus_saw_is_drawn_in_the_report(tmp_path):
+    folder = made_runs.write(tmp_path / "run", made_runs.closed_loop())
+    assert html.main([str(folder)]) == 0
+    assert "GPU utilisation" not in (folder / "report.html").read_text()
+    (folder / "metrics.json").write_text(json.dumps(made_runs.observed(12.0)))
+    assert html.main([str(folder)]) == 0
+    page = Page((folder / "report.html").read_text())
+    for title in ("GPU utilisation", "CPU utilisation", "Memory used", "every 5 s"):
+        assert title in page.words
+    ids = page.all("id")
+    assert len(ids) == len(set(ids))
+
+
+def test_it_has_the_time_axis_of_the_latencies(monkeypatch):
+    """Also where the samples begin before the run and end before it does."""
+    limits = []
+
+    def draw(name, title, fill):
+        axes = Figure().add_subplot()
+        fill(axes)
+        limits.append((axes.get_xlim(), axes.get_xlabel()))
+        return ""
+
+    monkeypatch.setattr(plots, "draw", draw)
+    requests = made_runs.closed_loop(rounds=120)
+    summary = made_runs.summary_of(requests)
+    plots.over_time(summary, requests)
+    meanwhile.beside(made_runs.observed(40.0), summary, requests)
+    assert len(limits) == 7 and len(set(limits)) == 1
+    assert limits[0][0] == (0, series.slices(requests).end)
+
+
+def test_gpus_are_told_apart_by_what_differs():
+    def words(plot):
+        return re.findall(r"GPU \d|n\d, GPU \d", plot.svg)
+
+    one_node, two_nodes = plots_beside(gpus=2)[0], plots_beside(gpus=1, nodes=2)[0]
+    assert words(one_node) == ["GPU 0", "GPU 1"]
+    assert words(two_nodes) == ["n0, GPU 0", "n1, GPU 0"]
+    assert plots_beside(gpus=1)[0].caption == "n0, GPU 0"
+
+
+def test_more_gpus_than_can_be_told_apart_are_a_range():
+    plot = plots_beside(gpus=4, nodes=4)[0]
+    assert plot.caption == "Mean, least and greatest of 16."
+    assert "GPU 3" not in plot.svg
+
+
+def test_what_prometheus_did_not_tell_is_said_in_the_report():
+    requests = made_runs.closed_loop()
+    found = made_runs.observed() | {"series": [], "problem": "Prometheus at <x> does not answer."}
+    page = Page(html.run_page(made_runs.summary_of(requests), requests, found))
+    assert "Prometheus at <x> does not answer." in page.words
 
 
 # --- sweeps and the command ---
