@@ -10,6 +10,7 @@ import re
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from hpc.errors import OrchError, UsageError
 from hpc.files import PROJECT
@@ -122,6 +123,17 @@ class OutputDir:
             "gpu_names": list(dict.fromkeys(name.strip() for name, _, _ in pairs)),
             "driver_versions": list(dict.fromkeys(driver.strip() for _, _, driver in pairs)),
         }
+
+    def image(self, job_id: str) -> dict[str, Any] | None:
+        """The image that a job's service runs in: `path`, `sha256` (None: nobody has computed it),
+        `bytes`, `changed` (UTC). None where it runs in none, or its script has not begun.
+        """
+        try:
+            lines = (self.path / "logs" / f"{job_id}.image").read_text(errors="replace").split("\n")
+            path, sha256, size, changed = lines[:4]
+            return {"path": path, "sha256": sha256 or None, "bytes": int(size), "changed": changed}
+        except (OSError, ValueError):
+            return None
 
     def _fresh(self, path: Path) -> Path:
         """`path`, after a look that the network file system cannot answer from its cache.

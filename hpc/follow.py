@@ -120,7 +120,7 @@ class Follower:
             warnings=warnings,
             loaded_model=info.as_dict(),
             **self._output.gpus(self.record.jobs["ollama"]),
-            nodes={service: self._output.host(job) for service, job in self.record.jobs.items()},
+            **self._where_it_runs(),
             endpoints={
                 "client": f"http://{client.addresses[0]}",
                 "ollama": [f"http://{address}" for address in ollama.addresses],
@@ -130,6 +130,15 @@ class Follower:
                            f"on {info.where}, Ollama {info.ollama_version}")  # fmt: skip
         for warning in warnings:
             self._console.tell("WARNING", warning)
+
+    def _where_it_runs(self) -> dict[str, dict[str, Any]]:
+        """Node and image of each service; without containers there are no images."""
+        jobs, output = self.record.jobs, self._output
+        images = {service: output.image(job) for service, job in jobs.items()}
+        return {
+            "nodes": {service: output.host(job) for service, job in jobs.items()},
+            "images": {service: image for service, image in images.items() if image},
+        }
 
     def _warnings(self, info: ModelInfo) -> list[str]:
         service = self.recipe.job.service

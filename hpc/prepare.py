@@ -59,5 +59,5 @@ def _run(deployment: Deployment, service: str, job_id: str, console: Console) ->
 
 
 def _forget(output: OutputDir, job_id: str) -> None:
-    for ending in ("started", "rc"):
+    for ending in ("started", "rc", "image"):
         (output.path / "logs" / f"{job_id}.{ending}").unlink(missing_ok=True)

@@ -3,12 +3,14 @@
 # the host but what it needs. Sourced after service.sh, where the site's runtime is not `host`.
 #
 # Files, all in containers/ of the output directory:
-#   NAME-STAMP.sif   an image, whole from the moment that it is there, and never written again
-#   NAME.sif         a link to the newest of them
-#   .NAME.lock       held while an image of that name is made
+#   NAME-STAMP.sif          an image, whole from the moment that it is there, and never written again
+#   NAME-STAMP.sif.sha256   its digest, as `sha256sum --check` reads it
+#   NAME.sif                a link to the newest of them
+#   .NAME.lock              held while an image of that name is made
+# and logs/ID.image: which image the job's service runs in
 
 # use_image NAME STAMP SOURCE [DEFINITION PROJECT]: sets IMAGE to the image of SOURCE, a .sif file or a
-# registry's address; or to what DEFINITION makes of it. STAMP says what goes into the image.
+# registry's address; or to what DEFINITION makes of it. STAMP says what goes into the image. Notes it.
 use_image() {
   local name=$1 stamp=$2 source=$3
   CONTAINERS=$OUTPUT/containers
@@ -16,11 +18,23 @@ use_image() {
   if [ $# = 3 ] && [[ $source == *.sif ]]; then
     IMAGE=$source
     [ -r "$IMAGE" ] || fail "cannot read the image $IMAGE, which the site profile names"
-    return
+  else
+    IMAGE=$CONTAINERS/$name-$stamp.sif
+    [ -e "$IMAGE" ] || make_once "$@"
+    link_image "$name"
   fi
-  IMAGE=$CONTAINERS/$name-$stamp.sif
-  [ -e "$IMAGE" ] || make_once "$@"
-  link_image "$name"
+  note_image
+}
+
+# note_image: logs/ID.image, four lines for records: path, sha256 where it is written beside the image
+# (an image has gigabytes, which are read for it once, when it is made), bytes, time of last change.
+note_image() {
+  local path digest=
+  path=$(readlink -f "$IMAGE")
+  read -r digest _ 2>/dev/null <"$path.sha256"
+  [[ $digest =~ ^[0-9a-f]{64}$ ]] || digest=
+  write_file "$OUTPUT/logs/$JOB_ID.image" \
+    "$path" "$digest" "$(stat -c %s "$path")" "$(date -u -r "$path" +%FT%TZ)"
 }
 
 # The lock is the kernel's: it goes with whoever holds it, however that ends. What is fetching holds it
@@ -38,8 +52,8 @@ make_once() {
 
 make_image() {
   local name=$1 source=$3 partial=$CONTAINERS/.$1.$JOB_ID
-  rm -rf "$CONTAINERS/.$name".*.{sif,tmp,log} # of one that was killed; nobody else is at it now
-  TEMPORARY+=("$partial".{sif,tmp,log})
+  rm -rf "$CONTAINERS/.$name".*.{sif,sha256,tmp,log} # of one that was killed; nobody else is at it now
+  TEMPORARY+=("$partial".{sif,sha256,tmp,log})
   mkdir -p "$partial.tmp"
   bring_pip_settings
   say "making the image $name from $source"
@@ -50,7 +64,8 @@ make_image() {
     fail "$RUNTIME cannot make the image $name from $source: $(last_words "$partial.log")"
   fi
   CHILDREN=()
-  mv -f "$partial.sif" "$IMAGE" || fail "cannot write $IMAGE"
+  # The digest first: where the image is, its digest is.
+  { mv -f "$partial.sha256" "$IMAGE.sha256" && mv -f "$partial.sif" "$IMAGE"; } || fail "cannot write $IMAGE"
 }
 
 # What this site needs to reach a package index holds inside the build as well: its environment is not
@@ -66,15 +81,26 @@ bring_pip_settings() {
   export "${prefix}PIP_CERT=$name"
 }
 
-# fetch_image TARGET SOURCE [DEFINITION PROJECT]. Without the cache, which would be in the user's home.
+# fetch_image TARGET SOURCE [DEFINITION PROJECT], with its digest in a file beside it. Without the cache,
+# which would be in the user's home.
 fetch_image() {
-  local target=$1 bootstrap=${2%%://*} from=${2#*://}
+  local target=$1 digest
   export {APPTAINER,SINGULARITY}_TMPDIR="${target%.sif}.tmp"
-  if [ $# = 2 ]; then exec "$RUNTIME" pull --disable-cache "$target" "$2"; fi
+  if [ $# = 2 ]; then
+    "$RUNTIME" pull --disable-cache "$target" "$2" || return
+  else
+    build_image "$@" || return
+  fi
+  digest=$(sha256sum <"$target") || return
+  printf '%s  %s\n' "${digest%% *}" "${IMAGE##*/}" >"${target%.sif}.sha256"
+}
+
+build_image() {
+  local bootstrap=${2%%://*} from=${2#*://}
   if [[ $2 == *.sif ]]; then bootstrap=localimage; fi
-  cd "$4" || exit
-  exec "$RUNTIME" build --disable-cache \
-    --build-arg BOOTSTRAP="$bootstrap" --build-arg FROM="$from" "$target" "$3"
+  cd "$4" || return
+  "$RUNTIME" build --disable-cache \
+    --build-arg BOOTSTRAP="$bootstrap" --build-arg FROM="$from" "$1" "$3"
 }
 
 # The last complaint that is not Apptainer's own summary of it.

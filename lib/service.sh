@@ -6,6 +6,7 @@
 #   <service>_ip_ID.txt        host:port, written once the service answers
 #   prometheus_assets/…_ID.json  what Prometheus is to scrape
 #   logs/ID.gpus               the GPUs that it has, and their driver
+#   logs/ID.image              the image that it runs in (see containers.sh)
 #   logs/ID.rc                 the job has ended (first line: exit code, second: why)
 
 # A local job has no SLURM_JOB_ID: its environment is freed from Slurm's variables.
@@ -20,7 +21,7 @@ RUN_IN=(env) # what runs a service's command, in front of NAME=VALUE... COMMAND;
 service_begin() {
   SERVICE=$1 OUTPUT=$2 TIME_LIMIT=$3
   # What this job left when it ran before and was requeued from a node that went down.
-  rm -f "$OUTPUT/logs/$JOB_ID".{rc,started} "$OUTPUT/${SERVICE}_ip_$JOB_ID.txt"
+  rm -f "$OUTPUT/logs/$JOB_ID".{rc,started,image} "$OUTPUT/${SERVICE}_ip_$JOB_ID.txt"
   trap 'finish $?' EXIT
   trap 'on_signal 143' TERM
   trap 'on_signal 130' INT

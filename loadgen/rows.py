@@ -321,9 +321,27 @@ def _deployment(context: Mapping[str, Any]) -> Facts:
         ("GPU", find(context, "gpu_names", "gpu_name", "gpu")),
         ("driver", find(context, "driver_versions", "driver_version", "driver")),
         ("container runtime", look(context, "site", "runtime")),
-        ("images", look(context, "site", "images")),
-        ("image digests", find(context, "image_digests", "digests")),
+        *_images(context),
     ]
+
+
+def _images(context: Mapping[str, Any]) -> Facts:
+    """What the images of the services were made from, and which files they are."""
+    if look(context, "site", "runtime") in (None, "host"):
+        return [("images", None)]
+    found = look(context, "images") or {}
+    return [
+        ("images", look(context, "site", "images")),
+        *((f"image of {service}", _image(image)) for service, image in found.items()),
+    ]
+
+
+def _image(image: Mapping[str, Any]) -> str:
+    """An image by its digest; where nobody has computed that, by its size and last change."""
+    name = image["path"].rpartition("/")[2]
+    if image["sha256"]:
+        return f"{name}, sha256:{image['sha256']}"
+    return f"{name}, {number(image['bytes'])} bytes, changed {image['changed']}"
 
 
 def _model(

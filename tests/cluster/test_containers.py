@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +14,8 @@ from faults import Fault
 from images import Images
 from project import HOME, PROXY, USER, Project, pip_settings
 from slurmcluster import wait_until
+
+SERVICES = ["ollama", "client"]
 
 
 def site_of(project: Project, **images: str) -> str:
@@ -68,10 +72,23 @@ def test_services_run_from_images_where_they_belong(project: Project, boxes: str
         assert "Apptainer runtime parent" in listed
         assert program in listed
     assert (project.output / "containers" / "client_service.sif").is_symlink()
+    assert_images_are_recorded(project, record)
     health = project.curl(record["endpoints"]["client"] + "/health")
     assert health["status"] == "healthy"
     assert project.orch("--stop", record["id"]).returncode == 0
     project.assert_nothing_left()
+
+
+def assert_images_are_recorded(project: Project, record: dict[str, Any]) -> None:
+    """The site's own by size; what a job has made by its digest, also in the benchmark's report."""
+    ollama, client = record["images"]["ollama"], record["images"]["client"]
+    image = Path(client["path"])
+    assert image.parent == project.output / "containers"
+    assert client["sha256"] == hashlib.sha256(image.read_bytes()).hexdigest()
+    assert ollama["path"] == record["site"]["images"]["ollama"]
+    assert (ollama["bytes"], ollama["sha256"]) == (Path(ollama["path"]).stat().st_size, None)
+    report = (Path(record["benchmark"]["folder"]) / "report.html").read_text()
+    assert f"{image.name}, sha256:{client['sha256']}" in report
 
 
 def test_record_is_that_of_the_host_runtime_but_for_the_runtime(
@@ -84,6 +101,7 @@ def test_record_is_that_of_the_host_runtime_but_for_the_runtime(
     contained, plain = project.records()[-2:]
     sites = contained.pop("site"), plain.pop("site")
     assert [site["runtime"] for site in sites] == ["apptainer", "host"]
+    assert [list(record.pop("images")) for record in (contained, plain)] == [SERVICES, []]
     assert shape(contained) == shape(plain)
     assert contained["loaded_model"] == plain["loaded_model"]
 
@@ -173,6 +191,7 @@ def test_image_is_fetched_by_one_at_a_time_and_by_the_next_where_that_is_killed(
     assert image.read_bytes() == images.ollama.read_bytes()
     assert project.orch("--stop", "all").returncode == 0
     image.unlink()
+    image.with_name(f"{image.name}.sha256").unlink()
     project.assert_nothing_left()
 
 

@@ -125,3 +125,15 @@ def test_what_was_measured_is_kept_where_a_job_is_lost(follow, tmp_path, monkeyp
     assert follower.record.data["benchmark"].get("requests") == (requests if whole else None)
     words = "3 of 9 requests succeeded, 2 failed (connect: 2)" if whole else "left no results"
     assert words in ended.details[0] and ended.details[1] == "last lines"
+
+
+def test_node_and_image_of_each_service_are_recorded_where_there_are_images(follow, tmp_path):
+    follower, logs = follow("RUNNING"), tmp_path / "logs"
+    (logs / "1.started").write_text("gpu1\n")
+    (logs / "2.started").write_text("cpu1\n")
+    nodes = {"ollama": "gpu1", "client": "cpu1"}
+    assert follower._where_it_runs() == {"nodes": nodes, "images": {}}
+    (logs / "1.image").write_text("/i/ollama-1a2b.sif\nc0ffee\n3\n2026-01-02T03:04:05Z\n")
+    image = {"path": "/i/ollama-1a2b.sif", "sha256": "c0ffee", "bytes": 3}
+    image["changed"] = "2026-01-02T03:04:05Z"
+    assert follower._where_it_runs() == {"nodes": nodes, "images": {"ollama": image}}

@@ -1,12 +1,15 @@
 """Container images: which sources are allowed, what tells versions apart, what can be bound."""
 
+import hashlib
 import json
+import os
 import shutil
 import subprocess
 
 import pytest
 
 from hpc import images
+from hpc.endpoints import OutputDir
 from hpc.errors import UsageError
 from hpc.files import PROJECT
 from hpc.site import Site, load_site
@@ -88,3 +91,69 @@ def test_services_in_a_container_get_the_gpus_of_their_job_and_nothing_else(tmp_
     words = bash(tmp_path, commands).stdout.split()
     assert words[-4:] == ["--nv", "/x/o.sif", "env", "CUDA_VISIBLE_DEVICES=2,3"]
     assert "--containall" in words
+
+
+APPTAINER = """#!/bin/sh
+# Stands in for apptainer: `pull` brings an image of three bytes.
+echo "$4" >>pulls
+printf abc >"$3"
+"""
+DIGEST = hashlib.sha256(b"abc").hexdigest()
+
+
+@pytest.fixture
+def noted(tmp_path):
+    """Has a job of that id use an image; what is then known of it."""
+    output = OutputDir(tmp_path)
+    output.prepare()
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "apptainer").write_text(APPTAINER)
+    (tmp_path / "bin" / "apptainer").chmod(0o755)
+
+    def use(job_id, arguments):
+        commands = (
+            f'PATH=$PWD/bin:$PATH RUNTIME=apptainer JOB_ID={job_id}; service_begin x "$PWD" 60; '
+        )
+        done = bash(tmp_path, commands + f"use_image {arguments}")
+        assert (done.returncode, done.stderr) == (0, "")
+        return output.image(job_id)
+
+    return use
+
+
+def test_image_that_a_job_makes_is_noted_with_its_digest(noted, tmp_path):
+    image = tmp_path / "containers" / "ollama-1a2b.sif"
+    found = noted("7", "ollama 1a2b docker://x/y:1")
+    changed = found.pop("changed")
+    assert found == {"path": str(image), "sha256": DIGEST, "bytes": 3}
+    assert changed.endswith("Z") and changed[:4] >= "2026"
+    check = ["sha256sum", "--check", "--quiet", f"{image.name}.sha256"]
+    subprocess.run(check, cwd=image.parent, check=True)
+    assert [path.name for path in image.parent.glob(".*")] == [".ollama.lock"]
+
+
+def test_next_job_finds_image_and_digest(noted, tmp_path):
+    first = noted("7", "ollama 1a2b docker://x/y:1")
+    assert noted("8", "ollama 1a2b docker://x/y:1") == first
+    assert (tmp_path / "pulls").read_text() == "docker://x/y:1\n"
+
+
+def test_image_of_the_site_is_noted_by_size_and_last_change(noted, tmp_path):
+    image = tmp_path / "mine.sif"
+    image.write_bytes(b"abcd")
+    os.utime(image, (1_700_000_000, 1_700_000_000))
+    known = {"path": str(image), "bytes": 4, "changed": "2023-11-14T22:13:20Z"}
+    assert noted("7", f"client_service x {image}") == {**known, "sha256": None}
+    (tmp_path / "mine.sif.sha256").write_text("no digest\n")
+    assert noted("8", f"client_service x {image}") == {**known, "sha256": None}
+    (tmp_path / "mine.sif.sha256").write_text(f"{DIGEST}  mine.sif\n")
+    assert noted("9", f"client_service x {image}") == {**known, "sha256": DIGEST}
+
+
+def test_image_named_by_its_link_is_noted_by_its_own_name(noted, tmp_path):
+    made = noted("7", "ollama 1a2b docker://x/y:1")
+    assert noted("8", f"ollama x {tmp_path}/containers/ollama.sif") == made
+
+
+def test_job_without_an_image_has_none_noted(tmp_path):
+    assert OutputDir(tmp_path).image("7") is None

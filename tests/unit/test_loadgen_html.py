@@ -199,8 +199,25 @@ def test_provenance_says_what_is_known_and_what_is_not():
     for known in ("ollama: 4711, client: 4712", "sha256:abc", "Q4_0", "OLLAMA_NUM_PARALLEL: 4",
                   "driver 550.54", "server version 0.17.4, 0.18.0", "git commit abc1234", "seed 0",
                   "sits on 25% in GPU memory",
-                  "command python3 -m loadgen --url h", "site n/a", "digests n/a"):  # fmt: skip
+                  "command python3 -m loadgen --url h", "site n/a", "images n/a"):  # fmt: skip
         assert known in words
+
+
+def test_provenance_names_the_images_that_ran():
+    made = made_runs.closed_loop()
+    summary = made_runs.summary_of(made)
+    of_file = {"bytes": 1_234_567, "changed": "2026-01-02T03:04:05Z"}
+    summary["provenance"]["context"] = {
+        "site": {"runtime": "apptainer", "images": {"ollama": "docker://ollama/ollama:0.17.4"}},
+        "images": {
+            "ollama": {"path": "/o/containers/ollama-1a2b.sif", "sha256": "c0ffee", **of_file},
+            "client": {"path": "/images/mine.sif", "sha256": None, **of_file},
+        },
+    }
+    words = page_of(made, summary)[1].words
+    assert "docker://ollama/ollama:0.17.4" in words
+    assert "image of ollama ollama-1a2b.sif, sha256:c0ffee" in words
+    assert "image of client mine.sif, 1,234,567 bytes, changed 2026-01-02T03:04:05Z" in words
 
 
 def test_a_run_of_ten_thousand_requests_stays_below_a_megabyte():
