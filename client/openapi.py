@@ -13,6 +13,7 @@ from client import errors
 from client.checks import BENCHMARK, QUERY, Body
 from client.errors import ServiceError
 from client.health import DEGRADED, HEALTHY, UNHEALTHY
+from client.meanings import MEANINGS
 from loadgen import child
 from loadgen.options import RUN_ID
 from loadgen.stats import PERCENTILES
@@ -209,9 +210,21 @@ def _json(text: str, schema: Schema) -> dict[str, Any]:
 
 
 def _components() -> dict[str, Schema]:
+    bodies = {"Query": schema_of(QUERY), "BenchmarkRequest": schema_of(BENCHMARK)}
+    return bodies | {name: _explained(name, schema) for name, schema in _answers().items()}
+
+
+def _explained(name: str, schema: Schema) -> Schema:
+    """The schema of an answer, with the meaning of each of its keys."""
+    explained = {
+        key: {"description": MEANINGS[name][key], **part}
+        for key, part in schema["properties"].items()
+    }
+    return {**schema, "properties": explained}
+
+
+def _answers() -> dict[str, Schema]:
     return {
-        "Query": schema_of(QUERY),
-        "BenchmarkRequest": schema_of(BENCHMARK),
         "Error": _object({"error": _named("ErrorWords")}, closed=True),
         "ErrorWords": _object({"type": _TEXT, "message": _TEXT}, closed=True),
         "Health": _healthy(HEALTHY, DEGRADED),
