@@ -1,9 +1,8 @@
 """The client service: HTTP in front of the Ollama of one deployment, and benchmarks of it.
 
-    python -m gunicorn --workers 1 --worker-class gthread --threads 32 --timeout 0 \\
-        'clientService:create_app()'
+    python -m gunicorn --config client/serving.py --threads 64 'clientService:create_app()'
 
-One worker: the state of a running benchmark lives in its process. Configured by environment:
+Configured by environment:
 ORCH_OUTPUT_DIR, ORCH_OLLAMA_JOB, ORCH_MODEL, ORCH_JOB_ID, ORCH_DEPLOYMENT, ORCH_QUERY_TIMEOUT
 (seconds that an answer may take; 600), ORCH_JOB_END (Unix time of the job's time limit),
 ORCH_MONITORING_JOB.

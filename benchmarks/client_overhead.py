@@ -157,10 +157,9 @@ def service(ollama_port: int) -> Iterator[tuple[int, int]]:
 def _gunicorn(listener: int) -> list[str]:
     """As templates/client.sbatch.j2 starts it."""
     command = [sys.executable, "-m", "gunicorn", "--bind", f"fd://{listener}"]
-    command += ["--worker-class", "gthread", "--workers", "1", "--threads", str(SERVING_THREADS)]
-    command += ["--timeout", "0", "--graceful-timeout", "1", "--worker-tmp-dir", "/dev/shm"]
-    command += ["--no-control-socket", "--log-level", "error", "clientService:create_app()"]
-    return command
+    command += ["--config", str(PROJECT / "client" / "serving.py")]
+    command += ["--threads", str(SERVING_THREADS)]
+    return [*command, "--log-level", "error", "clientService:create_app()"]
 
 
 def cpu_seconds(pid: int) -> float:

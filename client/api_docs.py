@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from client import openapi
-from client.checks import BENCHMARK, MAX_BODY_BYTES, QUERY, Body
+from client.checks import BENCHMARK, MAX_BODY_BYTES, MAX_DEPTH, QUERY, Body
 from client.errors import ServiceError
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "api.md"
@@ -19,9 +19,9 @@ _INTRO = f"""# The client service's HTTP API
 for programs: `CLIENT/openapi.json`. This page is generated from `client/` by
 `python3 -m client.api_docs`.
 
-A body is a JSON object of at most {MAX_BODY_BYTES:,} bytes, sent with `Content-Type:
-application/json`. Unknown keys are errors; null counts as not given. All times are seconds. More
-keys may come in answers; those below stay.
+A body is a JSON object of at most {MAX_BODY_BYTES:,} bytes and {MAX_DEPTH} levels, sent with
+`Content-Type: application/json`. Unknown keys are errors; null counts as not given. All times are
+seconds. More keys may come in answers; those below stay.
 """
 
 #: Each of them is run by a test, in this order.

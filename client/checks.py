@@ -9,12 +9,12 @@ from __future__ import annotations
 import difflib
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from flask import request
-from werkzeug.exceptions import RequestEntityTooLarge
+from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 
 from client.errors import BadInput, Unsupported
 from client.fields import Field, boolean, number, objects, one_of, seconds_by_name, text, whole
@@ -30,6 +30,10 @@ from loadgen.options import (
 )
 
 MAX_BODY_BYTES = 2_000_000
+#: Levels of objects and arrays in a body. Python's own JSON gives up at about a thousand.
+MAX_DEPTH = 100
+#: Unknown keys that a message names; a nearest known key is looked for with each, which takes time.
+MOST_NAMED = 10
 MAX_REQUESTS = LIMITS["requests"][1]
 MAX_SECONDS = RANGES["duration"][1]
 
@@ -153,7 +157,7 @@ def read_body() -> dict[str, Any]:
     """The JSON object that came in. Raises Unsupported, BadInput, or werkzeug's 413."""
     if request.mimetype != "application/json" and not request.mimetype.endswith("+json"):
         raise Unsupported("The body must be JSON: send Content-Type: application/json.")
-    data = request.get_data()
+    data = _whole_body()
     if len(data) == MAX_BODY_BYTES:  # of a chunked body werkzeug quietly drops what is above it
         raise RequestEntityTooLarge()
     try:
@@ -164,12 +168,37 @@ def read_body() -> dict[str, Any]:
             object_pairs_hook=_no_twins,
         )
     except RecursionError as error:
-        raise BadInput("The body is nested too deeply.") from error
+        raise BadInput(_TOO_DEEP) from error
     except ValueError as error:  # also bytes that are no UTF-8
         raise BadInput(f"The body is not JSON: {error}.") from error
+    if _is_deep(body):
+        raise BadInput(_TOO_DEEP)
     if not isinstance(body, dict):
         raise BadInput(f"The body must be a JSON object, not {shown(body)}.")
     return body
+
+
+_TOO_DEEP = f"The body is nested too deeply: at most {MAX_DEPTH} objects or arrays in each other."
+
+
+def _whole_body() -> bytes:
+    try:
+        return request.get_data()
+    except ClientDisconnected as error:  # or it has stalled: see client/serving.py
+        raise BadInput("The body did not come to its end.") from error
+
+
+def _is_deep(value: Any) -> bool:
+    level = [value]
+    for _ in range(MAX_DEPTH + 1):
+        level = [inner for part in level for inner in _inner(part)]
+    return bool(level)
+
+
+def _inner(value: Any) -> Iterable[Any]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
 
 
 def _no_number(word: str) -> float:
@@ -191,9 +220,10 @@ def _no_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def checked(body: Mapping[str, Any], rules: Body) -> dict[str, Any]:
-    """The fields that were given (null counts as not given). Raises BadInput naming all errors."""
+    """The fields that were given (null counts as not given). Raises BadInput naming all errors
+    (of many unknown keys the first ones)."""
     given = {key: value for key, value in body.items() if value is not None}
-    problems = [_unknown(key, rules.fields) for key in body if key not in rules.fields]
+    problems = _unknown_keys([key for key in body if key not in rules.fields], rules.fields)
     problems += [
         f"{key} is {shown(given[key])}, but must be {field.allowed}"
         for key, field in rules.fields.items()
@@ -217,6 +247,12 @@ def _together(given: Mapping[str, Any], rules: Body) -> list[str]:
         if key in given and not any(other in given for other in others)
     ]
     return problems
+
+
+def _unknown_keys(keys: Sequence[str], known: Iterable[str]) -> list[str]:
+    problems = [_unknown(key, known) for key in keys[:MOST_NAMED]]
+    more = len(keys) - MOST_NAMED
+    return [*problems, f"{more} more are unknown"] if more > 0 else problems
 
 
 def _unknown(key: str, known: Iterable[str]) -> str:

@@ -30,6 +30,8 @@ _STOPPED = 130
 #: What a running benchmark tells beside its counts.
 FIGURES_SO_FAR = ("requests_per_second", "ttft_p50", "output_tokens_per_second")
 
+_drawing = threading.Lock()
+
 
 @dataclass(frozen=True)
 class Job:
@@ -133,11 +135,15 @@ class Run:
         self._draw()
 
     def _draw(self) -> None:
-        """Make report.html, which nobody waits for, with what the machine has to spare."""
+        """Make report.html, which nobody waits for, with what the machine has to spare.
+
+        One at a time: it takes longer than a short run, and a hundred megabytes.
+        """
         if not (self.folder / "summary.json").exists():
             return
         command = ["nice", "-n", "19", sys.executable, "-m", "loadgen", "report"]
-        with (self.folder / "loadgen.log").open("ab") as log, contextlib.suppress(OSError):
+        log_path = self.folder / "loadgen.log"
+        with _drawing, contextlib.suppress(OSError), log_path.open("ab") as log:
             subprocess.run(
                 [*command, str(self.folder)],
                 cwd=ROOT,

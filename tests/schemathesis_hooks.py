@@ -33,7 +33,7 @@ def before_call(context, case, kwargs):
             body[name] = small if small < value <= high else value
     rate = body.get("rate")
     if isinstance(rate, (int, float)) and not isinstance(rate, bool) and 0 < rate <= 20_000:
-        body["rate"] = max(rate, 50)
+        body["rate"] = min(max(rate, 50), 200)
     model = body.get("model")
     if isinstance(model, str) and 0 < len(model) <= 256 and len(model) % 2:
         body["model"] = MODEL

@@ -8,11 +8,11 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-FLAGS = "--workers 1 --worker-class gthread --threads 8 --timeout 0 --graceful-timeout 1"
+CONFIG = ROOT / "client" / "serving.py"
 
 
 @contextlib.contextmanager
-def gunicorn(server, output):
+def gunicorn(server, output, config=CONFIG):
     """Its process, with where it answers (`port`) and its output directory (`output`)."""
     (output / "home").mkdir()
     (output / "ollama_ip_41.txt").write_text(f"127.0.0.1:{server.port}\n")
@@ -22,8 +22,8 @@ def gunicorn(server, output):
         listener.bind(("127.0.0.1", 0))
         listener.listen(64)
         port = listener.getsockname()[1]
-        command = [sys.executable, "-m", "gunicorn", *FLAGS.split()]
-        command += ["--worker-tmp-dir", "/dev/shm", "--no-control-socket", "--log-level", "error"]
+        command = [sys.executable, "-m", "gunicorn", "--config", str(config), "--threads", "8"]
+        command += ["--log-level", "error"]
         command += ["--bind", f"fd://{listener.fileno()}", "clientService:create_app()"]
         environment = {k: v for k, v in os.environ.items() if k != "XDG_RUNTIME_DIR"}
         process = subprocess.Popen(

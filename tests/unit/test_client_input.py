@@ -1,5 +1,7 @@
 """What comes into the client service: each bad request is told all that is wrong with it."""
 
+import time
+
 import pytest
 
 import clientService
@@ -194,3 +196,31 @@ def test_what_nobody_expected_is_an_error_object_without_inner_words(output, mon
     monkeypatch.setattr(clientService.OllamaClientService, "health", broken)
     answer = clientService.create_app().test_client().get("/health")
     assert "inner words" not in error(answer, 500, "internal_server_error")
+
+
+@pytest.mark.parametrize("depth", [100, 980, 5000])
+@pytest.mark.parametrize("key", ["options", "stream"])
+def test_nesting_that_json_writers_cannot_bear_is_refused(up, depth, key):
+    words = error(nested(up, key, depth), 400, "bad_request")
+    assert words == ("The body is nested too deeply: at most 100 objects or arrays in each other.")
+
+
+def test_nesting_that_they_can_bear_is_not(up):
+    assert nested(up, "options", 99).status_code == 200
+    assert "stream is" in error(nested(up, "stream", 99), 400, "bad_request")
+
+
+def nested(client, key, depth):
+    """What is answered to a query in which `key` has so many objects in each other."""
+    value = '{"a":' * depth + "1" + "}" * depth
+    body = f'{{"prompt": "x", "{key}": {value}}}'
+    return client.post("/query", data=body, content_type="application/json")
+
+
+def test_of_very_many_unknown_keys_the_first_are_named_and_soon(client):
+    began = time.monotonic()
+    response = client.post("/benchmark", json={f"n_client{n}": 1 for n in range(50_000)})
+    assert time.monotonic() - began < 5
+    words = error(response, 400, "bad_request")
+    assert '"n_client0" is unknown (did you mean n_clients?)' in words
+    assert "49990 more are unknown" in words and len(words) < 2000

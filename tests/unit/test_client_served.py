@@ -1,15 +1,17 @@
 """The client service under gunicorn, as the job script starts it: what only a real server shows."""
 
+import contextlib
 import http.client
 import json
 import os
 import signal
+import socket
 import time
 from pathlib import Path
 
 import pytest
 from paced_server import Pace
-from served import gunicorn
+from served import CONFIG, gunicorn
 
 ROOT = Path(__file__).resolve().parents[2]
 LONG = {"n_clients": 2, "n_requests_per_client": 5000, "id": "long", "wait": False}
@@ -175,3 +177,27 @@ def test_a_body_without_a_length_is_bounded_too(kept):
         pass  # told before all was sent
     finally:
         connection.close()
+
+
+POST = b"POST /query HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+
+
+def test_who_stops_in_the_midst_of_a_request_is_not_waited_for(server, tmp_path):
+    config = tmp_path / "serving.py"
+    config.write_text(f"exec(open({str(CONFIG)!r}).read())\nSTALL_S = 1\n")
+    with gunicorn(server, tmp_path, config) as served, contextlib.ExitStack() as stack:
+        answer(served, "GET", "/health")  # what connects before it serves knows no limit
+        said = []
+        for part in (POST[:30], POST + b'Content-Length: 99\r\n\r\n{"prompt": "a'):
+            connection = socket.create_connection(("127.0.0.1", served.port), timeout=10)
+            stack.enter_context(connection).sendall(part)
+            said.append(connection)
+        assert said[0].recv(1000) == b""
+        assert b"The body did not come to its end." in said[1].recv(1000)
+
+
+def test_headers_of_a_proxy_that_is_not_there_change_nothing(kept):
+    connection = http.client.HTTPConnection("127.0.0.1", kept.port, timeout=10)
+    connection.request("GET", "/health", headers={"SCRIPT_NAME": "/evil"})
+    assert connection.getresponse().status == 200
+    connection.close()

@@ -1,6 +1,8 @@
 """How the client service starts the load generator: what is asked of it, as its options."""
 
 import json
+import os
+import time
 
 import pytest
 
@@ -90,3 +92,26 @@ def test_a_job_is_found_again_as_it_was_also_one_of_before(started, tmp_path):
     before = {"model": "m", "prompt": "p", "clients": 1, "requests": 1, "num_predict": None}
     (tmp_path / "r" / "request.json").write_text(json.dumps({**before, "seed": 0, "warmup": 1}))
     assert child.read_job(tmp_path / "r") == job_of({"prompt": "p"}, "m")
+
+
+DRAW = """#!/bin/sh
+# Stands in for nice, and so for what draws a report: it takes its time.
+echo begins >>{path}
+sleep 0.2
+echo ends >>{path}
+"""
+
+
+def test_reports_of_quick_runs_are_drawn_one_after_another(server, tmp_path, monkeypatch):
+    drawn = tmp_path / "drawn"
+    (tmp_path / "nice").write_text(DRAW.format(path=drawn))
+    (tmp_path / "nice").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    urls, job = [f"http://127.0.0.1:{server.port}"], job_of({"n_clients": 1}, "known")
+    runs = [child.Run(name, tmp_path / name, job, urls) for name in ("a", "b", "c")]
+    assert all(run.wait(20) and run.state == child.DONE for run in runs)
+    deadline = time.monotonic() + 10
+    while not drawn.exists() or len(drawn.read_text().split()) < 6:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert drawn.read_text().split() == ["begins", "ends"] * 3

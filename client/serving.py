@@ -1,0 +1,32 @@
+"""How gunicorn serves the client service: its configuration file, wherever it is started.
+
+Address and threads are given on its command line.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+from typing import Any
+
+#: Whoever sends or takes nothing for so long in the midst of a request is not waited for any
+#: longer: its thread is needed. A thread that waits for Ollama is not meant.
+STALL_S = 30
+
+worker_class = "gthread"
+workers = 1  # the state of a running benchmark lives in its process
+timeout = 0  # of a whole worker; requests have their own
+graceful_timeout = 1
+worker_tmp_dir = "/dev/shm"
+control_socket_disable = True
+forwarded_allow_ips = ""  # there is no proxy in front, whose headers could be believed
+
+
+def when_ready(server: Any) -> None:
+    """Limit the time of what listens: on Linux each connection inherits it when it is made.
+
+    gunicorn's threads read and write blocking sockets without a limit of their own.
+    """
+    for listener in server.LISTENERS:
+        for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+            listener.sock.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", STALL_S, 0))
