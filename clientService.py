@@ -201,7 +201,7 @@ def create_app() -> Flask:
     benchmarks = Benchmarks(
         settings.output / "benchmarks",
         settings.record,
-        lambda: monitoring_of(settings.output, settings.monitoring_job),
+        lambda: monitoring_of(settings.output, settings.monitoring_job, settings.ollama_job),
     )
     metrics = Metrics()
     service = OllamaClientService(settings, metrics.retries.inc)

@@ -15,8 +15,8 @@ from measuring import PROJECT, Run, load
 
 BIN_S, SECONDS = 0.1, 15
 RATES, PROCESSES, PLANNED_SEEDS = (50, 400), (1, 4), 200
-#: What is late by d makes one gap longer and the next one shorter: a correlation of -(d / gap)^2, so
-#: -0.01 for 0.25 ms of 2.5 ms. Less than this no queue can tell from none.
+#: What is late by d makes one gap longer and the next one shorter: a correlation of -(d / gap)^2,
+#: so -0.01 for 0.25 ms of 2.5 ms. Less than this no queue can tell from none.
 SMALL_LAG = 0.03
 
 

@@ -37,6 +37,11 @@ class AddressFile:
             raise NotReady(f"{self._path} cannot be read: {error.strerror}.") from error
         return self._known[1]
 
+    @property
+    def known(self) -> list[str]:
+        """What the file held last."""
+        return self._known[1]
+
     def ended(self) -> str:
         """A sentence that the job has ended, with exit code and reason; empty while it has not."""
         _ask_server(self._end)

@@ -219,7 +219,7 @@ class State(Collector):
 
 _PLANNED = "Requests of the benchmark that runs; 0: none runs, or its time is given."
 _DONE = "Of those, the ones that have ended."
-_OUT = "Replicas of Ollama that get no queries because they failed."
+_OUT = "Replicas of Ollama that get no queries because they failed, or their job has ended."
 _JOB_END = "Unix time at which this job's time limit ends."
 
 

@@ -68,18 +68,18 @@ class Replicas:
             self._due.pop(address, None)
 
     def count(self) -> int:
-        """How many there are; none where no address is known."""
+        """How many there are, or were; none where no address has been known."""
         try:
             return len(self._addresses.read())
         except NotReady:
-            return 0
+            return len(self._addresses.known)
 
     def out(self) -> int:
-        """How many are out now; none where no address is known."""
+        """How many are out now: where their file is gone, all that were known, for they have ended."""
         try:
             return len(self._balance.out.intersection(self._addresses.read()))
         except NotReady:
-            return 0
+            return len(self._addresses.known)
 
     def _to_check(self, addresses: list[str]) -> list[str]:
         """Those whose time has come; one alone is asked anyway."""

@@ -61,11 +61,12 @@ class Job:
 
 @dataclass(frozen=True)
 class Monitoring:
-    """URLs of what a run tells its figures, and of what it asks how the nodes were; None: there is
-    none."""
+    """URLs of what a run tells its figures, of what it asks how the nodes were, and of what counts
+    the energy of their GPUs (/metrics, one for each node); None: there is none."""
 
     push_gateway: str | None = None
     prometheus: str | None = None
+    gpu_metrics: tuple[str, ...] = ()
 
 
 class Run:
@@ -96,13 +97,9 @@ class Run:
         self._progress: dict[str, Any] = {}
         self._cancelled = False
         self._ended = threading.Event()
-        around = {
-            "context": context,
-            "sits-on": sits_on,
-            "push-gateway": monitoring and monitoring.push_gateway,
-            "prometheus": monitoring and monitoring.prometheus,
-        }
-        self._process = self._start([*arguments(job, urls), *_options(around)])
+        around = {"context": context, "sits-on": sits_on}
+        watched = _watched(monitoring or Monitoring())
+        self._process = self._start([*arguments(job, urls), *_options(around), *watched])
         threading.Thread(target=self._follow, daemon=True).start()
 
     def _start(self, options: Sequence[str]) -> subprocess.Popen[bytes]:
@@ -199,6 +196,11 @@ class Run:
         if not self._ended.wait(KILL_AFTER_S):
             self._process.kill()
             self._ended.wait(KILL_AFTER_S)
+
+
+def _watched(monitoring: Monitoring) -> list[str]:
+    known = {"push-gateway": monitoring.push_gateway, "prometheus": monitoring.prometheus}
+    return [*_options(known), *(f"--gpu-metrics={url}" for url in monitoring.gpu_metrics)]
 
 
 def arguments(job: Job, urls: Sequence[str]) -> list[str]:

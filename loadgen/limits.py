@@ -58,8 +58,8 @@ def _limit(value: float) -> float:
 
 
 def withhold(summary: MutableMapping[str, Any]) -> None:
-    """Take out the maxima that a pause of ours could have made; `withheld` names them. A single pause
-    says nothing against all the other figures."""
+    """Take out the maxima that a pause of ours could have made; `withheld` names them. A single
+    pause says nothing against all the other figures."""
     names = [
         name
         for name, stat, value, shift in shifts(summary)

@@ -355,7 +355,8 @@ def test_a_benchmark_survives_the_death_of_one_and_names_it(app, servers):
     assert sum(line["retried"] for line in result["results"]) == result["retried"]
     dead = next(r for r in result["replicas"] if r["url"] == f"http://{at(dies)}")
     assert dead["retried_away"] == result["retried"] and dead["outages"]
-    assert result["validity"]["valid"] and at(dies) in result["validity"]["notes"][0]
+    assert set(result["validity"]["codes"]) <= {"load_generator"}  # the machine may be busy
+    assert any(at(dies) in note for note in result["validity"]["notes"])
 
 
 # --- a host that is gone ---
@@ -380,7 +381,7 @@ def test_a_host_that_is_gone_is_no_time_out_and_the_query_is_retried(service, se
 def test_connections_ask_whether_the_other_host_is_still_there(output, servers):
     ollama = clientService.OllamaClientService(settings_from(os.environ))._ollama
     ollama.check(at(servers[0]))
-    pool = ollama._pool.connection_from_url(f"http://{at(servers[0])}")
+    pool = ollama._pool(at(servers[0]))
     sock = pool.pool.get_nowait().sock
     assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
     assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 25_000

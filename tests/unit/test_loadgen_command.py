@@ -59,7 +59,9 @@ def test_a_run_leaves_its_files_and_prints_a_table(start, tmp_path):
     assert "TTFT" in out and out.rstrip().endswith("valid")
     summary = summary_of(tmp_path)
     assert (summary["validity"]["valid"], summary["validity"]["reasons"]) == (True, [])
-    supported, long_enough = summary["validity"]["notes"]
+    notes = summary["validity"]["notes"]
+    # On a busy machine a maximum may be withheld, which is another test's.
+    supported, long_enough = [note for note in notes if not note.startswith("The greatest")]
     assert supported.endswith("requests do not support p90, p95, p99: n/a.")
     assert "too short to tell whether the load generator limited it" in long_enough
     assert summary["provenance"]["options"]["clients"] == 3

@@ -8,6 +8,8 @@ import pytest
 
 import clientServiceHandler
 import ollamaService
+from hpc.console import Console
+from hpc.deploy import submit
 from hpc.deployment import Deployment
 from hpc.endpoints import OutputDir
 from hpc.plan import JobPlan, make_plan
@@ -15,6 +17,7 @@ from hpc.recipe import parse_recipe
 from hpc.records import create_record
 from hpc.rendering import Raw, directive, quote
 from hpc.site import Site
+from hpc.stack import render_stack
 
 EVIL = "$(touch pwned) `touch pwned`; touch pwned 'x' \"y\" \\ %j & > pwned"
 
@@ -101,21 +104,32 @@ def test_submission_forgets_what_an_earlier_job_of_that_id_left(recipe_data, tmp
     assert left == {"7.started", "8.rc"}
 
 
-@pytest.mark.parametrize("name", ["ollama", "client"])
+@pytest.mark.parametrize("monitoring", [True, False], ids=["monitored", "alone"])
 @pytest.mark.parametrize("nodes", [1, 3])
 @pytest.mark.parametrize("runtime", ["host", "apptainer"])
 @pytest.mark.parametrize("scheduler", ["slurm", "local"])
-def test_rendered_scripts_pass_shellcheck(recipe_data, tmp_path, name, nodes, runtime, scheduler):
+def test_rendered_scripts_pass_shellcheck(
+    recipe_data, tmp_path, monitoring, nodes, runtime, scheduler
+):
+    """All of them at once: shellcheck takes most of its time to start."""
     output = OutputDir(tmp_path)
     output.prepare()
     site = Site(name="s", scheduler=scheduler, runtime=runtime, gpu_partitions=["gpu"],
                 modules=["Python"])  # fmt: skip
     recipe_data["job"]["infrastructure"]["nodes"] = nodes
-    deployment = Deployment("test", make_plan(parse_recipe(recipe_data), site), output)
-    ollamaService.setup_ollama(deployment)
-    clientServiceHandler.setup_client_service(deployment)
-    script = tmp_path / "scripts" / f"test.{name}.sh"
+    plan = make_plan(parse_recipe(recipe_data), site, monitoring=monitoring)
+    submit(Deployment("d-1", plan, output))
+    scripts = sorted((tmp_path / "scripts").glob("*.sh"))
+    assert len(scripts) == (3 if monitoring else 2)
+    check = subprocess.run(["shellcheck", "-x", *scripts], capture_output=True, text=True)
+    assert check.stdout == ""
+    form = ["shfmt", "-i", "2", "-ci", "-d", *scripts]
+    assert subprocess.run(form, capture_output=True, text=True).stdout == ""
+
+
+@pytest.mark.parametrize("parts", [["prometheus", "grafana"], ["prometheus"], ["pushgateway"]])
+def test_scripts_for_those_who_start_them_by_hand_pass_shellcheck(tmp_path, parts):
+    site = Site(name="s", scheduler="slurm", modules=["Python"])
+    script = render_stack(parts, site, OutputDir(tmp_path), Console())
     check = subprocess.run(["shellcheck", "-x", script], capture_output=True, text=True)
     assert check.stdout == ""
-    form = subprocess.run(["shfmt", "-i", "2", "-ci", "-d", script], capture_output=True, text=True)
-    assert form.stdout == ""
