@@ -301,6 +301,16 @@ def test_there_is_nothing_but_metrics(start):
     assert get(process.port, "/")[0] == 404
 
 
+def test_every_metric_is_in_the_documentation(start, smi):
+    described = (ROOT / "docs" / "monitoring.md").read_text()
+    port = free_port()
+    process = start("--job-end", 1, "--gpu-listen", f"127.0.0.1:{port}", path=smi())
+    found = {**scrape(process.port), **scrape(port, "DCGM")}
+    names = {name.partition("{")[0] for name in found}
+    assert len(names) > 15
+    assert [name for name in names if f"`{name}`" not in described] == []
+
+
 def test_scrapes_at_once_are_all_answered(start):
     process = start()
     scrape(process.port)
