@@ -1,11 +1,10 @@
 """The GPUs of this node by nvidia-smi, under the names and labels of NVIDIA's DCGM exporter.
 
 One nvidia-smi runs all the time and prints a line for each GPU every second. A call per scrape
-would cost more: each start opens the driver and looks at every GPU of the node (tens of
-milliseconds for each, and seconds where no other program holds the driver open), while a loop asks
-for a few values. A second, because that is the time over which `power.draw` is an average
-(nvidia-smi --help-query-gpu: "On Ampere or newer devices, returns average power draw over 1 sec"),
-so that its sum over time is the energy.
+would cost more: each start opens the driver anew, and looks at every GPU of the node, which takes
+seconds where no other program holds it open; a loop only asks for a few values. A second, because
+that is the time over which `power.draw` is an average (nvidia-smi --help-query-gpu: "On Ampere or
+newer devices, returns average power draw over 1 sec"), so that its sum over time is the energy.
 
 Names, units and types: dcgm-exporter, etc/default-counters.csv.
 """
@@ -31,6 +30,8 @@ PERIOD_MS = 1000
 STALE_S = 5.0
 RESTART_AFTER_S = 5.0
 LABELS = ("gpu", "UUID", "device", "modelName", "Hostname")
+#: To a pipe a program writes whole blocks, which are minutes of lines here.
+_LINE_BY_LINE = ("stdbuf", "-oL") if shutil.which("stdbuf") else ()
 _IDENTITY = ("index", "uuid", "name")
 ENERGY = "DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION"
 _ENERGY_WORDS = "Energy since this exporter began, by power and time (in mJ)."
@@ -166,7 +167,7 @@ class Gpus(Collector):
         process.wait()
 
     def _begin(self, fields: Sequence[str]) -> subprocess.Popen[str] | None:
-        command = [self._program, f"--query-gpu={','.join(fields)}"]
+        command = [*_LINE_BY_LINE, self._program, f"--query-gpu={','.join(fields)}"]
         command += ["--format=csv,noheader,nounits", f"--loop-ms={PERIOD_MS}"]
         try:
             return subprocess.Popen(

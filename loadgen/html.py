@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -37,24 +38,35 @@ def write_report(
     report.write_whole(out / "report.html", [made])
 
 
+@dataclass(frozen=True)
+class _Section:
+    """A part of the page; `aligned`: with columns below those of others, for the eye to compare."""
+
+    title: str
+    plots: Sequence[plots.Plot]
+    note: str = ""
+    aligned: bool = False
+
+
 def run_page(
     summary: Mapping[str, Any],
     requests: Sequence[Mapping[str, Any]],
     seen: Mapping[str, Any] | None = None,
 ) -> str:
     """The page of one run; `seen`: what metrics.json holds."""
+    beside, note = meanwhile.beside(seen, summary, requests), meanwhile.note(seen)
     sections = [
-        ("Distributions", plots.distributions(summary, requests), ""),
-        ("Over time", plots.over_time(summary, requests), ""),
-        ("Meanwhile", meanwhile.beside(seen, summary, requests), meanwhile.note(seen)),
-        ("Replicas", _replica_plots(summary, requests), ""),
-        ("Failures", plots.errors(summary, requests), ""),
+        _Section("Distributions", plots.distributions(summary, requests)),
+        _Section("Over time", plots.over_time(summary, requests), aligned=True),
+        _Section("Nodes and GPUs meanwhile", beside, note, aligned=True),
+        _Section("Replicas", _replica_plots(summary, requests)),
+        _Section("Failures", plots.errors(summary, requests)),
     ]
     return page(
         "run.html.j2",
         **_common(summary, rows.load_in_words(summary)),
         headline=rows.headline(summary),
-        sections=[section for section in sections if section[1] or section[2]],
+        sections=[section for section in sections if section.plots or section.note],
         tables=rows.tables(summary, requests),
         definitions=summary.get("definitions") or {},
     )

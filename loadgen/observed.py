@@ -166,7 +166,7 @@ def _series(wanted: Wanted, found: Mapping[str, Any], start: float) -> dict[str,
         "unit": wanted.unit,
         "labels": {name: found["metric"].get(name, "") for name in wanted.labels},
         "points": [
-            [round(at - start, 3), float(f"{value:.6g}")]
+            [round(at - start, 3), float(f"{value:.9g}")]
             for at, value in points
             if math.isfinite(value)
         ],

@@ -5,6 +5,7 @@ import os
 import time
 import uuid
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from paced_server import Pace
@@ -14,6 +15,7 @@ from client.metrics import Queries
 from client.settings import settings_from
 from loadgen.buckets import BUCKETS
 
+ROOT = Path(__file__).resolve().parents[2]
 NAMES = {
     "ttft": "orch_time_to_first_token_seconds",
     "itl": "orch_inter_token_latency_seconds",
@@ -221,6 +223,14 @@ def test_the_service_tells_of_its_surroundings(client, output):
     assert 0 < found["orch_output_free_bytes"] <= found["orch_output_size_bytes"]
     assert (found["orch_client_replicas"], found["orch_client_replicas_out"]) == (1, 0)
     assert found["process_resident_memory_bytes"] > 0
+
+
+def test_every_metric_is_in_the_documentation(client):
+    described = (ROOT / "docs" / "monitoring.md").read_text()
+    text = client.get("/metrics").get_data(as_text=True)
+    names = {line.split()[2] for line in text.splitlines() if line.startswith("# TYPE orch_")}
+    assert len(names) > 15
+    assert [name for name in names if f"`{name}`" not in described] == []
 
 
 def test_series_do_not_grow_with_use(client, server):
