@@ -26,6 +26,11 @@ def test_clients_that_pause_for_as_long_as_an_answer_takes_offer_half():
     assert offered_share(truths(2, 20), 4) == pytest.approx(0.5)
 
 
+def test_warm_up_is_no_part_of_the_load():
+    warm_up = {"received": -3.0, "first": -2.8, "last": -1.5}
+    assert offered_share([warm_up, *truths(64, 13)], 64) == pytest.approx(1, abs=0.001)
+
+
 def test_error_is_what_is_reported_less_what_was_true():
     made = Outcome(
         Ttft(mean=0.21, p99=0.25), Used(0, 1.5, 40.0, 20.0, ""), 42.0, {}, truths(4, 20, ttft=0.201)
