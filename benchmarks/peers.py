@@ -130,9 +130,7 @@ def offered_share(truths: Sequence[dict[str, Any]], clients: int) -> float:
     began = received[len(received) // 50]
     length = received[-1] - began
     low, high = began + 0.1 * length, began + 0.9 * length
-    busy = sum(
-        max(0.0, min(high, truth["last"] + ITL_S) - max(low, truth["received"])) for truth in truths
-    )
+    busy = sum(max(0.0, min(high, truth["last"]) - max(low, truth["received"])) for truth in truths)
     return busy / (high - low) / clients
 
 

@@ -3,13 +3,13 @@
 import pytest
 from measuring import Figures, Used
 from peer_tools import Load, Ttft
-from peers import ANSWER_S, COLUMNS, ITL_S, Outcome, add, offered_share
+from peers import ANSWER_S, COLUMNS, Outcome, add, offered_share
 
 
 def truths(clients, rounds, pause=0.0, ttft=0.2):
     """What the server saw of clients that wait for `pause` seconds between two requests."""
     starts = [turn * (ANSWER_S + pause) for turn in range(rounds)]
-    ends = {"first": ttft, "last": ANSWER_S - ITL_S}
+    ends = {"first": ttft, "last": ANSWER_S}
     return [
         {"received": at, **{key: at + after for key, after in ends.items()}}
         for at in starts
