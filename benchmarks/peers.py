@@ -122,13 +122,15 @@ def run(tool: Tool, program: str, server: KnownServer, clients: int, rounds: int
 
 
 def offered_share(truths: Sequence[dict[str, Any]], clients: int) -> float:
-    """Requests in flight at the server by those asked for, in the middle 80 % of the run."""
-    began = min(truth["received"] for truth in truths)
-    length = max(truth["received"] for truth in truths) - began
+    """Requests in flight at the server by those asked for, in the middle 80 % of the run.
+
+    It begins with the first requests but 2 %, which may be a warm-up.
+    """
+    received = sorted(truth["received"] for truth in truths)
+    began = received[len(received) // 50]
+    length = received[-1] - began
     low, high = began + 0.1 * length, began + 0.9 * length
-    busy = sum(
-        max(0.0, min(high, truth["last"] + ITL_S) - max(low, truth["received"])) for truth in truths
-    )
+    busy = sum(max(0.0, min(high, truth["last"]) - max(low, truth["received"])) for truth in truths)
     return busy / (high - low) / clients
 
 

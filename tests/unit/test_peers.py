@@ -3,13 +3,13 @@
 import pytest
 from measuring import Figures, Used
 from peer_tools import Load, Ttft
-from peers import ANSWER_S, COLUMNS, ITL_S, Outcome, add, offered_share
+from peers import ANSWER_S, COLUMNS, Outcome, add, offered_share
 
 
 def truths(clients, rounds, pause=0.0, ttft=0.2):
     """What the server saw of clients that wait for `pause` seconds between two requests."""
     starts = [turn * (ANSWER_S + pause) for turn in range(rounds)]
-    ends = {"first": ttft, "last": ANSWER_S - ITL_S}
+    ends = {"first": ttft, "last": ANSWER_S}
     return [
         {"received": at, **{key: at + after for key, after in ends.items()}}
         for at in starts
@@ -24,6 +24,11 @@ def test_clients_that_never_pause_offer_all_of_the_load():
 def test_clients_that_pause_for_as_long_as_an_answer_takes_offer_half():
     assert offered_share(truths(4, 41, pause=ANSWER_S), 4) == pytest.approx(0.5, abs=0.02)
     assert offered_share(truths(2, 20), 4) == pytest.approx(0.5)
+
+
+def test_warm_up_is_no_part_of_the_load():
+    warm_up = {"received": -3.0, "first": -2.8, "last": -1.5}
+    assert offered_share([warm_up, *truths(64, 13)], 64) == pytest.approx(1, abs=0.001)
 
 
 def test_error_is_what_is_reported_less_what_was_true():
