@@ -1,4 +1,4 @@
-"""The store: one collection, in a folder of ours or with a server, and what can be wrong with it."""
+"""The store: one collection, in a folder or with a server, and what can be wrong with it."""
 
 import http.server
 import os
