@@ -21,6 +21,7 @@ FOLDERS = (
     "logs",
     "ollama_models",
     "prometheus_assets",
+    "qdrant_storage",
     "scripts",
 )
 DEFAULT_PORTS = {"ollama": 11434, "client": 5000, "qdrant": 6333}
