@@ -27,7 +27,7 @@ def parser() -> argparse.ArgumentParser:
     """The parser of orch.py's command line; its help fits one screen."""
     p = argparse.ArgumentParser(
         prog="orch.py",
-        usage="orch.py RECIPE [options] | --attach | --status | --stop ID | --logs ID | --ingest P",
+        usage="orch.py RECIPE [options] | --attach | --status | --stop ID | --logs ID",
         description="Bring up an LLM inference and benchmarking service from one recipe.",
         epilog=_EPILOG,
         allow_abbrev=False,
