@@ -148,6 +148,12 @@ class Store:
                 client.delete(self._name, points_selector=selector, wait=True)
             return found
 
+    def drop(self) -> None:
+        """Remove the collection with all its points; where there is none, nothing happens."""
+        with self._talking() as client:
+            client.delete_collection(self._name)
+            self._dimension = None
+
     def search(
         self, vector: Sequence[float], top_k: int, where: Filter | None = None, exact: bool = False
     ) -> list[Hit]:

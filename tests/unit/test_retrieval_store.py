@@ -93,6 +93,14 @@ def test_other_versions_of_a_document_are_forgotten_and_nothing_else(store):
     assert store.forget_others("/a.txt", "two") == 0
 
 
+def test_a_collection_that_was_dropped_can_be_made_anew(store):
+    filled(store).drop()
+    assert store.points() == 0
+    store.prepare(3)
+    store.upsert([point(0, [1.0, 0.0, 0.0])])
+    assert store.points() == 1
+
+
 def test_before_anything_was_ingested_there_is_nothing(store):
     assert store.points() == 0
     assert store.missing(["00000000-0000-0000-0000-000000000000"])
