@@ -3,12 +3,11 @@
 import http.server
 import os
 import socket
-import subprocess
-import sys
 import threading
 from dataclasses import replace
 
 import pytest
+import qdrant_server
 
 from retrieval.errors import Mismatch, NoCollection, StoreFailed, StoreRefused, StoreUnreachable
 from retrieval.settings import Settings, section, settings_from
@@ -21,8 +20,26 @@ def point(number, vector, source="/a.txt", digest="one", **more):
 
 
 @pytest.fixture
-def settings(tmp_path):
+def folder(tmp_path):
     return Settings(str(tmp_path / "storage"), "c", "model:latest")
+
+
+@pytest.fixture
+def key_file(tmp_path):
+    path = tmp_path / "key"
+    path.write_text("secret\n")
+    path.chmod(0o600)
+    return path
+
+
+@pytest.fixture(params=["folder", "server"])
+def settings(request, folder, key_file):
+    """A folder; or a server (a stand-in for Qdrant's) by REST, with a key."""
+    if request.param == "folder":
+        yield folder
+        return
+    with qdrant_server.running(folder.place, "secret") as server:
+        yield replace(folder, place=f"http://127.0.0.1:{server.port}", key_file=key_file)
 
 
 @pytest.fixture
@@ -129,29 +146,30 @@ def test_another_embedding_model_is_refused(store, settings):
     other.close()
 
 
-def test_a_collection_of_somebody_else_is_refused(store, settings):
+def test_a_collection_of_somebody_else_is_refused(folder):
     from qdrant_client import QdrantClient, models
 
-    client = QdrantClient(path=settings.place)
+    client = QdrantClient(path=folder.place)
     vectors = models.VectorParams(size=2, distance=models.Distance.COSINE)
     client.create_collection("c", vectors_config=vectors)
     client.close()
+    store = Store(folder)
     with pytest.raises(Mismatch, match="made by another program"):
         store.prepare(2)
+    store.close()
 
 
-def test_a_folder_is_for_one_process_at_a_time(store, settings):
-    filled(store)
-    code = (
-        "import sys; from retrieval.store import Store; from retrieval.settings import Settings\n"
-    )
-    code += "Store(Settings(sys.argv[1], 'c', 'model:latest')).points()"
-    command = [sys.executable, "-c", code, settings.place]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert "is in use by the client service of another deployment" in done.stderr
+def test_a_folder_is_for_one_process_at_a_time(folder):
+    first, second = Store(folder), Store(folder)
+    filled(first)
+    with pytest.raises(StoreUnreachable, match="is in use by the client service of another"):
+        second.points()
+    first.close()
+    assert second.points() == 3
+    second.close()
 
 
-def test_many_threads_may_use_one_folder(store):
+def test_many_threads_may_use_one_store(store):
     filled(store)
     wrong = []
 
@@ -197,12 +215,9 @@ def dead_port():
         return probe.getsockname()[1]
 
 
-def test_a_server_that_takes_no_key_is_told_from_one_that_fails(settings, refusing, tmp_path):
-    key_file = tmp_path / "key"
-    key_file.write_text("secret\n")
-    key_file.chmod(0o600)
+def test_a_server_that_takes_no_key_is_told_from_one_that_fails(folder, refusing, key_file):
     server = replace(
-        settings, place=f"http://127.0.0.1:{refusing.server_address[1]}", key_file=key_file
+        folder, place=f"http://127.0.0.1:{refusing.server_address[1]}", key_file=key_file
     )
     refusing.status = 401
     with pytest.raises(StoreRefused, match="answered 401: it does not accept the API key") as error:
@@ -217,11 +232,11 @@ def test_a_server_that_takes_no_key_is_told_from_one_that_fails(settings, refusi
 
 
 @pytest.mark.parametrize("grpc", [False, True], ids=["REST", "gRPC"])
-def test_a_server_that_does_not_answer_is_named(settings, grpc, monkeypatch):
+def test_a_server_that_does_not_answer_is_named(folder, grpc, monkeypatch):
     for name in ("http_proxy", "grpc_proxy", "all_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:1")
     port = dead_port()
-    server = replace(settings, place=f"http://127.0.0.1:{port}", grpc_port=port if grpc else None)
+    server = replace(folder, place=f"http://127.0.0.1:{port}", grpc_port=port if grpc else None)
     with pytest.raises(
         StoreUnreachable, match=f"Qdrant at http://127.0.0.1:{port}.* does not answer"
     ):
