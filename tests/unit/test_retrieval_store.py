@@ -7,6 +7,7 @@ import threading
 from dataclasses import replace
 
 import pytest
+import qdrant_grpc
 import qdrant_server
 
 from retrieval.errors import Mismatch, NoCollection, StoreFailed, StoreRefused, StoreUnreachable
@@ -32,14 +33,30 @@ def key_file(tmp_path):
     return path
 
 
-@pytest.fixture(params=["folder", "server"])
-def settings(request, folder, key_file):
-    """A folder; or a server (a stand-in for Qdrant's) by REST, with a key."""
+@pytest.fixture(params=["folder", "REST", "gRPC"])
+def settings(request, folder, key_file, monkeypatch):
+    """A folder; or a server (a stand-in for Qdrant's), with a key, past any proxy."""
     if request.param == "folder":
         yield folder
         return
+    for name in ("http_proxy", "grpc_proxy", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
     with qdrant_server.running(folder.place, "secret") as server:
-        yield replace(folder, place=f"http://127.0.0.1:{server.port}", key_file=key_file)
+        ours = replace(folder, place=f"http://127.0.0.1:{server.port}", key_file=key_file)
+        if request.param == "REST":
+            yield ours
+            return
+        with qdrant_grpc.running(
+            server.collections.client, server.collections.lock, "secret"
+        ) as port:
+            yield replace(ours, grpc_port=port)
+
+
+def test_a_wrong_key_is_told(settings, key_file):
+    key_file.write_text("wrong")
+    if not settings.embedded:
+        with pytest.raises(StoreRefused, match="it does not accept the API key; is it the key of"):
+            Store(settings).points()
 
 
 @pytest.fixture
