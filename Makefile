@@ -13,7 +13,7 @@ TINY_MODEL := .tools/models/tiny.gguf
 COMPILE := .venv/bin/uv pip compile --quiet --universal --python-version 3.10 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' $(LOCK_FLAGS)
 
-.PHONY: help quickstart test lint test-unit test-local test-cluster lock clean \
+.PHONY: help quickstart quickstart-rag test lint test-unit test-local test-cluster lock clean \
 	system venv-dev ollama model
 
 help: ## Show this list
@@ -28,6 +28,12 @@ quickstart: ## Try it on this machine: sets everything up, then deploys and benc
 	@$(PYTHON_BIN) scripts/get_model.py
 	@echo '[4/4] Deployment of recipe_ex/quickstart.json'
 	@$(PYTHON_BIN) orch.py recipe_ex/quickstart.json --site local --no-monitoring
+
+quickstart-rag: ## The same with retrieval: ask the small model about this project's own docs
+	@scripts/make_venv.sh
+	@scripts/get_ollama.sh
+	@$(PYTHON_BIN) scripts/get_model.py
+	@$(PYTHON_BIN) orch.py recipe_ex/quickstart_rag.json --site local
 
 test: ## Run all checks and tests; as root on Debian or Ubuntu also on a real Slurm
 	@scripts/run_tests.sh

@@ -5,7 +5,7 @@
 Configured by environment:
 ORCH_OUTPUT_DIR, ORCH_OLLAMA_JOB, ORCH_MODEL, ORCH_JOB_ID, ORCH_DEPLOYMENT, ORCH_QUERY_TIMEOUT
 (seconds that an answer may take; 600), ORCH_JOB_END (Unix time of the job's time limit),
-ORCH_MONITORING_JOB.
+ORCH_MONITORING_JOB, and for retrieval as retrieval.settings says.
 """
 
 from __future__ import annotations
@@ -39,9 +39,12 @@ from client.metrics import Metrics, Queries, State
 from client.monitoring import monitoring_of
 from client.ollama import Ollama
 from client.replicas import Replicas
+from client.retrieval import Retrieval
+from client.retrieval_routes import add_retrieval_routes, head_of, sources_fit, with_sources
 from client.settings import Settings, settings_from
 from loadgen import child
 from loadgen.options import TargetError
+from retrieval.settings import settings_from as retrieval_settings_from
 
 T = TypeVar("T")
 
@@ -77,13 +80,15 @@ class OllamaClientService:
         *,
         system: str | None = None,
         options: Mapping[str, Any] | None = None,
+        truncate: bool | None = None,
     ) -> dict[str, Any]:
         """Ollama's own answer, `request_time` in seconds, `replica` and whether it is `retried`.
 
+        Where `truncate` is False, a prompt that is longer than the model reads is an error.
         Raises NotReady, Unreachable, TooSlow, OllamaFailed, Busy.
         """
         began = time.perf_counter()
-        body = self._body(prompt, model, system, options, stream=False)
+        body = self._body(prompt, model, system, options, truncate, stream=False)
 
         def ask(address: str, left_s: float) -> dict[str, Any]:
             return self._ollama.generate(address, body, left_s)
@@ -102,13 +107,14 @@ class OllamaClientService:
         *,
         system: str | None = None,
         options: Mapping[str, Any] | None = None,
+        truncate: bool | None = None,
     ) -> Stream:
         """Ollama's lines as they arrive; a failure on the way is a last line with an error.
 
         It must be closed where it is not read to its end. Raises, before the first line, what
         query_ollama raises.
         """
-        body = self._body(prompt, model, system, options, stream=True)
+        body = self._body(prompt, model, system, options, truncate, stream=True)
 
         def begin(address: str, left_s: float) -> Stream:
             until = time.monotonic() + left_s
@@ -126,6 +132,16 @@ class OllamaClientService:
             asked.streams()
         stream.replica, stream.retried = replica, retried
         return stream
+
+    def embed(self, body: bytes) -> dict[str, Any]:
+        """Ollama's answer of /api/embed. Raises what query_ollama raises."""
+
+        def ask(address: str, left_s: float) -> dict[str, Any]:
+            return self._ollama.embed(address, body, left_s)
+
+        answer, replica, _ = self._ask(ask)
+        self.replicas.give_back(replica)
+        return answer
 
     def _ask(self, call: Callable[[str, float], T]) -> tuple[T, str, bool]:
         """What `call` returns for an address and the seconds that are left, the address (it is to
@@ -178,9 +194,10 @@ class OllamaClientService:
         model: str | None,
         system: str | None,
         options: Mapping[str, Any] | None,
+        truncate: bool | None,
         stream: bool,
     ) -> bytes:
-        given = {"system": system, "options": options}
+        given = {"system": system, "options": options, "truncate": truncate}
         body = {"model": self.model_for(model), "prompt": prompt, "stream": stream}
         return json.dumps({**body, **{k: v for k, v in given.items() if v is not None}}).encode()
 
@@ -206,12 +223,14 @@ def create_app() -> Flask:
     metrics = Metrics()
     service = OllamaClientService(settings, metrics.retries.inc)
     metrics.show(State(settings, service.queries, benchmarks, service.replicas))
+    retrieval = Retrieval(retrieval_settings_from(os.environ), service.embed, service.addresses)
     app = Flask("clientService", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
     app.json.sort_keys = False  # type: ignore[attr-defined]
     _add_errors(app)
     _add_metrics(app, metrics)
-    _add_ollama_routes(app, service)
+    _add_ollama_routes(app, service, retrieval)
+    add_retrieval_routes(app, retrieval)
     _add_benchmark_routes(app, service, benchmarks)
     _add_description(app)
     gc.freeze()  # what is there by now stays; no collection walks it while a request waits
@@ -253,19 +272,22 @@ def _add_description(app: Flask) -> None:
         return Response(described, mimetype="application/json")
 
 
-def _add_ollama_routes(app: Flask, service: OllamaClientService) -> None:
+def _add_ollama_routes(app: Flask, service: OllamaClientService, retrieval: Retrieval) -> None:
     @app.get("/health")
     def show_health() -> tuple[dict[str, Any], int]:
-        found = service.health()
+        found = retrieval.judge(service.health())
         return found, 503 if found["status"] == health.UNHEALTHY else 200
 
     @app.post("/query")
     def query() -> Response | dict[str, Any]:
         given = checked(read_body(), QUERY)
         stream = given.pop("stream", False)
-        if not stream:
-            return service.query_ollama(**given)
-        answer = service.stream_ollama(**given)
+        found = retrieval.prepare(given)
+        with sources_fit(found):
+            if not stream:
+                return with_sources(service.query_ollama(**given), found)
+            answer = service.stream_ollama(**given)
+        answer.head = head_of(found, service.model_for(given.get("model")))
         response = Response(answer, mimetype="application/x-ndjson")
         response.headers["Orch-Replica"] = answer.replica
         response.headers["Orch-Retried"] = str(answer.retried).lower()

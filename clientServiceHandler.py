@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from hpc.deployment import Deployment
 from hpc.images import client_image
+from hpc.plan import Plan
+from retrieval.settings import section
 
 #: Requests that the service answers at once; each waits for Ollama most of its time.
 SERVING_THREADS = 64
@@ -24,4 +26,20 @@ def setup_client_service(data: Deployment) -> str:
         monitoring_job=jobs.get("monitoring", ""),
         threads=SERVING_THREADS,
         image=client_image(data.plan.site),
+        retrieval=_retrieval(data.plan),
+        qdrant=_storage(data),
     )
+
+
+def _retrieval(plan: Plan) -> str:
+    """What the service is told of retrieval; "" where there is none."""
+    wanted = plan.recipe.job.service.wanted_retrieval
+    if wanted is None or plan.embedding_model is None:
+        return ""
+    return section(wanted.collection, plan.embedding_model, wanted.top_k)
+
+
+def _storage(data: Deployment) -> str:
+    """The folder of the collection, which is the service's own; "" where there is none."""
+    wanted = data.plan.recipe.job.service.wanted_retrieval
+    return str(data.output.path / "qdrant_storage" / wanted.collection) if wanted else ""

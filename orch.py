@@ -8,6 +8,7 @@ import sys
 
 PROJECT = os.path.dirname(os.path.abspath(__file__))
 VENV = os.path.join(PROJECT, ".venv")
+OURS = ("hpc", "ollamaService", "clientServiceHandler", "monitoringService", "retrieval")
 
 
 def refuse(sentence: str) -> int:
@@ -40,12 +41,7 @@ def run() -> int:
 
         return main()
     except ImportError as error:
-        if (error.name or "").split(".")[0] in (
-            "hpc",
-            "ollamaService",
-            "clientServiceHandler",
-            "monitoringService",
-        ):
+        if (error.name or "").split(".")[0] in OURS:
             raise
         return refuse(
             "the Python package %s is missing; run scripts/make_venv.sh once, which makes .venv "

@@ -86,9 +86,13 @@ class Stream(Iterator[bytes]):
         self._ended: Callable[[], None] | None = ended
         self.replica = ""
         self.retried = False
+        self.head = b""  # a line that goes before them all
 
     def __next__(self) -> bytes:
         """The next lines; at the end it closes itself."""
+        if self.head:
+            head, self.head = self.head, b""
+            return head
         try:
             piece = next(self._parts)
         except StopIteration:

@@ -1,7 +1,7 @@
 """What comes in: bodies that are JSON objects, and fields that are what they must be.
 
-The tables QUERY and BENCHMARK are the one place for fields and bounds: they check what comes in,
-and /openapi.json and docs/api.md are made of them.
+The tables QUERY, SEARCH, POINTS and BENCHMARK are the one place for fields and bounds: they check
+what comes in, and /openapi.json and docs/api.md are made of them.
 """
 
 from __future__ import annotations
@@ -19,6 +19,13 @@ from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 from client.errors import BadInput, Unsupported
 from client.fields import Field, boolean, number, objects, one_of, seconds_by_name, text, whole
 from client.fields import pattern as matching
+from client.retrieval_fields import (
+    MAX_COUNT,
+    chunks,
+    filter_field,
+    retrieval_option,
+    stored_text,
+)
 from loadgen.options import (
     ARRIVALS,
     DEFAULT_TIMEOUT_S,
@@ -28,6 +35,7 @@ from loadgen.options import (
     RUN_ID,
     SLO_NAMES,
 )
+from retrieval.settings import MAX_TOP_K
 
 MAX_BODY_BYTES = 2_000_000
 #: Levels of objects and arrays in a body. Python's own JSON gives up at about a thousand.
@@ -71,6 +79,13 @@ def _too_much(given: Mapping[str, Any]) -> str | None:
     return None
 
 
+def _beyond(given: Mapping[str, Any]) -> str | None:
+    """Of points: a chunk that is none of those that were announced."""
+    positions = [chunk["position"] for chunk in given.get("chunks", [])]
+    beyond = [position for position in positions if position >= given["count"]]
+    return f"a chunk's position is {beyond[0]}, but count is {given['count']}" if beyond else None
+
+
 _MODEL = matching(
     "Name of a model; the deployment's where none is given.",
     r"[!-~]{1,256}",
@@ -83,8 +98,27 @@ QUERY = Body(
         "system": text("A system prompt.", MAX_PROMPT_BYTES),
         "options": objects("Ollama's options, such as num_predict, temperature or seed."),
         "stream": boolean("Pass Ollama's chunks on as they come (default: false)."),
+        "retrieval": retrieval_option(),
     },
     required=("prompt",),
+)
+SEARCH = Body(
+    {
+        "query": text("What is looked for.", MAX_PROMPT_BYTES),
+        "top_k": whole("Hits at most (default: the recipe's).", 1, MAX_TOP_K),
+        "filter": filter_field(),
+    },
+    required=("query",),
+)
+POINTS = Body(
+    {
+        "source": stored_text("The document's name: the absolute path of its file.", 8_192),
+        "version": stored_text("A digest of its content and of how it is cut.", 256),
+        "count": whole("Chunks that this version has in all.", 1, MAX_COUNT),
+        "chunks": chunks(),
+    },
+    required=("source", "version", "count"),
+    too_much=_beyond,
 )
 BENCHMARK = Body(
     {

@@ -30,6 +30,18 @@ class Conflict(ServiceError):
     status, kind = 409, "conflict"
 
 
+class NoRetrieval(ServiceError):
+    """The deployment has no retrieval, or nothing was ingested yet."""
+
+    status, kind = 409, "no_retrieval"
+
+
+class OtherCollection(ServiceError):
+    """The collection was made with another embedding model, or for another dimension."""
+
+    status, kind = 409, "collection_mismatch"
+
+
 class Unsupported(ServiceError):
     """The body is not declared as JSON."""
 
@@ -46,6 +58,18 @@ class OllamaFailed(ServiceError):
     """Ollama answered with an error; the message has its words."""
 
     status, kind = 502, "ollama_error"
+
+
+class QdrantFailed(ServiceError):
+    """Qdrant answered with an error; the message has its words."""
+
+    status, kind = 502, "qdrant_error"
+
+
+class QdrantUnreachable(ServiceError):
+    """Qdrant does not answer, or its storage is in use by another deployment."""
+
+    status, kind = 503, "qdrant_unreachable"
 
 
 class NotReady(ServiceError):

@@ -75,6 +75,11 @@ class Ollama:
         response = self.begin(address, body, timeout_s)
         return json_object(self._whole(response, address, timeout_s), "Ollama's answer")
 
+    def embed(self, address: str, body: bytes, timeout_s: float) -> dict[str, Any]:
+        """The answer of /api/embed. Raises as `generate` does."""
+        response = self._send("POST", address, "/api/embed", body, timeout_s)
+        return json_object(self._whole(response, address, timeout_s), "Ollama's answer")
+
     def begin(self, address: str, body: bytes, timeout_s: float) -> urllib3.BaseHTTPResponse:
         """An answer of which only the head has been read. Raises as `generate` does."""
         return self._send("POST", address, "/api/generate", body, timeout_s)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from client import errors
-from client.checks import BENCHMARK, QUERY, Body
+from client.checks import BENCHMARK, POINTS, QUERY, SEARCH, Body
 from client.errors import ServiceError
 from client.health import DEGRADED, HEALTHY, UNHEALTHY
 from client.meanings import MEANINGS
@@ -39,6 +39,12 @@ OLLAMA_ERRORS: Mapping[int, type[ServiceError]] = {
     503: errors.Unreachable,
     504: errors.TooSlow,
 }
+#: What can go wrong in retrieval, by status.
+RETRIEVAL_ERRORS = {
+    409: f"{errors.NoRetrieval.__doc__} Or: {errors.OtherCollection.__doc__}",
+    502: f"{errors.QdrantFailed.__doc__} Or: {errors.OllamaFailed.__doc__}",
+    503: f"{errors.QdrantUnreachable.__doc__} Or: {errors.Unreachable.__doc__}",
+}
 
 
 def document() -> dict[str, Any]:
@@ -53,6 +59,8 @@ def document() -> dict[str, Any]:
         "paths": {
             "/health": {"get": _health()},
             "/query": {"post": _query()},
+            "/search": {"post": _search()},
+            "/points": {"post": _points()},
             "/benchmark": {"post": _start()},
             "/benchmark/{id}": {"parameters": [_id()], "get": _show(), "delete": _cancel()},
             "/metrics": {"get": _metrics()},
@@ -81,7 +89,8 @@ def _optional(name: str, body: Body) -> Schema:
     field = body.fields[name]
     schema = {"description": field.about, **field.schema}
     if name not in body.required:
-        schema["type"] = [schema["type"], "null"]
+        kinds = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
+        schema["type"] = [*kinds, "null"]
         if "enum" in schema:
             schema["enum"] = [*schema["enum"], None]
     return schema
@@ -128,12 +137,42 @@ def _query() -> dict[str, Any]:
         "Orch-Replica": {"schema": _TEXT, "description": "Who answers (with stream)."},
         "Orch-Retried": {"schema": {"type": "string", "enum": ["true", "false"]}},
     }
-    behind = {status: str(error.__doc__) for status, error in OLLAMA_ERRORS.items()}
     return {
         "operationId": "query",
-        "summary": "Ask the model.",
+        "summary": "Ask the model; with retrieval, from the documents that were ingested.",
         "requestBody": _body("Query"),
-        "responses": {"200": answer, **_errors({**BODY_ERRORS, **behind})},
+        "responses": {"200": answer, **_errors({**BODY_ERRORS, **_behind()})},
+    }
+
+
+def _behind() -> dict[int, str]:
+    """What can go wrong where both Ollama and Qdrant may be asked."""
+    ollama = {status: str(error.__doc__) for status, error in OLLAMA_ERRORS.items()}
+    return {**ollama, **RETRIEVAL_ERRORS}
+
+
+def _search() -> dict[str, Any]:
+    return {
+        "operationId": "search",
+        "summary": "The chunks of the ingested documents that are nearest to a text.",
+        "requestBody": _body("Search"),
+        "responses": {
+            "200": _json("The hits, best first.", _named("SearchAnswer")),
+            **_errors({**BODY_ERRORS, **_behind()}),
+        },
+    }
+
+
+def _points() -> dict[str, Any]:
+    return {
+        "operationId": "points",
+        "summary": "Store chunks of a document; what is there already is left as it is. Once all "
+        "are there, those of other versions of it are removed.",
+        "requestBody": _body("Points"),
+        "responses": {
+            "200": _json("They are stored, durably.", _named("PointsAnswer")),
+            **_errors({**BODY_ERRORS, **_behind()}),
+        },
     }
 
 
@@ -210,7 +249,12 @@ def _json(text: str, schema: Schema) -> dict[str, Any]:
 
 
 def _components() -> dict[str, Schema]:
-    bodies = {"Query": schema_of(QUERY), "BenchmarkRequest": schema_of(BENCHMARK)}
+    bodies = {
+        "Query": schema_of(QUERY),
+        "Search": schema_of(SEARCH),
+        "Points": schema_of(POINTS),
+        "BenchmarkRequest": schema_of(BENCHMARK),
+    }
     return bodies | {name: _explained(name, schema) for name, schema in _answers().items()}
 
 
@@ -230,7 +274,13 @@ def _answers() -> dict[str, Schema]:
         "Health": _healthy(HEALTHY, DEGRADED),
         "Unhealthy": _healthy(UNHEALTHY, error=_named("ErrorWords")),
         "Replica": _replica(),
-        "Answer": _object({"request_time": _SECONDS, "replica": _TEXT, "retried": _TRUTH}),
+        "Answer": _answer(),
+        "Hit": _hit(),
+        "SearchAnswer": _search_answer(),
+        "PointsAnswer": _object(
+            {**dict.fromkeys(("points", "added", "present", "removed", "truncated"), _COUNT)}
+            | {"complete": _TRUTH}
+        ),
         "Begun": _object({"id": _TEXT, "state": _states()}),
         "Progress": _progress(),
         "BenchmarkState": _state(),
@@ -239,8 +289,49 @@ def _answers() -> dict[str, Schema]:
     }
 
 
-def _healthy(*states: str, **more: Schema) -> Schema:
+def _answer() -> Schema:
+    schema = _object({"request_time": _SECONDS, "replica": _TEXT, "retried": _TRUTH})
+    steps = ("embed", "search", "prefill", "decode")
+    schema["properties"] |= {  # where there was retrieval
+        "sources": {"type": "array", "items": _named("Hit")},
+        "timings": _object(dict.fromkeys(steps, _or_null(_SECONDS))),
+    }
+    return schema
+
+
+def _hit() -> Schema:
     return _object(
+        {
+            "number": {"type": "integer", "minimum": 1},
+            "score": {"type": "number"},
+            "source": _TEXT,
+            "position": _COUNT,
+            "heading": _TEXT,
+            "metadata": {"type": "object"},
+            "text": _TEXT,
+        }
+    )
+
+
+def _search_answer() -> Schema:
+    steps = _object({"embed": _SECONDS, "search": _SECONDS})
+    return _object({"hits": {"type": "array", "items": _named("Hit")}, "timings": steps})
+
+
+def _collection() -> Schema:
+    """The state of the collection; only where the deployment has retrieval."""
+    return _object(
+        {
+            **dict.fromkeys(("collection", "embedding_model", "qdrant"), _TEXT),
+            "ok": _TRUTH,
+            "reason": _or_null(_TEXT),
+            "points": _or_null(_COUNT),
+        }
+    )
+
+
+def _healthy(*states: str, **more: Schema) -> Schema:
+    schema = _object(
         {
             "status": {"type": "string", "enum": list(states)},
             "ollama_host": _TEXT,
@@ -250,6 +341,8 @@ def _healthy(*states: str, **more: Schema) -> Schema:
             **more,
         }
     )
+    schema["properties"]["retrieval"] = _collection()  # where the deployment has it
+    return schema
 
 
 def _replica() -> Schema:

@@ -109,10 +109,15 @@ def check_valid(result: dict[str, Any]) -> None:
         raise BenchmarkInvalid("the benchmark is not valid; do not use its figures.", reasons)
 
 
-def ask(url: str, question: str, model: str, timeout_s: float = 600.0) -> dict[str, Any]:
-    """Ollama's answer to one question, through /query. Raises ServiceError."""
+def ask(
+    url: str, question: str, model: str, retrieval: bool = False, timeout_s: float = 600.0
+) -> dict[str, Any]:
+    """Ollama's answer to one question, through /query; with `retrieval` from what was ingested.
+
+    Raises ServiceError.
+    """
     options = {"num_predict": ANSWER_TOKENS, "temperature": 0}  # the same answer each time
-    body = {"prompt": question, "model": model, "options": options}
+    body = {"prompt": question, "model": model, "options": options, "retrieval": retrieval}
     try:
         answer = call("POST", f"{url}/query", body, timeout_s)
     except NoAnswer as error:

@@ -51,6 +51,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--status", nargs="?", const="", metavar="ID", help="say how deployments are")
     p.add_argument("--stop", metavar="ID", help="stop a deployment, or 'all'")
     p.add_argument("--logs", nargs="+", metavar="ID", help="print the logs [of one SERVICE]")
+    p.add_argument("--ingest", nargs="+", metavar=("PATH", "ID"),
+                   help="documents for retrieval (default: newest deployment)")  # fmt: skip
     return p
 
 
@@ -78,16 +80,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         return error.exit_code
 
 
+_COMMANDS = ("attach", "status", "stop", "logs", "ingest")
+
+
 def _check(arguments: argparse.Namespace) -> None:
     """Exactly one thing to do."""
-    commands = [arguments.attach, arguments.status, arguments.stop, arguments.logs]
+    commands = [getattr(arguments, name) for name in _COMMANDS]
     wanted = [arguments.recipe, *(command for command in commands if command is not None)]
     if len([w for w in wanted if w is not None]) == 1:
         return
     from hpc.errors import UsageError
 
     raise UsageError(
-        "give one recipe, or one of --attach, --status, --stop, --logs; see orch.py --help."
+        f"give one recipe, or one of {', '.join(f'--{name}' for name in _COMMANDS)}; see "
+        "orch.py --help."
     )
 
 
@@ -118,6 +124,8 @@ def _run(arguments: argparse.Namespace, console: Console) -> int:
         return _status(arguments, output, console)
     if arguments.stop is not None:
         return _stop(arguments, output, console)
+    if arguments.ingest is not None:
+        return _ingest(arguments, output, console)
     return _logs(arguments, output, console)
 
 
@@ -136,12 +144,22 @@ def _deploy(arguments: argparse.Namespace, output: OutputDir, console: Console) 
 
 
 def _attach(arguments: argparse.Namespace, output: OutputDir, console: Console) -> int:
-    from hpc.control import refresh, scheduler_of
+    from hpc.control import scheduler_of
+
+    record = _live_record(arguments.attach, output)
+    _carry_out(arguments, output, console, record, scheduler_of(record, output))
+    return 0
+
+
+def _live_record(deployment_id: str, output: OutputDir) -> Record:
+    """The deployment of that id, or the newest; it lives, as the scheduler says. Raises
+    UsageError."""
+    from hpc.control import refresh
     from hpc.errors import UsageError
     from hpc.records import find_record, load_records
 
-    if arguments.attach:
-        record = find_record(output.path, arguments.attach)
+    if deployment_id:
+        record = find_record(output.path, deployment_id)
     else:
         live = [record for record in load_records(output.path) if record.live]
         if not live:
@@ -150,7 +168,26 @@ def _attach(arguments: argparse.Namespace, output: OutputDir, console: Console) 
     refresh([record], output)
     if not record.live:
         raise UsageError(f"{record.id} is {record.state}; start a new deployment with a recipe.")
-    _carry_out(arguments, output, console, record, scheduler_of(record, output))
+    return record
+
+
+def _ingest(arguments: argparse.Namespace, output: OutputDir, console: Console) -> int:
+    from hpc.errors import UsageError
+    from hpc.ingest import ingest_paths, record_of
+    from hpc.recipe import parse_recipe
+
+    if len(arguments.ingest) > 2:
+        raise UsageError("--ingest takes one path and at most one deployment.")
+    path, deployment_id = [*arguments.ingest, ""][:2]
+    record = _live_record(deployment_id, output)
+    recipe = parse_recipe(record.data["recipe"], "the deployment's recipe")
+    retrieval, url = recipe.job.service.wanted_retrieval, record.data["endpoints"]["client"]
+    if retrieval is None:
+        raise UsageError(f"{record.id} has no retrieval; its recipe lacks job.service.retrieval.")
+    if url is None:
+        raise UsageError(f"{record.id} is {record.state}, not ready; wait with --attach.")
+    progress = ingest_paths(url, [Path(path)], retrieval, console)
+    _print_json(arguments, console, record_of(progress))
     return 0
 
 

@@ -15,7 +15,7 @@ from hpc.endpoints import OutputDir
 from hpc.errors import BenchmarkInvalid, Detached, Interrupted, OrchError
 from hpc.images import check_bindable
 from hpc.plan import Partition, Plan, make_plan
-from hpc.recipe import Recipe, is_model_path, load_recipe
+from hpc.recipe import Recipe, is_model_path, load_recipe, models_of
 from hpc.records import Record, create_record, new_id
 from hpc.scheduler import Scheduler, open_scheduler
 from hpc.signals import held
@@ -42,8 +42,9 @@ def plan_of(
     recipe, site = load_recipe(recipe_path), load_site(site_name)
     if site.runtime != "host":
         check_bindable(output.path)
-        if is_model_path(recipe.job.service.model):
-            check_bindable(Path(recipe.job.service.model).parent)
+        for model in models_of(recipe):
+            if is_model_path(model):
+                check_bindable(Path(model).parent)
     scheduler = open_scheduler(site, output.path)
     return make_plan(recipe, site, _partitions(recipe, site, scheduler), monitoring), scheduler
 
@@ -103,6 +104,7 @@ def begin(plan: Plan, output: OutputDir) -> Record:
             "recipe": plan.recipe.model_dump(mode="json", by_alias=True),
             "site": plan.site.model_dump(mode="json", by_alias=True),
             "model": plan.model,
+            "embedding_model": plan.embedding_model,
             "gpus": plan.gpus,
             "monitoring": {
                 "parts": sorted(plan.monitoring.parts),

@@ -24,6 +24,7 @@ FOLDERS = (
     "ollama_models",
     "prometheus_assets",
     "prometheus_data",
+    "qdrant_storage",
     "scripts",
 )
 DEFAULT_PORTS = {

@@ -17,7 +17,7 @@ from hpc.jobstates import JobStatus
 from hpc.polling import Poller
 from hpc.progress import Progress
 from hpc.readiness import ModelInfo, probe_client, probe_ollama, probe_prometheus
-from hpc.recipe import Recipe, parse_recipe
+from hpc.recipe import Recipe, Retrieval, parse_recipe
 from hpc.records import Record
 from hpc.report import (
     benchmark_lines,
@@ -25,6 +25,7 @@ from hpc.report import (
     partial_line,
     placement_problem,
     precision_problem,
+    source_lines,
 )
 from hpc.scheduler import Scheduler
 from hpc.waiting import (
@@ -62,6 +63,7 @@ class Follower:
         self.record = record
         self.recipe: Recipe = parse_recipe(record.data["recipe"], "the deployment's recipe")
         self.model = str(record.data["model"])
+        self._retrieval = self.recipe.job.service.wanted_retrieval
         self._scheduler = scheduler
         self._output = output
         self._console = console
@@ -73,13 +75,16 @@ class Follower:
         self._poller = Poller(scheduler, self._needed.values())
 
     def run(self, limits: Limits) -> None:
-        """Wait until all is ready, ask the recipe's question, run its benchmark.
+        """Wait until all is ready, ingest the recipe's documents, ask its question, run its
+        benchmark.
 
         Raises ServiceError, DeadlineError or BenchmarkInvalid.
         """
         self._wait(limits)
         for line in endpoint_lines(self.record, self._output):
             self._console.say(line)
+        if self._retrieval and self._retrieval.documents:
+            self._ingest(self._retrieval)
         if self.recipe.job.service.question:
             self._ask(self.recipe.job.service.question)
         if limits.benchmark and self.recipe.total_requests:
@@ -186,11 +191,22 @@ class Follower:
 
     # --- use ---
 
+    def _ingest(self, retrieval: Retrieval) -> None:
+        from hpc.ingest import ingest_paths, record_of  # most deployments have no documents
+
+        paths = [Path(document) for document in retrieval.documents]
+        url = self.record.data["endpoints"]["client"]
+        progress = ingest_paths(url, paths, retrieval, self._console)
+        self.record.update(ingest=record_of(progress))
+
     def _ask(self, question: str) -> None:
-        answer = ask(self.record.data["endpoints"]["client"], question, self.model)
+        url, retrieval = self.record.data["endpoints"]["client"], self._retrieval is not None
+        answer = ask(url, question, self.model, retrieval)
         text = str(answer.get("response", "")).strip()
         self._console.say(f"question: {question}")
         self._console.say(f"answer:   {text}   ({answer.get('request_time', 0):.2f} s)")
+        for line in source_lines(answer):
+            self._console.say(line)
 
     def _benchmark(self) -> None:
         run_id = f"{self.record.id}-1"

@@ -12,7 +12,7 @@ from hpc.site import Site
 
 DEFINITION = "client_service.def"
 #: What client_service.def puts into its image.
-_APP = ("requirements.lock", "clientService.py", "client", "loadgen", "exporters")
+_APP = ("requirements.lock", "clientService.py", "client", "loadgen", "exporters", "retrieval")
 
 
 @dataclass(frozen=True)

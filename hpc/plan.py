@@ -64,6 +64,7 @@ class Plan:
     recipe: Recipe
     site: Site
     model: str
+    embedding_model: str | None
     gpus: int
     num_parallel: int
     max_queue: int
@@ -122,6 +123,7 @@ def make_plan(
         recipe=recipe,
         site=site,
         model=model,
+        embedding_model=_embedding_model(recipe, notes),
         gpus=gpus,
         num_parallel=parallel,
         max_queue=max(OLLAMA_MAX_QUEUE, 2 * service.n_clients),
@@ -131,6 +133,16 @@ def make_plan(
         monitoring_job=on_cpus[1],
         settings=tuple(notes.settings),
     )
+
+
+def _embedding_model(recipe: Recipe, notes: _Notes) -> str | None:
+    retrieval = recipe.job.service.wanted_retrieval
+    if retrieval is None:
+        return None
+    model = full_model_name(ollama_name(retrieval.embedding_model))
+    notes.add("collection", retrieval.collection, "recipe or its default")
+    notes.add("embedding_model", model, "recipe or its default")
+    return model
 
 
 def client_cpus(n_clients: int) -> int:

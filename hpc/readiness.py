@@ -66,6 +66,9 @@ def probe_client(url: str) -> dict[str, Any] | str:
         answer = call("GET", f"{url}/health", timeout_s=15.0)
     except NoAnswer as error:
         return error.message
+    retrieval = answer.json.get("retrieval") or {}
+    if answer.status == 200 and not retrieval.get("ok", True):
+        return str(retrieval.get("reason"))
     if answer.status == 200 and answer.json.get("status") != "healthy":
         return "the client service does not reach every replica of Ollama"
     return answer.json if answer.status == 200 else answer.error

@@ -6,7 +6,7 @@ import hashlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, NoReturn, TypeVar, get_args
 
 from pydantic import (
     AfterValidator,
@@ -21,6 +21,13 @@ from pydantic import (
 from hpc.errors import UsageError
 from hpc.files import read_json_strictly
 from hpc.timelimit import parse_time
+from retrieval.settings import (
+    COLLECTION,
+    DEFAULT_CHUNK_OVERLAP,
+    DEFAULT_CHUNK_TOKENS,
+    DEFAULT_TOP_K,
+    MAX_TOP_K,
+)
 
 #: Every slot of Ollama has a KV cache of its own, so more slots cost memory linearly.
 MAX_DEFAULT_PARALLEL = 8
@@ -128,6 +135,48 @@ class Infrastructure(_Section):
     )
 
 
+class Retrieval(_Section):
+    """Answers from documents of one's own: see docs/retrieval.md."""
+
+    enabled: bool = Field(True, description="`false` leaves all of this out.")
+    collection: Annotated[str, Field(pattern=f"^{COLLECTION}$")] = Field(
+        "documents",
+        description="Name of the collection, and of its folder in `output/qdrant_storage/`. It "
+        "outlives the deployment, and is found again by its name.",
+    )
+    embedding_model: Model = Field(
+        "nomic-embed-text",
+        description="Model that makes the vectors: a name of Ollama's library, or the path of a "
+        "`.gguf` file. It may be the deployment's own model, but one made for it finds better.",
+    )
+    documents: list[Annotated[str, Field(min_length=1, max_length=4096)]] = Field(
+        default_factory=list,
+        max_length=1000,
+        description="Files and folders that are ingested once all is ready (relative paths start "
+        "at the recipe's folder): text, Markdown, JSONL and PDF.",
+    )
+    top_k: int = Field(
+        DEFAULT_TOP_K, ge=1, le=MAX_TOP_K, description="Chunks that a question is answered from."
+    )
+    chunk_tokens: int = Field(
+        DEFAULT_CHUNK_TOKENS, ge=16, le=8192, description="Tokens of a chunk, at most."
+    )
+    chunk_overlap: int = Field(
+        DEFAULT_CHUNK_OVERLAP,
+        ge=0,
+        le=4096,
+        description="Tokens at the end of a chunk that the next one repeats, at most.",
+    )
+
+    @field_validator("chunk_overlap")
+    @classmethod
+    def _less_than_half(cls, value: int, info: ValidationInfo) -> int:
+        tokens = info.data.get("chunk_tokens", 8192)
+        if value > tokens // 2:
+            raise ValueError(f"must be at most half of chunk_tokens ({tokens})")
+        return value
+
+
 class Service(_Section):
     """What is served and how it is measured."""
 
@@ -184,6 +233,26 @@ class Service(_Section):
     question: Text | None = Field(
         None, description="A question to ask once through `/query`; the answer is printed."
     )
+    retrieval: Retrieval | None = Field(
+        None, description="Answers from documents of one's own. Default: none."
+    )
+
+    @property
+    def wanted_retrieval(self) -> Retrieval | None:
+        """The section on retrieval, where it is there and enabled."""
+        return self.retrieval if self.retrieval and self.retrieval.enabled else None
+
+    @field_validator("retrieval")
+    @classmethod
+    def _fits(cls, value: Retrieval | None, info: ValidationInfo) -> Retrieval | None:
+        """What a model is shown must fit into what it reads."""
+        context = info.data.get("context_length")
+        if value and context and value.top_k * value.chunk_tokens >= context:
+            raise ValueError(
+                f"top_k x chunk_tokens is {value.top_k * value.chunk_tokens}, but must be less "
+                f"than job.service.context_length ({context}), for question and answer"
+            )
+        return value
 
     @field_validator("n_requests_per_client")
     @classmethod
@@ -250,18 +319,43 @@ class Recipe(_Section):
 def load_recipe(path: Path) -> Recipe:
     """Read, check and normalise the recipe at `path`.
 
-    A model given as a path is made absolute and must be a readable GGUF file.
-    Raises UsageError with every error of the file, each with its JSON path.
+    Models given as paths are made absolute and must be readable GGUF files; so are documents, and
+    must exist. Raises UsageError with every error of the file, each with its JSON path.
     """
     data = read_json_strictly(path, "recipe")
     recipe = parse_recipe(data, f"recipe {path}")
     service = recipe.job.service
-    if not is_model_path(service.model):
-        return recipe
-    model = (path.parent / Path(service.model).expanduser()).resolve()
-    _check_gguf(model, path)
-    service = service.model_copy(update={"model": str(model)})
+    found: dict[str, Any] = {"model": _model_at(service.model, path, "job.service.model")}
+    if service.wanted_retrieval:
+        found["retrieval"] = _with_paths(service.wanted_retrieval, path)
+    service = service.model_copy(update=found)
     return recipe.model_copy(update={"job": recipe.job.model_copy(update={"service": service})})
+
+
+def _with_paths(retrieval: Retrieval, recipe: Path) -> Retrieval:
+    key = "job.service.retrieval"
+    embedding = _model_at(retrieval.embedding_model, recipe, f"{key}.embedding_model")
+    documents = [_path_at(document, recipe) for document in retrieval.documents]
+    missing = [str(document) for document in documents if not document.exists()]
+    if missing:
+        _refuse(recipe, [f"{key}.documents = {name!r}: does not exist" for name in missing])
+    return retrieval.model_copy(
+        update={"embedding_model": embedding, "documents": [str(path) for path in documents]}
+    )
+
+
+def _path_at(text: str, recipe: Path) -> Path:
+    """An absolute path; a relative one starts at the recipe's folder."""
+    return (recipe.parent / Path(text).expanduser()).resolve()
+
+
+def _model_at(model: str, recipe: Path, key: str) -> str:
+    """`model`, or the absolute path of its file, which must be a GGUF file."""
+    if not is_model_path(model):
+        return model
+    path = _path_at(model, recipe)
+    _check_gguf(path, recipe, key)
+    return str(path)
 
 
 def parse_recipe(data: object, what: str = "recipe") -> Recipe:
@@ -269,20 +363,22 @@ def parse_recipe(data: object, what: str = "recipe") -> Recipe:
     return validate(Recipe, data, what)
 
 
-def _check_gguf(model: Path, recipe: Path) -> None:
+def _check_gguf(model: Path, recipe: Path, key: str) -> None:
     try:
         with model.open("rb") as file:
             magic = file.read(4)
     except OSError as error:
-        raise UsageError(
-            f"recipe {recipe} is not valid: 1 error",
-            [f"job.service.model = {str(model)!r}: cannot be read: {error.strerror}"],
-        ) from error
+        _refuse(recipe, [f"{key} = {str(model)!r}: cannot be read: {error.strerror}"])
     if magic != b"GGUF":
-        raise UsageError(
-            f"recipe {recipe} is not valid: 1 error",
-            [f"job.service.model = {str(model)!r}: is not a GGUF file"],
-        )
+        _refuse(recipe, [f"{key} = {str(model)!r}: is not a GGUF file"])
+
+
+def _refuse(recipe: Path, lines: list[str]) -> NoReturn:
+    raise UsageError(f"recipe {recipe} is not valid: {_count(lines)}", lines)
+
+
+def _count(lines: list[str]) -> str:
+    return f"{len(lines)} error" + ("s" if len(lines) > 1 else "")
 
 
 def ollama_name(model: str) -> str:
@@ -300,6 +396,12 @@ def ollama_name(model: str) -> str:
     return f"{stem[:60]}:{hashlib.sha256(stamp.encode()).hexdigest()[:8]}"
 
 
+def models_of(recipe: Recipe) -> list[str]:
+    """The models of a recipe as it names them: the one that answers, and the one that embeds."""
+    service = recipe.job.service
+    return [service.model, *([r.embedding_model] if (r := service.wanted_retrieval) else [])]
+
+
 def full_model_name(name: str) -> str:
     """`name` with the tag that Ollama adds where none is given."""
     return name if ":" in name.rsplit("/", 1)[-1] else f"{name}:latest"
@@ -314,8 +416,7 @@ def validate(kind: type[_Kind], data: object, what: str) -> _Kind:
         return kind.model_validate(data)
     except ValidationError as error:
         lines = [_explain(kind, item) for item in error.errors(include_url=False)]
-        count = f"{len(lines)} error" + ("s" if len(lines) > 1 else "")
-        raise UsageError(f"{what} is not valid: {count}", lines) from error
+        raise UsageError(f"{what} is not valid: {_count(lines)}", lines) from error
 
 
 def _explain(kind: Any, error: Any) -> str:
@@ -335,6 +436,7 @@ def _requirement(error: Any) -> str:
         "greater_than_equal": "must be at least {ge}",
         "less_than_equal": "must be at most {le}",
         "int_type": "must be a whole number",
+        "list_type": "must be a list",
         "bool_type": "must be true or false",
         "string_type": "must be a string",
         "literal_error": "must be {expected}",
@@ -381,5 +483,6 @@ def key_paths(kind: Any, prefix: str = "") -> Iterator[str]:
     for name, field in kind.model_fields.items():
         path = f"{prefix}{field.alias or name}"
         yield path
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            yield from key_paths(field.annotation, f"{path}.")
+        for part in (field.annotation, *get_args(field.annotation)):
+            if isinstance(part, type) and issubclass(part, BaseModel):
+                yield from key_paths(part, f"{path}.")

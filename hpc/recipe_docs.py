@@ -57,7 +57,9 @@ def _table(kind: type[BaseModel]) -> Iterator[str]:
 def _rows(schema: dict[str, Any], part: dict[str, Any], prefix: str) -> Iterator[str]:
     for name, field in part["properties"].items():
         path = f"{prefix}{name}"
-        reference = field.get("$ref")
+        reference = _reference(field)
+        if reference and "$ref" not in field:  # it may be left out: what it means is to be said
+            yield f"| `{path}` | object |  | {field['description']} |"
         if reference:
             yield from _rows(schema, schema["$defs"][reference.rpartition("/")[2]], f"{path}.")
             continue
@@ -65,6 +67,12 @@ def _rows(schema: dict[str, Any], part: dict[str, Any], prefix: str) -> Iterator
         default = "**required**" if required else f"`{json.dumps(field.get('default'))}`"
         default = default.replace("`null`", "")
         yield f"| `{path}` | {_type(field)} | {default} | {field.get('description', '')} |"
+
+
+def _reference(field: dict[str, Any]) -> str | None:
+    """Where the section is described that a field is, or may be."""
+    parts = [field, *field.get("anyOf", [])]
+    return next((part["$ref"] for part in parts if "$ref" in part), None)
 
 
 def _type(field: dict[str, Any]) -> str:

@@ -77,6 +77,25 @@ def placement_problem(gpus: int, model: ModelInfo) -> str | None:
     )
 
 
+def source_lines(answer: Mapping[str, Any]) -> list[str]:
+    """The sources that an answer had, and the time of each step; none where it had none."""
+    sources = answer.get("sources")
+    if not sources:
+        return []
+    rows = [
+        [f"[{one['number']}]", f"{one['score']:.3f}", _short(one["source"]), one["heading"]]
+        for one in sources
+    ]
+    timings = answer.get("timings") or {}
+    steps = ", ".join(f"{name} {_number(seconds)} s" for name, seconds in timings.items())
+    return ["sources:", *(f"  {line}" for line in columns(rows)), f"  steps: {steps}"]
+
+
+def _short(path: str) -> str:
+    """As it is named from here, where that is below."""
+    return path.removeprefix(f"{Path.cwd()}/")
+
+
 def benchmark_lines(result: dict[str, Any], folder: Path) -> list[str]:
     """The main figures of a benchmark; latencies in seconds."""
     head = (

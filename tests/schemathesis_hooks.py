@@ -34,9 +34,19 @@ def before_call(context, case, kwargs):
     rate = body.get("rate")
     if isinstance(rate, (int, float)) and not isinstance(rate, bool) and 0 < rate <= 20_000:
         body["rate"] = min(max(rate, 50), 200)
+    _announce_chunks(body)
     model = body.get("model")
     if isinstance(model, str) and 0 < len(model) <= 256 and len(model) % 2:
         body["model"] = MODEL
+
+
+def _announce_chunks(body):
+    """Positions of chunks are below the number of chunks: a schema cannot say it."""
+    count, chunks = body.get("count"), body.get("chunks")
+    if isinstance(count, int) and count > 0 and isinstance(chunks, list):
+        for chunk in chunks:
+            if isinstance(chunk, dict) and isinstance(chunk.get("position"), (int, float)):
+                chunk["position"] = min(chunk["position"], count - 1)
 
 
 @schemathesis.check

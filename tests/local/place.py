@@ -112,7 +112,7 @@ class Place:
         """No process, no address file, no target file, nothing half written."""
         wait_for(lambda: not self.processes(), 10, lambda: f"left: {self.processes()}")
         left = [*self.output.glob("*_ip_*"), *self.output.glob("prometheus_assets/*")]
-        left += [path for path in self.output.rglob(".*") if path.suffix != ".lock"
+        left += [path for path in self.output.rglob(".*") if not path.name.endswith(".lock")
                  and "ollama_models" not in str(path)]  # fmt: skip
         assert left == []
 

@@ -5,9 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import embedding_server
 import pytest
 from paced_server import Pace
 from served import gunicorn
+
+from retrieval.settings import section
 
 TESTS = Path(__file__).resolve().parents[1]
 CHECKS = (
@@ -25,11 +28,23 @@ def served(server, tmp_path):
 
 
 def test_nothing_that_schemathesis_thinks_of_breaks_the_service(served, tmp_path):
+    assault(served, tmp_path)
+
+
+def test_nor_does_it_break_retrieval(tmp_path, monkeypatch):
+    monkeypatch.setenv("ORCH_RETRIEVAL", section("c", "known:latest", 3))
+    monkeypatch.setenv("ORCH_QDRANT", str(tmp_path / "storage"))
+    with embedding_server.running() as server, gunicorn(server, tmp_path) as served:
+        routes = ["--include-path-regex", "^/(query|search|points|health)$"]
+        assault(served, tmp_path, *routes, "--phases", "coverage,fuzzing")
+
+
+def assault(served, tmp_path, *more):
     command = [str(Path(sys.executable).with_name("schemathesis")), "--config-file"]
     command += [str(TESTS / "schemathesis.toml"), "run", "--no-color"]
     command += [f"http://127.0.0.1:{served.port}/openapi.json", "--checks", CHECKS]
     command += ["--max-examples", os.environ.get("ORCH_EXAMPLES", "10"), "--request-timeout", "20"]
-    command += ["--seed", os.environ.get("ORCH_SEED", "1"), "--generation-database", "none"]
+    command += [*more, "--seed", os.environ.get("ORCH_SEED", "1"), "--generation-database", "none"]
     hooks = {"SCHEMATHESIS_HOOKS": "schemathesis_hooks", "PYTHONPATH": str(TESTS)}
     done = subprocess.run(
         command, cwd=tmp_path, env={**os.environ, **hooks}, capture_output=True, text=True

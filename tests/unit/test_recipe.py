@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from hpc import recipe_docs
-from hpc.recipe import full_model_name, load_recipe, ollama_name, parse_recipe
+from hpc.recipe import full_model_name, load_recipe, models_of, ollama_name, parse_recipe
 from hpc.timelimit import format_time, parse_time
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -83,6 +83,29 @@ def test_model_path_is_relative_to_the_recipe_and_tagged(tmp_path, recipe_data, 
     assert first.startswith("my-model.q4:")
     Path(model).write_bytes(b"GGUF another")
     assert ollama_name(model) != first
+
+
+def test_paths_of_retrieval_are_relative_to_the_recipe(tmp_path, recipe_data, monkeypatch):
+    (tmp_path / "embed.gguf").write_bytes(b"GGUF")
+    (tmp_path / "docs").mkdir()
+    recipe_data["job"]["service"]["retrieval"] = {
+        "embedding_model": "embed.gguf",
+        "documents": ["docs"],
+    }
+    (tmp_path / "recipe.json").write_text(json.dumps(recipe_data))
+    monkeypatch.chdir("/")
+    retrieval = load_recipe(tmp_path / "recipe.json").job.service.wanted_retrieval
+    assert retrieval.embedding_model == str(tmp_path / "embed.gguf")
+    assert retrieval.documents == [str(tmp_path / "docs")]
+
+
+def test_retrieval_that_is_not_enabled_is_not_wanted(tmp_path, recipe_data):
+    retrieval = {"enabled": False, "documents": ["none"]}
+    recipe_data["job"]["service"]["retrieval"] = retrieval
+    (tmp_path / "recipe.json").write_text(json.dumps(recipe_data))
+    recipe = load_recipe(tmp_path / "recipe.json")
+    assert recipe.job.service.wanted_retrieval is None
+    assert models_of(recipe) == ["mistral:7b"]
 
 
 def test_model_names_get_ollamas_default_tag():

@@ -86,6 +86,18 @@ OTHER = [
     ("job.service.prompt", " \n", "not blank"),
     ("job.service.prompt", "\0", "without NUL"),
     ("job.service.clients", 3, "unknown key"),
+    ("job.service.retrieval", True, "must be an object"),
+    ("job.service.retrieval", {"colection": "x"}, "did you mean job.service.retrieval.collection?"),
+    ("job.service.retrieval", {"collection": "../up"}, "must match the pattern"),
+    ("job.service.retrieval", {"embedding_model": "a; touch pwned"}, "must be a model's name"),
+    ("job.service.retrieval", {"documents": "docs"}, "must be a list"),
+    ("job.service.retrieval", {"documents": [""]}, "must not be empty"),
+    ("job.service.retrieval", {"top_k": 0}, "must be at least 1"),
+    ("job.service.retrieval", {"chunk_tokens": 8}, "must be at least 16"),
+    ("job.service.retrieval", {"chunk_tokens": 64, "chunk_overlap": 33}, "at most half of chunk_t"),
+    ("job.service.retrieval", {"top_k": 100}, "top_k x chunk_tokens is 25600, but must be less"),
+    ("job.service.retrieval", {"documents": ["none.md"]}, "none.md': does not exist"),
+    ("job.service.retrieval", {"embedding_model": "none.gguf"}, "No such file"),
     ("jobs", {}, "did you mean job?"),
 ]
 FILES = {

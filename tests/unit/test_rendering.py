@@ -46,12 +46,14 @@ def test_directives_stay_on_their_line():
         directive(("--comment", "a\n#SBATCH --uid=0"))
 
 
-def evil_deployment(recipe_data, tmp_path, modules):
+def evil_deployment(recipe_data, tmp_path, modules, retrieval=False):
     output = OutputDir(tmp_path / EVIL.replace("/", ""))
     output.prepare()
     model = tmp_path / f"{EVIL}.gguf"
     model.write_bytes(b"GGUF")
     recipe_data["job"]["service"]["model"] = str(model)
+    if retrieval:
+        recipe_data["job"]["service"]["retrieval"] = {"embedding_model": str(model)}
     site = Site(name="s", scheduler="slurm", gpu_partitions=["gpu"], modules=modules,
                 proxy={"http": EVIL})  # fmt: skip
     plan = make_plan(parse_recipe(recipe_data), site)
@@ -59,10 +61,11 @@ def evil_deployment(recipe_data, tmp_path, modules):
     return Deployment("test", plan, output)
 
 
+@pytest.mark.parametrize("retrieval", [False, True], ids=["plain", "retrieval"])
 @pytest.mark.parametrize("modules", [[EVIL], []], ids=["modules", "no modules"])
-def test_evil_values_execute_nothing(recipe_data, tmp_path, modules):
+def test_evil_values_execute_nothing(recipe_data, tmp_path, modules, retrieval):
     """Run both scripts, with an `ollama` that fails; the client's job finds that it has ended."""
-    deployment = evil_deployment(recipe_data, tmp_path, modules)
+    deployment = evil_deployment(recipe_data, tmp_path, modules, retrieval)
     output = deployment.output.path
     ollamaService.setup_ollama(deployment)
     clientServiceHandler.setup_client_service(deployment)
@@ -104,7 +107,7 @@ def test_submission_forgets_what_an_earlier_job_of_that_id_left(recipe_data, tmp
     assert left == {"7.started", "8.rc"}
 
 
-@pytest.mark.parametrize("monitoring", [True, False], ids=["monitored", "alone"])
+@pytest.mark.parametrize("monitoring", [True, False], ids=["with all", "alone"])
 @pytest.mark.parametrize("nodes", [1, 3])
 @pytest.mark.parametrize("runtime", ["host", "apptainer"])
 @pytest.mark.parametrize("scheduler", ["slurm", "local"])
@@ -117,6 +120,8 @@ def test_rendered_scripts_pass_shellcheck(
     site = Site(name="s", scheduler=scheduler, runtime=runtime, gpu_partitions=["gpu"],
                 modules=["Python"])  # fmt: skip
     recipe_data["job"]["infrastructure"]["nodes"] = nodes
+    if monitoring:
+        recipe_data["job"]["service"]["retrieval"] = {"embedding_model": "embed:1b"}
     plan = make_plan(parse_recipe(recipe_data), site, monitoring=monitoring)
     submit(Deployment("d-1", plan, output))
     scripts = sorted((tmp_path / "scripts").glob("*.sh"))

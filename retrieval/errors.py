@@ -1,0 +1,39 @@
+"""What can go wrong with documents, embeddings and the store, in a sentence each."""
+
+from __future__ import annotations
+
+
+class RetrievalError(Exception):
+    """Base: the message is a sentence that names the thing, the cause and the remedy."""
+
+
+class NoDocuments(RetrievalError):
+    """There is nothing to ingest at a path."""
+
+
+class EmbeddingFailed(RetrievalError):
+    """Ollama's answer is no embedding."""
+
+
+class TooLong(RetrievalError):
+    """A text has more tokens than the embedding model reads."""
+
+
+class StoreUnreachable(RetrievalError):
+    """Qdrant does not answer, or its storage is in use by somebody else."""
+
+
+class StoreFailed(RetrievalError):
+    """Qdrant answered with an error; the message has its words."""
+
+
+class StoreRefused(StoreFailed):
+    """Qdrant does not accept our key."""
+
+
+class Mismatch(RetrievalError):
+    """The collection was made with another embedding model, or for another dimension."""
+
+
+class NoCollection(RetrievalError):
+    """Nothing has been ingested into the collection yet."""

@@ -1,0 +1,188 @@
+"""Retrieval with a real Ollama, the store in a folder: ingest, ask, stop, find it all again."""
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+from place import PROJECT, SMALL, TINY, http, wait_for
+
+from retrieval.chunks import chunks_of, with_heading
+from retrieval.documents import read_document
+from retrieval.settings import Chunking
+
+QUESTIONS = Path(__file__).with_name("questions.jsonl")
+NAMES = ("operations", "sites", "measurement", "results", "engine")
+DOCUMENTS = ["README.md", *(f"docs/{name}.md" for name in NAMES)]
+
+
+def section(*documents, collection="docs", model=TINY, tokens=64):
+    return {
+        "collection": collection,
+        "embedding_model": str(model),
+        "documents": [str(document) for document in documents],
+        "top_k": 5,
+        "chunk_tokens": tokens,
+        "chunk_overlap": 8,
+    }
+
+
+def write(folder, number, words=40):
+    """Documents that do not resemble each other."""
+    folder.mkdir(exist_ok=True)
+    for n in range(number):
+        text = " ".join(f"{chr(97 + (n * 7 + k) % 26)}{n}word{k}" for k in range(words))
+        (folder / f"{n:03d}.txt").write_text(text)
+
+
+def points(record):
+    return http("GET", record["endpoints"]["client"] + "/health")[1]["retrieval"]["points"]
+
+
+def test_what_was_ingested_is_there_at_the_next_deployment(place):
+    write(place.folder / "docs", 4)
+    recipe = place.recipe(retrieval=section(place.folder / "docs"), question="a0word0 h0word1")
+    result = place.orch(recipe, "--site", "local")
+    assert result.returncode == 0, result.stderr
+    assert "ingested: 4 files, 0 unchanged;" in result.stdout
+    assert "sources:\n  [1]  " in result.stdout and "  steps: embed " in result.stdout
+    (record,) = place.records()
+    before = points(record)
+    assert before == record["ingest"]["added"] > 4
+    again = place.orch("--ingest", place.folder / "docs", "--json")
+    assert again.returncode == 0, again.stderr
+    told = json.loads(again.stdout)
+    assert (told["unchanged"], told["added"]) == (4, 0)
+    place.stop_all()
+    place.assert_nothing_left()
+    result = place.orch(recipe, "--site", "local")
+    assert "ingested: 4 files, 4 unchanged; 0 chunks added" in result.stdout
+    assert points(place.records()[-1]) == before
+
+
+def test_killed_in_the_middle_of_an_ingest_nothing_is_lost_that_was_acknowledged(place):
+    write(place.folder / "docs", 60)
+    recipe = place.recipe(retrieval=section())
+    record = place.deploy(recipe)
+    ingest = place.start("--ingest", str(place.folder / "docs"))
+    wait_for(lambda: points(record) >= 20, 60)
+    acknowledged = points(record)
+    for pid in pids_of(place, "clientService"):
+        os.kill(pid, signal.SIGKILL)
+    assert ingest.wait(60) == 4
+    assert "run it again, it goes on from there" in place.log()
+    place.stop_all()
+    second = place.deploy(place.recipe("second.json", retrieval=section(place.folder / "docs")))
+    told = second["ingest"]
+    assert acknowledged <= points(second) - told["added"] < points(second)
+    assert told["unchanged"] + told["present"] > 0 and points(second) >= 60
+
+
+def pids_of(place, words):
+    """Processes of this place with these words in their command line."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (path / "cmdline").read_bytes().decode()
+            environment = (path / "environ").read_bytes().decode()
+        except OSError:
+            continue
+        if words in command and str(place.output) in environment:
+            found.append(int(path.name))
+    return found
+
+
+def test_a_second_deployment_cannot_take_the_storage_of_a_live_one(place):
+    write(place.folder / "docs", 1)
+    place.deploy(place.recipe(retrieval=section(place.folder / "docs")))
+    recipe = place.recipe("second.json", retrieval=section())
+    result = place.orch(recipe, "--site", "local", "--start-timeout", "8")
+    assert result.returncode == 5
+    assert "is in use by the client service of another deployment" in result.stderr
+
+
+# --- quality ---
+
+
+@pytest.fixture(scope="module")
+def asked(tmp_path_factory):
+    """Where each question's passage was found: by the service, and by exact search with the same
+    embeddings. Lists of the places of the nearest five, and which of them are right."""
+    from place import Place
+
+    place = Place(tmp_path_factory.mktemp("quality"))
+    documents = [PROJECT / name for name in DOCUMENTS]
+    chosen = section(*documents, model=SMALL, tokens=128)
+    result = place.orch(
+        place.recipe(model=str(SMALL), retrieval=chosen), "--site", "local", timeout=1200
+    )
+    assert result.returncode == 0, result.stderr
+    (record,) = place.records()
+    questions = [json.loads(line) for line in QUESTIONS.read_text().splitlines()]
+    by_service = [_search(record, one["question"]) for one in questions]
+    vectors = _embed(record, [one["question"] for one in questions])
+    place.stop_all()
+    return questions, by_service, _exact(place, vectors)
+
+
+def _search(record, question):
+    url = record["endpoints"]["client"] + "/search"
+    status, answer = http("POST", url, {"query": question, "top_k": 5})
+    assert status == 200, answer
+    return [(hit["source"], hit["text"]) for hit in answer["hits"]]
+
+
+def _embed(record, texts):
+    body = {"model": record["embedding_model"], "input": texts}
+    return http("POST", record["endpoints"]["ollama"][0] + "/api/embed", body)[1]["embeddings"]
+
+
+def _exact(place, vectors):
+    """The nearest five of all points by their cosine, computed here."""
+    from qdrant_client import QdrantClient
+
+    client = QdrantClient(path=str(place.output / "qdrant_storage" / "docs"))
+    found, _ = client.scroll("docs", limit=100_000, with_vectors=True)
+    client.close()
+    known = np.array([point.vector for point in found])
+    known /= np.linalg.norm(known, axis=1, keepdims=True)
+    nearest = np.argsort(-(np.array(vectors) @ known.T), axis=1)[:, :5]
+    texts = [(point.payload["source"], point.payload["text"]) for point in found]
+    return [[texts[n] for n in row] for row in nearest]
+
+
+def _is_right(question, hit):
+    source, text = hit
+    return source == str(PROJECT / question["source"]) and question["passage"] in _line(text)
+
+
+def _line(text):
+    return " ".join(text.split())
+
+
+def test_each_question_has_its_passage_in_some_chunk():
+    questions = [json.loads(line) for line in QUESTIONS.read_text().splitlines()]
+    assert len(questions) == 50 and {one["source"] for one in questions} == set(DOCUMENTS)
+    for name in DOCUMENTS:
+        chunks = list(chunks_of(read_document(PROJECT / name), Chunking(128, 8)))
+        texts = [_line(with_heading("", chunk.text)) for chunk in chunks]
+        for one in (one for one in questions if one["source"] == name):
+            assert any(_line(one["passage"]) in text for text in texts), one
+
+
+def test_the_right_passage_is_found_as_often_as_by_exact_search(asked, capsys):
+    questions, *ways = asked
+    right = [
+        sum(
+            any(_is_right(one, hit) for hit in hits)
+            for one, hits in zip(questions, way, strict=True)
+        )
+        for way in ways
+    ]
+    with capsys.disabled():
+        print(
+            f"\nright passage among the top 5: {right[0]} of 50; by exact search {right[1]} of 50"
+        )
+    assert right[0] >= right[1]
