@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from client import openapi
-from client.checks import BENCHMARK, MAX_BODY_BYTES, MAX_DEPTH, QUERY, Body
+from client.checks import BENCHMARK, MAX_BODY_BYTES, MAX_DEPTH, POINTS, QUERY, SEARCH, Body
 from client.errors import ServiceError
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "api.md"
@@ -33,6 +33,14 @@ _EXAMPLES: Mapping[str, Sequence[str]] = {
         "curl -sN CLIENT/query -H 'Content-Type: application/json' \\",
         """     -d '{"prompt": "Why is the sky blue?", "stream": true}\'""",
     ],
+    "search": [
+        "curl -s CLIENT/search -H 'Content-Type: application/json' \\",
+        """     -d '{"query": "How is a deployment stopped?", "top_k": 3}\'""",
+    ],
+    "points": [
+        "curl -s CLIENT/points -H 'Content-Type: application/json' \\",
+        """     -d '{"source": "a.md", "version": "1", "count": 1, "chunks": [{"text": "A."}]}\'""",
+    ],
     "startBenchmark": [
         "curl -s CLIENT/benchmark -H 'Content-Type: application/json' \\",
         """     -d '{"n_clients": 4, "n_requests_per_client": 8, "num_predict": 16}\'""",
@@ -44,7 +52,12 @@ _EXAMPLES: Mapping[str, Sequence[str]] = {
     "metrics": ["curl -s CLIENT/metrics"],
     "openapi": ["curl -s CLIENT/openapi.json"],
 }
-_BODIES: Mapping[str, Body] = {"query": QUERY, "startBenchmark": BENCHMARK}
+_BODIES: Mapping[str, Body] = {
+    "query": QUERY,
+    "search": SEARCH,
+    "points": POINTS,
+    "startBenchmark": BENCHMARK,
+}
 _WORDS = {"string": "text", "integer": "whole number"}
 
 
@@ -59,7 +72,7 @@ def page() -> str:
     schemas = document["components"]["schemas"]
     lines += ["## What comes back", ""]
     for name, schema in schemas.items():
-        if name not in ("Query", "BenchmarkRequest"):
+        if name not in ("Query", "Search", "Points", "BenchmarkRequest"):
             lines += [*_answer(name, schema), ""]
     return "\n".join([*lines, *_errors(), ""])
 

@@ -19,6 +19,7 @@ _HEALTH = {
     "deployment": "Id of the deployment.",
     "job_id": "Id of this service's job.",
     "ollama_job": "Id of Ollama's job.",
+    "retrieval": "The collection, where there is one: `points` in it, and whether it is `ok`.",
 }
 
 MEANINGS: Mapping[str, Mapping[str, str]] = {
@@ -45,6 +46,26 @@ MEANINGS: Mapping[str, Mapping[str, str]] = {
         "request_time": "Seconds from the query's arrival here to the end of Ollama's answer.",
         "replica": "Address of the replica that answered.",
         "retried": "Whether another replica was asked before, and gave no answer.",
+        "sources": "Where there was retrieval: what the model was given, by number.",
+        "timings": "Likewise: seconds of each step; `prefill` and `decode` by Ollama's own count.",
+    },
+    "Hit": {
+        "number": "Its number in the prompt, from 1; the best is first.",
+        "score": "Cosine similarity to the question.",
+        "source": "File that it is from.",
+        "position": "Its place among that file's chunks, from 0.",
+        "heading": "Headings that it stands under.",
+        "metadata": "What a JSON line brought beside its text.",
+        "text": "Of a source of a query only the beginning.",
+    },
+    "SearchAnswer": {"hits": "The best first.", "timings": "Seconds of each step."},
+    "PointsAnswer": {
+        "points": "In the collection now.",
+        "added": "That were new.",
+        "present": "That were there.",
+        "removed": "Of an earlier version of the source.",
+        "truncated": "Chunks that were longer than the embedding model reads, and were cut.",
+        "complete": "Whether all chunks of the source are there.",
     },
     "Begun": {key: _RUN[key] for key in ("id", "state")},
     "Progress": {

@@ -75,7 +75,7 @@ class Replicas:
             return len(self._addresses.known)
 
     def out(self) -> int:
-        """How many are out now: where their file is gone, all that were known, for they have ended."""
+        """How many are out now: all that were known where their file is gone: they have ended."""
         try:
             return len(self._balance.out.intersection(self._addresses.read()))
         except NotReady:
