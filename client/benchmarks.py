@@ -64,7 +64,7 @@ class Benchmarks:
             for run in [run for run in self._going_on if run.state != child.RUNNING]:
                 _add(self._past, run)
                 self._going_on.remove(run)
-            ended = Tally().merged(self._past.as_dict())
+            ended = Tally().add(self._past.as_dict())
             for run in self._going_on:
                 _add(ended, run)
             last = self._going_on[-1].seen if self._going_on else {}
@@ -138,7 +138,7 @@ class Benchmarks:
 def _add(tally: Tally, run: child.Run) -> None:
     seen = run.seen
     if "histograms" in seen:  # it has said something
-        tally.merged(seen)
+        tally.add(seen)
 
 
 def _stored(folder: Path) -> dict[str, Any]:

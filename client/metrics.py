@@ -70,7 +70,7 @@ class Queries:
     def read(self) -> Counted:
         """As they are now."""
         with self._lock:
-            return Counted(Tally().merged(self._tally.as_dict()), self._in_flight)
+            return Counted(Tally().add(self._tally.as_dict()), self._in_flight)
 
 
 class Asked:
@@ -197,10 +197,6 @@ class State(Collector):
         self._queries = queries
         self._benchmarks = benchmarks
         self._replicas = replicas
-
-    def describe(self) -> Iterator[Metric]:
-        """Nothing: the names are ours alone."""
-        return iter(())
 
     def collect(self) -> Iterator[Metric]:
         """All of it, as it is now."""

@@ -118,10 +118,6 @@ class Gpus(Collector):
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(timeout=2)
 
-    def describe(self) -> Iterable[Metric]:
-        """Nothing; see collect."""
-        return ()
-
     def collect(self) -> Iterable[Metric]:
         """What was heard last, where that is not too long ago."""
         now = monotonic()

@@ -92,10 +92,6 @@ class Ollama(Collector):
         self._gpus = gpus
         self._job_end = job_end
 
-    def describe(self) -> Iterable[Metric]:
-        """Nothing: else it would be asked before there is a scrape."""
-        return ()
-
     def collect(self) -> Iterable[Metric]:
         """Ask it now."""
         began = perf_counter()

@@ -112,7 +112,7 @@ class Tally:
             },
         }
 
-    def merged(self, other: Mapping[str, Any]) -> Tally:
+    def add(self, other: Mapping[str, Any]) -> Tally:
         """This one, with what another one's `as_dict` holds added."""
         for name, histogram in self.histograms.items():
             one = other["histograms"][name]

@@ -76,7 +76,7 @@ class Progress:
             self.tally = Tally()
             for part in parts:
                 if part.tally is not None:
-                    self.tally.merged(part.tally)
+                    self.tally.add(part.tally)
 
     def as_dict(self) -> dict[str, Any]:
         """As --json-progress prints it; seconds and requests or tokens per second, so far."""
