@@ -139,6 +139,8 @@ def _loadgen(load: Load) -> list[str]:
 
 def _loadgen_says(folder: Path) -> Ttft:
     found = json.loads((folder / "summary.json").read_text())["latency_seconds"]["ttft"]
+    if found["p99"] is None:
+        raise LookupError("so few requests have no p99: take more --rounds")
     return Ttft(found["mean"], found["p99"])
 
 

@@ -100,7 +100,7 @@ class Outcome:
 
 
 class ToolFailed(Exception):
-    """A tool ended with an error, or left no report; the message is the end of what it said."""
+    """There is nothing to compare; the message says why, with the end of what the tool said."""
 
 
 def run(tool: Tool, program: str, server: KnownServer, clients: int, rounds: int) -> Outcome:
@@ -142,7 +142,7 @@ def punctual(tool: Tool, program: str, server: KnownServer, clients: int, rounds
         if late <= MAX_LATE_P99_S:
             return made
         print(f"refused: the server itself was {late * 1000:.2f} ms late (p99); again", flush=True)
-    sys.exit(f"The server was late in {TRIES} runs: this machine cannot tell.")
+    raise ToolFailed(f"the server was late in {TRIES} runs: this machine cannot tell")
 
 
 def add(figures: Figures, made: Outcome, clients: int) -> None:
@@ -177,10 +177,10 @@ def compare(programs: dict[Tool, str], clients: int, runs: int, rounds: int) -> 
         f"\n{clients} streams, {clients * rounds} requests, TTFT {TTFT_S} s, ITL {ITL_S} s, "
         f"{TOKENS} tokens: median (least to greatest) of {runs} runs"
     )
-    print(f"{'':<10}" + "".join(f"{name:>28}" for name in COLUMNS))
+    print(f"{'':<10}" + "".join(f"{name:>26}" for name in COLUMNS))
     for tool, of_tool in figures.items():
         cells = [_cell(of_tool, name) for name in COLUMNS if name in of_tool.values]
-        print(f"{tool.name:<10}" + "".join(f"{cell:>28}" for cell in cells), flush=True)
+        print(f"{tool.name:<10}" + "".join(f"{cell:>26}" for cell in cells), flush=True)
 
 
 def _cell(figures: Figures, name: str) -> str:
