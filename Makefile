@@ -30,9 +30,10 @@ quickstart: ## Try it on this machine: sets everything up, then deploys and benc
 	@$(PYTHON_BIN) orch.py recipe_ex/quickstart.json --site local --no-monitoring
 
 quickstart-rag: ## The same with retrieval: ask the small model about this project's own docs
-	@scripts/make_venv.sh
+	@scripts/make_venv.sh --dev
 	@scripts/get_ollama.sh
 	@$(PYTHON_BIN) scripts/get_model.py
+	@$(PYTHON_BIN) scripts/get_embedding_model.py
 	@$(PYTHON_BIN) orch.py recipe_ex/quickstart_rag.json --site local
 
 test: ## Run all checks and tests; as root on Debian or Ubuntu also on a real Slurm
@@ -69,6 +70,7 @@ ollama:
 
 model: $(TINY_MODEL)
 	@$(PYTHON_BIN) scripts/get_model.py
+	@$(PYTHON_BIN) scripts/get_embedding_model.py
 
 $(TINY_MODEL): scripts/make_tiny_model.py | venv-dev
 	@$(PYTHON_BIN) $< $@

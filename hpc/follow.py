@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from hpc.benchmark import ask, check_valid, cut_short, run_benchmark
 from hpc.console import Console, Rows
 from hpc.endpoints import MONITORING_SERVICES, Ended, OutputDir
-from hpc.errors import BenchmarkInvalid, SchedulerError, ServiceError
+from hpc.errors import BenchmarkInvalid, SchedulerError, ServiceError, UsageError
 from hpc.jobstates import JobStatus
 from hpc.polling import Poller
 from hpc.progress import Progress
@@ -196,7 +196,10 @@ class Follower:
 
         paths = [Path(document) for document in retrieval.documents]
         url = self.record.data["endpoints"]["client"]
-        progress = ingest_paths(url, paths, retrieval, self._console)
+        try:
+            progress = ingest_paths(url, paths, retrieval, self._console)
+        except UsageError as error:  # they were there when the recipe was read
+            raise ServiceError(error.message) from error
         self.record.update(ingest=record_of(progress))
 
     def _ask(self, question: str) -> None:

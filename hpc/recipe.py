@@ -21,6 +21,8 @@ from pydantic import (
 from hpc.errors import UsageError
 from hpc.files import read_json_strictly
 from hpc.timelimit import parse_time
+from retrieval.documents import find_files
+from retrieval.errors import NoDocuments
 from retrieval.settings import (
     COLLECTION,
     DEFAULT_CHUNK_OVERLAP,
@@ -336,12 +338,20 @@ def _with_paths(retrieval: Retrieval, recipe: Path) -> Retrieval:
     key = "job.service.retrieval"
     embedding = _model_at(retrieval.embedding_model, recipe, f"{key}.embedding_model")
     documents = [_path_at(document, recipe) for document in retrieval.documents]
-    missing = [str(document) for document in documents if not document.exists()]
-    if missing:
-        _refuse(recipe, [f"{key}.documents = {name!r}: does not exist" for name in missing])
+    wrong = [f"{key}.documents: {problem}" for path in documents if (problem := _no_files(path))]
+    if wrong:
+        _refuse(recipe, wrong)
     return retrieval.model_copy(
         update={"embedding_model": embedding, "documents": [str(path) for path in documents]}
     )
+
+
+def _no_files(path: Path) -> str | None:
+    try:
+        find_files([path])
+    except NoDocuments as error:
+        return str(error)
+    return None
 
 
 def _path_at(text: str, recipe: Path) -> Path:

