@@ -21,13 +21,15 @@ def setup_client_service(data: Deployment) -> str:
     ollama_job = jobs.get("ollama", "")
     return data.submit(
         data.plan.client,
-        depends_on=ollama_job,
+        depends_on=[jobs[service] for service in ("ollama", "qdrant") if service in jobs],
         ollama_job=ollama_job,
         monitoring_job=jobs.get("monitoring", ""),
         threads=SERVING_THREADS,
         image=client_image(data.plan.site),
         retrieval=_retrieval(data.plan),
         qdrant=_storage(data),
+        qdrant_job=jobs.get("qdrant", ""),
+        qdrant_key=data.aside("qdrant.key") if data.plan.qdrant else "",
     )
 
 

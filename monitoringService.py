@@ -10,4 +10,5 @@ def setup_monitoring(data: Deployment) -> str:
 
     Raises SchedulerError where the scheduler refuses the job.
     """
-    return data.submit(data.plan.monitoring_job)
+    key = data.aside("qdrant.key") if data.plan.qdrant else ""
+    return data.submit(data.plan.monitoring_job, qdrant_key=key)

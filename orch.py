@@ -8,7 +8,14 @@ import sys
 
 PROJECT = os.path.dirname(os.path.abspath(__file__))
 VENV = os.path.join(PROJECT, ".venv")
-OURS = ("hpc", "ollamaService", "clientServiceHandler", "monitoringService", "retrieval")
+OURS = (
+    "hpc",
+    "ollamaService",
+    "clientServiceHandler",
+    "monitoringService",
+    "qdrantService",
+    "retrieval",
+)
 
 
 def refuse(sentence: str) -> int:

@@ -9,6 +9,7 @@ from pathlib import Path
 import clientServiceHandler
 import monitoringService
 import ollamaService
+import qdrantService
 from hpc.console import Console, columns
 from hpc.deployment import Deployment
 from hpc.endpoints import OutputDir
@@ -76,8 +77,8 @@ def prepare_all(plan: Plan, output: OutputDir, console: Console) -> None:
     deployment = Deployment(new_id(plan.recipe.job.name), plan, output)
     submit(deployment)
     tell_missing(plan, console)
-    watch = ["monitoring"] if plan.monitoring.on else []
-    prepare(deployment, ["ollama", "client", *watch], console)
+    wanted = {"ollama": True, "qdrant": plan.qdrant, "monitoring": plan.monitoring.on}
+    prepare(deployment, [name for name, there in wanted.items() if there] + ["client"], console)
     console.tell("orch", "all is prepared; nothing was submitted")
 
 
@@ -90,6 +91,7 @@ def tell_missing(plan: Plan, console: Console) -> None:
 def submit(deployment: Deployment) -> None:
     """Render and submit all jobs. Raises SchedulerError where one is refused."""
     ollamaService.setup_ollama(deployment)
+    qdrantService.setup_qdrant(deployment)
     if deployment.plan.monitoring.on:
         monitoringService.setup_monitoring(deployment)
     clientServiceHandler.setup_client_service(deployment)

@@ -30,10 +30,10 @@ class Deployment:
     scheduler: Scheduler | None = None
     record: Record | None = None
 
-    def submit(self, job: JobPlan, *, depends_on: str | None = None, **values: object) -> str:
+    def submit(self, job: JobPlan, *, depends_on: Sequence[str] = (), **values: object) -> str:
         """Render templates/<service>.sbatch.j2 with `values`, submit it and write it down.
 
-        `depends_on` is the id of a job that must have started first. Returns the job's id, ""
+        `depends_on`: ids of jobs that must have started first. Returns the job's id, ""
         in a dry run. Raises SchedulerError where the scheduler refuses.
         """
         submission = Submission(
@@ -64,7 +64,7 @@ class Deployment:
         return job_id
 
     def _directives(
-        self, submission: Submission, job: JobPlan, depends_on: str | None
+        self, submission: Submission, job: JobPlan, depends_on: Sequence[str]
     ) -> Sequence[tuple[str, str | None]]:
         named: list[tuple[str, str | None]] = [
             ("--job-name", submission.name),
@@ -72,14 +72,18 @@ class Deployment:
             ("--error", _filename_pattern(submission.stderr)),
         ]
         if depends_on:
-            named.append(("--dependency", f"after:{depends_on}"))
+            named.append(("--dependency", f"after:{':'.join(depends_on)}"))
         return [*named, *job.directives]
 
-    def write_aside(self, name: str, text: str) -> Path:
+    def write_aside(self, name: str, text: str, mode: int = 0o644) -> Path:
         """Write a file that a job of this deployment reads, next to the scripts."""
-        path = self.output.path / "scripts" / f"{self.id}.{name}"
-        write_atomically(path, text)
+        path = self.aside(name)
+        write_atomically(path, text, mode=mode)
         return path
+
+    def aside(self, name: str) -> Path:
+        """Where `write_aside` puts a file of that name."""
+        return self.output.path / "scripts" / f"{self.id}.{name}"
 
 
 def common_values(

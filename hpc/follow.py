@@ -16,7 +16,7 @@ from hpc.errors import BenchmarkInvalid, SchedulerError, ServiceError, UsageErro
 from hpc.jobstates import JobStatus
 from hpc.polling import Poller
 from hpc.progress import Progress
-from hpc.readiness import ModelInfo, probe_client, probe_ollama, probe_prometheus
+from hpc.readiness import ModelInfo, probe_client, probe_ollama, probe_url
 from hpc.recipe import Recipe, Retrieval, parse_recipe
 from hpc.records import Record
 from hpc.report import (
@@ -104,6 +104,10 @@ class Follower:
             Target("ollama", jobs["ollama"], self._probe_ollama),
             Target("client", jobs["client"], lambda at: probe_client(f"http://{at[0]}")),
         ]
+        if "qdrant" in jobs:
+            targets.append(
+                Target("qdrant", jobs["qdrant"], lambda at: probe_url(f"http://{at[0]}/readyz"))
+            )
         if MONITORING in jobs:
             targets.append(self._monitoring(jobs[MONITORING]))
         waiter = Waiter(
@@ -130,7 +134,7 @@ class Follower:
     def _probe_monitoring(self, job_id: str, prometheus: str) -> bool | str:
         parts = set(self.record.data["monitoring"]["parts"]) & set(MONITORING_SERVICES)
         late = sorted(parts - self._output.monitoring_addresses(job_id).keys())
-        return f"{', '.join(late)} not started yet" if late else probe_prometheus(prometheus)
+        return f"{', '.join(late)} not started yet" if late else probe_url(f"{prometheus}/-/ready")
 
     def _probe_ollama(self, addresses: list[str]) -> ModelInfo | str:
         info: ModelInfo | str = ""
@@ -153,7 +157,7 @@ class Follower:
             endpoints={
                 "client": f"http://{client.addresses[0]}",
                 "ollama": [f"http://{address}" for address in ollama.addresses],
-                **self._monitoring_endpoints(),
+                **self._other_endpoints(),
             },
         )
         self._console.tell("orch", f"all is ready: {info.name} ({info.quantization or 'unknown'}) "
@@ -161,10 +165,14 @@ class Follower:
         for warning in warnings:
             self._console.tell("WARNING", warning)
 
-    def _monitoring_endpoints(self) -> dict[str, str]:
-        """Those that are there by now."""
-        job_id = self.record.jobs.get(MONITORING)
-        found = {} if job_id is None else self._output.monitoring_addresses(job_id)
+    def _other_endpoints(self) -> dict[str, str]:
+        """Qdrant's, and those of the monitoring that are there by now."""
+        jobs = self.record.jobs
+        found: dict[str, str] = {}
+        if MONITORING in jobs:
+            found |= self._output.monitoring_addresses(jobs[MONITORING])
+        if "qdrant" in jobs:
+            found["qdrant"] = self._output.addresses("qdrant", jobs["qdrant"])[0]
         return {service: f"http://{address}" for service, address in found.items()}
 
     def _where_it_runs(self) -> dict[str, dict[str, Any]]:

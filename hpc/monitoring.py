@@ -50,15 +50,15 @@ class MonitoringPlan:
         """Whether anything of it is started."""
         return "prometheus" in self.parts
 
-    def targets(self, nodes: int, gpus: int) -> int:
+    def targets(self, nodes: int, gpus: int, qdrant: bool = False) -> int:
         """How many targets Prometheus has of a deployment with `nodes` replicas of Ollama, each
-        with `gpus` GPUs."""
+        with `gpus` GPUs, and perhaps a job of Qdrant's."""
         if not self.on:
             return 0
-        jobs = [("ollama", nodes), ("client", 1), ("monitoring", 1)]
+        jobs = [("ollama", nodes), ("client", 1), ("monitoring", 1), ("qdrant", int(qdrant))]
         node_exporters = sum(n for job, n in jobs if "node_exporter" in self.parts_in(job))
         exporters = nodes + (nodes if gpus else 0)
-        return node_exporters + exporters + 2 + ("pushgateway" in self.parts)
+        return node_exporters + exporters + 2 + qdrant + ("pushgateway" in self.parts)
 
     def parts_in(self, job: str) -> list[str]:
         """What runs in the job of a service: its own parts, and the node exporter. Of that there is

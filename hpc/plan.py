@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import shutil
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from hpc.errors import UsageError
@@ -57,6 +58,10 @@ class JobPlan:
     directives: tuple[tuple[str, str | None], ...]
 
 
+#: Makes a job that needs no GPU: service, CPU cores, GiB.
+MakeJob = Callable[[str, int, int], JobPlan]
+
+
 @dataclass(frozen=True)
 class Plan:
     """All that is decided before anything is submitted."""
@@ -72,6 +77,8 @@ class Plan:
     client: JobPlan
     monitoring: MonitoringPlan
     monitoring_job: JobPlan
+    #: None where there is no retrieval, or the client service keeps the points itself.
+    qdrant: JobPlan | None
     settings: tuple[Setting, ...] = field(repr=False)
 
 
@@ -111,9 +118,10 @@ def make_plan(
     slurm = site.scheduler == "slurm"
     ollama, gpus = (_slurm_ollama if slurm else _local_ollama)(recipe, site, partitions, notes)
     on_cpus = (_slurm_cpu_jobs if slurm else _local_cpu_jobs)(recipe, site, partitions, notes)
+    qdrant = _qdrant(recipe, site, on_cpus, notes)
     watch = plan_monitoring(recipe.job.monitoring, site, monitoring)
     notes.add("monitoring", ", ".join(sorted(watch.parts)) or "none", "what can be had here")
-    targets = watch.targets(recipe.job.infrastructure.nodes, gpus)
+    targets = watch.targets(recipe.job.infrastructure.nodes, gpus, qdrant is not None)
     notes.add("monitoring_targets", targets, "what Prometheus is to find")
     parallel = service.num_parallel or min(service.n_clients, MAX_DEFAULT_PARALLEL)
     why = "recipe" if service.num_parallel else f"n_clients, at most {MAX_DEFAULT_PARALLEL}"
@@ -128,9 +136,10 @@ def make_plan(
         num_parallel=parallel,
         max_queue=max(OLLAMA_MAX_QUEUE, 2 * service.n_clients),
         ollama=ollama,
-        client=on_cpus[0],
+        client=on_cpus("client", client_cpus(service.n_clients), CLIENT_MEM_GB),
         monitoring=watch,
-        monitoring_job=on_cpus[1],
+        monitoring_job=on_cpus("monitoring", MONITORING_CPUS, MONITORING_MEM_GB),
+        qdrant=qdrant,
         settings=tuple(notes.settings),
     )
 
@@ -143,6 +152,22 @@ def _embedding_model(recipe: Recipe, notes: _Notes) -> str | None:
     notes.add("collection", retrieval.collection, "recipe or its default")
     notes.add("embedding_model", model, "recipe or its default")
     return model
+
+
+def _qdrant(recipe: Recipe, site: Site, make: MakeJob, notes: _Notes) -> JobPlan | None:
+    """The job of Qdrant's server, where there is retrieval and a server to be had."""
+    retrieval = recipe.job.service.wanted_retrieval
+    if retrieval is None:
+        return None
+    if site.runtime == "host" and not (site.modules or shutil.which("qdrant")):
+        why = "there is no qdrant on PATH"
+    elif site.runtime != "host" and site.images.qdrant is None:
+        why = "the site profile names no image (images.qdrant)"
+    else:
+        notes.add("qdrant", "a job of its own", "what can be had here")
+        return make("qdrant", retrieval.cpus, retrieval.mem_gb)
+    notes.add("qdrant", "in the client service", why)
+    return None
 
 
 def client_cpus(n_clients: int) -> int:
@@ -167,10 +192,8 @@ def _local_ollama(
     return JobPlan("ollama", _time(recipe)), _int(gpus)
 
 
-def _local_cpu_jobs(
-    recipe: Recipe, site: Site, _: Sequence[Partition], notes: _Notes
-) -> tuple[JobPlan, JobPlan]:
-    return JobPlan("client", _time(recipe)), JobPlan("monitoring", _time(recipe))
+def _local_cpu_jobs(recipe: Recipe, site: Site, _: Sequence[Partition], notes: _Notes) -> MakeJob:
+    return lambda service, _cpus, _mem_gb: JobPlan(service, _time(recipe))
 
 
 def _time(recipe: Recipe) -> tuple[tuple[str, str | None], ...]:
@@ -233,8 +256,8 @@ def _ollama_cpus(
 
 def _slurm_cpu_jobs(
     recipe: Recipe, site: Site, partitions: Sequence[Partition], notes: _Notes
-) -> tuple[JobPlan, JobPlan]:
-    """The client's and the monitoring's job."""
+) -> MakeJob:
+    """Makes the jobs that need no GPU, by service, cores and GiB."""
     infra = recipe.job.infrastructure
     partition = notes.first(
         "client_partition",
@@ -255,10 +278,7 @@ def _slurm_cpu_jobs(
         ]
         return JobPlan(service, (*directives, *map(_option, site.directives)))
 
-    return (
-        job("client", cpus, CLIENT_MEM_GB),
-        job("monitoring", MONITORING_CPUS, MONITORING_MEM_GB),
-    )
+    return job
 
 
 def _cpu_partition(partitions: Sequence[Partition], seconds: int) -> str | None:

@@ -74,13 +74,13 @@ def probe_client(url: str) -> dict[str, Any] | str:
     return answer.json if answer.status == 200 else answer.error
 
 
-def probe_prometheus(url: str) -> bool | str:
-    """True where Prometheus answers queries, or a sentence saying why it does not yet."""
+def probe_url(url: str) -> bool | str:
+    """True where a service answers 200 at `url`, or a sentence saying why it does not yet."""
     try:
-        answer = call("GET", f"{url}/-/ready")
+        answer = call("GET", url)
     except NoAnswer as error:
         return error.message
-    return True if answer.status == 200 else f"Prometheus at {url} is not ready: {answer.error}"
+    return True if answer.status == 200 else f"{url} says: {answer.error}"
 
 
 def _find(answer: Answer, model: str) -> dict[str, Any] | None:

@@ -169,6 +169,8 @@ class Retrieval(_Section):
         le=4096,
         description="Tokens at the end of a chunk that the next one repeats, at most.",
     )
+    cpus: int = Field(2, ge=1, le=1024, description="CPU cores of Qdrant's job.")
+    mem_gb: int = Field(4, ge=1, le=100_000, description="Memory of Qdrant's job in GiB.")
 
     @field_validator("chunk_overlap")
     @classmethod

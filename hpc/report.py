@@ -23,6 +23,9 @@ def endpoint_lines(record: Record, output: OutputDir) -> list[str]:
     client = endpoints["client"]
     rows = [["client", client]]
     rows += [["ollama", url] for url in endpoints["ollama"]]
+    if "qdrant" in endpoints:
+        key = output.path / "scripts" / f"{record.id}.qdrant.key"
+        rows.append(["qdrant", f"{endpoints['qdrant']}   # API key in {key}"])
     watch = [name for name in MONITORING_SERVICES if name in endpoints]
     rows += [[name, endpoints[name]] for name in watch]
     if "grafana" in watch:

@@ -68,6 +68,10 @@ class Images(_Section):
         description="What `client_service.def` builds on: any Linux with Python 3.10 or newer, "
         "with its `venv` module.",
     )
+    qdrant: Image | None = Field(
+        "docker://qdrant/qdrant:v1.16.0",
+        description="Qdrant, of 1.16 or newer. `null`: the client service keeps the points itself.",
+    )
     prometheus: Image | None = Field(
         "docker://prom/prometheus:v2.53.4", description="Prometheus. `null`: there is none."
     )

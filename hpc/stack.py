@@ -46,6 +46,7 @@ def render_stack(wanted: Sequence[str], site: Site, output: OutputDir, console: 
         script=path,
         time_seconds=_seconds(),
         parts=sorted(parts),
+        qdrant_key="",
         **values,
     )
     write_atomically(path, text, mode=0o755)

@@ -245,6 +245,39 @@ publish_address() {
   say "published $*"
 }
 
+# --- other jobs ----------------------------------------------------------------------------------
+
+# job_over ID: whether it has ended for certain.
+job_over() {
+  [ -e "$OUTPUT/logs/$1.rc" ] && return
+  case $1 in
+    local*) local_job_over "$1" ;;
+    *) slurm_job_over "$1" ;;
+  esac
+}
+
+local_job_over() {
+  local said
+  said=$(cat "$OUTPUT/local_jobs/$1.json" 2>/dev/null) || return
+  [[ $said != *'"state": "RUNNING"'* && $said != *'"state": "PENDING"'* ]] && return
+  [[ $said =~ \"runner_pid\":\ ([0-9]+) ]] && ! kill -0 "${BASH_REMATCH[1]}" 2>/dev/null
+}
+
+slurm_job_over() {
+  local said
+  command -v squeue >/dev/null || return
+  said=$(squeue --noheader --states=all --jobs="$1" --format=%T 2>&1) || {
+    [[ $said == *'Invalid job id'* ]]
+    return
+  }
+  case $said in
+    CANCELLED | COMPLETED | FAILED | TIMEOUT | NODE_FAIL | OUT_OF_MEMORY | PREEMPTED | DEADLINE | BOOT_FAIL) ;;
+    *) return 1 ;;
+  esac
+}
+
+# --- what there is -------------------------------------------------------------------------------
+
 # note_gpus: logs/ID.gpus, a line "name, driver version" for each GPU that the job has, for records.
 note_gpus() {
   local path=$OUTPUT/logs/$JOB_ID.gpus gpus

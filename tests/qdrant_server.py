@@ -3,7 +3,8 @@
 
 Behind it is qdrant-client's local mode, so it compares with every point, and is slow. It is
 configured as Qdrant is, by environment: QDRANT__SERVICE__HOST, QDRANT__SERVICE__HTTP_PORT,
-QDRANT__SERVICE__API_KEY, QDRANT__STORAGE__STORAGE_PATH. As there, /readyz asks for no key.
+QDRANT__SERVICE__API_KEY, QDRANT__STORAGE__STORAGE_PATH. As there, /readyz asks for no key, and
+/metrics takes it as a bearer token.
 """
 
 import contextlib
@@ -114,8 +115,11 @@ class Handler(BaseHTTPRequestHandler):
         if path == "/readyz":
             return self.answer(200, b"all shards are ready", "text/plain")
         key = self.server.key
-        if key and not hmac.compare_digest(self.headers["api-key"] or "", key):
+        given = self.headers["api-key"] or (self.headers["Authorization"] or "").partition(" ")[2]
+        if key and not hmac.compare_digest(given, key):
             return self.answer(401, b"Must provide an API key or an Authorization bearer token")
+        if path == "/metrics":
+            return self.answer(200, b"collections_total 1\n")
         found = _COLLECTION.fullmatch(path)
         if not found:
             return self.say(404, {"error": "Not found"})
