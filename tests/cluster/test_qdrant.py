@@ -77,7 +77,8 @@ def test_what_was_ingested_is_found_and_there_at_the_next_deployment(
     assert project.host_of(record["jobs"]["qdrant"]["id"]).startswith("cpu")
     told = ingest(project, documents)
     assert told["added"] == points(project, record) > 60
-    body = json.dumps({"prompt": "a0word0 h0word1", "retrieval": True})
+    asked = {"prompt": "a0word0 h0word1", "retrieval": True, "options": {"num_predict": 8}}
+    body = json.dumps(asked)
     command = ["-H", "Content-Type: application/json", "-d", body]
     answer = project.curl(record["endpoints"]["client"] + "/query", *command)
     assert answer["sources"] and set(answer["timings"]) == {"embed", "search", "prefill", "decode"}
