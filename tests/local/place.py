@@ -11,7 +11,6 @@ from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parents[2]
 SMALL = PROJECT / ".tools" / "models" / "SmolLM2-135M-Instruct.Q4_1.gguf"
-EMBEDDING = PROJECT / ".tools" / "models" / "all-MiniLM-L6-v2.F16.gguf"
 TINY = PROJECT / ".tools" / "models" / "tiny.gguf"
 ORCH = [sys.executable, str(PROJECT / "orch.py")]
 

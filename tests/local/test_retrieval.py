@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from place import EMBEDDING, PROJECT, TINY, http, wait_for
+from place import PROJECT, TINY, http, wait_for
 
 from retrieval.chunks import chunks_of, with_heading
 from retrieval.documents import read_document
@@ -16,15 +16,19 @@ from retrieval.settings import Chunking
 QUESTIONS = Path(__file__).with_name("questions.jsonl")
 NAMES = ("operations", "sites", "measurement", "results", "engine")
 DOCUMENTS = ["README.md", *(f"docs/{name}.md" for name in NAMES)]
+EXAMPLE = PROJECT / "recipe_ex" / "quickstart_rag.json"
+WANTED = json.loads(EXAMPLE.read_text())["job"]["service"]["retrieval"]
+COLLECTION = WANTED["collection"]
+CHUNKING = Chunking(WANTED["chunk_tokens"], WANTED["chunk_overlap"])
 
 
-def section(*documents, collection="docs", model=TINY, tokens=64):
+def section(*documents):
     return {
-        "collection": collection,
-        "embedding_model": str(model),
+        "collection": "docs",
+        "embedding_model": str(TINY),
         "documents": [str(document) for document in documents],
         "top_k": 5,
-        "chunk_tokens": tokens,
+        "chunk_tokens": 64,
         "chunk_overlap": 8,
     }
 
@@ -108,14 +112,12 @@ def test_a_second_deployment_cannot_take_the_storage_of_a_live_one(place):
 
 @pytest.fixture(scope="module")
 def asked(tmp_path_factory):
-    """Where each question's passage was found: by the service, and by exact search with the same
-    embeddings. Lists of the places of the nearest five, and which of them are right."""
+    """The example recipe as it is run by make quickstart-rag: what it says, and for each question
+    the nearest five chunks, by the service and by exact search with the same embeddings."""
     from place import Place
 
     place = Place(tmp_path_factory.mktemp("quality"))
-    documents = [PROJECT / name for name in DOCUMENTS]
-    chosen = section(*documents, model=EMBEDDING, tokens=128)
-    result = place.orch(place.recipe(retrieval=chosen), "--site", "local", timeout=600)
+    result = place.orch(EXAMPLE, "--site", "local", timeout=900)
     assert result.returncode == 0, result.stderr
     (record,) = place.records()
     _check_model(record)
@@ -123,7 +125,7 @@ def asked(tmp_path_factory):
     by_service = [_search(record, one["question"]) for one in questions]
     vectors = _embed(record, [one["question"] for one in questions])
     place.stop_all()
-    return questions, by_service, _exact(place, vectors)
+    return result.stdout, questions, by_service, _exact(place, vectors)
 
 
 def _check_model(record):
@@ -149,8 +151,8 @@ def _exact(place, vectors):
     """The nearest five of all points by their cosine, computed here."""
     from qdrant_client import QdrantClient
 
-    client = QdrantClient(path=str(place.output / "qdrant_storage" / "docs"))
-    found, _ = client.scroll("docs", limit=100_000, with_vectors=True)
+    client = QdrantClient(path=str(place.output / "qdrant_storage" / COLLECTION))
+    found, _ = client.scroll(COLLECTION, limit=100_000, with_vectors=True)
     client.close()
     known = np.array([point.vector for point in found])
     known /= np.linalg.norm(known, axis=1, keepdims=True)
@@ -172,14 +174,20 @@ def test_each_question_has_its_passage_in_some_chunk():
     questions = [json.loads(line) for line in QUESTIONS.read_text().splitlines()]
     assert len(questions) == 50 and {one["source"] for one in questions} == set(DOCUMENTS)
     for name in DOCUMENTS:
-        chunks = list(chunks_of(read_document(PROJECT / name), Chunking(128, 8)))
+        chunks = list(chunks_of(read_document(PROJECT / name), CHUNKING))
         texts = [_line(with_heading("", chunk.text)) for chunk in chunks]
         for one in (one for one in questions if one["source"] == name):
             assert any(_line(one["passage"]) in text for text in texts), one
 
 
+def test_the_example_answers_from_this_projects_docs(asked):
+    out, *_ = asked
+    answer = out.partition("answer:   ")[2].partition("sources:\n  [1]  ")
+    assert answer[0].strip() and "docs/measurement.md" in answer[2].splitlines()[0], out
+
+
 def test_the_right_passage_is_found_as_often_as_by_exact_search(asked, capsys):
-    questions, *ways = asked
+    _, questions, *ways = asked
     right = [
         sum(
             any(_is_right(one, hit) for hit in hits)
