@@ -2,6 +2,7 @@
 
 import json
 import os
+import threading
 import time
 
 import pytest
@@ -95,17 +96,19 @@ def test_a_job_is_found_again_as_it_was_also_one_of_before(started, tmp_path):
 
 
 DRAW = """#!/bin/sh
-# Stands in for nice, and so for what draws a report: it takes its time.
-echo begins >>{path}
+# Stands in for nice, and so for what draws a report of this test: it takes its time.
+case "$*" in *{path}*) ;; *) exit ;; esac
+echo begins >>{path}/drawn
 sleep 0.2
-echo ends >>{path}
+echo ends >>{path}/drawn
 """
 
 
 def test_reports_of_quick_runs_are_drawn_one_after_another(server, tmp_path, monkeypatch):
     drawn = tmp_path / "drawn"
-    (tmp_path / "nice").write_text(DRAW.format(path=drawn))
+    (tmp_path / "nice").write_text(DRAW.format(path=tmp_path))
     (tmp_path / "nice").chmod(0o755)
+    monkeypatch.setattr(child, "_drawing", threading.Lock())  # reports of earlier tests may wait
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     urls, job = [f"http://127.0.0.1:{server.port}"], job_of({"n_clients": 1}, "known")
     runs = [child.Run(name, tmp_path / name, job, urls) for name in ("a", "b", "c")]
