@@ -31,7 +31,7 @@ def monitoring(tmp_path_factory):
         only_ours = [f"--collector.{name}" for name in COLLECTORS]
         node = monitoring.run(exporter, "--collector.disable-defaults", *only_ours)
         monitoring.add("node", "ollama", node)
-        gateway = monitoring.run(gateway)
+        gateway = monitoring.run(gateway, "--persistence.file=")  # not where Debian puts it
         monitoring.add("pushgateway", "pushgateway", gateway)
         now = time.time()
         push(gateway, "d-1", "run-1", standins.pushed(now - 30, now))

@@ -125,7 +125,7 @@ def test_rendered_scripts_pass_shellcheck(
     plan = make_plan(parse_recipe(recipe_data), site, monitoring=monitoring)
     submit(Deployment("d-1", plan, output))
     scripts = sorted((tmp_path / "scripts").glob("*.sh"))
-    assert len(scripts) == (3 if monitoring else 2)
+    assert len(scripts) == (4 if monitoring else 2)
     check = subprocess.run(["shellcheck", "-x", *scripts], capture_output=True, text=True)
     assert check.stdout == ""
     form = ["shfmt", "-i", "2", "-ci", "-d", *scripts]
