@@ -42,6 +42,12 @@ class OtherCollection(ServiceError):
     status, kind = 409, "collection_mismatch"
 
 
+class NotPublished(ServiceError):
+    """This service's own address, which a benchmark with retrieval asks, is not known (yet)."""
+
+    status, kind = 409, "address_not_published"
+
+
 class Unsupported(ServiceError):
     """The body is not declared as JSON."""
 
