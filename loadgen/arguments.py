@@ -57,7 +57,7 @@ def _add_target(made: argparse.ArgumentParser) -> None:
     api = group.add_mutually_exclusive_group()
     api.add_argument("--api", choices=APIS, default="ollama", help="default: ollama")
     api.add_argument("--retrieval", dest="api", action="store_const", const=RETRIEVAL,
-                     help="/query of a client service, with retrieval, in its steps")  # fmt: skip
+                     help="the URL is a client service's: /query with retrieval")  # fmt: skip
     add("--sits-on", choices=("gpu", "cpu"), help="not valid where the model sits elsewhere")
     add("--gpu-metrics", action="append", default=[], metavar="URL",
         help="/metrics of a DCGM exporter, for the energy; one for each GPU node")  # fmt: skip
