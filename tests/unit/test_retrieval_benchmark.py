@@ -13,7 +13,8 @@ from served import gunicorn
 import clientService
 from client.self_benchmark import RESERVED_THREADS
 from clientServiceHandler import SERVING_THREADS
-from hpc.recipe import MAX_CLIENTS_WITH_RETRIEVAL
+from hpc.errors import UsageError
+from hpc.recipe import MAX_CLIENTS_WITH_RETRIEVAL, Recipe, validate
 from loadgen import __main__ as command
 from loadgen import html, servers
 from loadgen.options import Options, parse_replica
@@ -195,8 +196,17 @@ def test_before_anything_was_ingested_or_its_address_is_known_nothing_starts(ser
     assert not (tmp_path / "benchmarks").exists()
 
 
-def test_a_recipe_asks_for_no_more_clients_than_there_is_room_for():
+def test_a_recipe_asks_for_no_more_clients_than_there_is_room_for(recipe_data):
     assert MAX_CLIENTS_WITH_RETRIEVAL == SERVING_THREADS - RESERVED_THREADS
+    service = recipe_data["job"]["service"]
+    service |= {"n_clients": 60, "retrieval": {"benchmark": True}}
+    validate(Recipe, recipe_data, "recipe")
+    service["n_clients"] = 61
+    with pytest.raises(UsageError) as raised:
+        validate(Recipe, recipe_data, "recipe")
+    assert "at most 60 clients, but job.service.n_clients is 61" in raised.value.details[0]
+    service["retrieval"]["benchmark"] = False
+    validate(Recipe, recipe_data, "recipe")
 
 
 # --- what /health says, made by hand ---
