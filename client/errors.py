@@ -48,6 +48,12 @@ class NotPublished(ServiceError):
     status, kind = 409, "address_not_published"
 
 
+class NoRoom(ServiceError):
+    """A benchmark with retrieval asks this service, which has no room for so many clients."""
+
+    status, kind = 409, "no_room"
+
+
 class Unsupported(ServiceError):
     """The body is not declared as JSON."""
 

@@ -181,7 +181,7 @@ def _start() -> dict[str, Any]:
         **BODY_ERRORS,
         409: "Another benchmark runs, this id has other parameters, or the run was cancelled. With "
         f"retrieval: {errors.NoRetrieval.__doc__} Or: {errors.OtherCollection.__doc__} Or: "
-        f"{errors.NotPublished.__doc__}",
+        f"{errors.NotPublished.__doc__} Or: {errors.NoRoom.__doc__}",
         500: str(errors.CannotWrite.__doc__),
         502: f"{errors.BenchmarkFailed.__doc__} Or: {errors.QdrantFailed.__doc__}",
         503: f"{errors.NotReady.__doc__} Or: {errors.QdrantUnreachable.__doc__}",

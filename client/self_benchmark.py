@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from client.addresses import parse_address
-from client.errors import BadInput, NotPublished
+from client.errors import NoRoom, NotPublished
 from client.settings import Settings
 
 RESERVED_THREADS = 4
@@ -21,15 +21,14 @@ def with_room(given: Mapping[str, Any], threads: int | None) -> dict[str, Any]:
     thread, and so would everybody else. What waits for the limit waits in the load generator, and
     that counts in its latency.
 
-    `threads`: how many the service has; None: not known, and no limit. Raises BadInput where more
-    is asked for than there is room.
+    `threads`: how many the service has; None: not known, and no limit. Raises NoRoom.
     """
     if threads is None:
         return dict(given)
     most = max(1, threads - RESERVED_THREADS)
     for key in ("n_clients", "max_concurrency"):
         if given.get(key, 0) > most:
-            raise BadInput(
+            raise NoRoom(
                 f"{key} is {given[key]}, but with retrieval it must be at most {most}: this "
                 f"service answers {threads} requests at once and keeps {RESERVED_THREADS} for "
                 "others. Ask for less, or run python3 -m loadgen --retrieval elsewhere."

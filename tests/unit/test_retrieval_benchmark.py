@@ -17,8 +17,10 @@ from hpc.errors import UsageError
 from hpc.recipe import MAX_CLIENTS_WITH_RETRIEVAL, Recipe, validate
 from loadgen import __main__ as command
 from loadgen import html, servers
+from loadgen.answers import retrieval_line
 from loadgen.options import Options, parse_replica
 from loadgen.prompts import Texts
+from loadgen.records import Answer
 from retrieval.settings import section
 
 OWN_JOB = "40"
@@ -129,6 +131,16 @@ def test_without_retrieval_in_the_deployment_it_ends_with_4_and_says_so(ollama, 
     assert "http_409: This deployment has no retrieval; give its recipe" in capsys.readouterr().err
 
 
+def test_an_answer_that_breaks_off_has_the_services_words_and_what_it_does_not_say_is_unknown():
+    answer = Answer()
+    head = {"response": "", "done": False, "sources": [], "timings": {"embed": None, "search": 0.1}}
+    error = {"error": {"type": "timeout", "message": "The answer took too long."}}
+    for line in (head, {"response": "a", "done": False}, error):
+        retrieval_line(answer, json.dumps(line).encode(), 1.0)
+    assert (answer.embed, answer.search, len(answer.chunks)) == (None, 0.1, 1)
+    assert answer.error == "The answer took too long."
+
+
 # --- /benchmark ---
 
 
@@ -146,7 +158,7 @@ def test_benchmark_with_retrieval_measures_this_very_service(kept, ollama):
 
 def test_more_clients_than_the_service_has_room_for_are_refused(kept):
     status, answer = ask(kept, "/benchmark", {"retrieval": True, "n_clients": 5})
-    assert (status, answer["error"]["type"]) == (400, "bad_request")
+    assert (status, answer["error"]["type"]) == (409, "no_room")
     assert "n_clients is 5, but with retrieval it must be at most 4" in answer["error"]["message"]
     assert "answers 8 requests at once" in answer["error"]["message"]
     assert ask(kept, "/benchmark", {"n_clients": 5})[0] == 200  # Ollama itself has room
