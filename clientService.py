@@ -5,7 +5,8 @@
 Configured by environment:
 ORCH_OUTPUT_DIR, ORCH_OLLAMA_JOB, ORCH_MODEL, ORCH_JOB_ID, ORCH_DEPLOYMENT, ORCH_QUERY_TIMEOUT
 (seconds that an answer may take; 600), ORCH_JOB_END (Unix time of the job's time limit),
-ORCH_MONITORING_JOB, and for retrieval as retrieval.settings says.
+ORCH_MONITORING_JOB, ORCH_THREADS (client/serving.py sets it), and for retrieval as
+retrieval.settings says.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ from client.ollama import Ollama
 from client.replicas import Replicas
 from client.retrieval import Retrieval
 from client.retrieval_routes import add_retrieval_routes, head_of, sources_fit, with_sources
+from client.self_benchmark import own_url, with_room
 from client.settings import Settings, settings_from
 from loadgen import child
 from loadgen.options import TargetError
@@ -231,7 +233,7 @@ def create_app() -> Flask:
     _add_metrics(app, metrics)
     _add_ollama_routes(app, service, retrieval)
     add_retrieval_routes(app, retrieval)
-    _add_benchmark_routes(app, service, benchmarks)
+    _add_benchmark_routes(app, service, benchmarks, retrieval)
     _add_description(app)
     gc.freeze()  # what is there by now stays; no collection walks it while a request waits
     return app
@@ -294,13 +296,21 @@ def _add_ollama_routes(app: Flask, service: OllamaClientService, retrieval: Retr
         return response
 
 
-def _add_benchmark_routes(app: Flask, service: OllamaClientService, runs: Benchmarks) -> None:
-    def urls() -> list[str]:
+def _add_benchmark_routes(
+    app: Flask, service: OllamaClientService, runs: Benchmarks, retrieval: Retrieval
+) -> None:
+    def ollama() -> list[str]:
         return [f"http://{address}" for address in service.addresses.read(fresh=True)]
+
+    def ourselves() -> list[str]:
+        retrieval.check()
+        return [own_url(service.settings)]
 
     @app.post("/benchmark")
     def start() -> tuple[dict[str, Any], int]:
-        given = checked(read_body(), BENCHMARK)
+        given, urls = checked(read_body(), BENCHMARK), ollama
+        if given.get("retrieval"):
+            given, urls = with_room(given, service.settings.threads), ourselves
         run_id = given.get("id") or new_id()
         run = runs.start(run_id, job_of(given, service.model_for(given.get("model"))), urls)
         if run is not None and not given.get("wait", True):

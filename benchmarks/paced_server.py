@@ -35,12 +35,14 @@ class Pace:
     `held_back`: chunks with no text that come after the first one, though tokens were made.
     `lines_at_once`: lines that go out in one write. `segment`: bytes of a write (None: all).
     `slots`: requests served at once, the others wait (None: all). `pause`: how long an answer
-    stands still after `pause_after` tokens. `failure`: what a failing request does (see
-    _FAILURES); the requests with number `fail_from` and up fail, each `fail_every`-th.
+    stands still after `pause_after` tokens. `embed`: until vectors are answered, which know nothing
+    of their texts. `failure`: what a failing request does (see _FAILURES); the requests with number
+    `fail_from` and up fail, each `fail_every`-th.
     """
 
     ttft: float = 0.0
     itl: float = 0.0
+    embed: float = 0.0
     tokens: int = 8
     texts: tuple[str, ...] = ("a",)
     tokens_per_chunk: int = 1
@@ -206,6 +208,8 @@ class _Connection(asyncio.Protocol):
         path = self.url.decode()
         if path in FORMATS:
             return self._generate(path, json.loads(self.body))
+        if path == "/api/embed":
+            return self._embed(json.loads(self.body)["input"])
         if path == "/seen" and self.parser.get_method() == b"DELETE":
             self.server.forget()
         if path == "/requests":
@@ -230,6 +234,10 @@ class _Connection(asyncio.Protocol):
             "/v1/models": {"object": "list", "data": [{"id": name} for name in pace.models]},
             "/seen": self.server.seen.summary(),
         }
+
+    def _embed(self, texts: list[str]) -> None:
+        answer = {"embeddings": [[1.0, 0.0]] * len(texts)}
+        self.server.loop.call_later(self.server.pace.embed, self.answer, 200, answer)
 
     def _generate(self, path: str, body: dict) -> None:
         server, model = self.server, body.get("model", "")

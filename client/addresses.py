@@ -62,19 +62,24 @@ class AddressFile:
 
     def _parse(self, content: bytes) -> list[str]:
         lines = [line.strip() for line in content.decode("utf-8", "replace").splitlines()]
-        addresses = list(dict.fromkeys(self._address(line) for line in lines if line))
+        addresses = list(dict.fromkeys(parse_address(line, self._path) for line in lines if line))
         if not addresses:
             raise NotReady(f"{self._path} is empty; it must hold host:port.")
         return addresses
 
-    def _address(self, line: str) -> str:
-        host, _, port = line.partition(":")
-        number = port or str(OLLAMA_PORT)
-        if not _HOST.fullmatch(host) or not re.fullmatch(r"[0-9]{1,5}", number):
-            raise NotReady(f"{self._path} holds {line[:80]!r}, which is no host:port.")
-        if not 0 < int(number) < 65536:
-            raise NotReady(f"{self._path} holds the port {number}, which does not exist.")
-        return f"{host}:{int(number)}"
+
+def parse_address(line: str, path: Path) -> str:
+    """`host:port` of a line of the address file `path`; Ollama's port where it has none.
+
+    Raises NotReady.
+    """
+    host, _, port = line.partition(":")
+    number = port or str(OLLAMA_PORT)
+    if not _HOST.fullmatch(host) or not re.fullmatch(r"[0-9]{1,5}", number):
+        raise NotReady(f"{path} holds {line[:80]!r}, which is no host:port.")
+    if not 0 < int(number) < 65536:
+        raise NotReady(f"{path} holds the port {number}, which does not exist.")
+    return f"{host}:{int(number)}"
 
 
 def _ask_server(path: Path) -> None:

@@ -194,6 +194,7 @@ def job_of(given: Mapping[str, Any], model: str) -> child.Job:
     requests = given.get("n_requests")
     if clients is not None and "duration_seconds" not in given:
         requests = clients * given.get("n_requests_per_client", 1)
+    as_given: dict[str, Any] = {name: given.get(name) for name in _AS_GIVEN}
     return child.Job(
         model=model,
         prompt=given.get("prompt", None if "input_tokens" in given else DEFAULT_PROMPT),
@@ -201,7 +202,8 @@ def job_of(given: Mapping[str, Any], model: str) -> child.Job:
         requests=requests,
         seed=given.get("seed", 0),
         warmup=given.get("warmup", 1),
-        **{name: given.get(name) for name in _AS_GIVEN},
+        retrieval=given.get("retrieval", False),
+        **as_given,
     )
 
 

@@ -144,6 +144,9 @@ BENCHMARK = Body(
             "Built-in prompts of about this length, each different, instead of a prompt.",
             *LIMITS["input_tokens"],
         ),
+        "retrieval": boolean(
+            "Measure /query with retrieval, and its steps, instead of Ollama (default: false)."
+        ),
         "model": _MODEL,
         "num_predict": whole(
             "Output tokens at most (default: the model decides).", *LIMITS["num_predict"]

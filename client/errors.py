@@ -42,6 +42,18 @@ class OtherCollection(ServiceError):
     status, kind = 409, "collection_mismatch"
 
 
+class NotPublished(ServiceError):
+    """This service's own address, which a benchmark with retrieval asks, is not known (yet)."""
+
+    status, kind = 409, "address_not_published"
+
+
+class NoRoom(ServiceError):
+    """A benchmark with retrieval asks this service, which has no room for so many clients."""
+
+    status, kind = 409, "no_room"
+
+
 class Unsupported(ServiceError):
     """The body is not declared as JSON."""
 

@@ -179,10 +179,12 @@ def _points() -> dict[str, Any]:
 def _start() -> dict[str, Any]:
     wrong = {
         **BODY_ERRORS,
-        409: "Another benchmark runs, this id has other parameters, or the run was cancelled.",
+        409: "Another benchmark runs, this id has other parameters, or the run was cancelled. With "
+        f"retrieval: {errors.NoRetrieval.__doc__} Or: {errors.OtherCollection.__doc__} Or: "
+        f"{errors.NotPublished.__doc__} Or: {errors.NoRoom.__doc__}",
         500: str(errors.CannotWrite.__doc__),
-        502: str(errors.BenchmarkFailed.__doc__),
-        503: str(errors.NotReady.__doc__),
+        502: f"{errors.BenchmarkFailed.__doc__} Or: {errors.QdrantFailed.__doc__}",
+        503: f"{errors.NotReady.__doc__} Or: {errors.QdrantUnreachable.__doc__}",
     }
     links = {name: _link(operation) for name, operation in _FOLLOWING.items()}
     return {

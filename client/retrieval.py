@@ -98,6 +98,14 @@ class Retrieval:
             hits = store.search(vector, top_k or settings.top_k, filter)
             return Found(hits, embedded - began, time.perf_counter() - embedded)
 
+    def check(self) -> None:
+        """Whether a question may be asked. Raises NoRetrieval, OtherCollection, QdrantFailed,
+        QdrantUnreachable."""
+        _, store = self._configured()
+        with _in_words():
+            if not store.points():
+                raise store.no_points()
+
     # --- points ---
 
     def put(

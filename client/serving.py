@@ -5,6 +5,7 @@ Address and threads are given on its command line.
 
 from __future__ import annotations
 
+import os
 import socket
 import struct
 from typing import Any
@@ -23,10 +24,12 @@ forwarded_allow_ips = ""  # there is no proxy in front, whose headers could be b
 
 
 def when_ready(server: Any) -> None:
-    """Limit the time of what listens: on Linux each connection inherits it when it is made.
+    """Tell the worker, which comes after us, its threads; and limit the time of what listens: on
+    Linux each connection inherits it when it is made.
 
     gunicorn's threads read and write blocking sockets without a limit of their own.
     """
+    os.environ["ORCH_THREADS"] = str(server.cfg.threads)
     for listener in server.LISTENERS:
         for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
             listener.sock.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", STALL_S, 0))

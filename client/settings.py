@@ -14,7 +14,7 @@ _JOB_ID = re.compile(r"[A-Za-z0-9_.-]+")
 class Settings:
     """What the job script tells us; `query_timeout_s` in seconds. `job_end`: Unix time at which our
     job's time limit ends; `monitoring_job`: the one whose address files name Prometheus and the
-    Pushgateway."""
+    Pushgateway; `threads`: how many answer requests, as client/serving.py says."""
 
     output: Path
     ollama_job: str
@@ -24,6 +24,7 @@ class Settings:
     query_timeout_s: float = 600.0
     job_end: float | None = None
     monitoring_job: str | None = None
+    threads: int | None = None
 
     @property
     def record(self) -> Path | None:
@@ -48,6 +49,9 @@ def settings_from(environment: Mapping[str, str]) -> Settings:
         raise ValueError(f"ORCH_JOB_END is {end!r}, but must be a Unix time in whole seconds")
     if monitoring and not _JOB_ID.fullmatch(monitoring):
         raise ValueError(f"ORCH_MONITORING_JOB is {monitoring!r}, but must be the id of a job")
+    threads = environment.get("ORCH_THREADS")
+    if threads and not re.fullmatch(r"\d{1,5}", threads):
+        raise ValueError(f"ORCH_THREADS is {threads!r}, but must be a number of threads")
     return Settings(
         output=Path(output),
         ollama_job=job,
@@ -57,4 +61,5 @@ def settings_from(environment: Mapping[str, str]) -> Settings:
         query_timeout_s=float(timeout),
         job_end=float(end) if end else None,
         monitoring_job=monitoring or None,
+        threads=int(threads) if threads else None,
     )

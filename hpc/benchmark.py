@@ -46,6 +46,7 @@ def run_benchmark(
         "num_predict": service.num_predict,
         "seed": service.seed,
         "warmup": service.warmup,
+        "retrieval": service.wanted_retrieval is not None and service.wanted_retrieval.benchmark,
     }
     started = _patiently(lambda: call("POST", f"{url}/benchmark", body), check_jobs)
     if started.status not in (200, 202):

@@ -37,6 +37,9 @@ MAX_DEFAULT_PARALLEL = 8
 #: More than this is a slip of the pen; the client service has the same bound.
 MAX_REQUESTS = 1_000_000
 
+#: The client service, which a benchmark with retrieval asks, has room for so many.
+MAX_CLIENTS_WITH_RETRIEVAL = 60
+
 DEFAULT_PROMPT = "Explain in three sentences what a supercomputer is used for."
 
 
@@ -171,6 +174,11 @@ class Retrieval(_Section):
     )
     cpus: int = Field(2, ge=1, le=1024, description="CPU cores of Qdrant's job.")
     mem_gb: int = Field(4, ge=1, le=100_000, description="Memory of Qdrant's job in GiB.")
+    benchmark: bool = Field(
+        False,
+        description="Whether the benchmark asks with retrieval, and measures its steps; n_clients "
+        f"is then at most {MAX_CLIENTS_WITH_RETRIEVAL}.",
+    )
 
     @field_validator("chunk_overlap")
     @classmethod
@@ -249,12 +257,18 @@ class Service(_Section):
     @field_validator("retrieval")
     @classmethod
     def _fits(cls, value: Retrieval | None, info: ValidationInfo) -> Retrieval | None:
-        """What a model is shown must fit into what it reads."""
+        """What a model is shown must fit into what it reads, and clients into the service."""
         context = info.data.get("context_length")
         if value and context and value.top_k * value.chunk_tokens >= context:
             raise ValueError(
                 f"top_k x chunk_tokens is {value.top_k * value.chunk_tokens}, but must be less "
                 f"than job.service.context_length ({context}), for question and answer"
+            )
+        clients = info.data.get("n_clients", 1)
+        if value and value.benchmark and clients > MAX_CLIENTS_WITH_RETRIEVAL:
+            raise ValueError(
+                f"benchmark goes with at most {MAX_CLIENTS_WITH_RETRIEVAL} clients, but "
+                f"job.service.n_clients is {clients}"
             )
         return value
 

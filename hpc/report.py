@@ -109,6 +109,7 @@ def benchmark_lines(result: dict[str, Any], folder: Path) -> list[str]:
     latency = result.get("latency_seconds") or {}
     for name, label in _LATENCIES:
         rows.append([label, *_spread(latency.get(name) or {})])
+    rows += _steps(result.get("server_seconds") or {})
     throughput = result.get("throughput") or {}
     rates = [
         [_number(throughput.get("requests_per_second")), "requests/s"],
@@ -137,6 +138,14 @@ _LATENCIES = (
     ("tpot", "TPOT [s]"),
     ("e2e", "E2E [s]"),
 )
+
+
+def _steps(server: Mapping[str, Any]) -> list[list[str]]:
+    """Where the time goes; no rows where there was no retrieval."""
+    if not (server.get("embed") or {}).get("n"):
+        return []
+    steps = ("embed", "search", "prefill", "decode", "queue")
+    return [[f"{step} [s]", *_spread(server.get(step) or {})] for step in steps]
 
 
 def _spread(figures: dict[str, Any]) -> Sequence[str]:

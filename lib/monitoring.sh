@@ -31,6 +31,7 @@ beside() {
 # DEFAULT_PORT or another free one, calls KIND_runs, and stays as long as the service does. It ends
 # the shell that it is called in.
 serve_beside() {
+  # shellcheck disable=SC2034 # service.sh's functions read SERVICE
   SERVICE=$1 CHILDREN=() TEMPORARY=()
   trap 'rm -rf ${TEMPORARY[@]+"${TEMPORARY[@]}"}' EXIT
   trap 'exit 143' TERM
@@ -46,6 +47,7 @@ serve_beside() {
 first_program() {
   local name
   for name in "$@"; do
+    # shellcheck disable=SC2016 # the inner shell's, which may be in an image
     if "${RUN_IN[@]}" sh -c 'command -v "$1"' sh "$name" >/dev/null 2>&1; then
       PROGRAM=$name
       return

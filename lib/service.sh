@@ -19,6 +19,7 @@ RUN_IN=(env) # what runs a service's command, in front of NAME=VALUE... COMMAND;
 
 # service_begin NAME OUTPUT_DIR TIME_LIMIT_SECONDS
 service_begin() {
+  # shellcheck disable=SC2034 # monitoring.sh reads JOB_SERVICE: SERVICE is another beside the job's own
   SERVICE=$1 JOB_SERVICE=$1 OUTPUT=$2 TIME_LIMIT=$3
   # What this job left when it ran before and was requeued from a node that went down.
   rm -f "$OUTPUT/logs/$JOB_ID".{rc,started,image} "$OUTPUT/${SERVICE}_ip_$JOB_ID.txt"

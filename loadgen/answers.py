@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from loadgen.options import Options, Replica
+from loadgen.options import RETRIEVAL, Options, Replica
 from loadgen.records import Answer
 from loadgen.schedule import Planned
 
@@ -44,7 +44,18 @@ def ollama_line(answer: Answer, line: bytes, at: float) -> None:
         answer.decode = _seconds(chunk, "eval_duration")
         answer.total = _seconds(chunk, "total_duration")
     elif "error" in chunk:
-        answer.error = str(chunk["error"])
+        answer.error = _words(chunk["error"])
+
+
+def retrieval_line(answer: Answer, line: bytes, at: float) -> None:
+    """A line of the client service's /query with retrieval (docs/retrieval.md): the first one has
+    no text, but the times of what came before the model; the others are Ollama's."""
+    if answer.search is None and not line.endswith(_UNFINISHED):
+        timings = _object(line).get("timings")
+        if isinstance(timings, dict):
+            answer.embed, answer.search = _number(timings, "embed"), _number(timings, "search")
+            return
+    ollama_line(answer, line, at)
 
 
 def openai_line(answer: Answer, line: bytes, at: float) -> None:
@@ -71,8 +82,12 @@ def openai_line(answer: Answer, line: bytes, at: float) -> None:
         answer.input_tokens = _count(usage, "prompt_tokens")
 
 
-TAKE_LINE: Mapping[str, TakeLine] = {"ollama": ollama_line, "openai": openai_line}
-_PATHS = {"ollama": "/api/generate", "openai": "/v1/chat/completions"}
+TAKE_LINE: Mapping[str, TakeLine] = {
+    "ollama": ollama_line,
+    "openai": openai_line,
+    RETRIEVAL: retrieval_line,
+}
+_PATHS = {"ollama": "/api/generate", "openai": "/v1/chat/completions", RETRIEVAL: "/query"}
 
 
 def _object(line: bytes) -> dict[str, Any]:
@@ -87,13 +102,18 @@ def _count(chunk: dict[str, Any], key: str) -> int | None:
     return value if isinstance(value, int) else None
 
 
-def _seconds(chunk: dict[str, Any], key: str) -> float | None:
+def _number(chunk: dict[str, Any], key: str) -> float | None:
     value = chunk.get(key)
-    return value * _NS if isinstance(value, (int, float)) else None
+    return float(value) if isinstance(value, (int, float)) else None
+
+
+def _seconds(chunk: dict[str, Any], key: str) -> float | None:
+    nanoseconds = _number(chunk, key)
+    return None if nanoseconds is None else nanoseconds * _NS
 
 
 def _words(error: object) -> str:
-    """Ollama's error is a text, OpenAI's an object with a message."""
+    """Ollama's error is a text, OpenAI's and the client service's an object with a message."""
     return str(error.get("message", error) if isinstance(error, dict) else error)
 
 
@@ -123,15 +143,19 @@ class Requests:
         return b"%b%d\r\n\r\n%b" % (self._heads[replica], len(body), body)
 
 
-def _ollama_parts(options: Options) -> tuple[bytes, bytes, bytes]:
-    """A body's text before the prompt, between it and the seed, and after that."""
+def _ollama_parts(options: Options, more: str = "") -> tuple[bytes, bytes, bytes]:
+    """A body's text before the prompt, between it and the seed, and after that; `more` keys."""
     limit = {} if options.num_predict is None else {"num_predict": options.num_predict}
     given = json.dumps(limit)[1:-1] + (", " if limit else "")
     return (
         f'{{"model": {json.dumps(options.model)}, "prompt": '.encode(),
-        f', "stream": true, "options": {{{given}"seed": '.encode(),
+        f', "stream": true, {more}"options": {{{given}"seed": '.encode(),
         b"}}",
     )
+
+
+def _retrieval_parts(options: Options) -> tuple[bytes, bytes, bytes]:
+    return _ollama_parts(options, '"retrieval": true, ')
 
 
 def _openai_parts(options: Options) -> tuple[bytes, bytes, bytes]:
@@ -145,7 +169,11 @@ def _openai_parts(options: Options) -> tuple[bytes, bytes, bytes]:
     )
 
 
-_PARTS = {"ollama": _ollama_parts, "openai": _openai_parts}
+_PARTS: Mapping[str, Callable[[Options], tuple[bytes, bytes, bytes]]] = {
+    "ollama": _ollama_parts,
+    "openai": _openai_parts,
+    RETRIEVAL: _retrieval_parts,
+}
 
 
 def _head(replica: Replica, options: Options) -> bytes:

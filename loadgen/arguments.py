@@ -13,6 +13,7 @@ from loadgen.options import (
     ARRIVALS,
     DEFAULT_PROMPT,
     DEFAULT_TIMEOUT_S,
+    RETRIEVAL,
     Options,
     UsageError,
     check_bounds,
@@ -49,10 +50,14 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _add_target(made: argparse.ArgumentParser) -> None:
-    add = made.add_argument_group("what is measured").add_argument
+    group = made.add_argument_group("what is measured")
+    add = group.add_argument
     add("--url", action="append", required=True, help="http://HOST:PORT; several are replicas")
     add("--model", required=True)
-    add("--api", choices=APIS, default="ollama", help="default: ollama")
+    api = group.add_mutually_exclusive_group()
+    api.add_argument("--api", choices=APIS, default="ollama", help="default: ollama")
+    api.add_argument("--retrieval", dest="api", action="store_const", const=RETRIEVAL,
+                     help="the URL is a client service's: /query with retrieval")  # fmt: skip
     add("--sits-on", choices=("gpu", "cpu"), help="not valid where the model sits elsewhere")
     add("--gpu-metrics", action="append", default=[], metavar="URL",
         help="/metrics of a DCGM exporter, for the energy; one for each GPU node")  # fmt: skip

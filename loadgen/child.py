@@ -39,7 +39,7 @@ class Job:
 
     A closed loop has `clients`, an open one `rate`; either goes on for `requests` in all or for
     `duration_seconds`. Prompts are `prompt`, or built-in ones of `input_tokens`. `goodput`: seconds
-    by figure.
+    by figure. `retrieval`: a client service is asked, not Ollama.
     """
 
     model: str
@@ -57,6 +57,7 @@ class Job:
     goodput: Mapping[str, float] | None = None
     input_tokens: int | None = None
     processes: int | None = None
+    retrieval: bool = False
 
 
 @dataclass(frozen=True)
@@ -222,7 +223,8 @@ def arguments(job: Job, urls: Sequence[str]) -> list[str]:
         "goodput": goodput or None,
         "processes": job.processes,
     }
-    return [*(f"--url={url}" for url in urls), *_options(given)]
+    retrieval = ["--retrieval"] if job.retrieval else []
+    return [*(f"--url={url}" for url in urls), *_options(given), *retrieval]
 
 
 def _options(given: Mapping[str, object]) -> list[str]:

@@ -138,9 +138,8 @@ class Engine:
         gone = [last is not None and last.error in _GONE for last in failures]
         for replica, last in enumerate(failures):
             if last is not None and (all(gone) or not gone[replica]):
-                raise TargetError(
-                    f"{last.replica} failed the warm-up: {last.error}: {last.message}."
-                )
+                why = f"{last.error}: {last.message}".rstrip(".")
+                raise TargetError(f"{last.replica} failed the warm-up: {why}.")
 
     async def _warm_up_one(self, replica: int) -> Record | None:
         """Its last failure, where every request failed."""

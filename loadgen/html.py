@@ -57,6 +57,7 @@ def run_page(
     beside, note = meanwhile.beside(seen, summary, requests), meanwhile.note(seen)
     sections = [
         _Section("Distributions", plots.distributions(summary, requests)),
+        _Section("Steps", plots.steps_of_retrieval(requests)),
         _Section("Over time", plots.over_time(summary, requests), aligned=True),
         _Section("Nodes and GPUs meanwhile", beside, note, aligned=True),
         _Section("Replicas", _replica_plots(summary, requests)),

@@ -41,7 +41,10 @@ DEFINITIONS: Mapping[str, str] = {
     "seconds.measured": "the window's length; ramp_up: from the start to its begin; drain: from "
     "its end to the end of the last request",
     "server_seconds.queue": "sending to end, without load, prefill and decode: waiting for a slot, "
-    "and the way there and back (Ollama's total_duration includes the wait)",
+    "and the way there and back (Ollama's total_duration includes the wait); with --retrieval also "
+    "without embed and search",
+    "server_seconds.embed": "with --retrieval: the client service's time for the question's vector "
+    "(waiting for Ollama included); search: for the nearest chunks; both lie before the model",
     "server_rates": "tokens by the server's own time for them, per request: input by prefill, "
     "output by decode",
     "goodput": "requests of the window that came whole and within each limit (itl: the mean gap), "
@@ -249,6 +252,8 @@ def _is_good(record: Record, limits: Mapping[str, float]) -> bool:
 
 def _server(whole: Sequence[Record]) -> dict[str, Any]:
     return {
+        "embed": distribution(record.answer.embed for record in whole),
+        "search": distribution(record.answer.search for record in whole),
         "load": distribution(record.answer.load for record in whole),
         "prefill": distribution(record.answer.prefill for record in whole),
         "decode": distribution(record.answer.decode for record in whole),

@@ -38,6 +38,8 @@ RANGES: Mapping[str, tuple[float, float]] = {
 }
 ARRIVALS = ("constant", "poisson")
 APIS = ("ollama", "openai")
+#: The API of --retrieval: /query of a client service, with retrieval.
+RETRIEVAL = "retrieval"
 SLO_NAMES = ("ttft", "itl", "tpot", "e2e")
 
 # Also the name of a folder, so neither hidden nor a path.

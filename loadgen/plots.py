@@ -21,7 +21,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from loadgen import rows, series
+from loadgen import rows, series, steps
 from loadgen.series import Floats, Requests, Slices
 
 # Where the home folder cannot be written it says so each time; nobody needs to know.
@@ -254,6 +254,40 @@ def errors(summary: Mapping[str, Any], requests: Requests) -> list[Plot]:
 
 
 _HATCHES = ("", "////", "....", "xxxx")
+
+
+# --- steps of retrieval ---
+
+
+def steps_of_retrieval(requests: Requests) -> list[Plot]:
+    """A bar of the steps that make up the mean E2E latency, and one of the slowest tenth's; nothing
+    where no request had retrieval."""
+    found = steps.steps_of(requests)
+    if not found:
+        return []
+    groups = {"all": found, "slowest tenth": steps.slowest(found)}
+    bars = {name: steps.mean(each) for name, each in groups.items() if each}
+
+    def fill(axes: Axes) -> None:
+        left = np.zeros(len(bars))
+        for step, (colour, hatch) in _STEP_LOOKS.items():
+            widths = np.array([max(0.0, bar[step]) * 1000 for bar in bars.values()])
+            axes.barh(range(len(bars)), widths, left=left, height=0.55, color=colour, hatch=hatch,
+                      edgecolor=INK, linewidth=0.4, label=step)  # fmt: skip
+            left = left + widths
+        axes.set_yticks(range(len(bars)), list(bars))
+        axes.set_ylim(len(bars) - 0.5, -0.5 - 0.45 * len(bars))  # room for the legend
+        axes.set_xlabel("time [ms], mean")
+        axes.legend(loc="upper center", fontsize=7.5, ncols=3)
+
+    svg = draw("steps", "Steps of a request", fill)
+    return [Plot(svg, f"What the E2E latency of {len(found):,} requests is made of, on average.")]
+
+
+_STEP_LOOKS = {
+    "embed": (BLUE, ""), "search": (RED, ""), "load": (PINK, "...."), "prefill": (GREEN, ""),
+    "decode": (PINK, ""), "rest": (GRID, "////"),
+}  # fmt: skip
 
 
 # --- replicas and sweeps ---

@@ -16,13 +16,16 @@ class Answer:
     """What the stream of one request said. Times are time.perf_counter() seconds.
 
     `chunks`: arrival of each chunk with text. `end`: arrival of the final chunk. Counts and
-    durations are the server's own, durations in seconds; None where it did not say.
+    durations are the server's own, durations in seconds; None where it did not say. `embed` and
+    `search` are what retrieval took before the model was asked.
     """
 
     chunks: array[float] = field(default_factory=lambda: array("d"))
     end: float | None = None
     output_tokens: int | None = None
     input_tokens: int | None = None
+    embed: float | None = None
+    search: float | None = None
     load: float | None = None
     prefill: float | None = None
     decode: float | None = None
@@ -104,9 +107,10 @@ class Record:
         """Seconds from sending to the end that the server does not account for as work."""
         if self.sent is None or self.end is None or self.retried_from is not None:
             return None
-        parts = (self.answer.load, self.answer.prefill, self.answer.decode)
-        if parts[2] is None:
+        answer = self.answer
+        if answer.decode is None:
             return None
+        parts = (answer.embed, answer.search, answer.load, answer.prefill, answer.decode)
         return max(0.0, self.end - self.sent - sum(part or 0.0 for part in parts))
 
     @property

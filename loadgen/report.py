@@ -104,6 +104,8 @@ def as_dict(record: Record, start: float, in_window: bool) -> dict[str, Any]:
         "output_tokens": answer.output_tokens,
         "input_tokens": answer.input_tokens,
         "server": {
+            "embed": answer.embed,
+            "search": answer.search,
             "load": answer.load,
             "prefill": answer.prefill,
             "decode": answer.decode,
@@ -148,7 +150,8 @@ def table(summary: Mapping[str, Any]) -> str:
     for label, key in _ROWS:
         row = summary["latency_seconds"][key]
         out.append(f"{label:<6}" + "".join(f"{_ms(row[name]):>10}" for name in _COLUMNS))
-    out += [*_replicas(summary["replicas"]), "", *_verdict(summary["validity"])]
+    out += [*_steps(summary["server_seconds"]), *_replicas(summary["replicas"])]
+    out += ["", *_verdict(summary["validity"])]
     return "\n".join(out)
 
 
@@ -166,6 +169,16 @@ def sweep_table(found: Sequence[Point]) -> str:
         cells.append("valid" if summary["validity"]["valid"] else "NOT VALID")
         rows.append(f"{options.out.name:<14}" + "".join(f"{cell:>12}" for cell in cells))
     return "\n".join(rows)
+
+
+_STEPS = ("embed", "search", "load", "prefill", "decode", "queue")
+
+
+def _steps(server: Mapping[str, Any]) -> list[str]:
+    """Where the time goes on average; nothing where there was no retrieval."""
+    if server["embed"]["mean"] is None:
+        return []
+    return ["", "mean ms: " + ", ".join(f"{name} {_ms(server[name]['mean'])}" for name in _STEPS)]
 
 
 def _replicas(replicas: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from loadgen import steps
 from loadgen.series import Requests, counted
 from loadgen.stats import distribution
 
@@ -172,18 +173,37 @@ def _energy(energy: Mapping[str, Any] | None) -> list[tuple[str, str, str]]:
 
 def tables(summary: Mapping[str, Any], requests: Requests) -> list[Table]:
     """All figures of a run; tables that would have nothing to say are left out."""
-    made = [_latencies(summary), _rates(summary), *_replicas(summary, requests)]
-    made += _failures(summary, requests)
+    made = [_latencies(summary), *_steps(requests), _rates(summary)]
+    made += [*_replicas(summary, requests), *_failures(summary, requests)]
     return [*made, _throughput(summary), _counts(summary), _generator(summary)]
 
 
 def _latencies(summary: Mapping[str, Any]) -> Table:
     latency, server = summary["latency_seconds"], summary.get("server_seconds") or {}
     cells = [[key.upper(), *_spread(latency[key])] for key in ("ttft", "itl", "tpot", "e2e")]
-    cells += [[f"server: {key}", *_spread(server[key])] for key in server]
+    cells += [[f"server: {key}", *_spread(server[key])] for key in server if key not in _APART]
     cells.append(["connecting", *_spread(summary["connect_seconds"])])
     note = f"{NA}: the requests are too few for that percentile, or the server does not say."
     return Table("Latency [ms]", ["", *SPREAD], cells, note)
+
+
+_APART = ("embed", "search")  # those have a table of all steps
+
+
+def _steps(requests: Requests) -> list[Table]:
+    """What the steps of retrieval take, and of the mean E2E latency which share."""
+    found = steps.steps_of(requests)
+    if not found:
+        return []
+    means = steps.mean(found)
+    whole = steps.e2e(means)
+    cells = [
+        [step, share(means[step] / whole), *_spread(distribution(each[step] for each in found))]
+        for step in steps.STEPS
+    ]
+    cells.append(["E2E", share(1.0), *_spread(distribution(steps.e2e(each) for each in found))])
+    note = "Means add up to that of E2E, percentiles do not. Rest: waiting, and the way and back."
+    return [Table("Steps of a request with retrieval [ms]", ["", "of E2E", *SPREAD], cells, note)]
 
 
 def _spread(figures: Mapping[str, Any], times: float = 1000.0) -> list[str]:

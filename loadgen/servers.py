@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import http.client
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from loadgen.options import Options, Replica
+from loadgen.options import RETRIEVAL, Options, Replica
 from loadgen.records import ServerFacts
 
 TIMEOUT_S = 3.0
@@ -46,7 +46,29 @@ def _openai(replica: Replica, model: str) -> ServerFacts:
     return ServerFacts(replica.url, _text(version), model if named else None)
 
 
-_ASK = {"ollama": _ollama, "openai": _openai}
+def _client_service(replica: Replica, model: str) -> ServerFacts:
+    """The client service's GET /health: the replicas of Ollama that answer it, as if they were one.
+    It tells no digest, so a model that is loaded by all of them goes by its name."""
+    listed = _get(replica, "/health").get("ollama") or ()
+    there = [one for one in listed if isinstance(one, dict) and one.get("ok")]
+    version = ", ".join(sorted({str(one.get("version")) for one in there})) or None
+    loaded = [str(one.get("model")) for one in there if one.get("loaded")]
+    if len(loaded) < len(there) or not all(same_model(name, model) for name in loaded):
+        return ServerFacts(replica.url, version)
+    places = [one.get("placement") or {} for one in there]
+    size, size_vram = (_sum(place.get(key) for place in places) for key in ("size", "size_vram"))
+    name = next(iter(loaded), None)
+    return ServerFacts(replica.url, version, name, size=size, size_vram=size_vram)
+
+
+def _sum(values: Iterable[object]) -> int | None:
+    """None where there is nothing to add up, or not all is known."""
+    found = [_whole(value) for value in values]
+    known = [value for value in found if value is not None]
+    return sum(known) if found and len(known) == len(found) else None
+
+
+_ASK = {"ollama": _ollama, "openai": _openai, RETRIEVAL: _client_service}
 
 
 def same_model(name: str, wanted: str) -> bool:

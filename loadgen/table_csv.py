@@ -12,7 +12,7 @@ COLUMNS = (
     "request", "client", "replica", "retried", "retried_from", "intended", "due", "sent", "connect",
     "ttft", "e2e", "tpot", "n_gaps", "mean_gap", "max_gap", "output_tokens", "input_tokens",
     "server_load", "server_prefill", "server_decode", "server_total", "server_queue",
-    "in_window", "http_status", "error", "message",
+    "server_embed", "server_search", "in_window", "http_status", "error", "message",
 )  # fmt: skip
 # A spreadsheet takes a text that begins so for a formula, and messages come from servers.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")

@@ -139,8 +139,10 @@ def _loading(run: Run) -> Iterator[str]:
 def _nothing_came(measured: Measured, record: Record) -> bool:
     """Whether a replica gave nobody any text while a request waited for its model: a server that is
     merely busy goes on with the others."""
-    assert record.sent is not None and record.answer.load is not None
-    begin, end = record.sent, record.sent + record.answer.load
+    answer = record.answer
+    assert record.sent is not None and answer.load is not None
+    begin = record.sent + (answer.embed or 0.0) + (answer.search or 0.0)
+    end = begin + answer.load
     margin = (end - begin) / 4
     return not any(
         begin + margin < at < end - margin

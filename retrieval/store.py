@@ -101,6 +101,13 @@ class Store:
                 return 0
             return client.count(self._name, exact=True).count
 
+    def no_points(self) -> NoCollection:
+        """What to say where there are none."""
+        return NoCollection(
+            f"The collection {self._name} has no points yet; ingest documents with "
+            "orch.py --ingest PATH."
+        )
+
     def prepare(self, dimension: int) -> None:
         """Make the collection where it does not exist. Raises Mismatch where it is for vectors of
         another dimension or of another embedding model."""
@@ -163,10 +170,7 @@ class Store:
         """
         with self._talking() as client:
             if not self._exists(client):
-                raise NoCollection(
-                    f"The collection {self._name} has no points yet; ingest documents with "
-                    "orch.py --ingest PATH."
-                )
+                raise self.no_points()
             self._check_dimension(len(vector))
             found = client.query_points(
                 self._name,

@@ -33,7 +33,15 @@ def request(index, sent, ttft=0.2, gaps=(0.02,) * 15, **changes):
         "gaps": list(gaps),
         "output_tokens": len(gaps) + 1,
         "input_tokens": 7,
-        "server": {"load": 0.0, "prefill": 0.1, "decode": 0.3, "total": 0.5, "queue": 0.01},
+        "server": {
+            "embed": None,
+            "search": None,
+            "load": 0.0,
+            "prefill": 0.1,
+            "decode": 0.3,
+            "total": 0.5,
+            "queue": 0.01,
+        },
         "http_status": 200,
         "error": None,
         "message": None,
@@ -43,7 +51,7 @@ def request(index, sent, ttft=0.2, gaps=(0.02,) * 15, **changes):
 def failed(index, sent, error="http_503", message="busy", **changes):
     """A request that got no answer."""
     missing = dict.fromkeys(("ttft", "tpot", "output_tokens", "input_tokens"))
-    none = dict.fromkeys(("load", "prefill", "decode", "total", "queue"))
+    none = dict.fromkeys(("embed", "search", "load", "prefill", "decode", "total", "queue"))
     more = {"gaps": [], "server": none, "e2e": 0.01, "error": error, "message": message}
     return request(index, sent) | missing | more | changes
 
@@ -102,7 +110,7 @@ def summary_of(requests, reasons=(), clients=4, **changes):
         },
         "server_seconds": {
             key: distribution(line["server"][key] for line in whole)
-            for key in ("load", "prefill", "decode", "queue")
+            for key in ("embed", "search", "load", "prefill", "decode", "queue")
         },
         "connect_seconds": distribution([]),
         "goodput": None,

@@ -66,6 +66,24 @@ def test_what_was_ingested_is_there_at_the_next_deployment(place):
     assert points(place.records()[-1]) == before
 
 
+def test_the_benchmark_of_a_recipe_asks_with_retrieval_and_measures_its_steps(place):
+    write(place.folder / "docs", 4)
+    chosen = {**section(place.folder / "docs"), "benchmark": True}
+    recipe = place.recipe(
+        retrieval=chosen, n_clients=2, n_requests_per_client=8, prompt="a0word0 h0word1"
+    )
+    result = place.orch(recipe, "--site", "local")
+    assert "ingested: 4 files" in result.stdout and "embed [s]" in result.stdout, result.stderr
+    (record,) = place.records()
+    found = record["benchmark"]
+    assert (found["successful"], found["failed"]) == (16, 0)
+    assert [one["url"] for one in found["replicas"]] == [record["endpoints"]["client"]]
+    steps = {name: found["server_seconds"][name] for name in ("embed", "search", "prefill")}
+    assert all(
+        0 < each["mean"] < found["latency_seconds"]["ttft"]["mean"] for each in steps.values()
+    )
+
+
 def test_killed_in_the_middle_of_an_ingest_nothing_is_lost_that_was_acknowledged(place):
     write(place.folder / "docs", 60)
     recipe = place.recipe(retrieval=section())

@@ -33,6 +33,10 @@ JOBS = {
         {"rate": 0.5, "duration_seconds": 60},
         ["--rate=0.5", "--duration=60", *LAST],
     ),
+    "with retrieval": (
+        {"retrieval": True},
+        ["--clients=1", "--requests=1", *LAST, "--retrieval"],
+    ),
     "limits": (
         {"timeout_seconds": 9.5, "goodput": {"ttft": 0.5, "itl": 0.05}, "processes": 2},
         [

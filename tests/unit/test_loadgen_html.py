@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from loadgen import html, meanwhile, plots, series, table_csv
+from loadgen import html, meanwhile, plots, series, steps, table_csv
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -402,6 +402,49 @@ def test_a_folder_without_results_is_refused_in_a_sentence(tmp_path, capsys, fil
 def test_nothing_that_measures_or_orchestrates_imports_matplotlib(module):
     code = f"import {module}, sys; sys.exit('matplotlib' in sys.modules or 'numpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
+# --- steps of retrieval ---
+
+
+def with_retrieval(n=20):
+    """Requests of 0.5 s, 0.02 s of which nobody accounts for; embedding the last two takes 0.5 s
+    more."""
+    made = []
+    for index in range(n):
+        embed = 0.55 if index >= n - 2 else 0.05
+        server = {"embed": embed, "search": 0.02, "load": 0.01, "prefill": 0.1, "decode": 0.3}
+        server |= {"total": 0.42, "queue": 0.02}
+        made.append(made_runs.request(index, float(index), embed + 0.15, server=server))
+    return made
+
+
+def test_steps_add_up_to_e2e_and_the_rest_is_what_nobody_accounts_for():
+    made = with_retrieval()
+    for each, request in zip(steps.steps_of(made), made, strict=True):
+        assert tuple(each) == steps.STEPS
+        assert steps.e2e(each) == pytest.approx(request["e2e"])
+        assert each["rest"] == pytest.approx(0.02)
+    means = steps.mean(steps.steps_of(made))
+    assert sum(means.values()) == pytest.approx(0.5 + 0.05)
+    assert means["embed"] == pytest.approx(0.1)
+
+
+def test_the_slowest_tenth_shows_what_makes_them_slow():
+    slow = steps.slowest(steps.steps_of(with_retrieval()))
+    assert len(slow) == 2 and steps.mean(slow)["embed"] == pytest.approx(0.55)
+    assert steps.slowest(steps.steps_of(with_retrieval(9))) == []
+
+
+def test_a_run_with_retrieval_shows_its_steps_and_their_shares():
+    text, page = page_of(with_retrieval())
+    assert 'aria-label="Steps of a request"' in text and "slowest tenth" in page.words
+    assert "embed 18.18% 100.00" in page.words  # 0.1 of 0.55 s
+    assert "E2E 100.00% 550.00" in page.words
+
+
+def test_a_run_without_retrieval_says_nothing_of_steps(plain):
+    assert "Steps" not in plain[1].words
 
 
 # --- requests.csv ---

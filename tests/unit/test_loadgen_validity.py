@@ -1,6 +1,7 @@
 """The verdict on a run: each reason alone makes it invalid, and its healthy twin is valid."""
 
 import dataclasses
+from array import array
 
 import pytest
 from hand_made import URL, measured_of, options_of, part, record
@@ -63,6 +64,15 @@ def with_load(load, *, of=1, chunks=True):
     return records
 
 
+def with_retrieval():
+    """A request that waited for its model after 0.5 s of retrieval, while the other client's only
+    text came in the midst of what would be the wait had there been no retrieval."""
+    records = with_load(0.4, chunks=False)
+    records[100].answer.embed, records[100].answer.search = 0.4, 0.1
+    records[101].answer.chunks = array("d", [records[100].sent + 0.2])
+    return records
+
+
 def with_total(total, of=10):
     records = healthy()
     for each in records[:of]:
@@ -99,6 +109,7 @@ DEFECTS = {
     "model_place": {"run": before(size_vram=0), "asked": {"sits_on": "gpu"}},
     "model_place, a part": {"run": before(size_vram=60), "asked": {"sits_on": "gpu"}},
     "model_loading": {"records": with_load(0.9, chunks=False)},
+    "model_loading, after retrieval": {"records": with_retrieval()},
     "concurrency": {"records": clients_one_after_another()},
     "too_short": {
         "records": healthy(2),

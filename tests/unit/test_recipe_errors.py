@@ -96,6 +96,7 @@ OTHER = [
     ("job.service.retrieval", {"chunk_tokens": 8}, "must be at least 16"),
     ("job.service.retrieval", {"chunk_tokens": 64, "chunk_overlap": 33}, "at most half of chunk_t"),
     ("job.service.retrieval", {"top_k": 100}, "top_k x chunk_tokens is 25600, but must be less"),
+    ("job.service.retrieval", {"benchmark": 1}, "must be true or false"),
     ("job.service.retrieval", {"documents": ["none.md"]}, "there is no /"),
     ("job.service.retrieval", {"embedding_model": "none.gguf"}, "No such file"),
     ("jobs", {}, "did you mean job?"),
