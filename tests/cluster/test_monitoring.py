@@ -91,8 +91,7 @@ def test_every_target_is_up_and_counts_are_the_load_generators(
     assert kinds(prometheus) == ["client", "node", "node", "node", "ollama", "prometheus",
                                  "pushgateway"]  # fmt: skip
     _assert_counts(prometheus, record)
-    metrics = json.loads((Path(record["benchmark"]["folder"]) / "metrics.json").read_text())
-    assert {"node"} <= {name for series in metrics["series"] for name in series["labels"]}
+    _assert_seen(project, record["endpoints"]["client"])
     assert project.orch("--stop", record["id"]).returncode == 0
     assert list((project.output / "prometheus_assets").iterdir()) == []
     project.assert_nothing_left()
@@ -112,6 +111,14 @@ def _assert_counts(prometheus: Prometheus, record: dict[str, Any]) -> None:
     assert prometheus.value(f"orch_generation_tokens_total{{{run}}}") == tokens
     pushed = f'orch_benchmark_requests{{deployment="{record["id"]}",outcome="ok"}}'
     wait_until(lambda: prometheus.value(pushed) == 100, 20, "the pushed figures")
+
+
+def _assert_seen(project: Project, client: str) -> None:
+    """A run keeps what Prometheus saw of its time. (The first may be over before it saw anything.)"""
+    body = json.dumps({"id": "seen", "prompt": "hello", "num_predict": 4})
+    project.curl(f"{client}/benchmark", "-H", "Content-Type: application/json", "-d", body)
+    metrics = json.loads((project.output / "benchmarks" / "seen" / "metrics.json").read_text())
+    assert {"memory", "in_flight"} <= {series["name"] for series in metrics["series"]}
 
 
 @pytest.fixture
