@@ -198,12 +198,7 @@ def read_body() -> dict[str, Any]:
     if len(data) == MAX_BODY_BYTES:  # of a chunked body werkzeug quietly drops what is above it
         raise RequestEntityTooLarge()
     try:
-        body = json.loads(
-            data.decode("utf-8"),
-            parse_constant=_no_number,
-            parse_float=_finite,
-            object_pairs_hook=_no_twins,
-        )
+        body = _DECODER.decode(data.decode("utf-8"))
     except RecursionError as error:
         raise BadInput(_TOO_DEEP) from error
     except ValueError as error:  # also bytes that are no UTF-8
@@ -226,9 +221,10 @@ def _whole_body() -> bytes:
 
 
 def _is_deep(value: Any) -> bool:
-    level = [value]
-    for _ in range(MAX_DEPTH + 1):
+    level, depth = [value], 0
+    while level and depth <= MAX_DEPTH:
         level = [inner for part in level for inner in _inner(part)]
+        depth += 1
     return bool(level)
 
 
@@ -254,6 +250,11 @@ def _no_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(made) < len(pairs):
         raise ValueError("a key appears twice in one object")
     return made
+
+
+_DECODER = json.JSONDecoder(
+    parse_constant=_no_number, parse_float=_finite, object_pairs_hook=_no_twins
+)
 
 
 def checked(body: Mapping[str, Any], rules: Body) -> dict[str, Any]:

@@ -40,6 +40,8 @@ _HEADERS = {
     "User-Agent": SKIP_HEADER,
     "Accept-Encoding": SKIP_HEADER,
 }
+#: Made once, not for each request.
+_NO_RETRIES = urllib3.Retry(False)
 
 
 class Ollama:
@@ -55,7 +57,7 @@ class Ollama:
         if pool is None:
             host, _, port = address.rpartition(":")
             made = HTTPConnectionPool(
-                host, int(port), maxsize=1000, retries=False, socket_options=NOTICE_DEATH
+                host, int(port), maxsize=1000, retries=_NO_RETRIES, socket_options=NOTICE_DEATH
             )
             pool = self._pools.setdefault(address, made)
         return pool
