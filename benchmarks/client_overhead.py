@@ -11,7 +11,9 @@ Latency (TTFT 200 ms, ITL 20 ms, 64 tokens; streamed and not): N requests in fli
 service and, at the same time, N straight to the server, so that both see the same moment of the
 same machine. Each of the 2 N connections sends one request after another; they begin spread over
 the time of one answer, as users who do not know of each other. What is added is the difference of
-percentiles of the two. Capacity: 64 in flight through the service, each answer taking 50 ms.
+percentiles of the two. In the same runs the same of a plain service (plain_service.py: Flask,
+gunicorn's threads, urllib3, and nothing else): the part of the libraries and of the machine.
+Capacity: 64 in flight through the service, each answer taking 50 ms.
 
 Ends with 1 where a bound is missed.
 """
@@ -127,15 +129,15 @@ async def in_flight(
 
 
 @contextlib.contextmanager
-def service(ollama_port: int) -> Iterator[tuple[int, int]]:
-    """The client service of one Ollama, on its core: its port and its process id."""
+def service(ollama_port: int, *, plain: bool = False) -> Iterator[tuple[int, int]]:
+    """The client service of one Ollama, or a plain one, on its core: its port and process id."""
     with tempfile.TemporaryDirectory() as folder, socket.socket() as listener:
         (Path(folder) / "ollama_ip_1.txt").write_text(f"127.0.0.1:{ollama_port}\n")
         listener.bind(("127.0.0.1", 0))
         listener.listen(1024)
         port = listener.getsockname()[1]
         process = subprocess.Popen(
-            _gunicorn(listener.fileno()),
+            _gunicorn(listener.fileno(), plain),
             cwd=PROJECT,
             env={
                 **os.environ,
@@ -154,12 +156,14 @@ def service(ollama_port: int) -> Iterator[tuple[int, int]]:
             process.wait()
 
 
-def _gunicorn(listener: int) -> list[str]:
+def _gunicorn(listener: int, plain: bool) -> list[str]:
     """As templates/client.sbatch.j2 starts it."""
     command = [sys.executable, "-m", "gunicorn", "--bind", f"fd://{listener}"]
-    command += ["--config", str(PROJECT / "client" / "serving.py")]
-    command += ["--threads", str(SERVING_THREADS)]
-    return [*command, "--log-level", "error", "clientService:create_app()"]
+    command += ["--threads", str(SERVING_THREADS), "--log-level", "error"]
+    if plain:
+        return [*command, "--chdir", "benchmarks", "--worker-class", "gthread", "plain_service:app"]
+    config = str(PROJECT / "client" / "serving.py")
+    return [*command, "--config", config, "clientService:create_app()"]
 
 
 def cpu_seconds(pid: int) -> float:
@@ -178,18 +182,32 @@ def cpu_seconds(pid: int) -> float:
 async def latency(figures: Figures, ollama: int, client: int) -> None:
     """One run of all levels, streamed and not."""
     for stream in (False, True):
-        for count, each in LEVELS.items():
-            ways = {ollama: "/api/generate", client: "/query"}
-            straight, through = await asyncio.gather(
-                *(
-                    in_flight(count, port, request(path, stream), ANSWER_S, math.inf, each)
-                    for port, path in ways.items()
-                )
-            )
+        for count in LEVELS:
+            straight, through = await both(ollama, client, count, stream)
             name = f"{count} in flight, {'streamed' if stream else 'whole'}"
             _compare(figures, f"{name}: end", straight.whole, through.whole)
             if stream:
                 _compare(figures, f"{name}: first", straight.first, through.first)
+
+
+async def plain_latency(figures: Figures, ollama: int, plain: int) -> None:
+    """One run of the lowest and the highest level through the plain service."""
+    for count in (min(LEVELS), max(LEVELS)):
+        straight, through = await both(ollama, plain, count, False)
+        a, b = (percentile(sorted(times.whole), 50) for times in (straight, through))
+        figures.add(f"{count} in flight, whole: end, p50 +ms, plain", 1000 * (b - a))
+
+
+async def both(ollama: int, service_port: int, count: int, stream: bool) -> tuple[Times, Times]:
+    """The same number in flight straight to the server and through a service, at the same time."""
+    ways = {ollama: "/api/generate", service_port: "/query"}
+    straight, through = await asyncio.gather(
+        *(
+            in_flight(count, port, request(path, stream), ANSWER_S, math.inf, LEVELS[count])
+            for port, path in ways.items()
+        )
+    )
+    return straight, through
 
 
 def _compare(figures: Figures, name: str, straight: list[float], through: list[float]) -> None:
@@ -222,6 +240,12 @@ def main() -> int:
             with known_server(**PACE) as server, service(server.port) as (port, _pid):
                 sleep(1)  # what it does at its start is over
                 uvloop.run(latency(added, server.port, port))
+            with (
+                known_server(**PACE) as server,
+                service(server.port, plain=True) as (port, _pid),
+            ):
+                sleep(1)
+                uvloop.run(plain_latency(added, server.port, port))
         if given.only != "latency":
             with (
                 known_server(ttft=CAPACITY_ANSWER_S) as server,
