@@ -114,7 +114,7 @@ def _assert_counts(prometheus: Prometheus, record: dict[str, Any]) -> None:
 
 
 def _assert_seen(project: Project, client: str) -> None:
-    """A run keeps what Prometheus saw of its time. (The first may be over before it saw anything.)"""
+    """A run keeps what Prometheus saw of its time; the first may be over before it saw any."""
     body = json.dumps({"id": "seen", "prompt": "hello", "num_predict": 4})
     project.curl(f"{client}/benchmark", "-H", "Content-Type: application/json", "-d", body)
     metrics = json.loads((project.output / "benchmarks" / "seen" / "metrics.json").read_text())

@@ -171,7 +171,7 @@ def test_at_a_rate_what_finds_no_room_waits_and_that_counts(kept):
     assert (result["successful"], result["concurrency"]["max"]) == (16, 4)
     assert any("--max-concurrency 4 was reached" in note for note in result["validity"]["notes"])
     # Four at once, each for 0.15 s and more: the last four wait for those before them.
-    assert result["latency_seconds"]["e2e"]["max"] > 3 * 0.15
+    assert result["latency_seconds"]["e2e"]["mean"] > 1.5 * 0.15
 
 
 @pytest.fixture
