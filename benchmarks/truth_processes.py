@@ -8,16 +8,17 @@ some hundredths of what it costs the load generator, and run at a higher priorit
 in time.
 
 Two cores of a virtual machine are often threads of one real core, or not always ours, and then bear
-less than twice the load of one whatever runs on them. So two load generators that know nothing of
-each other, each on its core with its server, say in the same run what the machine gives, and two
-processes of one are to hold 0.9 of it: 1.8 times one's load where the cores are whole.
+less than twice the load of one whatever runs on them; what crosses from one to the other costs more,
+too. So two load generators that know nothing of each other, each on its core, say in the same run
+what the machine gives with the same two servers, and two processes of one are to hold 0.9 of it: 1.8
+times the load of one where the cores are whole.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from known import KnownServer, known_server
@@ -28,8 +29,10 @@ LOWEST, HIGHEST, STEP = 700.0, 9000.0, 1.06
 MEAN_S, P99_S = 0.002, 0.010
 #: One run of three may be spoiled by what else the machine does.
 TRIES = 3
+#: Seeds of one load generator's requests, more than it sends.
+SEEDS = 1_000_000
 
-#: The cores of each load generator, which has a process and a server on each of them.
+#: The cores of each load generator, which has a process on each; there is a server on each core.
 Ways = Sequence[Sequence[int]]
 ONE: Ways = [[1]]
 TWO: Ways = [[0, 1]]
@@ -72,20 +75,20 @@ def greatest(ways: Ways) -> tuple[float, Run]:
 
 
 @contextlib.contextmanager
-def _servers(ways: Ways) -> Iterator[Mapping[int, KnownServer]]:
+def _servers(ways: Ways) -> Iterator[Sequence[KnownServer]]:
     """One for each core."""
     with contextlib.ExitStack() as stack:
-        made = {
-            core: stack.enter_context(known_server(core, ttft=TTFT_S, tokens=TOKENS))
+        made = [
+            stack.enter_context(known_server(core, ttft=TTFT_S, tokens=TOKENS))
             for cores in ways
             for core in cores
-        }
-        for server in made.values():
+        ]
+        for server in made:
             os.setpriority(os.PRIO_PROCESS, server.pid, -10)
         yield made
 
 
-def _held(ways: Ways, servers: Mapping[int, KnownServer], rate: float) -> Run | None:
+def _held(ways: Ways, servers: Sequence[KnownServer], rate: float) -> Run | None:
     """A run that holds it, if most of them do."""
     held: list[Run] = []
     for tried in range(TRIES):
@@ -97,26 +100,29 @@ def _held(ways: Ways, servers: Mapping[int, KnownServer], rate: float) -> Run | 
     return held[0] if len(held) > TRIES / 2 else None
 
 
-def _try(ways: Ways, servers: Mapping[int, KnownServer], rate: float) -> Run | None:
+def _try(ways: Ways, servers: Sequence[KnownServer], rate: float) -> Run | None:
     """All load generators at once, each with its part; a run of the first if all are true."""
 
-    def one(cores: Sequence[int]) -> Run | None:
-        mine = [servers[core] for core in cores]
-        for server in mine:
-            server.forget()
-        others = [f"--url={server.url}" for server in mine[1:]]
-        part = f"--rate={rate * len(cores) / len(servers):.0f}"
-        how = (part, f"--duration={SECONDS}", f"--processes={len(cores)}", *others)
-        run = load(mine[0], *how, cores=cores)
-        return run if _is_true(run, mine) else None
+    urls = [f"--url={server.url}" for server in servers[1:]]
 
+    def one(number: int) -> Run | None:
+        cores, first = ways[number], number * SEEDS
+        part = f"--rate={rate * len(cores) / len(servers):.0f}"
+        how = (part, f"--duration={SECONDS}", f"--processes={len(cores)}", *urls)
+        run = load(servers[0], *how, seed=first, cores=cores)
+        return run if _is_true(run, servers, first) else None
+
+    for server in servers:
+        server.forget()
     with ThreadPoolExecutor(len(ways)) as pool:
-        runs = list(pool.map(one, ways))
+        runs = list(pool.map(one, range(len(ways))))
     return runs[0] if all(runs) else None
 
 
-def _is_true(run: Run, servers: Sequence[KnownServer]) -> bool:
-    true = {t["seed"]: t["first"] - t["received"] for server in servers for t in server.requests()}
+def _is_true(run: Run, servers: Sequence[KnownServer], first: int) -> bool:
+    """`first`: the seed of its first request."""
+    seen = [truth for server in servers for truth in server.requests()]
+    true = {truth["seed"] - first: truth["first"] - truth["received"] for truth in seen}
     off = sorted(r["ttft"] - true[r["request"]] for r in run.records if r["ttft"] is not None)
     whole = len(off) == len(run.records)
     return whole and sum(off) / len(off) <= MEAN_S and off[int(len(off) * 0.99)] <= P99_S
