@@ -7,11 +7,11 @@ generator is left. The servers answer with all tokens of a request in one write,
 some hundredths of what it costs the load generator, and run at a higher priority, so that they stay
 in time.
 
-Two cores of a virtual machine are often threads of one real core, or not always ours, and then bear
-less than twice the load of one whatever runs on them; what crosses from one to the other costs more,
-too. So two load generators that know nothing of each other, each on its core, say in the same run
-what the machine gives with the same two servers, and two processes of one are to hold 0.9 of it: 1.8
-times the load of one where the cores are whole.
+Two cores of a virtual machine are often threads of one real core, or not always ours, and then
+bear less than twice the load of one whatever runs on them; what crosses from one to the other costs
+more, too. So two load generators that know nothing of each other, each on its core, say in the same
+run what the machine gives with the same two servers, and two processes of one are to hold 0.9 of
+it: 1.8 times the load of one where the cores are whole.
 """
 
 from __future__ import annotations
