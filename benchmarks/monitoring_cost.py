@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """What monitoring costs a node: CPU and memory of the exporters and of the client's /metrics at a
-scrape each 5 s, and the latency of /query with and without it.
+scrape each 5 s, the latency of /query with and without it, and the series that 10,000 requests add.
 
     .venv/bin/python benchmarks/monitoring_cost.py [--seconds 60] [--runs 5]
 
@@ -32,6 +32,7 @@ from measuring import PROJECT, Figures
 from loadgen.stats import percentile
 
 EVERY_S, AT_ONCE, EACH = 5.0, 16, 6
+CLIENTS, OF_EACH = 100, 100
 MAX_CPU, MAX_MB = 1.0, 60.0
 #: As lib/monitoring.sh starts it.
 COLLECTORS = ("cpu", "diskstats", "filesystem", "loadavg", "meminfo", "netdev", "pressure", "stat",
@@ -169,6 +170,23 @@ def latency(figures: Figures) -> None:
                 figures.add(f"{what}, p{percent}, ms, {name}", value)
 
 
+def cardinality(figures: Figures) -> None:
+    """Series after one request, and after many of many clients."""
+    with known_server(tokens=2) as server, service(server.port) as (port, _):
+        uvloop.run(in_flight(1, port, request("/query", False), 0.0, float("inf"), 1))
+        series(port)  # the first scrape is a request of another kind, too
+        before = series(port)
+        uvloop.run(in_flight(CLIENTS, port, request("/query", False), 0.0, float("inf"), OF_EACH))
+        figures.add("series", len(before))
+        figures.add("series more", len(series(port) - before), at_most=0)
+
+
+def series(port: int) -> set[str]:
+    """Names and labels of what a scrape gives."""
+    lines = urlopen(f"http://127.0.0.1:{port}/metrics", timeout=4).read().decode().splitlines()
+    return {line.rpartition(" ")[0] for line in lines if not line.startswith("#")}
+
+
 async def _ask(port: int):  # type: ignore[no-untyped-def] # Times
     data, answer_s = request("/query", True), PACE["ttft"] + PACE["tokens"] * PACE["itl"]
     return await in_flight(AT_ONCE, port, data, answer_s, float("inf"), EACH)
@@ -181,12 +199,14 @@ def main() -> int:
     p.add_argument("--runs", type=int, default=5, help="of /query, each way (default: 5)")
     given = p.parse_args()
     os.sched_setaffinity(0, {SERVER_CORE})
-    costs, added = Figures(), Figures()
+    costs, added, many = Figures(), Figures(), Figures()
     cost(costs, given.seconds)
     good = costs.report("A scrape each 5 s")
     for _ in range(given.runs):
         latency(added)
     added.report(f"/query, streamed, {AT_ONCE} in flight, alternately")
+    cardinality(many)
+    good &= many.report(f"{CLIENTS * OF_EACH:,} requests from {CLIENTS} clients")
     return 0 if good else 1
 
 
