@@ -7,10 +7,9 @@ import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from typing import Any
 
-import urllib3
-from urllib3.exceptions import HTTPError, ReadTimeoutError
-
+from client.connection import Answer
 from client.errors import OllamaFailed, ServiceError, TooSlow, error_object
+from loadgen.sockets import in_words, is_our_limit
 
 
 def json_object(data: bytes, what: str) -> dict[str, Any]:
@@ -38,7 +37,7 @@ def placement(entry: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def lines(
-    response: urllib3.BaseHTTPResponse, deadline: float, broke: Callable[[], None]
+    answer: Answer, deadline: float, broke: Callable[[], None]
 ) -> Generator[bytes, None, None]:
     """Whole lines as they arrive, each piece of the network at once; at the end an error's line
     where the stream broke off, failed, or took longer than `deadline` (time.monotonic).
@@ -48,7 +47,7 @@ def lines(
     rest = last = b""
     failure: ServiceError | None = None
     try:
-        for piece in response.stream(65_536, decode_content=False):
+        for piece in answer.pieces():
             whole, newline, rest = (rest + piece).rpartition(b"\n")
             if newline:
                 last = whole.rpartition(b"\n")[2]
@@ -56,14 +55,13 @@ def lines(
             if time.monotonic() > deadline:
                 failure = TooSlow("The answer took too long.")
                 break
-    except ReadTimeoutError:
+    except OSError as error:
         broke()
-        failure = TooSlow("Ollama sent nothing for too long.")
-    except HTTPError as error:
-        broke()
-        failure = OllamaFailed(f"The stream broke off: {error}.")
+        failure = OllamaFailed(f"The stream broke off: {in_words(error)}.")
+        if is_our_limit(error):
+            failure = TooSlow("Ollama sent nothing for too long.")
     finally:
-        response.close()
+        answer.close()
     failure = failure or _unfinished(last)
     if failure is not None:
         yield json.dumps(error_object(failure.kind, str(failure))).encode() + b"\n"
@@ -74,13 +72,13 @@ class Stream(Iterator[bytes]):
 
     def __init__(
         self,
-        response: urllib3.BaseHTTPResponse,
+        answer: Answer,
         parts: Generator[bytes, None, None],
         took: Callable[[bytes], None],
         ended: Callable[[], None],
     ) -> None:
         """`took` is told each piece as it comes, `ended` the end, once."""
-        self._response = response
+        self._answer = answer
         self._parts = parts
         self._took = took
         self._ended: Callable[[], None] | None = ended
@@ -104,7 +102,7 @@ class Stream(Iterator[bytes]):
     def close(self) -> None:
         """Also where no line has been read yet, and any number of times."""
         self._parts.close()
-        self._response.close()
+        self._answer.close()
         ended, self._ended = self._ended, None
         if ended is not None:
             ended()

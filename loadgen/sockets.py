@@ -32,6 +32,13 @@ def host_is_gone(error: BaseException | None) -> TypeGuard[OSError]:
     return isinstance(error, OSError) and error.errno in gone
 
 
+def is_our_limit(error: OSError) -> bool:
+    """Whether it is the time limit of a socket of ours, not the kernel's word."""
+    return isinstance(error, TimeoutError) and not error.errno
+
+
 def in_words(error: OSError) -> str:
     """What the kernel says, without the error's number and the address that our reader knows."""
+    if isinstance(error, socket.gaierror):  # its numbers are not the kernel's
+        return str(error.strerror)
     return os.strerror(error.errno) if error.errno else str(error)

@@ -14,6 +14,7 @@ from paced_server import Pace, running
 import client.replicas
 import clientService
 from client.addresses import AddressFile
+from client.connection import Connections
 from client.errors import Unreachable
 from client.replicas import Replicas
 from client.settings import settings_from
@@ -365,23 +366,20 @@ def test_a_benchmark_survives_the_death_of_one_and_names_it(app, servers):
 @pytest.mark.parametrize("code", [errno.ETIMEDOUT, errno.EHOSTUNREACH])
 def test_a_host_that_is_gone_is_no_time_out_and_the_query_is_retried(service, servers, code):
     """The kernel says it by an error of the socket, where a process that dies closes it."""
-    gone, receive = servers[0].port, socket.socket.recv_into
+    gone, receive = servers[0].port, socket.socket.recv
 
-    def recv_into(self, *arguments):
+    def recv(self, *arguments):
         if self.getpeername()[1] == gone:
             raise OSError(code, os.strerror(code))
         return receive(self, *arguments)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(socket.socket, "recv_into", recv_into)
+        patch.setattr(socket.socket, "recv", recv, raising=False)
         answer = query(service).get_json()
     assert answer["retried"] and answer["replica"] == at(servers[1])
 
 
 def test_connections_ask_whether_the_other_host_is_still_there(output, servers):
-    ollama = clientService.OllamaClientService(settings_from(os.environ))._ollama
-    ollama.check(at(servers[0]))
-    pool = ollama._pool(at(servers[0]))
-    sock = pool.pool.get_nowait().sock
-    assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
-    assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 25_000
+    with Connections(at(servers[0]), timeout_s=2).take() as sock:
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 25_000

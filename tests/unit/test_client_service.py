@@ -272,7 +272,8 @@ def test_ollamas_own_failure_its_full_queue_and_its_silence(up, server):
 
 def test_an_answer_that_is_no_json_is_ollamas_failure(up, server):
     server.pace.failure = "bad_http"
-    assert up.post("/query", json={"prompt": "x"}).status_code in (502, 503)
+    message = error(up.post("/query", json={"prompt": "x"}), 502, "ollama_error")
+    assert "does not speak HTTP" in message
 
 
 def lines_of(response):
