@@ -24,7 +24,7 @@ def answering(*answers):
         while waiting:
             connection, _ = listener.accept()
             with connection:
-                while waiting and connection.recv(65_536):
+                while connection.recv(65_536):
                     pieces = waiting.pop(0)
                     for piece in pieces:
                         connection.sendall(piece)
