@@ -78,7 +78,12 @@ def _add_load(made: argparse.ArgumentParser) -> None:
     length.add_argument("--requests", type=int, metavar="N",
                         help="in all (default: one for each client)")  # fmt: skip
     length.add_argument("--duration", type=float, metavar="S", help="seconds of sending")
-    add("--warmup", type=int, default=1, help="requests to each replica, not counted (default: 1)")
+    add(
+        "--warmup",
+        type=int,
+        default=1,
+        help="requests to each replica, not counted; each process sends at least one (default: 1)",
+    )
     add("--processes", type=int, metavar="N", help="of the load generator (default: by the load)")
     add("--no-reuse", action="store_true", help="a new connection for each request")
     add("--timeout", type=float, default=DEFAULT_TIMEOUT_S, metavar="S", help="of a request")

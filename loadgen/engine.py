@@ -36,8 +36,9 @@ else:
 
 TOO_MANY_ERRORS = "too many requests failed (--stop-on-errors)"
 _GONE = ("connect", "cut")  # errors by which a replica is taken out
-#: Connections that an open loop has at its begin; it makes more as it needs them.
-_SPARE_CONNECTIONS = 64
+#: Connections that an open loop has at its begin beyond those it will need as a rule, and at most.
+#: It makes more as it needs them, but each takes a part of a millisecond that others wait for.
+_SPARE_CONNECTIONS, _MOST_CONNECTIONS = 64, 1000
 
 
 def share_of(number: int, options: Options, process: int) -> int:
@@ -54,9 +55,10 @@ class Engine:
         self._process = process
         self._requests = Requests(options)
         self._most = self._most_at_once()
-        self._replicas = Replicas(options, self._most or _SPARE_CONNECTIONS)
+        self._replicas = Replicas(options)
         self._records: list[Record] = []
         self._idle_from: float | None = None
+        self._warm_seconds: list[float] = []  # of each request of the warm-up that succeeded
         self._work: asyncio.Task[Any] | None = None
         self.stopped: str | None = None
         self.warmup_seconds = 0.0
@@ -81,12 +83,21 @@ class Engine:
     async def prepare(self) -> None:
         """Warm up and connect. Raises TargetError where the target serves nothing at all."""
         began = perf_counter()
-        if self._process == 0:
-            await self._stoppable(self._warm_up())
+        await self._stoppable(self._warm_up())
         self.warmup_seconds = perf_counter() - began
-        await self._stoppable(self._replicas.connect_all())
+        await self._stoppable(self._replicas.connect_all(self._connections()))
         gc.collect()
         gc.freeze()  # what is there now stays: collections need not look at it again
+
+    def _connections(self) -> int:
+        """How many are wanted at the beginning: as many as requests may be in flight. Where any
+        number may, it is the rate times the time of one (Little's law), which under load is longer
+        than in the warm-up."""
+        if self._most or self._options.rate is None:
+            return self._most or 1
+        rate = self._options.rate / self._options.processes
+        in_flight = rate * min(self._warm_seconds, default=0.0)
+        return min(_MOST_CONNECTIONS, _SPARE_CONNECTIONS + round(1.5 * in_flight))
 
     async def measure(self, start: float) -> list[Part]:
         """Send what is planned, from `start` (perf_counter) on."""
@@ -144,11 +155,13 @@ class Engine:
     async def _warm_up_one(self, replica: int) -> Record | None:
         """Its last failure, where every request failed."""
         records = []
-        for planned in warm_up(self._options):
+        for planned in warm_up(self._options, self._process):
             record = Record(planned.index, planned.client, perf_counter())
             await self._attempt(planned, record, self._replicas.take(replica))
             records.append(record)
-        return None if any(record.error is None for record in records) else records[-1]
+        took = [r.end - r.sent for r in records if r.error is None and r.end and r.sent]
+        self._warm_seconds += took
+        return None if took else records[-1]
 
     # --- the run ---
 

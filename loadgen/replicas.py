@@ -34,12 +34,11 @@ class Replicas:
     """Choice among the replicas by least outstanding requests. One that refuses or cuts is out
     until it takes connections again, which is tried once in RECHECK_S."""
 
-    def __init__(self, options: Options, connections: int) -> None:
-        """`connections`: how many are kept, and made beforehand by `connect_all`."""
+    def __init__(self, options: Options) -> None:
         self._states = [_State(r.url, _resolve(r)) for r in options.replicas]
         self._all = range(len(self._states))
         self._balance: Balance[int] = Balance()
-        self._connections = connections
+        self._connections = len(self._states)  # that are kept
         self._take_line = TAKE_LINE[options.api]
         self._watching: set[asyncio.Task[None]] = set()
         self.outages: list[Outage] = []
@@ -126,11 +125,12 @@ class Replicas:
         elif connection.usable:
             self._states[replica].idle.append(connection)
 
-    async def connect_all(self) -> None:
-        """Connections for all that are to be kept, shared evenly by the replicas that are in.
+    async def connect_all(self, connections: int) -> None:
+        """So many, which are kept from now on, shared evenly by the replicas that are in.
 
         Raises TargetError where there is none at all.
         """
+        self._connections = connections
         live = [replica for replica in self._all if replica not in self._balance.out]
         gate, errors = asyncio.Semaphore(CONNECTS_AT_ONCE), [""]
 

@@ -64,10 +64,11 @@ def arrivals(options: Options) -> Iterator[float]:
         yield at
 
 
-def warm_up(options: Options) -> Iterator[Planned]:
-    """The warm-up requests of each replica: as many prompts as the run's last ones might be, not
-    its first ones, which are not to be found in a cache."""
-    for index in range(options.warmup):
+def warm_up(options: Options, process: int) -> Iterator[Planned]:
+    """The warm-up requests of each replica by one process, which has at least one: it is to be warm
+    itself. Their prompts are as the run's last ones might be, not its first ones, which are not to
+    be found in a cache."""
+    for index in range(process, max(options.warmup, options.processes), options.processes):
         yield _planned(options, _WARM_UP_INDEX + index, None)
 
 

@@ -51,6 +51,14 @@ def test_each_client_makes_its_exact_share_on_one_connection(server):
     assert server.seen.connections == 7 + looks
 
 
+def test_an_open_loop_has_its_connections_before_it_begins(server):
+    """By the rate and the time that the warm-up took: 120 are in flight."""
+    server.pace.ttft = 0.3
+    records, _ = measure(server, rate=400.0, arrivals="constant", requests=200, warmup=1)
+    assert len(records) == 200
+    assert all(record.connect is None for record in records)
+
+
 def test_a_client_sends_its_next_request_after_the_end_of_the_one_before(server):
     server.pace.ttft = 0.01
     records, _ = measure(server, clients=2, requests=8)
