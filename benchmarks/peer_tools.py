@@ -59,8 +59,10 @@ class Load:
         return "peers/none"
 
     def environment(self) -> dict[str, str]:
-        """Of a tool: no network but the server, no proxy, no telemetry."""
-        ours = {"HF_HOME": str(self.folder), "HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1"}
+        """Of a tool: no network but the server, no proxy, no telemetry. What it leaves behind
+        (aiperf does, among temporary files) goes with the load's folder."""
+        folder = str(self.folder)
+        ours = {"HF_HOME": folder, "TMPDIR": folder, "HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1"}
         return {**os.environ, "NO_PROXY": "*", "no_proxy": "*", **ours}
 
 

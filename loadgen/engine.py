@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import resource
 from array import array
 from collections.abc import Callable, Coroutine
 from time import perf_counter, process_time
@@ -97,7 +98,7 @@ class Engine:
             return self._most or 1
         rate = self._options.rate / self._options.processes
         in_flight = rate * min(self._warm_seconds, default=0.0)
-        return min(_MOST_CONNECTIONS, _SPARE_CONNECTIONS + round(1.5 * in_flight))
+        return min(_most_connections(), _SPARE_CONNECTIONS + round(1.5 * in_flight))
 
     async def measure(self, start: float) -> list[Part]:
         """Send what is planned, from `start` (perf_counter) on."""
@@ -283,6 +284,14 @@ class Engine:
         record.connect, record.due = now - began, now
         if not self._options.reuse_connections and record.counts_from is None:
             record.counts_from = began
+
+
+def _most_connections() -> int:
+    """Half of the files that may be open: one too many would look like a replica that is gone."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return (
+        _MOST_CONNECTIONS if limit == resource.RLIM_INFINITY else min(_MOST_CONNECTIONS, limit // 2)
+    )
 
 
 async def _take_slot(slots: asyncio.Semaphore, record: Record) -> None:

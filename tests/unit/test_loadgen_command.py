@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from paced_server import Pace
+from paced_server import Pace, running
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -228,6 +228,19 @@ def test_where_it_cannot_be_raised_a_sentence_says_so(start):
     code, _, err = finish(start("--clients", 300, preexec_fn=limit_files(128, 200)))
     assert code == 2
     assert "300 clients need 364 open files, but the limit is 200" in err
+
+
+def test_connections_made_beforehand_leave_files_for_the_rest(start, server, tmp_path):
+    """Wanted are 514, for 300 in flight; no replica may look gone because of a limit of ours."""
+    with running() as other:
+        server.pace = other.pace = Pace(ttft=0.5)
+        url = f"http://127.0.0.1:{other.port}"
+        load = ("--rate", 600, "--arrivals", "constant", "--requests", 600, "--url", url)
+        _, _, err = finish(start(*load, preexec_fn=limit_files(450, 450)))
+    assert err == ""
+    summary = summary_of(tmp_path)
+    assert summary["requests"]["succeeded"] == 600
+    assert not any(replica["outages"] for replica in summary["replicas"])
 
 
 def test_nothing_of_the_rest_of_the_project_is_imported():
