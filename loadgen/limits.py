@@ -18,7 +18,7 @@ MISSED = 1.25
 MAX_PAUSE_S = 0.039
 #: Looks at our own lag, each 10 ms, below which its spread is not known.
 MIN_LOOKS = 100
-_PERCENTILES = ("p90", "p95", "p99")
+_PERCENTILES = (90, 95, 99)
 
 
 def own_faults(summary: Mapping[str, Any]) -> list[str]:
@@ -73,20 +73,29 @@ def withhold(summary: MutableMapping[str, Any]) -> None:
 def shifts(summary: Mapping[str, Any]) -> Iterator[tuple[str, str, float, float]]:
     """Figure, statistic, value and by how much we could have moved it, in seconds.
 
-    What arrives is stamped late by the loop's lag; what an open loop sends late counts, too. A mean
-    is moved by the mean of that. A gap is the difference of two arrivals, so that its mean stays
-    what it is.
+    What an open loop sends late counts, and arrivals whose time is not sure. A mean is moved by the
+    mean of that. A gap is the difference of two arrivals, so that its mean stays what it is.
     """
     client = summary["client"]
-    lates = [client["loop_lag_seconds"]]
-    if summary["load"]["mode"] == "open":
-        lates.append(client["dispatch_delay_seconds"])
+    sent = [client["dispatch_delay_seconds"]] if summary["load"]["mode"] == "open" else []
     for name in ("ttft", "e2e"):
+        lates = [*sent, _late_stamps(client, name)]
         figure = summary["latency_seconds"][name]
         if figure["mean"] is not None:
             yield name, "mean", figure["mean"], sum(late["mean"] or 0.0 for late in lates)
         yield from _tails(name, figure, lates, sum(late["p50"] or 0.0 for late in lates))
-    yield from _tails("itl", summary["latency_seconds"]["itl"], lates[:1], 0.0)
+    itl = summary["latency_seconds"]["itl"]
+    yield from _tails("itl", itl, [_late_stamps(client, "itl")], 0.0)
+
+
+def _late_stamps(client: Mapping[str, Any], name: str) -> dict[str, float]:
+    """How late the arrivals of a figure are stamped: those that are not sure by the greatest of the
+    loop's lags, for those let lines be read together; the others not at all."""
+    unsure = client["unsure"][name] or 0.0
+    lag = {stat: value or 0.0 for stat, value in client["loop_lag_seconds"].items()}
+    tails = {f"p{p}": lag[f"p{p}"] if unsure > 1 - p / 100 else 0.0 for p in (50, *_PERCENTILES)}
+    most = lag["max"] if unsure else 0.0
+    return {"mean": min(lag["mean"], unsure * most), **tails, "max": most}
 
 
 def _tails(
@@ -97,7 +106,7 @@ def _tails(
     quadrature: exact for normal ones; where the server itself does not vary, all is ours. Of the
     greatest value all is ours, for one pause is enough."""
     middle = figure["p50"]
-    for stat in (*_PERCENTILES, "max"):
+    for stat in (*(f"p{p}" for p in _PERCENTILES), "max"):
         value = figure[stat]
         if value is None or middle is None:
             continue
@@ -111,7 +120,7 @@ def _late_sending(summary: Mapping[str, Any]) -> Iterator[str]:
     """A closed loop that sends late asks for less than it was to: the server looks better."""
     e2e = summary["latency_seconds"]["e2e"]["mean"]
     delay = summary["client"]["dispatch_delay_seconds"]["mean"]
-    if e2e and delay is not None and delay > MAX_SHARE * e2e:
+    if e2e and delay is not None and delay > max(MAX_SHARE * e2e, MIN_SHIFT_S):
         yield f"requests were sent {_ms(delay)} late on average, with an E2E of {_ms(e2e)}"
 
 

@@ -16,7 +16,8 @@ from loadgen.records import INTERRUPTED, Measured, Outage, Record
 from loadgen.stats import concurrency, distribution, some
 
 DEFINITIONS: Mapping[str, str] = {
-    "clock": "time.perf_counter (CLOCK_MONOTONIC); arrival is taken before the bytes are parsed",
+    "clock": "time.perf_counter (CLOCK_MONOTONIC); arrival is the kernel's stamp on what came "
+    "(SO_TIMESTAMPNS), brought to that clock, or the time of reading where there is none",
     "percentiles": "linear interpolation between order statistics (numpy's 'linear'); n/a where "
     "fewer than one value in the mean lies beyond",
     "std": "sample standard deviation (n - 1)",
@@ -56,6 +57,8 @@ DEFINITIONS: Mapping[str, str] = {
     "dispatch_delay": "actual sending - the earliest possible: its intended time, then a free slot "
     "(--max-concurrency) or a connection that stands; intended is, in a closed loop, the common "
     "start, then the end of the client's previous request",
+    "client.unsure": "share of the arrivals that may be stamped late, by up to the loop_lag: of "
+    "lines that are read together only the last one's stamp is known, and some systems have none",
     "loop_lag": "how late the program hears of an event whose time is known (a kernel timer, read "
     "as sockets are, every 10 ms on average; missed looks count)",
 }
@@ -134,7 +137,7 @@ def summarise(measured: Measured, options: Options) -> dict[str, Any]:
         "energy": _energy(measured, whole),
         "connect_seconds": distribution(record.connect for record in records),
         "prompts": _prompts(options),
-        "client": _client(measured, options, seconds["total"]),
+        "client": {**_client(measured, options, seconds["total"]), "unsure": _unsure(counted)},
         "definitions": dict(DEFINITIONS),
     }
 
@@ -306,4 +309,19 @@ def _client(measured: Measured, options: Options, seconds: float) -> dict[str, A
         ),
         "loop_lag_seconds": some(lags, "mean", "p50", "p90", "p95", "p99", "max", "n"),
         "gc_pause_seconds": {"max": max(pauses, default=0.0), "total": sum(pauses)},
+    }
+
+
+def _unsure(counted: Sequence[Record]) -> dict[str, float | None]:
+    """Of the first chunks, of all chunks (by their gaps) and of the ends."""
+    answers = [record.answer for record in counted]
+    gaps = sum(max(0, len(answer.chunks) - 1) for answer in answers)
+
+    def share(number: int, of: int) -> float | None:
+        return min(1.0, number / of) if of else None
+
+    return {
+        "ttft": share(sum(answer.unsure_first for answer in answers), len(answers)),
+        "itl": share(sum(answer.unsure for answer in answers), gaps),
+        "e2e": share(sum(answer.unsure_end for answer in answers), len(answers)),
     }

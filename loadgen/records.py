@@ -18,6 +18,10 @@ class Answer:
     `chunks`: arrival of each chunk with text. `end`: arrival of the final chunk. Counts and
     durations are the server's own, durations in seconds; None where it did not say. `embed` and
     `search` are what retrieval took before the model was asked.
+
+    Of lines that are read together all but the last came earlier than stamped, by up to as much as
+    we were late to read them. `unsure` is the number of chunks that came so, `unsure_first` whether
+    the first one did; `unsure_end`: the final chunk has no stamp of the kernel.
     """
 
     chunks: array[float] = field(default_factory=lambda: array("d"))
@@ -31,6 +35,15 @@ class Answer:
     decode: float | None = None
     total: float | None = None
     error: str | None = None
+    unsure: int = 0
+    unsure_first: bool = False
+    unsure_end: bool = False
+
+    def not_sure(self, before: int) -> None:
+        """The chunks that were added since there were `before` are not sure."""
+        number = len(self.chunks) - before
+        self.unsure += number
+        self.unsure_first = self.unsure_first or (before == 0 and number > 0)
 
 
 @dataclass(slots=True)

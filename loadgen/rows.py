@@ -303,6 +303,10 @@ def _generator(summary: Mapping[str, Any]) -> Table:
     ):
         known = {name: value for name, value in client.get(key, {}).items() if name != "n"}
         cells += [[f"{words}: {name}", ms(value)] for name, value in known.items()]
+    cells += [
+        [f"arrivals read too late to be sure: {name.upper()}", share(value)]
+        for name, value in client.get("unsure", {}).items()
+    ]
     return Table("The load generator itself", _FIGURE, cells)
 
 

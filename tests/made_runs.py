@@ -120,6 +120,7 @@ def summary_of(requests, reasons=(), clients=4, **changes):
             "cpu_seconds": 0.1, "cpu_share": 0.02, "processes": 1,
             "dispatch_delay_seconds": {"p50": 1e-5, "p99": 2e-4, "max": 1e-3},
             "loop_lag_seconds": {"p99": 1e-4, "max": 1e-3},
+            "unsure": {"ttft": 0.0, "itl": 0.012, "e2e": 0.0},
         },
         "definitions": dict(DEFINITIONS),
         "validity": {"valid": not reasons, "reasons": list(reasons), "codes": [], "notes": []},

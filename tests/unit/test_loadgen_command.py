@@ -52,7 +52,8 @@ def until(true, seconds=10.0):
         time.sleep(0.005)
 
 
-def test_a_run_leaves_its_files_and_prints_a_table(start, tmp_path):
+def test_a_run_leaves_its_files_and_prints_a_table(start, server, tmp_path):
+    server.pace = Pace(ttft=0.1)  # so that all are in flight at once, on a busy machine too
     code, out, err = finish(start("--clients", 3, "--requests", 6, report=True))
     assert (code, err) == (0, "")
     assert "6 of 6 requests succeeded" in out
@@ -99,6 +100,7 @@ def test_the_summary_has_the_keys_that_are_promised(start, tmp_path):
     }
     assert set(summary["client"]["dispatch_delay_seconds"]) >= {"mean", "p50", "p99", "max"}
     assert set(summary["client"]["loop_lag_seconds"]) >= {"mean", "p50", "p99", "max"}
+    assert set(summary["client"]["unsure"]) == {"ttft", "itl", "e2e"}
 
 
 def test_a_run_that_is_not_valid_ends_with_6_and_says_why(start, server, tmp_path):

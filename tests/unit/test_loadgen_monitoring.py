@@ -15,6 +15,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import made_runs
 import pytest
+from paced_server import Pace
 
 from loadgen import observed, push
 
@@ -266,6 +267,7 @@ def test_that_neither_is_there_changes_nothing_but_a_sentence_each(server, tmp_p
 
 
 def test_each_point_of_a_sweep_is_a_run_of_its_own(server, stand_in, tmp_path):
+    server.pace = Pace(ttft=0.1)  # so that both are in flight at once, on a busy machine too
     assert run(tmp_path, server, "--sweep", "1,2", "--push-gateway", stand_in.url) == (0, "")
     runs = [path.rpartition("/")[2] for _, path, _ in stand_in.requests]
     assert runs == ["out.clients-1", "out.clients-2"]

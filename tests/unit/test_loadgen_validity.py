@@ -51,6 +51,14 @@ def with_tokens(number, tokens):
     return records
 
 
+def unsure(records, of=1.0):
+    """Their arrivals, or those of a share of them, are known by our lag only."""
+    for each in records[: round(of * len(records))]:
+        answer = each.answer
+        answer.unsure, answer.unsure_first, answer.unsure_end = len(answer.chunks) - 1, True, True
+    return records
+
+
 def with_load(load, *, of=1, chunks=True):
     """Requests that waited so long for their model; the second client's go on meanwhile or not."""
     records = healthy()
@@ -119,7 +127,7 @@ DEFECTS = {
     "clock, set": {"run": {"clocks": {"wall_seconds_off": -3600.0}}},
     "clock, slept": {"run": {"clocks": {"suspended_seconds": 60.0}}},
     "clock, server": {"records": with_total(1.2)},
-    "load_generator, lag": {"lags": (0.012,) * 200},
+    "load_generator, lag": {"records": unsure(healthy()), "lags": (0.012,) * 200},
     "load_generator, pause": {"lags": (*(0.0001,) * 2000, 0.05)},
 }
 TWINS = {
@@ -137,7 +145,8 @@ TWINS = {
     "too_short": {"records": healthy(20), "asked": {"requests": None, "duration_s": 10.0}},
     "clock, slewed": {"run": {"clocks": {"wall_seconds_off": 0.01, "suspended_seconds": 0.0}}},
     "clock, server": {"records": with_total(1.001)},
-    "load_generator, lag": {"lags": (0.0012,) * 200},
+    "load_generator, lag": {"records": unsure(healthy()), "lags": (0.0012,) * 200},
+    "load_generator, stamped": {"lags": (0.012,) * 200},
     "load_generator, pause": {"lags": (*(0.0001,) * 2000, 0.005)},
 }
 
@@ -184,12 +193,26 @@ def shift_of(records, lags, figure, stat):
 
 
 def test_the_mean_is_moved_by_the_mean_lag():
-    assert shift_of(paced(), (0.003,) * 500, "ttft", "mean") == pytest.approx(0.003)
+    assert shift_of(unsure(paced()), (0.003,) * 500, "ttft", "mean") == pytest.approx(0.003)
+
+
+def test_what_the_kernel_has_stamped_is_not_moved_by_our_lag():
+    for figure in ("ttft", "itl", "e2e"):
+        assert shift_of(paced(), (0.003,) * 500, figure, "p99") == 0
+
+
+def test_a_share_that_is_not_sure_moves_only_what_it_reaches():
+    """Three of 100: the 99th percentile, but not the 95th; and of the mean as much as they can."""
+    lags, records = (*(0.0,) * 400, *(0.01,) * 100), unsure(paced(), of=0.03)
+    for figure in ("ttft", "e2e"):
+        assert shift_of(records, lags, figure, "p95") == 0
+        assert shift_of(records, lags, figure, "p99") > 0
+        assert shift_of(records, lags, figure, "mean") == pytest.approx(0.03 * 0.01)
 
 
 def test_where_the_server_does_not_vary_all_of_the_spread_is_ours():
     lags = (*(0.0,) * 450, *(0.002,) * 50)
-    records = paced()
+    records = unsure(paced())
     for late in records[:40]:
         late.answer.chunks[0] += 0.002
     assert shift_of(records, lags, "ttft", "p95") == pytest.approx(0.002, rel=0.2)
@@ -197,7 +220,7 @@ def test_where_the_server_does_not_vary_all_of_the_spread_is_ours():
 
 def test_where_the_server_varies_much_a_small_lag_moves_little():
     lags = (*(0.0,) * 450, *(0.002,) * 50)
-    assert shift_of(paced(spread=0.2), lags, "ttft", "p95") < 0.0001
+    assert shift_of(unsure(paced(spread=0.2)), lags, "ttft", "p95") < 0.0001
 
 
 def test_it_is_not_judged_by_less_than_a_second():
