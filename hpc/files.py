@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-import tempfile
+import uuid
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -81,20 +82,22 @@ def write_atomically(path: Path, text: str, mode: int = 0o644) -> None:
 
     Raises OrchError (exit code 4) naming the path where the disk is full or not writable.
     """
-    temporary = None
+    # Named before it is there, so that it goes whenever we are interrupted.
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(text)
             os.fchmod(handle, mode)
-        Path(temporary).replace(path)
+        temporary.replace(path)
     except OSError as error:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
         raise FileError(
             f"cannot write {path}: {error.strerror}; make room or choose "
             "another place with --output-dir."
         ) from error
+    finally:
+        with contextlib.suppress(OSError):  # it is not there as a rule
+            temporary.unlink()
 
 
 class FileError(OrchError):

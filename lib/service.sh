@@ -54,6 +54,7 @@ write_file() {
   local path=$1 temporary
   shift
   temporary=$(dirname "$path")/.$(basename "$path").$$
+  TEMPORARY+=("$temporary") # a signal to all of the job ends mv, too, and then us before the next line
   if ! { printf '%s\n' "$@" >"$temporary" && mv -f "$temporary" "$path"; } 2>/dev/null; then
     rm -f "$temporary"
     fail "cannot write $path; make room in that file system, or check its permissions"

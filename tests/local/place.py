@@ -114,7 +114,7 @@ class Place:
         left = [*self.output.glob("*_ip_*"), *self.output.glob("prometheus_assets/*")]
         left += [path for path in self.output.rglob(".*") if not path.name.endswith(".lock")
                  and "ollama_models" not in str(path)]  # fmt: skip
-        assert left == []
+        assert left == [], left
 
 
 def wait_for(condition, seconds, message=lambda: "it did not happen"):

@@ -1,0 +1,70 @@
+"""A file of ours is there as a whole or not at all, also where its writer is interrupted."""
+
+import os
+import stat
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from hpc.files import FileError, write_atomically
+
+LIBRARY = Path(__file__).resolve().parents[2] / "lib" / "service.sh"
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_file_is_written_with_its_mode_and_nothing_beside_it(tmp_path):
+    write_atomically(tmp_path / "record", "one", mode=0o600)
+    write_atomically(tmp_path / "record", "two", mode=0o600)
+    assert (tmp_path / "record").read_text() == "two"
+    assert stat.S_IMODE((tmp_path / "record").stat().st_mode) == 0o600
+    assert names(tmp_path) == ["record"]
+
+
+@pytest.mark.parametrize("where", ["fchmod", "fdopen", "replace"])
+def test_interrupted_anywhere_it_leaves_what_was_there(tmp_path, monkeypatch, where):
+    (tmp_path / "record").write_text("before")
+
+    def interrupted(*_arguments, **_options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, where, interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_atomically(tmp_path / "record", "after")
+    assert names(tmp_path) == ["record"]
+    assert (tmp_path / "record").read_text() == "before"
+
+
+@pytest.mark.parametrize(
+    ("folder", "why"), [("gone", "No such file or directory"), ("file", "Not a directory")]
+)
+def test_where_it_cannot_be_written_one_sentence_says_so(tmp_path, folder, why):
+    (tmp_path / "file").touch()
+    with pytest.raises(FileError, match=rf"cannot write .*{folder}/record: {why}; make room"):
+        write_atomically(tmp_path / folder / "record", "text")
+
+
+def test_a_signal_to_the_whole_job_leaves_no_half_written_file(tmp_path):
+    """As scancel sends it: to the script and to the mv that it waits for."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "output" / "logs").mkdir(parents=True)
+    mv = tmp_path / "bin" / "mv"
+    mv.write_text("#!/bin/sh\ncase $* in *.address*) kill -TERM $PPID; exit 143;; esac\n"
+                  'exec /bin/mv "$@"\n')  # fmt: skip
+    mv.chmod(0o755)
+    output = tmp_path / "output"
+    script = f""". {LIBRARY}; service_begin test {output} 600
+    write_file {output}/logs/$JOB_ID.address here; echo not to be reached"""
+    path = f"{mv.parent}:{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "-uc", script],
+        env={**os.environ, "PATH": path, "ORCH_JOB_ID": "local1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 143, done
+    assert "not to be reached" not in done.stdout
+    assert names(output / "logs") == ["local1.rc", "local1.started"]
