@@ -122,7 +122,11 @@ def test_death_of_one_of_three_loses_no_request_that_had_no_byte_yet(servers):
     for server in servers:
         server.pace = Pace(ttft=0.1, slots=4)
     dies = servers[0]
-    with meanwhile(lambda: dies.seen.requests > 10, dies.kill):
+
+    def is_busy():
+        return dies.seen.requests > 10 and dies.seen.in_flight >= 6
+
+    with meanwhile(is_busy, dies.kill):
         records, summary = measure(*servers, clients=18, requests=180)
     requests = summary["requests"]
     assert (requests["succeeded"], requests["failed"]) == (180, 0)
