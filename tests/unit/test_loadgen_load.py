@@ -150,7 +150,8 @@ def test_a_sweep_with_a_point_that_is_not_valid_is_not_valid(load, server):
     server.pace = Pace(failure="http_500", fail_from=5)
     done, summary, _ = load("--sweep", "1,2", "--requests", "4", "--warmup", "0")
     assert done.returncode == 6
-    assert summary["validity"]["codes"] == ["error_rate"]
+    # Refusals come at once, so that on a busy machine both clients are hardly ever in flight.
+    assert set(summary["validity"]["codes"]) - {"concurrency"} == {"error_rate"}
     assert summary["validity"]["reasons"][0].startswith("clients-2: ")
 
 
