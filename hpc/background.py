@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from hpc.errors import OrchError
+from hpc.signals import held
 
 T = TypeVar("T")
 
@@ -29,7 +30,8 @@ class Background(Generic[T]):
         """Begin a call."""
         self._results, self._errors = [], []
         self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
+        with held():  # in the midst of it, threading's own books would be left half written
+            self._thread.start()
 
     def finished(self, patience_s: float) -> bool:
         """Whether the call has ended, after a wait of no more than `patience_s`."""

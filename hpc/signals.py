@@ -49,12 +49,15 @@ def pending() -> bool:
 
 @contextmanager
 def held() -> Iterator[None]:
-    """Hold signals back inside the block: no job is submitted without being written down."""
-    _State.holding = True
+    """Hold signals back inside the block, for what must be done whole; or inside the outermost of
+    several such blocks: no job is submitted without being written down."""
+    outer, _State.holding = _State.holding, True
     try:
         yield
     finally:
-        _State.holding = False
+        _State.holding = outer
+    if outer:
+        return
     pending, _State.pending = _State.pending, None
     if pending is not None:
         _raise(pending)
