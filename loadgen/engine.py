@@ -289,9 +289,9 @@ class Engine:
 def _most_connections() -> int:
     """Half of the files that may be open: one too many would look like a replica that is gone."""
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return (
-        _MOST_CONNECTIONS if limit == resource.RLIM_INFINITY else min(_MOST_CONNECTIONS, limit // 2)
-    )
+    if limit == resource.RLIM_INFINITY:
+        return _MOST_CONNECTIONS
+    return min(_MOST_CONNECTIONS, limit // 2)
 
 
 async def _take_slot(slots: asyncio.Semaphore, record: Record) -> None:
