@@ -6,14 +6,12 @@ SHELL := bash
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 PYTHON_BIN := .venv/bin/python
-# Tests call shellcheck and the like by name; python3 stays the system's.
-PYTEST := PATH="$$PATH:$$PWD/.venv/bin" $(PYTHON_BIN) -m pytest
 TINY_MODEL := .tools/models/tiny.gguf
 # LOCK_FLAGS=--upgrade takes the newest versions that requirements*.txt allow.
 COMPILE := .venv/bin/uv pip compile --quiet --universal --python-version 3.10 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' $(LOCK_FLAGS)
 
-.PHONY: help quickstart quickstart-rag test lint test-unit test-local test-cluster lock clean \
+.PHONY: help quickstart quickstart-rag test lint test-unit test-local test-cluster test-long lock clean \
 	system venv-dev ollama model
 
 help: ## Show this list
@@ -43,13 +41,16 @@ lint: venv-dev ## Check format, types and shell scripts
 	@scripts/lint.sh
 
 test-unit: venv-dev ## Run the unit tests (seconds, no services)
-	@$(PYTEST) tests/unit
+	@scripts/run_pytest.sh tests/unit
 
 test-local: system venv-dev ollama model ## Run the tests with real processes on this machine
-	@$(PYTEST) tests/local
+	@scripts/run_pytest.sh tests/local
 
 test-cluster: system venv-dev ollama model ## Run the tests on a real Slurm (root on Debian or Ubuntu)
-	@$(PYTEST) tests/cluster
+	@scripts/run_pytest.sh tests/cluster
+
+test-long: venv-dev ## Run the tests that take too long for `make test`
+	@scripts/run_pytest.sh tests/unit -m long
 
 lock: venv-dev ## Write requirements*.lock again after a change of requirements*.txt
 	@$(COMPILE) --output-file requirements.lock requirements.txt

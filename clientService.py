@@ -15,217 +15,49 @@ import gc
 import json
 import os
 import time
-from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 from flask import Flask, Response, g
 from werkzeug.exceptions import HTTPException
 
-from client import health, openapi
-from client.addresses import AddressFile
-from client.answers import Stream, lines
-from client.benchmarks import Benchmarks, job_of, new_id
-from client.checks import BENCHMARK, MAX_BODY_BYTES, QUERY, checked, read_body
-from client.errors import (
-    BadInput,
-    BenchmarkFailed,
-    Conflict,
-    ServiceError,
-    TooSlow,
-    Unanswered,
-    Unreachable,
-    error_object,
-)
-from client.metrics import Metrics, Queries, State
-from client.monitoring import monitoring_of
-from client.ollama import Ollama
-from client.replicas import Replicas
-from client.retrieval import Retrieval
+from client.api import openapi
+from client.api.answers import Error, ErrorWords, Unhealthy
+from client.api.benchmark_answers import Begun
+from client.api.bodies import BenchmarkRequest, Query
+from client.api.json_body import read, sent
+from client.benchmarks import Benchmarks, Described, new_id
+from client.errors import BenchmarkFailed, Conflict, RequestError
+from client.metrics import Metrics, State
+from client.monitoring_urls import monitoring_of
+from client.ollama.service import OllamaClientService
+from client.retrieval import Retriever
 from client.retrieval_routes import add_retrieval_routes, head_of, sources_fit, with_sources
 from client.self_benchmark import own_url, with_room
-from client.settings import Settings, settings_from
-from loadgen import child
-from loadgen.options import TargetError
-from retrieval.settings import settings_from as retrieval_settings_from
-
-T = TypeVar("T")
-
-# --- Ollama ---------------------------------------------------------------------------------------
-
-
-class OllamaClientService:
-    """Asks the deployment's Ollama: of several replicas the one with the fewest requests.
-
-    A request that a replica refuses, or cuts before any byte of an answer, is sent once more, to
-    another one; `retried` is then called.
-    """
-
-    def __init__(self, settings: Settings, retried: Callable[[], None] = lambda: None) -> None:
-        self.settings = settings
-        self.addresses = AddressFile(settings.output, settings.ollama_job)
-        self._ollama = Ollama(self.addresses.ended)
-        self.replicas = Replicas(self.addresses, self._ollama.check)
-        self.queries = Queries()
-        self._retried = retried
-
-    def _get_ollama_ip(self) -> str:
-        """`host:port` of the first replica, looked up again when the server moved.
-
-        Raises NotReady.
-        """
-        return self.addresses.read()[0]
-
-    def query_ollama(
-        self,
-        prompt: str,
-        model: str | None = None,
-        *,
-        system: str | None = None,
-        options: Mapping[str, Any] | None = None,
-        truncate: bool | None = None,
-    ) -> dict[str, Any]:
-        """Ollama's own answer, `request_time` in seconds, `replica` and whether it is `retried`.
-
-        Where `truncate` is False, a prompt that is longer than the model reads is an error.
-        Raises NotReady, Unreachable, TooSlow, OllamaFailed, Busy.
-        """
-        began = time.perf_counter()
-        body = self._body(prompt, model, system, options, truncate, stream=False)
-
-        def ask(address: str, left_s: float) -> dict[str, Any]:
-            return self._ollama.generate(address, body, left_s)
-
-        with self.queries.ask() as asked:
-            answer, replica, retried = self._ask(ask)
-            asked.answered(answer)
-        self.replicas.give_back(replica)
-        taken = time.perf_counter() - began
-        return {**answer, "request_time": taken, "replica": replica, "retried": retried}
-
-    def stream_ollama(
-        self,
-        prompt: str,
-        model: str | None = None,
-        *,
-        system: str | None = None,
-        options: Mapping[str, Any] | None = None,
-        truncate: bool | None = None,
-    ) -> Stream:
-        """Ollama's lines as they arrive; a failure on the way is a last line with an error.
-
-        It must be closed where it is not read to its end. Raises, before the first line, what
-        query_ollama raises.
-        """
-        body = self._body(prompt, model, system, options, truncate, stream=True)
-
-        def begin(address: str, left_s: float) -> Stream:
-            until = time.monotonic() + left_s
-            response = self._ollama.begin(address, body, left_s)
-            parts = lines(response, until, lambda: self.replicas.take_out(address))
-
-            def ended() -> None:
-                self.replicas.give_back(address)
-                asked.end()
-
-            return Stream(response, parts, asked.take, ended)
-
-        with self.queries.ask() as asked:
-            stream, replica, retried = self._ask(begin)
-            asked.streams()
-        stream.replica, stream.retried = replica, retried
-        return stream
-
-    def embed(self, body: bytes) -> dict[str, Any]:
-        """Ollama's answer of /api/embed. Raises what query_ollama raises."""
-
-        def ask(address: str, left_s: float) -> dict[str, Any]:
-            return self._ollama.embed(address, body, left_s)
-
-        answer, replica, _ = self._ask(ask)
-        self.replicas.give_back(replica)
-        return answer
-
-    def _ask(self, call: Callable[[str, float], T]) -> tuple[T, str, bool]:
-        """What `call` returns for an address and the seconds that are left, the address (it is to
-        be given back), and whether it is the second that was asked."""
-        deadline = time.monotonic() + self.settings.query_timeout_s
-        address = self.replicas.take()
-        try:
-            return self._attempt(call, address, deadline), address, False
-        except Unanswered:
-            other = self.replicas.take_other(address)
-            if other is None:
-                raise
-        self._retried()
-        return self._attempt(call, other, deadline), other, True
-
-    def _attempt(self, call: Callable[[str, float], T], address: str, deadline: float) -> T:
-        answered = False
-        try:
-            answer = call(address, max(0.001, deadline - time.monotonic()))
-            answered = True
-        except (Unreachable, TooSlow):
-            self.replicas.take_out(address)
-            raise
-        finally:
-            if not answered:
-                self.replicas.give_back(address)
-        self.replicas.bring_back(address)
-        return answer
-
-    def health(self) -> dict[str, Any]:
-        """What we reach: `status` is healthy, degraded (some replicas fail) or unhealthy (all do,
-        and there is an `error`). Raises NotReady.
-        """
-        addresses = self.addresses.read()
-        found = health.look(addresses, self.settings.model, self._ollama, self.replicas)
-        return {
-            "status": found.pop("status"),
-            "ollama_host": addresses[0].partition(":")[0],
-            "ollama": found.pop("ollama"),
-            "model": self.settings.model,
-            "deployment": self.settings.deployment,
-            "job_id": self.settings.job_id,
-            "ollama_job": self.settings.ollama_job,
-            **found,
-        }
-
-    def _body(
-        self,
-        prompt: str,
-        model: str | None,
-        system: str | None,
-        options: Mapping[str, Any] | None,
-        truncate: bool | None,
-        stream: bool,
-    ) -> bytes:
-        given = {"system": system, "options": options, "truncate": truncate}
-        body = {"model": self.model_for(model), "prompt": prompt, "stream": stream}
-        return json.dumps({**body, **{k: v for k, v in given.items() if v is not None}}).encode()
-
-    def model_for(self, model: str | None) -> str:
-        """`model`, or the deployment's. Raises BadInput where there is neither."""
-        chosen = model or self.settings.model
-        if not chosen:
-            raise BadInput("model is missing, and the deployment names none.")
-        return chosen
-
-
-# --- HTTP ----------------------------------------------------------------------------------------
+from client.settings import service_settings_from
+from contracts.errors import TargetError
+from loadgen.load import child_process
+from retrieval.bounds import MAX_BODY_BYTES
+from retrieval.settings import retrieval_settings_from
 
 
 def create_app() -> Flask:
-    """The service as the environment configures it. Raises ValueError naming a bad variable."""
-    settings = settings_from(os.environ)
+    """Return the service that the environment describes. Raises ValueError naming what is bad."""
+    settings = service_settings_from(os.environ)
     benchmarks = Benchmarks(
         settings.output / "benchmarks",
         settings.record,
         lambda: monitoring_of(settings.output, settings.monitoring_job, settings.ollama_job),
     )
     metrics = Metrics()
-    service = OllamaClientService(settings, metrics.retries.inc)
+    sources = retrieval_settings_from(os.environ)
+    service = OllamaClientService(
+        settings,
+        metrics.retries.inc,
+        sources.embedding_model if sources else None,
+        lambda: benchmarks.totals().running,
+    )
     metrics.show(State(settings, service.queries, benchmarks, service.replicas))
-    retrieval = Retrieval(retrieval_settings_from(os.environ), service.embed, service.addresses)
+    retrieval = Retriever(sources, service.embed, service.addresses)
     app = Flask("clientService", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
     app.json.sort_keys = False  # type: ignore[attr-defined]
@@ -240,16 +72,17 @@ def create_app() -> Flask:
 
 
 def _add_errors(app: Flask) -> None:
-    @app.errorhandler(ServiceError)
-    def ours(error: ServiceError) -> tuple[dict[str, Any], int]:
-        return error_object(error.kind, str(error)), error.status
+    @app.errorhandler(RequestError)
+    def ours(error: RequestError) -> tuple[Response, int]:
+        return sent(Error(error=error.words), error.status)
 
     @app.errorhandler(HTTPException)
     def theirs(error: HTTPException) -> Response:
         """Flask's own: 404, 405, 413, and 500 for what nobody expected (it is in the log)."""
         answer = Response(status=error.code, headers=dict(error.get_headers()))
         kind = error.name.lower().replace(" ", "_")
-        answer.set_data(json.dumps(error_object(kind, error.description or error.name)))
+        words = ErrorWords(type=kind, message=error.description or error.name)
+        answer.set_data(json.dumps(Error(error=words).as_json()))
         answer.mimetype = "application/json"
         return answer
 
@@ -257,7 +90,7 @@ def _add_errors(app: Flask) -> None:
 def _add_metrics(app: Flask, metrics: Metrics) -> None:
     @app.before_request
     def begin() -> None:
-        g.began = time.perf_counter()
+        g.started_at = time.perf_counter()
 
     app.after_request(metrics.watch)
 
@@ -274,22 +107,20 @@ def _add_description(app: Flask) -> None:
         return Response(described, mimetype="application/json")
 
 
-def _add_ollama_routes(app: Flask, service: OllamaClientService, retrieval: Retrieval) -> None:
+def _add_ollama_routes(app: Flask, service: OllamaClientService, retrieval: Retriever) -> None:
     @app.get("/health")
-    def show_health() -> tuple[dict[str, Any], int]:
-        found = retrieval.judge(service.health())
-        return found, 503 if found["status"] == health.UNHEALTHY else 200
+    def show_health() -> tuple[Response, int]:
+        found = retrieval.judge(*service.health())
+        return sent(found, 503 if isinstance(found, Unhealthy) else 200)
 
     @app.post("/query")
     def query() -> Response | dict[str, Any]:
-        given = checked(read_body(), QUERY)
-        stream = given.pop("stream", False)
-        found = retrieval.prepare(given)
+        asked, found = retrieval.prepare(read(Query))
         with sources_fit(found):
-            if not stream:
-                return with_sources(service.query_ollama(**given), found)
-            answer = service.stream_ollama(**given)
-        answer.head = head_of(found, service.model_for(given.get("model")))
+            if not asked.stream:
+                return with_sources(service.query_ollama(asked), found)
+            answer = service.stream_ollama(asked)
+        answer.head = head_of(found, service.model_for(asked.model))
         response = Response(answer, mimetype="application/x-ndjson")
         response.headers["Orch-Replica"] = answer.replica
         response.headers["Orch-Retried"] = str(answer.retried).lower()
@@ -297,7 +128,7 @@ def _add_ollama_routes(app: Flask, service: OllamaClientService, retrieval: Retr
 
 
 def _add_benchmark_routes(
-    app: Flask, service: OllamaClientService, runs: Benchmarks, retrieval: Retrieval
+    app: Flask, service: OllamaClientService, runs: Benchmarks, retrieval: Retriever
 ) -> None:
     def ollama() -> list[str]:
         return [f"http://{address}" for address in service.addresses.read(fresh=True)]
@@ -307,37 +138,39 @@ def _add_benchmark_routes(
         return [own_url(service.settings)]
 
     @app.post("/benchmark")
-    def start() -> tuple[dict[str, Any], int]:
-        given, urls = checked(read_body(), BENCHMARK), ollama
-        if given.get("retrieval"):
-            given, urls = with_room(given, service.settings.threads), ourselves
-        run_id = given.get("id") or new_id()
-        run = runs.start(run_id, job_of(given, service.model_for(given.get("model"))), urls)
-        if run is not None and not given.get("wait", True):
-            return {"id": run_id, "state": run.state}, 202
+    def start() -> tuple[Response, int] | dict[str, Any]:
+        asked, urls = read(BenchmarkRequest), ollama
+        if asked.retrieval:
+            asked, urls = with_room(asked, service.settings.threads), ourselves
+        run_id = asked.id or new_id()
+        run = runs.start(run_id, asked.run(service.model_for(asked.model)), urls)
+        if run is not None and not asked.wait:
+            return sent(Begun(id=run_id, state=run.state), 202)
         if run is not None:
             run.wait()
-        return _outcome(run, runs.describe(run_id), service), 200
+        return _outcome(run, runs.describe(run_id), service).as_json()
 
     @app.get("/benchmark/<run_id>")
     def show(run_id: str) -> dict[str, Any]:
-        return runs.describe(run_id)
+        return runs.describe(run_id).as_json()
 
     @app.delete("/benchmark/<run_id>")
-    def cancel(run_id: str) -> dict[str, Any]:
-        return runs.cancel(run_id)
+    def cancel(run_id: str) -> tuple[Response, int]:
+        return sent(runs.cancel(run_id))
 
 
 def _outcome(
-    run: child.Run | None, found: dict[str, Any], service: OllamaClientService
-) -> dict[str, Any]:
-    """The result of a run that ended. Raises BenchmarkFailed, or Conflict: it was cancelled."""
-    if found["state"] == child.FAILED:
-        ended = service.addresses.ended() if run and run.exit_code == TargetError.exit_code else ""
-        raise BenchmarkFailed(f"{found['error']['message']} {ended}".rstrip())
-    if found["state"] == child.CANCELLED:
+    run: child_process.ChildRun | None, found: Described, service: OllamaClientService
+) -> Described:
+    """Return the result of a run that ended. Raises BenchmarkFailed, Conflict: it was cancelled."""
+    state = found.state
+    if state.state == child_process.FAILED and state.error is not None:
+        unreached = run is not None and run.exit_code == TargetError.exit_code
+        more = service.addresses.exit_sentence() if unreached else ""
+        raise BenchmarkFailed(f"{state.error.message} {more}".rstrip())
+    if state.state == child_process.CANCELLED and state.progress is not None:
         raise Conflict(
-            f"The benchmark {found['id']} was stopped after {found['progress']['done']} requests; "
-            f"GET /benchmark/{found['id']} has what was measured. Take another id for a new one."
+            f"The benchmark {state.id} was stopped after {state.progress.done} requests; "
+            f"GET /benchmark/{state.id} has what was measured. Take another id for a new one."
         )
     return found

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from contracts.load import SERVING_THREADS
 from hpc.deployment import Deployment
+from hpc.following.target import Target
 from hpc.images import client_image
-from hpc.plan import Plan
+from hpc.planning.plan import Plan
+from hpc.scheduler.job_ids import number_of
+from hpc.service import Launched, Ready, Service
 from retrieval.settings import section
 
-#: Requests that the service answers at once; each waits for Ollama most of its time.
-SERVING_THREADS = 64
+if TYPE_CHECKING:
+    from engines.engine import Facts
+
+#: It asks all replicas, and gives each a while.
+HEALTH_TIMEOUT_S = 15.0
 
 
 def setup_client_service(data: Deployment) -> str:
     """Render and submit the client's job of `data`; it starts once the Ollama job has started.
 
-    Its CPUs come from n_clients (`hpc.plan.client_cpus` says by what rule and why). Returns its
-    job id. Raises SchedulerError where the scheduler refuses the job.
+    Its CPUs come from n_clients (`hpc.planning.parts.client_cpus` says by what rule and why).
+    Returns its job id. Raises SchedulerError where the scheduler refuses the job.
     """
     jobs = data.record.jobs if data.record else {}
     ollama_job = jobs.get("ollama", "")
@@ -23,7 +32,7 @@ def setup_client_service(data: Deployment) -> str:
         data.plan.client,
         depends_on=[jobs[service] for service in ("ollama", "qdrant") if service in jobs],
         ollama_job=ollama_job,
-        monitoring_job=jobs.get("monitoring", ""),
+        monitoring_job=number_of(jobs.get("monitoring", "")),
         threads=SERVING_THREADS,
         image=client_image(data.plan.site),
         retrieval=_retrieval(data.plan),
@@ -45,3 +54,28 @@ def _storage(data: Deployment) -> str:
     """The folder of the collection, which is the service's own; "" where there is none."""
     wanted = data.plan.recipe.job.service.wanted_retrieval
     return str(data.output.path / "qdrant_storage" / wanted.collection) if wanted else ""
+
+
+def probe_client(url: str, model: str) -> Facts | str:
+    """What the client service says of Ollama, or a sentence saying why not every query would be
+    answered yet."""
+    # Once the jobs are on their way: to load both takes a while.
+    from engines.client_service import CLIENT_SERVICE
+    from hpc.web import NoAnswer, asking
+
+    try:
+        return CLIENT_SERVICE.ready(asking(url, get_s=HEALTH_TIMEOUT_S), "", model, url)
+    except NoAnswer as error:
+        return error.message
+
+
+def _target(launched: Launched) -> Target:
+    job_id, model = launched.record.jobs["client"], launched.model
+    return Target("client", job_id, lambda at: probe_client(f"http://{at[0]}", model))
+
+
+def _ready(_: Launched, target: Target) -> Ready:
+    return Ready({"client": f"http://{target.addresses[0]}"})
+
+
+SERVICE = Service("client", setup_client_service, _target, _ready)

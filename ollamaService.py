@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from contracts.errors import ServiceError
+from engines.names import HOST, parse
 from hpc.deployment import Deployment
+from hpc.following.target import Target
 from hpc.images import client_image, ollama_image
-from hpc.recipe import is_model_path, models_of
+from hpc.recipe.reading import models_of
+from hpc.recipe.schema import Recipe
+from hpc.recipe.values import is_model_path
+from hpc.service import Launched, Ready, Service
+
+if TYPE_CHECKING:
+    from engines.engine import Facts, LoadedModel
+
+#: A first token may wait for the model to be loaded again.
+TOKEN_TIMEOUT_S = 300.0
 
 
 def setup_ollama(data: Deployment) -> str:
@@ -29,6 +43,7 @@ def setup_ollama(data: Deployment) -> str:
         embedding_model=plan.embedding_model or "",
         embedding_modelfile=_modelfile(data, embedding, "embedding.Modelfile"),
         embedding_source=embedding,
+        num_thread=service.num_thread or "",
         num_parallel=plan.num_parallel,
         max_queue=plan.max_queue,
         context_length=service.context_length,
@@ -43,3 +58,101 @@ def _modelfile(data: Deployment, model: str, name: str) -> str:
 
 def _folders(models: list[str]) -> list[str]:
     return sorted({str(Path(model).parent) for model in models if is_model_path(model)})
+
+
+# --- ready ---------------------------------------------------------------------------------------
+
+
+def probe_ollama(url: str, model: str) -> Facts | str:
+    """Whether Ollama at `url` is ready to answer with `model`, or a sentence saying why not yet.
+
+    Raises ServiceError with Ollama's own words where the model fails.
+    """
+    # Once the jobs are on their way: to load both takes a while.
+    from engines.ollama import OLLAMA
+    from hpc.web import NoAnswer, asking
+
+    try:
+        return OLLAMA.ready(asking(url, post_s=TOKEN_TIMEOUT_S), "", model, f"Ollama at {url}")
+    except NoAnswer as error:
+        return error.message
+
+
+def _target(launched: Launched) -> Target:
+    """All replicas are ready, as `probe_ollama` says; what it finds of the last one."""
+
+    def probe(addresses: list[str]) -> Facts | str:
+        facts: Facts | str = ""
+        for address in addresses:
+            facts = probe_ollama(f"http://{address}", launched.model)
+            if isinstance(facts, str):
+                break
+        return facts
+
+    return Target("ollama", launched.record.jobs["ollama"], probe)
+
+
+def _ready(launched: Launched, target: Target) -> Ready:
+    facts: Facts = target.result
+    model, version = facts.model, facts.version or ""
+    loaded = {**asdict(model), "ollama_version": version, "where": model.where}
+    return Ready(
+        {"ollama": [f"http://{address}" for address in target.addresses]},
+        {"loaded_model": loaded, **launched.output.gpus(target.job_id)},
+        _warnings(launched, model),
+        f"{model.name} ({model.quantization or 'unknown'}) on {model.where}, Ollama {version}",
+    )
+
+
+def _warnings(launched: Launched, model: LoadedModel) -> list[str]:
+    """What of the model is otherwise than asked for. Raises ServiceError when that is fatal."""
+    service = launched.recipe.job.service
+    misplaced = placement_problem(launched.record.gpus, model)
+    imprecise = precision_problem(launched.recipe, model)
+    for problem, fatal in (
+        (misplaced, not service.allow_cpu),
+        (imprecise, service.require_precision),
+    ):
+        if problem and fatal:
+            tail = launched.output.log_tail("ollama", launched.record.jobs["ollama"], 5)
+            raise ServiceError(f"{problem}.", tail)
+    return [problem for problem in (misplaced, imprecise) if problem]
+
+
+def placement_problem(gpus: int, model: LoadedModel) -> str | None:
+    """A sentence where GPUs were asked for and the model does not sit on them."""
+    if gpus == 0 or model.where == "gpu":
+        return None
+    on_gpus, size = ((part or 0) / 1024**3 for part in (model.size_vram, model.size))
+    return (
+        f"{gpus} GPU(s) per node were asked for, but {model.name} sits on {model.where}: "
+        f"{on_gpus:.2f} of {size:.2f} GiB are in GPU memory; look for "
+        'the cause in the Ollama log, ask for "gpus": 0, or accept it with "allow_cpu": true'
+    )
+
+
+def precision_problem(recipe: Recipe, model: LoadedModel) -> str | None:
+    """A sentence where the recipe's precision is not the one of the loaded model."""
+    from engines.ollama import same_precision
+
+    asked = recipe.job.service.precision
+    if asked is None or same_precision(asked, model.quantization or ""):
+        return None
+    return (
+        f"the recipe says precision {asked}, but {model.name} is {model.quantization or 'unknown'}:"
+        f" use a model of that precision{_tags(recipe.job.service.model, asked)}, or correct the "
+        "recipe"
+    )
+
+
+def _tags(model: str, precision: str) -> str:
+    """Where the tags of a model of Ollama's registry are listed; empty for others."""
+    if is_model_path(model) or (name := parse(model)).host != HOST:
+        return ""
+    return (
+        f" (a tag such as {str(name).partition(':')[0]}:…-{precision.lower()}, listed at "
+        f"https://ollama.com/{name.namespace}/{name.model}/tags)"
+    )
+
+
+SERVICE = Service("ollama", setup_ollama, _target, _ready, measured=True)

@@ -1,75 +1,84 @@
 #!/usr/bin/env python3
-"""Bring up an LLM inference and benchmarking service from one JSON recipe: see --help."""
+"""Bring up an LLM inference and benchmarking service from one JSON recipe: see --help.
 
-# These lines parse on Python 3.6, so that an old login node gets a sentence and no SyntaxError.
-import gc
-import os
-import sys
+This is the story of a deployment. The other commands are in hpc/commands/.
+"""
 
-PROJECT = os.path.dirname(os.path.abspath(__file__))
-VENV = os.path.join(PROJECT, ".venv")
-OURS = (
-    "hpc",
-    "ollamaService",
-    "clientServiceHandler",
-    "monitoringService",
-    "qdrantService",
-    "retrieval",
-)
+from typing import TYPE_CHECKING
 
+from hpc.start import start  # like this file, it parses and runs on Python 3.6
 
-def refuse(sentence: str) -> int:
-    """Say why this cannot run; returns the exit code."""
-    sys.stderr.write("orch: " + sentence + "\n")
-    return 2
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+    from hpc.console import Console
+    from hpc.deployments.records import Record
+    from hpc.endpoints import OutputDir
+    from hpc.planning.plan import Plan
+    from hpc.scheduler.interface import Scheduler
+    from hpc.service import Service
 
 
-def enter_venv() -> None:
-    """Continue in the project's own environment where there is one."""
-    python = os.path.join(VENV, "bin", "python")
-    if os.path.realpath(sys.prefix) != os.path.realpath(VENV) and os.access(python, os.X_OK):
-        os.execv(python, [python, os.path.abspath(__file__)] + sys.argv[1:])  # noqa: RUF005
+def deploy(given: "Namespace", output: "OutputDir", console: "Console") -> None:
+    """Read recipe and site, plan, submit a job for each service, and go on with `use`."""
+    from hpc.commands.deploy import begin, dry_run, plan_of
+
+    plan, scheduler = plan_of(given.recipe, given.site, output, not given.no_monitoring)
+    output.prepare()
+    if given.dry_run:
+        dry_run(plan, services(), output, console)
+    elif given.prepare:
+        from hpc.commands.prepare import prepare
+
+        prepare(plan, services(), output, console)
+    else:
+        use(given, output, console, begin(plan, output), scheduler, plan)
 
 
-def run() -> int:
-    """Hand over to hpc.cli, or say what is missing; returns the exit code."""
-    if sys.version_info < (3, 10):
-        return refuse(
-            "Python %d.%d is too old, 3.10 is needed; run scripts/make_venv.sh with a newer one "
-            "at hand (perhaps after 'module load Python'), and then this again."
-            % sys.version_info[:2]
-        )
-    sys.path.insert(0, PROJECT)
-    gc.set_threshold(100000)  # Loading makes many objects and next to no garbage.
-    # Nobody's plugins change what a recipe means; looking for them reads all installed packages.
-    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
-    try:
-        from hpc.cli import main
+def attach(given: "Namespace", output: "OutputDir", console: "Console") -> None:
+    """Go on with a deployment whose jobs were submitted before."""
+    from hpc.deployments.jobs import scheduler_of
+    from hpc.deployments.refreshing import live_record
 
-        return main()
-    except ImportError as error:
-        if (error.name or "").split(".")[0] in OURS:
-            raise
-        return refuse(
-            "the Python package %s is missing; run scripts/make_venv.sh once, which makes .venv "
-            "with all that is needed." % error.name
-        )
+    record = live_record(given.attach, output)
+    use(given, output, console, record, scheduler_of([record], output))
 
 
-def leave(code: int) -> None:
-    """End at once: taking hundreds of modules apart again would be a tenth of a --dry-run."""
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except (OSError, ValueError):  # whoever read it has gone away
-            pass
-    os._exit(code)
+def use(
+    given: "Namespace",
+    output: "OutputDir",
+    console: "Console",
+    record: "Record",
+    scheduler: "Scheduler",
+    plan: "Plan | None" = None,
+) -> None:
+    """Submit what is planned, wait until all of it is ready, ask, and measure."""
+    from hpc.following.run import Run
 
+    with Run(record, scheduler, output, console, given) as run:
+        if plan is not None:
+            run.submit(plan, services())
+        if not given.detach:
+            deployment = run.follower(services())
+            deployment.wait(given.queue_timeout, given.start_timeout)
+            deployment.ingest_documents()
+            deployment.ask_question()
+            if not given.no_benchmark:
+                deployment.benchmark()
+
+
+def services() -> "list[Service]":
+    """All services, in the order of their jobs: the client's depends on those before it."""
+    import clientServiceHandler
+    import monitoringService
+    import ollamaService
+    import qdrantService
+
+    rooms = (ollamaService, qdrantService, monitoringService, clientServiceHandler)
+    return [room.SERVICE for room in rooms]
+
+
+STORY = {"recipe": deploy, "attach": attach}
 
 if __name__ == "__main__":
-    try:
-        enter_venv()
-        leave(run())
-    except KeyboardInterrupt:
-        sys.stderr.write("orch: interrupted before anything was submitted\n")
-        sys.exit(130)
+    start(STORY)

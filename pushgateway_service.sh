@@ -16,6 +16,7 @@
 set -euo pipefail
 
 # Slurm runs a copy of this file, from its own spool directory.
+unset CDPATH
 cd "${SLURM_SUBMIT_DIR:-$(dirname "$0")}"
 if [ ! -e scripts/by_hand.sh ]; then
   echo "pushgateway_service.sh: there is no scripts/by_hand.sh in $PWD; submit from the project's folder" >&2

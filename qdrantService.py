@@ -6,7 +6,9 @@ import secrets
 from pathlib import Path
 
 from hpc.deployment import Deployment
+from hpc.following.target import Target
 from hpc.images import image_of
+from hpc.service import Launched, Ready, Service
 
 #: Of the API key: more than anybody can try.
 KEY_BYTES = 24
@@ -35,3 +37,29 @@ def setup_qdrant(data: Deployment) -> str:
 def storage_of(output: Path, collection: str) -> Path:
     """Where a server keeps a collection's points; beside what the client service keeps itself."""
     return output / "qdrant_storage" / collection / "server"
+
+
+def _target(launched: Launched) -> Target:
+    from hpc.web import probe_url  # once the jobs are on their way: loading it takes a while
+
+    job_id = launched.record.jobs["qdrant"]
+    return Target("qdrant", job_id, lambda at: probe_url(f"http://{at[0]}/readyz"))
+
+
+def _ready(_: Launched, target: Target) -> Ready:
+    return Ready({"qdrant": f"http://{target.addresses[0]}"})
+
+
+def _notes(launched: Launched) -> dict[str, str]:
+    key = launched.output.path / "scripts" / f"{launched.record.id}.qdrant.key"
+    return {"qdrant": f"API key in {key}"}
+
+
+SERVICE = Service(
+    "qdrant",
+    setup_qdrant,
+    _target,
+    _ready,
+    wanted=lambda plan: plan.qdrant is not None,
+    notes=_notes,
+)

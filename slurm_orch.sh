@@ -13,6 +13,7 @@
 # The default recipe is recipe_ex/inference_recipe.json. The deployment outlives this job: it ends
 # at its own time limit, or with python3 orch.py --stop ID.
 set -euo pipefail
+unset CDPATH
 
 # Slurm runs a copy of this file, from its own spool directory.
 project=${SLURM_SUBMIT_DIR:-$(dirname "$0")}
@@ -26,11 +27,7 @@ if [ ! -e "$project/orch.py" ]; then
 fi
 cd "$project"
 
-# A batch shell is no login shell; on many clusters a recent Python is a module.
-if ! type module >/dev/null 2>&1 && [ -e /etc/profile.d/modules.sh ]; then
-  . /etc/profile.d/modules.sh
-fi
-if type module >/dev/null 2>&1; then module load Python 2>/dev/null || true; fi
+. lib/optional_module.sh Python
 
 scripts/make_venv.sh
 [ $# -gt 0 ] || set -- recipe_ex/inference_recipe.json

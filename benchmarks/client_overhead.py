@@ -44,7 +44,7 @@ from measuring import PROJECT, Figures
 sys.path.insert(0, str(PROJECT))
 
 from clientServiceHandler import SERVING_THREADS
-from loadgen.stats import percentile
+from loadgen.measure.stats import percentile
 
 SERVER_CORE, SERVICE_CORE = 0, 1
 PACE = {"ttft": 0.2, "itl": 0.02, "tokens": 64}

@@ -29,7 +29,7 @@ from client_overhead import PACE, SERVER_CORE, SERVICE_CORE, in_flight, request,
 from known import known_server
 from measuring import PROJECT, Figures
 
-from loadgen.stats import percentile
+from loadgen.measure.stats import percentile
 
 EVERY_S, AT_ONCE, EACH = 5.0, 16, 6
 CLIENTS, OF_EACH = 100, 100

@@ -36,8 +36,9 @@ class Pace:
     `lines_at_once`: lines that go out in one write. `segment`: bytes of a write (None: all).
     `slots`: requests served at once, the others wait (None: all). `pause`: how long an answer
     stands still after `pause_after` tokens. `embed`: until vectors are answered, which know nothing
-    of their texts. `failure`: what a failing request does (see _FAILURES); the requests with number
-    `fail_from` and up fail, each `fail_every`-th.
+    of their texts. `readable`: whether /api/show can read the model. `failure`: what a failing
+    request does (see _FAILURES); the requests with number `fail_from` and up fail, each
+    `fail_every`-th.
     """
 
     ttft: float = 0.0
@@ -59,6 +60,8 @@ class Pace:
     size_vram: int = 0
     models: tuple[str, ...] = (MODEL,)
     loaded: bool = True
+    digest: str | None = None
+    readable: bool = True
     counts: bool = True
 
 
@@ -210,6 +213,8 @@ class _Connection(asyncio.Protocol):
             return self._generate(path, json.loads(self.body))
         if path == "/api/embed":
             return self._embed(json.loads(self.body)["input"])
+        if path == "/api/show" and not self.server.pace.readable:
+            return self.answer(500, {"error": "unable to open file"})
         if path == "/seen" and self.parser.get_method() == b"DELETE":
             self.server.forget()
         if path == "/requests":
@@ -221,6 +226,8 @@ class _Connection(asyncio.Protocol):
     def _answers(self) -> dict[str, dict]:
         pace = self.server.pace
         models = [{"name": name, "model": name} for name in pace.models]
+        if pace.digest is not None:
+            models = [model | {"digest": pace.digest} for model in models]
         placed = {
             "size": pace.size,
             "size_vram": pace.size_vram,
@@ -244,7 +251,9 @@ class _Connection(asyncio.Protocol):
         number = server.seen.requests
         server.seen.requests += 1
         server.seen.bodies.append(body)
-        if model not in server.pace.models and f"{model}:latest" not in server.pace.models:
+        known = {name.lower() for name in server.pace.models}
+        short = model.lower().removeprefix("registry.ollama.ai/").removeprefix("library/")
+        if short not in known and f"{short}:latest" not in known:
             return self.answer(404, {"error": f"model '{model}' not found"})
         pace = server.pace
         fails = number >= pace.fail_from and (number - pace.fail_from) % pace.fail_every == 0

@@ -31,9 +31,9 @@ from measuring import PROJECT, Figures
 
 sys.path.insert(0, str(PROJECT))
 
-from loadgen.stats import percentile
+from loadgen.measure.stats import percentile
 from retrieval.chunks import point_id
-from retrieval.settings import Settings
+from retrieval.settings import RetrievalSettings
 from retrieval.store import Point, Store
 
 COLLECTION = "orch_benchmark"
@@ -129,7 +129,7 @@ def opened(arguments: argparse.Namespace) -> Iterator[Store]:
     """The store, empty; it is emptied again at the end."""
     with tempfile.TemporaryDirectory() as folder:
         store = Store(
-            Settings(
+            RetrievalSettings(
                 place=arguments.qdrant or folder,
                 collection=COLLECTION,
                 embedding_model="made",

@@ -30,12 +30,13 @@ if VENV_PYTHON.exists() and Path(sys.prefix) != PROJECT / ".venv":
     os.execv(VENV_PYTHON, [str(VENV_PYTHON), *sys.argv])
 sys.path.insert(0, str(PROJECT))
 
+from clientServiceHandler import probe_client  # noqa: E402
+from hpc.deployments.records import Record, load_records  # noqa: E402
 from hpc.endpoints import OutputDir  # noqa: E402
-from hpc.plan import make_plan  # noqa: E402
-from hpc.readiness import ModelInfo, probe_client, probe_ollama  # noqa: E402
-from hpc.recipe import load_recipe  # noqa: E402
-from hpc.records import Record, load_records  # noqa: E402
+from hpc.planning.plan import make_plan  # noqa: E402
+from hpc.recipe.reading import load_recipe  # noqa: E402
 from hpc.site import load_site  # noqa: E402
+from ollamaService import probe_ollama  # noqa: E402
 
 ORCH = [sys.executable, str(PROJECT / "orch.py")]
 
@@ -46,10 +47,10 @@ def tight_wait(output: OutputDir, jobs: dict[str, str], model: str) -> float:
         while not (at := output.addresses(service, jobs[service])):
             pass
         if service == "ollama":
-            while not isinstance(probe_ollama(f"http://{at[0]}", model), ModelInfo):
+            while isinstance(probe_ollama(f"http://{at[0]}", model), str):
                 pass
         else:
-            while isinstance(probe_client(f"http://{at[0]}"), str):
+            while isinstance(probe_client(f"http://{at[0]}", model), str):
                 pass
     return time.monotonic()
 
@@ -148,7 +149,7 @@ def new_jobs(output: OutputDir, before: set[str]) -> dict[str, str]:
     """The job ids of the deployment that appears next."""
     while True:
         fresh: list[Record] = [r for r in load_records(output.path) if r.id not in before]
-        if fresh and len(fresh[0].jobs) == 2:
+        if fresh and fresh[0].jobs.keys() >= {"ollama", "client"}:
             return fresh[0].jobs
         time.sleep(0.005)
 

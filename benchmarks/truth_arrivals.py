@@ -50,14 +50,14 @@ def arrivals(runs: int) -> bool:
 def _planned(rate: float) -> bool:
     """The schedule itself, of many seeds."""
     sys.path.insert(0, str(PROJECT))
-    from loadgen import schedule
+    from loadgen.load import schedule
+    from loadgen.load.prompts import Texts
     from loadgen.options import Options, parse_replica
-    from loadgen.prompts import Texts
 
     def of_seed(seed: int) -> list[float]:
         options = Options(
             replicas=(parse_replica("127.0.0.1"),), model="known", out=Path(), prompts=Texts(),
-            clients=None, requests=None, rate=rate, arrivals="poisson", duration_s=SECONDS,
+            clients=None, requests=None, rate=rate, arrivals="poisson", duration_seconds=SECONDS,
             seed=seed,
         )  # fmt: skip
         return list(schedule.arrivals(options))

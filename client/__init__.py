@@ -1,1 +1,5 @@
-"""The parts of the client service; clientService.py puts them together."""
+"""The parts of the client service; clientService.py has its routes.
+
+`api` is what comes in and goes out, `ollama` asks the replicas; the rest is what the routes use. It
+imports contracts, engines, retrieval, and of the load generator `load.child_process` alone.
+"""

@@ -2,95 +2,114 @@
 
 from __future__ import annotations
 
-from typing import Any
+from client.api.answers import ErrorWords
 
 
-class ServiceError(Exception):
+class RequestError(Exception):
     """What a caller is told: a sentence, `kind` for programs, and the HTTP status."""
 
     status = 500
     kind = "internal"
 
+    @property
+    def words(self) -> ErrorWords:
+        """What the caller is told."""
+        return ErrorWords(type=self.kind, message=str(self))
 
-class BadInput(ServiceError):
+
+class BadInput(RequestError):
     """The request makes no sense; the message names all that is wrong with it."""
 
     status, kind = 400, "bad_request"
 
 
-class Unknown(ServiceError):
+class PromptTooLong(BadInput):
+    """The prompt has more tokens than the model's context; the message has both numbers."""
+
+    kind = "prompt_too_long"
+
+
+class Unknown(RequestError):
     """There is no such benchmark."""
 
     status, kind = 404, "not_found"
 
 
-class Conflict(ServiceError):
+class Conflict(RequestError):
     """Not now, or not under this id."""
 
     status, kind = 409, "conflict"
 
 
-class NoRetrieval(ServiceError):
+class NoRetrieval(RequestError):
     """The deployment has no retrieval, or nothing was ingested yet."""
 
     status, kind = 409, "no_retrieval"
 
 
-class OtherCollection(ServiceError):
+class OtherCollection(RequestError):
     """The collection was made with another embedding model, or for another dimension."""
 
     status, kind = 409, "collection_mismatch"
 
 
-class NotPublished(ServiceError):
+class NotPublished(RequestError):
     """This service's own address, which a benchmark with retrieval asks, is not known (yet)."""
 
     status, kind = 409, "address_not_published"
 
 
-class NoRoom(ServiceError):
+class NoRoom(RequestError):
     """A benchmark with retrieval asks this service, which has no room for so many clients."""
 
     status, kind = 409, "no_room"
 
 
-class Unsupported(ServiceError):
+class Unsupported(RequestError):
     """The body is not declared as JSON."""
 
     status, kind = 415, "unsupported_media_type"
 
 
-class Busy(ServiceError):
+class Busy(RequestError):
     """Ollama's own queue is full."""
 
     status, kind = 429, "ollama_busy"
 
 
-class OllamaFailed(ServiceError):
+class OllamaFailed(RequestError):
     """Ollama answered with an error; the message has its words."""
 
     status, kind = 502, "ollama_error"
 
 
-class QdrantFailed(ServiceError):
+class Refused(OllamaFailed):
+    """Ollama takes no such request (a status of 400 to 499)."""
+
+
+class ModelMissing(Refused):
+    """Ollama does not have the model."""
+
+
+class QdrantFailed(RequestError):
     """Qdrant answered with an error; the message has its words."""
 
     status, kind = 502, "qdrant_error"
 
 
-class QdrantUnreachable(ServiceError):
+class QdrantUnreachable(RequestError):
     """Qdrant does not answer, or its storage is in use by another deployment."""
 
     status, kind = 503, "qdrant_unreachable"
 
 
-class NotReady(ServiceError):
+class NotReady(RequestError):
     """Ollama's address is not known (yet, or any more)."""
 
     status, kind = 503, "ollama_not_ready"
 
 
-class Unreachable(ServiceError):
+class Unreachable(RequestError):
     """Ollama does not answer at its address."""
 
     status, kind = 503, "ollama_unreachable"
@@ -100,24 +119,19 @@ class Unanswered(Unreachable):
     """No byte of an answer came, so that another replica may be asked."""
 
 
-class TooSlow(ServiceError):
+class TooSlow(RequestError):
     """Ollama did not answer in time."""
 
     status, kind = 504, "timeout"
 
 
-class CannotWrite(ServiceError):
+class CannotWrite(RequestError):
     """The output directory takes no results."""
 
     status, kind = 500, "output_not_writable"
 
 
-class BenchmarkFailed(ServiceError):
+class BenchmarkFailed(RequestError):
     """The load generator could not measure."""
 
     status, kind = 502, "benchmark_failed"
-
-
-def error_object(kind: str, message: str) -> dict[str, Any]:
-    """The one shape that every error has."""
-    return {"error": {"type": kind, "message": message}}

@@ -34,12 +34,13 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from client.benchmarks import Benchmarks
-from client.errors import ServiceError
-from client.replicas import Replicas
-from client.settings import Settings
-from loadgen.answers import ollama_line
-from loadgen.buckets import BUCKETS, Tally
-from loadgen.records import Answer
+from client.errors import RequestError
+from client.ollama.replicas import Replicas
+from client.settings import ServiceSettings
+from contracts.figures import FIGURES
+from contracts.generation import Generation
+from contracts.histograms import Tally
+from engines.ollama import ollama_line, read_counts
 
 # --- queries ---
 
@@ -53,22 +54,22 @@ class Queries:
         self._in_flight = 0
 
     def ask(self) -> Asked:
-        """A query begins; a context, in which a ServiceError means that it failed."""
+        """Count a query that begins; return a context, which a RequestError ends as failed."""
         with self._lock:
             self._in_flight += 1
         return Asked(self)
 
-    def end(self, answer: Answer, began: float) -> None:
-        """A query has ended; one that its caller gave up has neither an end nor an error."""
+    def end(self, answer: Generation, started_at: float) -> None:
+        """Count a query as ended; one that its caller gave up has neither an end nor an error."""
         with self._lock:
             self._in_flight -= 1
             if answer.error is not None:
                 self._tally.fail()
             elif answer.end is not None:
-                self._tally.succeed(answer, began, answer.end)
+                self._tally.succeed(answer, started_at, answer.end)
 
     def read(self) -> Counted:
-        """As they are now."""
+        """Return the counts as they are now."""
         with self._lock:
             return Counted(Tally().add(self._tally.as_dict()), self._in_flight)
 
@@ -78,8 +79,8 @@ class Asked:
 
     def __init__(self, queries: Queries) -> None:
         self._queries: Queries | None = queries
-        self._answer = Answer()
-        self._began = perf_counter()
+        self._answer = Generation()
+        self._started_at = perf_counter()
         self._streams = False
 
     def __enter__(self) -> Asked:
@@ -91,43 +92,38 @@ class Asked:
         error: BaseException | None,
         _where: TracebackType | None,
     ) -> None:
-        if isinstance(error, ServiceError):
+        if isinstance(error, RequestError):
             self._answer.error = error.kind
         if error is not None or not self._streams:
             self.end()
 
     def answered(self, answer: Mapping[str, Any]) -> None:
-        """Its whole answer has come at once, so that nothing is known of its first token."""
+        """Take its whole answer, which came at once: nothing is known of its first token."""
         self._answer.end = perf_counter()
-        self._answer.input_tokens = _count(answer.get("prompt_eval_count"))
-        self._answer.output_tokens = _count(answer.get("eval_count"))
+        read_counts(self._answer, answer)
 
     def streams(self) -> None:
-        """Its answer comes in pieces from now on."""
+        """Expect its answer in pieces from now on."""
         self._streams = True
 
-    def take(self, piece: bytes) -> None:
-        """Lines of its answer have come just now."""
+    def read(self, piece: bytes) -> None:
+        """Read lines of its answer that have come just now."""
         now = perf_counter()
         for line in piece.split(b"\n"):
             if line:
-                self._take(line, now)
+                self._read_line(line, now)
 
-    def _take(self, line: bytes, now: float) -> None:
+    def _read_line(self, line: bytes, now: float) -> None:
         try:
             ollama_line(self._answer, line, now)
         except (ValueError, RecursionError):
             self._answer.error = "bad_json"
 
     def end(self) -> None:
-        """It has ended; any number of times."""
+        """End it; any number of times."""
         queries, self._queries = self._queries, None
         if queries is not None:
-            queries.end(self._answer, self._began)
-
-
-def _count(value: object) -> int | None:
-    return value if isinstance(value, int) else None
+            queries.end(self._answer, self._started_at)
 
 
 # --- /metrics ---
@@ -136,7 +132,7 @@ def _count(value: object) -> int | None:
 class Counted(NamedTuple):
     """Requests that have ended, and how many are in flight."""
 
-    ended: Tally
+    finished: Tally
     in_flight: int
 
 
@@ -167,21 +163,21 @@ class Metrics:
         )
 
     def show(self, collector: Collector) -> None:
-        """Its metrics, too."""
+        """Show the metrics of a collector, too."""
         self._registry.register(collector)
 
     def text(self) -> Response:
-        """In Prometheus' text format."""
+        """Return all metrics in Prometheus' text format."""
         return Response(generate_latest(self._registry), content_type=CONTENT_TYPE_LATEST)
 
     def watch(self, response: Response) -> Response:
         """Count a response once it has been sent to its end."""
         route = request.url_rule.rule if request.url_rule else "unknown"
-        status, began = str(response.status_code), g.began
+        status, started_at = str(response.status_code), g.started_at
 
         def sent() -> None:
             self._requests.labels(route, status).inc()
-            self._seconds.labels(route).observe(perf_counter() - began)
+            self._seconds.labels(route).observe(perf_counter() - started_at)
 
         response.call_on_close(sent)
         return response
@@ -191,7 +187,11 @@ class State(Collector):
     """What the parts of the service know by themselves."""
 
     def __init__(
-        self, settings: Settings, queries: Queries, benchmarks: Benchmarks, replicas: Replicas
+        self,
+        settings: ServiceSettings,
+        queries: Queries,
+        benchmarks: Benchmarks,
+        replicas: Replicas,
     ) -> None:
         self._settings = settings
         self._queries = queries
@@ -199,23 +199,27 @@ class State(Collector):
         self._replicas = replicas
 
     def collect(self) -> Iterator[Metric]:
-        """All of it, as it is now."""
-        seen = self._benchmarks.seen()
-        counted = {"query": self._queries.read(), "benchmark": Counted(seen.ended, seen.in_flight)}
-        yield from _of_requests(counted)
-        yield _gauge("orch_client_benchmark_running", "1 while a benchmark runs.", seen.running)
-        yield _gauge("orch_benchmark_requests_planned", _PLANNED, seen.planned or 0)
-        yield _gauge("orch_benchmark_requests_done", _DONE, seen.done)
+        """Yield all of it, as it is now."""
+        totals = self._benchmarks.totals()
+        runs = Counted(totals.finished, totals.in_flight)
+        yield from _of_requests({"query": self._queries.read(), "benchmark": runs})
+        yield _gauge("orch_client_benchmark_running", "1 while a benchmark runs.", totals.running)
+        yield _gauge("orch_benchmark_requests_planned", _PLANNED, totals.planned or 0)
+        yield _gauge("orch_benchmark_requests_done", _DONE, totals.done)
         yield _gauge("orch_client_replicas", "Replicas of Ollama.", self._replicas.count())
-        yield _gauge("orch_client_replicas_out", _OUT, self._replicas.out())
+        yield _gauge("orch_client_replicas_out", _OUT, self._replicas.ejected())
         yield from _of_output(self._settings.output)
         if self._settings.job_end is not None:
             yield _gauge("orch_job_end_timestamp_seconds", _JOB_END, self._settings.job_end)
+        self._replicas.check_soon()  # for the next scrape: this one waits for nobody
 
 
 _PLANNED = "Requests of the benchmark that runs; 0: none runs, or its time is given."
 _DONE = "Of those, the ones that have ended."
-_OUT = "Replicas of Ollama that get no queries because they failed, or their job has ended."
+_OUT = (
+    "Replicas of Ollama that would not answer a query, and get none: they failed, do not have the \
+model, or their job has ended."
+)
 _JOB_END = "Unix time at which this job's time limit ends."
 
 
@@ -234,35 +238,28 @@ def _of_output(folder: Path) -> Iterator[Metric]:
     yield _gauge("orch_output_size_bytes", "Size of that file system.", size)
 
 
-_LATENCIES = {
-    "ttft": ("orch_time_to_first_token_seconds", "Time to first token; queries: streamed ones."),
-    "itl": ("orch_inter_token_latency_seconds", "Gaps between chunks with text, likewise."),
-    "e2e": ("orch_e2e_request_latency_seconds", "Time until the whole answer had come."),
-}
-
-
 def _of_requests(counted: Mapping[str, Counted]) -> Iterator[Metric]:
     """By source: all series are there from the beginning, also those of 0."""
-    for name in BUCKETS:
-        family = HistogramMetricFamily(*_LATENCIES[name], labels=["source"])
-        for source, (ended, _) in counted.items():
-            histogram = ended.histograms[name]
-            limits = [*map(floatToGoString, histogram.limits), "+Inf"]
-            buckets = list(zip(limits, accumulate(histogram.counts), strict=True))
+    for key, live in [(figure.key, figure.live) for figure in FIGURES if figure.live]:
+        family = HistogramMetricFamily(live.metric, live.about, labels=["source"])
+        for source, (finished, _) in counted.items():
+            histogram = finished.histograms[key]
+            bounds = [*map(floatToGoString, histogram.bounds), "+Inf"]
+            buckets = list(zip(bounds, accumulate(histogram.counts), strict=True))
             family.add_metric([source], buckets, histogram.sum)
         yield family
     prompt = CounterMetricFamily("orch_prompt_tokens", "Tokens of prompts.", labels=["source"])
-    made = CounterMetricFamily("orch_generation_tokens", "Tokens generated.", labels=["source"])
+    output = CounterMetricFamily("orch_generation_tokens", "Tokens generated.", labels=["source"])
     outcomes = CounterMetricFamily(
         "orch_requests", "Requests that have ended.", labels=["source", "outcome"]
     )
     busy = GaugeMetricFamily(
         "orch_requests_in_flight", "Requests that have not ended.", labels=["source"]
     )
-    for source, (ended, in_flight) in counted.items():
-        prompt.add_metric([source], ended.input_tokens)
-        made.add_metric([source], ended.output_tokens)
-        outcomes.add_metric([source, "ok"], ended.ok)
-        outcomes.add_metric([source, "error"], ended.error)
+    for source, (finished, in_flight) in counted.items():
+        prompt.add_metric([source], finished.input_tokens)
+        output.add_metric([source], finished.output_tokens)
+        outcomes.add_metric([source, "ok"], finished.ok)
+        outcomes.add_metric([source, "error"], finished.error)
         busy.add_metric([source], in_flight)
-    yield from (prompt, made, outcomes, busy)
+    yield from (prompt, output, outcomes, busy)

@@ -9,29 +9,41 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from client.addresses import AddressFile
+from client.api.answers import (
+    DEGRADED,
+    HEALTHY,
+    Collection,
+    Health,
+    PointsAnswer,
+    RefusedChunk,
+)
+from client.api.bodies import Chunk, Nearest, Points, Query
 from client.errors import (
+    BadInput,
     NoRetrieval,
     OllamaFailed,
     OtherCollection,
     QdrantFailed,
     QdrantUnreachable,
-    ServiceError,
+    RequestError,
 )
-from client.health import DEGRADED, HEALTHY
+from client.ollama.addresses import AddressFile
+from client.ollama.whole_prompts import too_long
 from retrieval import errors
 from retrieval.chunks import point_id, with_heading
-from retrieval.embeddings import Embedded, Embedder
+from retrieval.embeddings import Embedded, Embedder, Vector
 from retrieval.prompt import build
-from retrieval.settings import Settings
+from retrieval.settings import RetrievalSettings
 
 if TYPE_CHECKING:
     from retrieval.store import Hit, Store
 
-_KINDS: Mapping[type[errors.RetrievalError], type[ServiceError]] = {
+_KINDS: Mapping[type[errors.RetrievalError], type[RequestError]] = {
     errors.StoreUnreachable: QdrantUnreachable,
     errors.StoreRefused: QdrantFailed,
     errors.StoreFailed: QdrantFailed,
+    errors.PointsRefused: QdrantFailed,
+    errors.ChunksRefused: BadInput,
     errors.Mismatch: OtherCollection,
     errors.NoCollection: NoRetrieval,
     errors.EmbeddingFailed: OllamaFailed,
@@ -39,28 +51,23 @@ _KINDS: Mapping[type[errors.RetrievalError], type[ServiceError]] = {
 
 
 @dataclass(frozen=True)
-class Found:
+class Retrieved:
     """What a question finds, best first, and how long its steps took, in seconds."""
 
     hits: Sequence[Hit]
     embed_s: float
     search_s: float
 
-    @property
-    def timings(self) -> dict[str, float]:
-        """The times of the steps by name."""
-        return {"embed": self.embed_s, "search": self.search_s}
 
-
-class Retrieval:
-    """Finds and stores chunks. Where there are no `settings`, each call raises NoRetrieval.
+class Retriever:
+    """Finds and stores chunks. If there are no `settings`, each call raises NoRetrieval.
 
     `embed` sends a body to /api/embed; `addresses` are the replicas that it may go to.
     """
 
     def __init__(
         self,
-        settings: Settings | None,
+        settings: RetrievalSettings | None,
         embed: Callable[[bytes], dict[str, Any]],
         addresses: AddressFile,
     ) -> None:
@@ -71,35 +78,31 @@ class Retrieval:
 
     # --- questions ---
 
-    def prepare(self, given: dict[str, Any]) -> Found | None:
-        """Take `retrieval` out of a query; where it asks for sources, put them into its prompt.
+    def prepare(self, query: Query) -> tuple[Query, Retrieved | None]:
+        """Return a query that asks for sources with them in its prompt, and what they are.
 
         Raises NoRetrieval, OtherCollection, QdrantFailed, QdrantUnreachable, and what asking
         Ollama raises.
         """
-        asked = given.pop("retrieval", None)
-        if not asked:
-            return None
-        options = asked if isinstance(asked, dict) else {}
-        found = self.find(given["prompt"], **options)
-        given["prompt"] = build(given["prompt"], found.hits)
-        given["truncate"] = False  # it would be the instruction and the best sources that go
-        return found
+        if query.retrieval is False:
+            return query, None
+        which = Nearest() if query.retrieval is True else query.retrieval
+        found = self.find(query.prompt, which)
+        prompt = build(query.prompt, found.hits)
+        return query.model_copy(update={"prompt": prompt}), found
 
-    def find(
-        self, question: str, top_k: int | None = None, filter: Mapping[str, Any] | None = None
-    ) -> Found:
-        """The chunks nearest to a question. Raises as `prepare` does."""
+    def find(self, question: str, which: Nearest) -> Retrieved:
+        """Return the chunks nearest to a question. Raises as `prepare` does."""
         settings, store = self._configured()
         with _in_words():
-            began = time.perf_counter()
-            (vector,) = self._embed([question]).vectors
+            started_at = time.perf_counter()
+            vector = self._embed_question(question)
             embedded = time.perf_counter()
-            hits = store.search(vector, top_k or settings.top_k, filter)
-            return Found(hits, embedded - began, time.perf_counter() - embedded)
+            hits = store.search(vector, which.top_k or settings.top_k, which.filter)
+            return Retrieved(hits, embedded - started_at, time.perf_counter() - embedded)
 
     def check(self) -> None:
-        """Whether a question may be asked. Raises NoRetrieval, OtherCollection, QdrantFailed,
+        """Return if a question may be asked. Raises NoRetrieval, OtherCollection, QdrantFailed,
         QdrantUnreachable."""
         _, store = self._configured()
         with _in_words():
@@ -108,72 +111,80 @@ class Retrieval:
 
     # --- points ---
 
-    def put(
-        self, source: str, version: str, count: int, chunks: Sequence[Mapping[str, Any]]
-    ) -> dict[str, Any]:
-        """Store what is missing of `chunks`, and, once all `count` of this version of a document
-        are there, remove its other versions. Raises as `prepare` does."""
+    def put(self, points: Points) -> PointsAnswer:
+        """Store what is missing of the chunks, and, once all of this version of the document are
+        there, remove its other versions. Those that the model does not embed are named.
+
+        Raises BadInput if Qdrant does not take them, and what `prepare` raises."""
         settings, store = self._configured()
+        source, version = points.source, points.version
         with _in_words():
             document = (settings.collection, source, version)
-            by_id = {point_id(*document, chunk["position"]): chunk for chunk in chunks}
+            by_id = {point_id(*document, chunk.position): chunk for chunk in points.chunks}
             missing = store.missing(list(by_id)) if by_id else set()
             new = {key: chunk for key, chunk in by_id.items() if key in missing}
-            truncated = self._add(store, new, source, version) if new else 0
+            embedded = self._add(store, new, source, version) if new else Embedded([], 0, {})
             there = store.count(source, version)
-            complete = there >= count > 0
+            complete = there >= points.count
             removed = store.forget_others(source, version) if complete else 0
-        return {
-            "points": there,
-            "complete": complete,
-            "added": len(new),
-            "present": len(by_id) - len(new),
-            "removed": removed,
-            "truncated": truncated,
-        }
+        return PointsAnswer(
+            points=there,
+            complete=complete,
+            added=len(new) - len(embedded.refused),
+            present=len(by_id) - len(new),
+            removed=removed,
+            truncated=embedded.truncated,
+            refused=_refused(list(new.values()), embedded),
+        )
 
     def _add(
-        self, store: Store, chunks: Mapping[str, Mapping[str, Any]], source: str, version: str
-    ) -> int:
-        """Embed and store; of how many chunks the model did not read the end."""
+        self, store: Store, chunks: Mapping[str, Chunk], source: str, version: str
+    ) -> Embedded:
+        """Embed and store; what became of it."""
         from retrieval.store import Point
 
-        texts = [with_heading(c.get("heading") or "", c["text"]) for c in chunks.values()]
-        embedded = self._embed(texts)
-        store.prepare(len(embedded.vectors[0]))
-        store.upsert(
-            [
-                Point(key, vector, source=source, digest=version, **chunk)
-                for (key, chunk), vector in zip(chunks.items(), embedded.vectors, strict=True)
-            ]
-        )
-        return embedded.truncated
+        embedded = self._embed([with_heading(c.heading, c.text) for c in chunks.values()])
+        points = [
+            Point(key, vector, source=source, digest=version, **dict(chunk))
+            for (key, chunk), vector in zip(chunks.items(), embedded.vectors, strict=True)
+            if vector is not None
+        ]
+        if points:
+            store.prepare(len(points[0].vector))
+            try:
+                store.upsert(points)
+            except errors.PointsRefused as error:
+                raise errors.ChunksRefused(str(error)) from error
+        return embedded
 
     # --- health ---
 
-    def judge(self, health: dict[str, Any]) -> dict[str, Any]:
-        """What /health says, with the state of the collection where there is retrieval: a service
-        that does not reach it is degraded."""
+    def judge(self, health: Health, problem: str | None) -> Health:
+        """Return what /health says, with the state of the collection if there is retrieval: a
+        service that does not reach it, or could not embed a question (`problem`), is degraded."""
         if self._settings is None or self._store is None:
             return health
-        state: dict[str, Any] = {"ok": True, "reason": None, "points": None}
+        points = None
         try:
             with _in_words():
-                state["points"] = self._store.points()
-        except ServiceError as error:
-            state.update(ok=False, reason=str(error))
-            if health["status"] == HEALTHY:
-                health["status"] = DEGRADED
-        about = {
-            "collection": self._settings.collection,
-            "embedding_model": self._settings.embedding_model,
-            "qdrant": "embedded" if self._settings.embedded else self._settings.place,
-        }
-        return {**health, "retrieval": {**about, **state}}
+                points = self._store.points()
+        except RequestError as error:
+            problem = str(error)
+        state = Collection(
+            collection=self._settings.collection,
+            embedding_model=self._settings.embedding_model,
+            qdrant="embedded" if self._settings.embedded else self._settings.place,
+            ok=problem is None,
+            reason=problem,
+            points=points,
+        )
+        degraded = problem is not None and health.status == HEALTHY
+        status = DEGRADED if degraded else health.status
+        return health.model_copy(update={"retrieval": state, "status": status})
 
     # --- parts ---
 
-    def _configured(self) -> tuple[Settings, Store]:
+    def _configured(self) -> tuple[RetrievalSettings, Store]:
         if self._settings is None or self._store is None:
             raise NoRetrieval(
                 "This deployment has no retrieval; give its recipe a section job.service.retrieval."
@@ -185,22 +196,31 @@ class Retrieval:
         replicas = self._addresses.read()
         return Embedder(settings.embedding_model, self._ask, lambda: len(replicas)).embed(texts)
 
+    def _embed_question(self, question: str) -> Vector:
+        embedded = self._embed([question])
+        (vector,) = embedded.vectors
+        if vector is None:
+            raise errors.EmbeddingFailed(embedded.refused[0])
+        return vector
+
     def _ask(self, body: Mapping[str, Any]) -> dict[str, Any]:
         try:
             return self._embed_body(json.dumps(body).encode())
         except OllamaFailed as error:
             if too_long(error):
                 raise errors.TooLong(str(error)) from error
-            raise
+            raise errors.EmbeddingFailed(str(error)) from error
 
 
-def too_long(error: OllamaFailed) -> bool:
-    """Whether a text has more tokens than the model reads: Ollama has no other sign of it."""
-    return "exceeds the context length" in str(error)
+def _refused(chunks: Sequence[Chunk], embedded: Embedded) -> list[RefusedChunk]:
+    return [
+        RefusedChunk(position=chunks[number].position, reason=why)
+        for number, why in embedded.refused.items()
+    ]
 
 
-def _store(settings: Settings) -> Store:
-    """qdrant-client takes a second to import and some memory: only where there is retrieval."""
+def _store(settings: RetrievalSettings) -> Store:
+    """qdrant-client takes a second to import and some memory: only if there is retrieval."""
     from retrieval.store import Store
 
     return Store(settings)

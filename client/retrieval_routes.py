@@ -6,53 +6,51 @@ import contextlib
 import json
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from flask import Flask
+from flask import Flask, Response
 
-from client.checks import POINTS, SEARCH, checked, read_body
-from client.errors import BadInput, OllamaFailed
-from client.retrieval import Found, Retrieval, too_long
-
-if TYPE_CHECKING:
-    from retrieval.store import Hit
+from client.api import answers
+from client.api.answers import SearchAnswer, SearchTimings, Timings
+from client.api.bodies import Points, Search
+from client.api.json_body import read, sent
+from client.errors import BadInput, PromptTooLong
+from client.retrieval import Retrieved, Retriever
+from contracts.generation import Generation
+from engines.ollama import read_counts
 
 #: Of a source's text, in an answer of /query; /search gives all of it.
 EXCERPT_CHARACTERS = 300
 
 
-def add_retrieval_routes(app: Flask, retrieval: Retrieval) -> None:
-    """POST /search and POST /points."""
+def add_retrieval_routes(app: Flask, retrieval: Retriever) -> None:
+    """Add POST /search and POST /points."""
 
     @app.post("/search")
-    def search() -> dict[str, Any]:
-        given = checked(read_body(), SEARCH)
-        found = retrieval.find(given.pop("query"), **given)
-        hits = [{**_place(number, hit), "text": hit.text} for number, hit in _numbered(found)]
-        return {"hits": hits, "timings": found.timings}
+    def search() -> tuple[Response, int]:
+        asked = read(Search)
+        found = retrieval.find(asked.query, asked)
+        return sent(SearchAnswer(hits=_hits(found), timings=_timings(found)))
 
     @app.post("/points")
-    def points() -> dict[str, Any]:
-        given = checked(read_body(), POINTS)
-        return retrieval.put(
-            given["source"], given["version"], given["count"], given.get("chunks", [])
-        )
+    def points() -> tuple[Response, int]:
+        return sent(retrieval.put(read(Points)))
 
 
-def with_sources(answer: dict[str, Any], found: Found | None) -> dict[str, Any]:
-    """An answer of Ollama with the sources that it had and the time of each step."""
+def with_sources(answer: dict[str, Any], found: Retrieved | None) -> dict[str, Any]:
+    """Return an answer of Ollama with the sources that it had and the time of each step."""
     if found is None:
         return answer
-    return {**answer, "sources": sources_of(found), "timings": timings_of(answer, found)}
+    return {**answer, "sources": _sources(found), "timings": _all_timings(answer, found)}
 
 
 @contextlib.contextmanager
-def sources_fit(found: Found | None) -> Iterator[None]:
-    """Asking Ollama, in this. Raises BadInput where the sources are longer than the model reads."""
+def sources_fit(found: Retrieved | None) -> Iterator[None]:
+    """Ask Ollama within this. Raises BadInput if the sources are more than it reads."""
     try:
         yield
-    except OllamaFailed as error:
-        if found is None or not too_long(error):
+    except PromptTooLong as error:
+        if found is None:
             raise
         raise BadInput(
             f"The question and its {len(found.hits)} sources are longer than the model reads; "
@@ -60,45 +58,44 @@ def sources_fit(found: Found | None) -> Iterator[None]:
         ) from error
 
 
-def head_of(found: Found | None, model: str) -> bytes:
-    """The first line of a streamed answer: a chunk without text, as Ollama's are, with the sources
-    and the times of what came before; nothing where there was no retrieval."""
+def head_of(found: Retrieved | None, model: str) -> bytes:
+    """Return the first line of a streamed answer: a chunk without text, as Ollama's are, with the
+    sources and the times of what came before; nothing if there was no retrieval."""
     if found is None:
         return b""
     now = datetime.now(timezone.utc).isoformat().replace("+00:00", "Z")
     chunk = {"model": model, "created_at": now, "response": "", "done": False}
-    line = {**chunk, "sources": sources_of(found), "timings": found.timings}
+    line = {**chunk, "sources": _sources(found), "timings": _timings(found).as_json()}
     return json.dumps(line).encode() + b"\n"
 
 
-def sources_of(found: Found) -> list[dict[str, Any]]:
+def _sources(found: Retrieved) -> list[dict[str, Any]]:
     """The sources by the numbers that they have in the prompt, each with an excerpt."""
+    return [hit.as_json() for hit in _hits(found, EXCERPT_CHARACTERS)]
+
+
+def _hits(found: Retrieved, characters: int | None = None) -> list[answers.Hit]:
+    """The hits by number, each with so much of its text (None: all)."""
     return [
-        {**_place(number, hit), "text": hit.text[:EXCERPT_CHARACTERS]}
-        for number, hit in _numbered(found)
+        answers.Hit(
+            number=number,
+            score=hit.score,
+            source=hit.source,
+            position=hit.position,
+            heading=hit.heading,
+            metadata=hit.metadata,
+            text=hit.text[:characters],
+        )
+        for number, hit in enumerate(found.hits, 1)
     ]
 
 
-def timings_of(answer: Mapping[str, Any], found: Found) -> dict[str, float | None]:
-    """Seconds of each step; prefill and decode by Ollama's own count."""
-    steps = {"prefill": "prompt_eval_duration", "decode": "eval_duration"}
-    ours: dict[str, float | None] = {**found.timings}
-    for name, key in steps.items():
-        nanoseconds = answer.get(key)
-        ours[name] = nanoseconds / 1e9 if isinstance(nanoseconds, (int, float)) else None
-    return ours
+def _timings(found: Retrieved) -> SearchTimings:
+    return SearchTimings(embed=found.embed_s, search=found.search_s)
 
 
-def _numbered(found: Found) -> list[tuple[int, Hit]]:
-    return list(enumerate(found.hits, 1))
-
-
-def _place(number: int, hit: Hit) -> dict[str, Any]:
-    return {
-        "number": number,
-        "score": hit.score,
-        "source": hit.source,
-        "position": hit.position,
-        "heading": hit.heading,
-        "metadata": hit.metadata,
-    }
+def _all_timings(answer: Mapping[str, Any], found: Retrieved) -> dict[str, Any]:
+    counts = read_counts(Generation(), answer)
+    return Timings(
+        embed=found.embed_s, search=found.search_s, prefill=counts.prefill, decode=counts.decode
+    ).as_json()

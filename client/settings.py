@@ -11,7 +11,7 @@ _JOB_ID = re.compile(r"[A-Za-z0-9_.-]+")
 
 
 @dataclass(frozen=True)
-class Settings:
+class ServiceSettings:
     """What the job script tells us; `query_timeout_s` in seconds. `job_end`: Unix time at which our
     job's time limit ends; `monitoring_job`: the one whose address files name Prometheus and the
     Pushgateway; `threads`: how many answer requests, as client/serving.py says."""
@@ -34,8 +34,8 @@ class Settings:
         return self.output / "deployments" / f"{self.deployment}.json"
 
 
-def settings_from(environment: Mapping[str, str]) -> Settings:
-    """Settings from the ORCH_* variables. Raises ValueError naming the variable."""
+def service_settings_from(environment: Mapping[str, str]) -> ServiceSettings:
+    """Return settings from the ORCH_* variables. Raises ValueError naming the variable."""
     output, job = environment.get("ORCH_OUTPUT_DIR", ""), environment.get("ORCH_OLLAMA_JOB", "")
     timeout = environment.get("ORCH_QUERY_TIMEOUT") or "600"
     end, monitoring = environment.get("ORCH_JOB_END"), environment.get("ORCH_MONITORING_JOB")
@@ -52,7 +52,7 @@ def settings_from(environment: Mapping[str, str]) -> Settings:
     threads = environment.get("ORCH_THREADS")
     if threads and not re.fullmatch(r"\d{1,5}", threads):
         raise ValueError(f"ORCH_THREADS is {threads!r}, but must be a number of threads")
-    return Settings(
+    return ServiceSettings(
         output=Path(output),
         ollama_job=job,
         model=environment.get("ORCH_MODEL") or None,

@@ -1,5 +1,5 @@
 """Exporters for what has none: Ollama, and GPUs where NVIDIA's DCGM exporter cannot run.
 
-One small process beside each Ollama: `python3 -m exporters --help`. It imports nothing of the rest
-of the project.
+One small process beside each Ollama: `python3 -m exporters --help`. It imports contracts and
+engines.
 """

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from prometheus_client.registry import Collector, CollectorRegistry
 
 from exporters.errors import ExporterError
-from exporters.gpu import Gpus, nvidia_smi
-from exporters.ollama import Ollama, Server, server_at
+from exporters.gpu import GpuCollector, nvidia_smi
+from exporters.ollama import OllamaCollector, Server, server_at
 from exporters.serving import Address, address, serve
 
 
@@ -34,9 +34,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _serve(given: argparse.Namespace, ending: threading.Event) -> int:
     server: Server | None = given.ollama
-    gpus = Gpus(nvidia_smi()) if given.gpu_listen else None
+    gpus = GpuCollector(nvidia_smi()) if given.gpu_listen else None
     if server is not None:
-        _listen(given.listen, Ollama(server, gpus=given.gpus, job_end=given.job_end))
+        _listen(given.listen, OllamaCollector(server, gpus=given.gpus, job_end=given.job_end))
     if gpus is not None:
         _listen(given.gpu_listen, gpus)
         gpus.start()
@@ -53,18 +53,18 @@ def _listen(at: Address, collector: Collector) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(
+    parser = argparse.ArgumentParser(
         prog="python3 -m exporters",
         description="Metrics of an Ollama and of this node's GPUs, for Prometheus.",
     )
-    add = made.add_argument
+    add = parser.add_argument
     add("--ollama", type=server_at, metavar="URL", help="http://HOST:PORT")
     add("--listen", type=address, metavar="HOST:PORT", help="Ollama's metrics")
     add("--gpus", type=int, default=0, metavar="N", help="that the job asked for (default: 0)")
     add("--gpu-listen", type=address, metavar="HOST:PORT",
         help="the GPUs' metrics, by nvidia-smi, under the names of the DCGM exporter")  # fmt: skip
     add("--job-end", type=float, metavar="UNIX", help="time at which the job's time limit ends")
-    return made
+    return parser
 
 
 if __name__ == "__main__":

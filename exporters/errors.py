@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contracts.errors import OrchError
 
-class ExporterError(Exception):
+
+class ExporterError(OrchError):
     """A sentence for whoever started them."""

@@ -65,7 +65,7 @@ GAUGES = (
 
 
 def nvidia_smi() -> str:
-    """Its path. Raises ExporterError where there is none."""
+    """Return the path of nvidia-smi. Raises ExporterError if there is none."""
     found = shutil.which("nvidia-smi")
     if found is None:
         raise ExporterError(
@@ -84,16 +84,16 @@ class Gpu:
     at: float = 0.0
     joules: float = 0.0
 
-    def take(self, values: Mapping[str, float], now: float) -> None:
-        """New values. Energy grows by the power of the time since the last ones, where they are not
-        so old that nobody knows what was in between."""
+    def update(self, values: Mapping[str, float], now: float) -> None:
+        """Take new values. Energy grows by the power of the time since the last ones, if they are
+        not so old that nobody knows what was in between."""
         power = values.get(_POWER.name)
         if power is not None and self.at and now - self.at < STALE_S:
             self.joules += power * (now - self.at)
         self.values, self.at = values, now
 
 
-class Gpus(Collector):
+class GpuCollector(Collector):
     """All GPUs that nvidia-smi shows here; `start` begins to watch them, `close` ends it."""
 
     def __init__(self, program: str) -> None:
@@ -119,7 +119,7 @@ class Gpus(Collector):
                 process.wait(timeout=2)
 
     def collect(self) -> Iterable[Metric]:
-        """What was heard last, where that is not too long ago."""
+        """Yield what was heard last, if that is not too long ago."""
         now = monotonic()
         with self._lock:
             fresh = [
@@ -184,15 +184,15 @@ class Gpus(Collector):
         values = {
             name: value
             for name, cell in zip(names, cells[len(_IDENTITY) :], strict=True)
-            if (value := number(cell)) is not None
+            if (value := parse_number(cell)) is not None
         }
         labels = (index, uuid, f"nvidia{index}", model, self._host)
         with self._lock:
-            self._gpus.setdefault(uuid, Gpu(labels)).take(values, monotonic())
+            self._gpus.setdefault(uuid, Gpu(labels)).update(values, monotonic())
 
 
-def number(cell: str) -> float | None:
-    """A number, also a bit mask such as 0x0000000000000001; None for [N/A] and the like."""
+def parse_number(cell: str) -> float | None:
+    """Return a number, also a bit mask such as 0x0000000000000001; None for [N/A] and the like."""
     try:
         return float(int(cell, 16)) if cell.startswith("0x") else float(cell)
     except ValueError:
@@ -200,8 +200,8 @@ def number(cell: str) -> float | None:
 
 
 def known_fields(program: str) -> dict[str, str]:
-    """By metric the name that this nvidia-smi has for it: one field that it does not know, and it
-    would tell nothing at all."""
+    """Return by metric the name that this nvidia-smi has for it: with one field that it does not
+    know, it would report nothing at all."""
     try:
         helped = subprocess.run(
             [program, "--help-query-gpu"],

@@ -16,6 +16,9 @@ from urllib.parse import urlsplit
 from prometheus_client.metrics_core import GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from engines.ollama import RUNNING, TAGS, VERSION, loaded_model
+from engines.responses import FinalResponse
+
 #: Seconds for all three questions together: a scrape is to be over before Prometheus gives up, also
 #: where Ollama hangs.
 TIMEOUT_S = 1.5
@@ -30,7 +33,7 @@ class Server(NamedTuple):
 
 
 def server_at(url: str) -> Server:
-    """`http://HOST:PORT`. Raises argparse.ArgumentTypeError."""
+    """Return `http://HOST:PORT`. Raises argparse.ArgumentTypeError."""
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
@@ -42,23 +45,26 @@ def server_at(url: str) -> Server:
 
 
 @dataclass(frozen=True)
-class Said:
-    """The answers of one Ollama to /api/version, /api/tags and /api/ps."""
+class OllamaStatus:
+    """What one Ollama says of itself and of its models."""
 
     version: str
     on_disk: int
     loaded: list[Mapping[str, Any]]
 
 
-def ask(server: Server, timeout_s: float = TIMEOUT_S) -> Said | None:
-    """What it says; None where it does not answer, or answers something else."""
+def ask(server: Server, timeout_s: float = TIMEOUT_S) -> OllamaStatus | None:
+    """Return what it says; None if it does not answer, or answers something else."""
     until = perf_counter() + timeout_s
     connection = http.client.HTTPConnection(*server, timeout=timeout_s)
+    connection.response_class = FinalResponse
     try:
         version, tags, running = (
-            _get(connection, path, until) for path in ("/api/version", "/api/tags", "/api/ps")
+            _get(connection, path, until) for path in (VERSION, TAGS, RUNNING)
         )
-        return Said(str(version["version"]), len(tags["models"] or ()), running["models"] or [])
+        return OllamaStatus(
+            str(version["version"]), len(tags["models"] or ()), running["models"] or []
+        )
     except (OSError, http.client.HTTPException, ValueError, LookupError, TypeError):
         return None
     finally:
@@ -81,7 +87,7 @@ def _get(connection: http.client.HTTPConnection, path: str, until: float) -> Any
     return json.loads(data)
 
 
-class Ollama(Collector):
+class OllamaCollector(Collector):
     """The metrics of one Ollama, and what its job knows of itself.
 
     `gpus`: how many the job asked for; `job_end`: Unix time at which its time limit ends.
@@ -94,10 +100,10 @@ class Ollama(Collector):
 
     def collect(self) -> Iterable[Metric]:
         """Ask it now."""
-        began = perf_counter()
-        said = ask(self._server)
-        seconds = perf_counter() - began
-        yield _gauge("ollama_up", "1 if Ollama answered, else 0.", said is not None)
+        started_at = perf_counter()
+        status = ask(self._server)
+        seconds = perf_counter() - started_at
+        yield _gauge("ollama_up", "1 if Ollama answered, else 0.", status is not None)
         yield _gauge("ollama_scrape_duration_seconds", "Time that Ollama took to answer.", seconds)
         yield _gauge("orch_gpus_requested", "GPUs that the job asked for.", self._gpus)
         if self._job_end is not None:
@@ -106,25 +112,25 @@ class Ollama(Collector):
                 "Unix time at which the job's time limit ends.",
                 self._job_end,
             )
-        if said is not None:
-            yield from _known(said)
+        if status is not None:
+            yield from _known(status)
 
 
 def _gauge(name: str, words: str, value: float) -> Metric:
     return GaugeMetricFamily(name, words, value=float(value))
 
 
-def _known(said: Said) -> Iterable[Metric]:
+def _known(status: OllamaStatus) -> Iterable[Metric]:
     """The metrics of an Ollama that has answered."""
     version = InfoMetricFamily("ollama_version", "Version of Ollama.")
-    version.add_metric([], {"version": said.version})
+    version.add_metric([], {"version": status.version})
     yield version
-    yield _gauge("ollama_models_on_disk", "Models that Ollama has.", said.on_disk)
-    yield _gauge("ollama_models_loaded", "Models that are in memory.", len(said.loaded))
-    yield _of_each(said, "ollama_model_size_bytes", "Memory that a loaded model takes.", _size)
-    yield _of_each(said, "ollama_model_vram_bytes", "Of that, memory of GPUs.", _on_gpus)
+    yield _gauge("ollama_models_on_disk", "Models that Ollama has.", status.on_disk)
+    yield _gauge("ollama_models_loaded", "Models that are in memory.", len(status.loaded))
+    yield _of_each(status, "ollama_model_size_bytes", "Memory that a loaded model takes.", _size)
+    yield _of_each(status, "ollama_model_vram_bytes", "Of that, memory of GPUs.", _on_gpus)
     yield _of_each(
-        said,
+        status,
         "ollama_model_expires_timestamp_seconds",
         "Unix time at which the model is unloaded if nobody uses it.",
         _expires,
@@ -132,10 +138,10 @@ def _known(said: Said) -> Iterable[Metric]:
 
 
 def _of_each(
-    said: Said, name: str, words: str, value: Callable[[Mapping[str, Any]], float | None]
+    status: OllamaStatus, name: str, words: str, value: Callable[[Mapping[str, Any]], float | None]
 ) -> Metric:
     family = GaugeMetricFamily(name, words, labels=["model"])
-    for model in said.loaded:
+    for model in status.loaded:
         found = value(model)
         if found is not None:
             family.add_metric([str(model.get("name"))], found)
@@ -143,11 +149,11 @@ def _of_each(
 
 
 def _size(model: Mapping[str, Any]) -> float:
-    return float(model.get("size") or 0)
+    return float(loaded_model(model).size or 0)
 
 
 def _on_gpus(model: Mapping[str, Any]) -> float:
-    return float(model.get("size_vram") or 0)  # Ollama leaves it out where it is 0
+    return float(loaded_model(model).size_vram or 0)  # Ollama leaves it out where it is 0
 
 
 def _expires(model: Mapping[str, Any]) -> float | None:
@@ -155,8 +161,8 @@ def _expires(model: Mapping[str, Any]) -> float | None:
 
 
 def unix_time(text: str) -> float | None:
-    """Unix seconds of a time as Go writes it (RFC 3339, up to nine digits of a second); None: it is
-    none."""
+    """Return Unix seconds of a time as Go writes it (RFC 3339, up to nine digits of a second);
+    None: it is none."""
     plain = _FRACTION.sub(r".\1", text.replace("Z", "+00:00"))
     padded = re.sub(r"\.\d+", lambda digits: digits[0].ljust(7, "0"), plain)
     try:

@@ -28,7 +28,7 @@ class Address(NamedTuple):
 
 
 def address(text: str) -> Address:
-    """`HOST:PORT`; a host of IPv6 is in brackets. Raises argparse.ArgumentTypeError."""
+    """Return `HOST:PORT`; a host of IPv6 is in brackets. Raises argparse.ArgumentTypeError."""
     found = re.fullmatch(r"\[?([^\[\]]+?)\]?:(\d{1,5})", text)
     if found is None or int(found[2]) > 65535:
         raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT, such as 0.0.0.0:9101")
@@ -38,7 +38,7 @@ def address(text: str) -> Address:
 def serve(at: Address, registry: CollectorRegistry) -> None:
     """Answer there, in threads, as long as the process lives.
 
-    Raises ExporterError where the port is taken or the host is not ours.
+    Raises ExporterError if the port is taken or the host is not ours.
     """
     try:
         server = _Server(at, registry)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TextIO, cast
+
+from hpc import signals
+from hpc.lines import Lines, ticking, waited
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -45,30 +49,48 @@ class Console:
         for line in (f"orch: {message}", *(f"  {line}" for line in details)):
             _write(sys.stderr, line)
 
-    def json(self, text: str) -> None:
+    @contextmanager
+    def waiting(self, source: str, what: str) -> Iterator[None]:
+        """Say now and then that `what` is waited for, and since when, while the block runs."""
+        began = time.monotonic()
+        lines = Lines(
+            lambda line: self.tell(source, line),
+            lambda: f"waits for {what} ({waited(began, time.monotonic())})",
+        )
+        with ticking(lines.tick):
+            yield
+
+    def json(self, data: object) -> None:
         """The result for programs, on stdout."""
-        _write(sys.stdout, text)
+        _write(sys.stdout, json.dumps(data, indent=2))
 
     @contextmanager
-    def live(self, rows: Callable[[], Rows]) -> Iterator[None]:
-        """Show the table that `rows()` gives while the block runs. Not on a terminal: nothing."""
+    def live(
+        self, rows: Callable[[], Rows], tick: Callable[[], None] = lambda: None
+    ) -> Iterator[None]:
+        """Show the table that `rows()` gives while the block runs. Not on a terminal: call `tick`
+        each second, which says a line where one is due."""
         if not self.interactive:
-            yield
+            with ticking(tick):
+                yield
             return
         from rich.console import Console as Terminal
         from rich.live import Live
 
-        with Live(
+        live = Live(
             get_renderable=lambda: _table(rows()),
             console=Terminal(file=cast(TextIO, _Patient(self._stream))),
             refresh_per_second=8,
             transient=True,
-        ) as live:
+        )
+        try:
+            with signals.held():  # it starts a thread (see signals.start)
+                live.start()
             self._live = live
-            try:
-                yield
-            finally:
-                self._live = None
+            yield
+        finally:
+            self._live = None
+            live.stop()
 
 
 def _table(rows: Rows) -> Any:

@@ -7,13 +7,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from contracts.files import PROJECT, write_atomically
+from hpc.deployments.records import Record
 from hpc.endpoints import OutputDir
-from hpc.files import PROJECT, write_atomically
-from hpc.monitoring import PROGRAMS, MonitoringPlan, images_of_parts
-from hpc.plan import JobPlan, Plan
-from hpc.records import Record
+from hpc.planning.monitoring import PROGRAMS, MonitoringPlan, images_of_parts
+from hpc.planning.parts import JobPlan
+from hpc.planning.plan import Plan
 from hpc.rendering import render
-from hpc.scheduler import Scheduler, Submission
+from hpc.scheduler.interface import Scheduler, Submission
+from hpc.scheduler.job_ids import cluster_of
+from hpc.scheduler.registry import kind_of
 from hpc.site import Site
 
 
@@ -34,7 +37,7 @@ class Deployment:
         """Render templates/<service>.sbatch.j2 with `values`, submit it and write it down.
 
         `depends_on`: ids of jobs that must have started first. Returns the job's id, ""
-        in a dry run. Raises SchedulerError where the scheduler refuses.
+        in a dry run. Raises SchedulerError when the scheduler refuses.
         """
         submission = Submission(
             name=f"{self.id}.{job.service}",
@@ -43,11 +46,12 @@ class Deployment:
             stdout=str(self.output.log(job.service, "%j", "out")),
             stderr=str(self.output.log(job.service, "%j", "err")),
             time_seconds=self.plan.recipe.time_seconds,
+            cluster=self._cluster(),
         )
-        directives = self._directives(submission, job, depends_on)
+        kind = kind_of(self.plan.site.scheduler)
         common = common_values(self.id, self.plan.site, self.output, self.plan.monitoring)
         own = {
-            "directives": directives,
+            "header": kind.header(submission, job.resources, depends_on),
             "parts": self.plan.monitoring.parts_in(job.service),
             "script": submission.script,
             "model": self.plan.model,
@@ -63,17 +67,10 @@ class Deployment:
         self.output.forget_older(job_id, submission.script.stat().st_mtime_ns)
         return job_id
 
-    def _directives(
-        self, submission: Submission, job: JobPlan, depends_on: Sequence[str]
-    ) -> Sequence[tuple[str, str | None]]:
-        named: list[tuple[str, str | None]] = [
-            ("--job-name", submission.name),
-            ("--output", _filename_pattern(submission.stdout)),
-            ("--error", _filename_pattern(submission.stderr)),
-        ]
-        if depends_on:
-            named.append(("--dependency", f"after:{':'.join(depends_on)}"))
-        return [*named, *job.directives]
+    def _cluster(self) -> str:
+        """The cluster that has taken this deployment's jobs so far, "" when none was named."""
+        jobs = self.record.jobs.values() if self.record else ()
+        return next(filter(None, map(cluster_of, jobs)), "")
 
     def write_aside(self, name: str, text: str, mode: int = 0o644) -> Path:
         """Write a file that a job of this deployment reads, next to the scripts."""
@@ -90,10 +87,13 @@ def common_values(
     deployment: str, site: Site, output: OutputDir, monitoring: MonitoringPlan
 ) -> dict[str, object]:
     """What every template is given."""
-    loopback = site.scheduler == "local"
+    kind = kind_of(site.scheduler)
+    loopback = kind.this_machine
     return {
         "output": output.path,
         "library": PROJECT / "lib" / "service.sh",
+        "scheduler_library": kind.library,
+        "threads_library": PROJECT / "lib" / "threads.sh",
         "containers_library": PROJECT / "lib" / "containers.sh",
         "monitoring_library": PROJECT / "lib" / "monitoring.sh",
         "runtime": site.runtime,
@@ -117,9 +117,3 @@ def common_values(
 def _proxy_variables(site: Site) -> list[str]:
     named = {"http_proxy": site.proxy.http, "https_proxy": site.proxy.https}
     return [f"{name}={value}" for name, value in named.items() if value]
-
-
-def _filename_pattern(path: str) -> str:
-    """`path` as a file name pattern of sbatch, in which %j alone is to mean something."""
-    folder, _, name = path.rpartition("/")
-    return f"{folder.replace('%', '%%')}/{name}"

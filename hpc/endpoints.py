@@ -8,12 +8,24 @@ from __future__ import annotations
 import os
 import re
 import shlex
-from dataclasses import dataclass
+import shutil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from hpc.errors import OrchError, UsageError
-from hpc.files import PROJECT
+from contracts.errors import OrchError, UsageError
+from contracts.files import PROJECT
+from contracts.job_files import (
+    BadAddress,
+    ExitStatus,
+    address_file,
+    fresh,
+    parse_address,
+    read_exit_status,
+)
+from hpc.scheduler.job_ids import number_of
+
+if TYPE_CHECKING:
+    from hpc.deployments.facts import GpuFacts, ImageFacts
 
 FOLDERS = (
     "benchmarks",
@@ -27,33 +39,18 @@ FOLDERS = (
     "qdrant_storage",
     "scripts",
 )
-DEFAULT_PORTS = {
-    "ollama": 11434,
-    "client": 5000,
-    "qdrant": 6333,
-    "prometheus": 9090,
-    "pushgateway": 9091,
-    "grafana": 3000,
-}
 #: What the monitoring's job may publish.
 MONITORING_SERVICES = ("prometheus", "grafana", "pushgateway")
-_HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,252}[A-Za-z0-9])?")
 # A replica's own files are of JOB.RANK.
 _FILE_OF_A_JOB = re.compile(r"(?:[a-z]+_ip_(\w+)\.txt|[a-z]+_targets_(\w+)(?:\.\d+)?\.json)")
+# What lib/threads.sh makes for a replica.
+_VIEW_OF_A_JOB = re.compile(r"\.view\.(\w+)(?:\.\d+)?(?:\.d|\.new)?")
 
 
 class BadAddressFile(OrchError):
     """An address file of ours holds something that is no address."""
 
     exit_code = 4
-
-
-@dataclass(frozen=True)
-class Ended:
-    """What a job's exit-code file says: exit code and, where it knows one, the reason."""
-
-    exit_code: int
-    reason: str
 
 
 class OutputDir:
@@ -89,52 +86,49 @@ class OutputDir:
 
     def log(self, service: str, job_id: str, stream: str = "err") -> Path:
         """The log of a job; `stream` is "out" or "err", `job_id` may be Slurm's %j."""
-        return self.path / "logs" / f"{service}_{job_id}.{stream}"
+        return self.path / "logs" / f"{service}_{number_of(job_id)}.{stream}"
 
     def begun(self, job_id: str) -> int | None:
         """When the job's script last began to run (ns since the epoch); None where it has not.
 
         A job that was requeued and runs anew has another number.
         """
-        return _mtime_ns(self._fresh(self.path / "logs" / f"{job_id}.started"))
+        return _mtime_ns(fresh(self.path / "logs" / f"{number_of(job_id)}.started"))
 
     def host(self, job_id: str) -> str | None:
         """Where the job's script began to run; None where it has not."""
         try:
-            return (self.path / "logs" / f"{job_id}.started").read_text().strip() or None
+            return (self.path / "logs" / f"{number_of(job_id)}.started").read_text().strip() or None
         except OSError:
             return None
 
-    def ended(self, job_id: str) -> Ended | None:
+    def ended(self, job_id: str) -> ExitStatus | None:
         """What the job's exit-code file says; None where there is none (yet)."""
-        path = self._fresh(self.path / "logs" / f"{job_id}.rc")
-        try:
-            code, _, reason = path.read_text(errors="replace").partition("\n")
-            return Ended(int(code), reason.strip())
-        except (OSError, ValueError):
-            return None
+        return read_exit_status(self.path, number_of(job_id))
 
     def addresses(self, service: str, job_id: str) -> list[str]:
         """`host:port` of each replica that the job has published; none where it has not yet.
 
         Raises BadAddressFile naming the file and the line where it is no address.
         """
-        path = self._fresh(self.path / f"{service}_ip_{job_id}.txt")
+        path = fresh(address_file(self.path, service, number_of(job_id)))
         try:
             lines = path.read_text(errors="replace").split("\n")
+            return [parse_address(line, service) for line in lines if line.strip()]
         except OSError:
             return []
-        return [_address(line, path, DEFAULT_PORTS[service]) for line in lines if line.strip()]
+        except BadAddress as error:
+            raise BadAddressFile(f"{path} {error}.") from error
 
     def monitoring_addresses(self, job_id: str) -> dict[str, str]:
         """`host:port` of each service that the monitoring's job has published so far."""
         found = {service: self.addresses(service, job_id) for service in MONITORING_SERVICES}
         return {service: addresses[0] for service, addresses in found.items() if addresses}
 
-    def gpus(self, job_id: str) -> dict[str, list[str]]:
+    def gpus(self, job_id: str) -> GpuFacts:
         """The names and driver versions of a job's GPUs, on all its nodes, each once; none where
         it has none, or no nvidia-smi to tell."""
-        paths = sorted((self.path / "logs").glob(f"{job_id}.*gpus"))
+        paths = sorted((self.path / "logs").glob(f"{number_of(job_id)}.*gpus"))
         lines = [line for path in paths for line in path.read_text(errors="replace").splitlines()]
         pairs = [line.partition(",") for line in lines if line.strip()]
         return {
@@ -142,32 +136,26 @@ class OutputDir:
             "driver_versions": list(dict.fromkeys(driver.strip() for _, _, driver in pairs)),
         }
 
-    def image(self, job_id: str) -> dict[str, Any] | None:
-        """The image that a job's service runs in: `path`, `sha256` (None: nobody has computed it),
-        `bytes`, `changed` (UTC). None where it runs in none, or its script has not begun.
-        """
+    def image(self, job_id: str) -> ImageFacts | None:
+        """The image that a job's service runs in; None when it runs in none, or its script has not
+        begun."""
         try:
-            lines = (self.path / "logs" / f"{job_id}.image").read_text(errors="replace").split("\n")
+            lines = (
+                (self.path / "logs" / f"{number_of(job_id)}.image")
+                .read_text(errors="replace")
+                .split("\n")
+            )
             path, sha256, size, changed = lines[:4]
             return {"path": path, "sha256": sha256 or None, "bytes": int(size), "changed": changed}
         except (OSError, ValueError):
             return None
 
-    def _fresh(self, path: Path) -> Path:
-        """`path`, after a look that the network file system cannot answer from its cache.
-
-        NFS remembers for up to a minute that a file was not there (nfs(5), acdirmax); opening
-        the directory makes it ask the server.
-        """
-        try:
-            os.close(os.open(path.parent, os.O_RDONLY))
-        except OSError:
-            pass
-        return path
-
     def files_of_jobs(self) -> dict[str, list[Path]]:
-        """Address and target files in the directory, by job id."""
+        """Address and target files, and views of models, by the numbers of their jobs."""
         found: dict[str, list[Path]] = {}
+        for path in (self.path / "ollama_models").glob(".view.*"):
+            if view := _VIEW_OF_A_JOB.fullmatch(path.name):
+                found.setdefault(view.group(1), []).append(path)
         for folder in (self.path, self.path / "prometheus_assets"):
             for path in folder.glob("*_*_*"):
                 match = _FILE_OF_A_JOB.fullmatch(path.name)
@@ -177,18 +165,20 @@ class OutputDir:
 
     def forget_older(self, job_id: str, mtime_ns: int) -> None:
         """Remove what an earlier job of that id left: all its files that are older than this."""
-        marks = [self.path / "logs" / f"{job_id}.{ending}" for ending in ("started", "rc")]
-        for path in [*marks, *self.files_of_jobs().get(job_id, [])]:
+        marks = [
+            self.path / "logs" / f"{number_of(job_id)}.{ending}" for ending in ("started", "rc")
+        ]
+        for path in [*marks, *self.files_of_jobs().get(number_of(job_id), [])]:
             try:
-                if path.stat().st_mtime_ns < mtime_ns:
-                    path.unlink()
+                if path.lstat().st_mtime_ns < mtime_ns:
+                    _remove(path)
             except OSError:
                 continue  # gone, or not ours to remove
 
     def forget(self, job_id: str) -> None:
-        """Remove the address and target files of a job that is over."""
-        for path in self.files_of_jobs().get(job_id, []):
-            path.unlink(missing_ok=True)
+        """Remove the address and target files of a job that is over, and its view of models."""
+        for path in self.files_of_jobs().get(number_of(job_id), []):
+            _remove(path)
 
     def forget_run(self, job_id: str, begun: int | None) -> None:
         """Remove what a run of a job left that was requeued; `begun` is when that run began.
@@ -198,12 +188,12 @@ class OutputDir:
         newer = self.begun(job_id)
         if newer in (None, begun):
             self.forget(job_id)
-            for path in (self.path / "logs").glob(f"{job_id}.*"):
+            for path in (self.path / "logs").glob(f"{number_of(job_id)}.*"):
                 path.unlink(missing_ok=True)
             return
-        for path in self.files_of_jobs().get(job_id, []):
+        for path in self.files_of_jobs().get(number_of(job_id), []):
             if (_mtime_ns(path) or newer) < newer:
-                path.unlink(missing_ok=True)
+                _remove(path)
 
     def log_tail(self, service: str, job_id: str, lines: int = 15) -> list[str]:
         """The last lines of what the job wrote to stderr, or of stdout where that is empty."""
@@ -218,14 +208,12 @@ class OutputDir:
         return [f"there is no {path}: is this folder on a file system that all nodes share?"]
 
 
-def _address(line: str, path: Path, default_port: int) -> str:
-    host, _, port = line.strip().partition(":")
-    number = port or str(default_port)
-    if not _HOST.fullmatch(host) or not number.isascii() or not number.isdigit():
-        raise BadAddressFile(f"{path} holds {line[:80]!r}, which is no address (host:port).")
-    if not 0 < int(number) < 65536:
-        raise BadAddressFile(f"{path} holds the port {number[:20]}, which does not exist.")
-    return f"{host}:{number}"
+def _remove(path: Path) -> None:
+    """Remove a file or a folder with what is in it; no error where it is gone."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _mtime_ns(path: Path) -> int | None:

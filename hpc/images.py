@@ -6,13 +6,22 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from hpc.errors import UsageError
-from hpc.files import PROJECT
+from contracts.errors import UsageError
+from contracts.files import PROJECT
 from hpc.site import Site
 
 DEFINITION = "client_service.def"
 #: What client_service.def puts into its image.
-_APP = ("requirements.lock", "clientService.py", "client", "loadgen", "exporters", "retrieval")
+_APP = (
+    "requirements.lock",
+    "clientService.py",
+    "client",
+    "contracts",
+    "engines",
+    "loadgen",
+    "exporters",
+    "retrieval",
+)
 
 
 @dataclass(frozen=True)

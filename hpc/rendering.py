@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from functools import cache
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from hpc.files import PROJECT
+from contracts.files import PROJECT
 
 
 class Raw(str):
@@ -27,19 +26,11 @@ def quote(value: object) -> str:
     return shlex.quote(str(value))
 
 
-def directive(pair: tuple[str, str | None]) -> Raw:
-    """One #SBATCH line. sbatch takes quotes there as a shell would, and nothing else of it.
-
-    Raises ValueError for a value that does not stay on its line.
-    """
-    option, value = pair
-    if not f"{option}{value or ''}".isprintable():
-        raise ValueError(f"{option}={value!r} does not fit on a line")
-    if value is None:
-        return Raw(f"#SBATCH {option}")
-    if not re.fullmatch(r"[\w@%+=:,./{}\[\]-]*", value, re.ASCII):
-        value = '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
-    return Raw(f"#SBATCH {option}={value}")
+def comment(line: str) -> Raw:
+    """A line for the scheduler, as it is. Raises ValueError for one that bash would run."""
+    if not line.startswith("#") or not line.isprintable():
+        raise ValueError(f"{line!r} is not a line of comment")
+    return Raw(line)
 
 
 @cache
@@ -52,7 +43,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters["directive"] = directive
+    environment.filters["comment"] = comment
     return environment
 
 

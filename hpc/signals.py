@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from hpc.errors import Detached, Interrupted
+from contracts.errors import Detached, Interrupted
 
 _HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -61,3 +62,10 @@ def held() -> Iterator[None]:
     pending, _State.pending = _State.pending, None
     if pending is not None:
         _raise(pending)
+
+
+def start(thread: threading.Thread) -> None:
+    """Start it whole: a signal in the midst would leave threading's own books half written, and the
+    thread would end with a KeyError."""
+    with held():
+        thread.start()

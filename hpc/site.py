@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
+from pydantic_core import PydanticCustomError
 
-from hpc.errors import UsageError
-from hpc.files import read_json_strictly
-from hpc.recipe import Name, _Section, validate
+from contracts.errors import UsageError
+from contracts.files import read_json_strictly
+from hpc.recipe.schema import _Section
+from hpc.recipe.values import Name, Partitions
+from hpc.recipe.words import validate
+from hpc.scheduler.registry import SCHEDULERS, present
 
 SITES_DIR = Path(__file__).resolve().parent.parent / "sites"
 
@@ -33,6 +36,20 @@ def _check_gpu_request(text: str) -> str:
     return _check_directive(text) if text else text
 
 
+def _check_scheduler(value: object) -> object:
+    """One that is registered by now; in the words of a closed choice."""
+    if value not in list(SCHEDULERS):
+        known = [repr(name) for name in SCHEDULERS]
+        expected = f"{', '.join(known[:-1])} or {known[-1]}"
+        raise PydanticCustomError("literal_error", "must be {expected}", {"expected": expected})
+    return value
+
+
+SchedulerName = Annotated[
+    str,
+    BeforeValidator(_check_scheduler),
+    WithJsonSchema({"enum": list(SCHEDULERS), "type": "string"}),
+]
 Line = Annotated[str, Field(min_length=1, max_length=1000), AfterValidator(_check_line)]
 Directive = Annotated[str, Field(max_length=1000), AfterValidator(_check_directive)]
 
@@ -104,7 +121,7 @@ class Site(_Section):
         None, alias="$schema", description="Where editors find this schema."
     )
     name: Name = Field(description="Name of the site, for records and reports.")
-    scheduler: Literal["slurm", "local"] = Field(description="What runs the jobs.")
+    scheduler: SchedulerName = Field(description="What runs the jobs.")
     runtime: Literal["host", "apptainer", "singularity"] = Field(
         "host",
         description="What runs the services: `host` takes binaries from PATH and orch's own "
@@ -113,12 +130,12 @@ class Site(_Section):
     images: Images = Field(
         default_factory=lambda: Images(), description="Where the container runtimes' images are."
     )
-    gpu_partitions: list[Name] = Field(
+    gpu_partitions: list[Partitions] = Field(
         default_factory=list,
         description="Partitions whose nodes have GPUs; the first one is the default of the "
         "Ollama job. Where both lists are empty, `sinfo` is asked.",
     )
-    cpu_partitions: list[Name] = Field(
+    cpu_partitions: list[Partitions] = Field(
         default_factory=list,
         description="Partitions without GPUs; the first one is the default of the client's job.",
     )
@@ -148,11 +165,12 @@ class Site(_Section):
 def load_site(name: str | None) -> Site:
     """The site `name`: a profile in sites/, or the path of one; None chooses.
 
-    The choice is Slurm where sbatch is on PATH, else this machine.
+    The choice is the profile of the first scheduler that is present: Slurm where sbatch is on PATH,
+    else this machine.
     Raises UsageError where there is no such profile or it is wrong.
     """
     if name is None:
-        name = "slurm" if shutil.which("sbatch") else "local"
+        name = present()
     path = Path(name) if name.endswith(".json") or "/" in name else SITES_DIR / f"{name}.json"
     if not path.is_file():
         known = ", ".join(sorted(profile.stem for profile in SITES_DIR.glob("*.json")))

@@ -1,19 +1,75 @@
-"""HTTP to our own services. Never through http_proxy: urllib3 does not look at it."""
+"""HTTP to our own services: no proxy and no .netrc of the environment, no cookies.
+
+Nothing is followed elsewhere: what answers there is not the service that was asked.
+"""
 
 from __future__ import annotations
 
 import json
+import socket
+from collections.abc import Mapping
 from dataclasses import dataclass
+from http.cookiejar import DefaultCookiePolicy
 from typing import Any
 
-import urllib3
-from urllib3.exceptions import HTTPError
+from requests import ConnectionError, RequestException, Response, Session
+from requests.adapters import HTTPAdapter
+from urllib3 import HTTPConnectionPool
+from urllib3.connection import HTTPConnection
+from urllib3.exceptions import MaxRetryError, NewConnectionError, ProtocolError
 
-from hpc.errors import OrchError
+from contracts.errors import OrchError
+from engines.engine import Ask
+from engines.responses import NOT_ASKED, FinalResponse, redirected
+from engines.sockets import connect, in_words
 
 CONNECT_TIMEOUT_S = 3.0
+#: Content codings that are taken off on the way here.
+_CODINGS = ("", "identity", "gzip", "x-gzip", "deflate")
 
-_pool = urllib3.PoolManager(retries=False, maxsize=8)
+
+class _Connection(HTTPConnection):
+    """All addresses of a name are tried, each with its share of the time."""
+
+    response_class = FinalResponse
+
+    def _new_conn(self) -> socket.socket:
+        timeout_s = self.timeout if isinstance(self.timeout, (int, float)) else CONNECT_TIMEOUT_S
+        host = self.host.strip("[]").replace("%25", "%")  # a link-local one has its interface
+        try:
+            return connect(host, self.port, timeout_s)
+        except (OSError, UnicodeError) as error:
+            raise NewConnectionError(self, str(error)) from error
+
+
+class _Pool(HTTPConnectionPool):
+    ConnectionCls = _Connection
+
+
+class _Adapter(HTTPAdapter):
+    """Requests over our own connections."""
+
+    def init_poolmanager(self, *sizes: Any, **more: Any) -> None:
+        super().init_poolmanager(*sizes, **more)
+        self.poolmanager.pool_classes_by_scheme = {"http": _Pool}
+
+
+class _Session(Session):
+    """For services of ours alone, which speak plain HTTP."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trust_env = False
+        self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))
+        self.headers["Accept-Encoding"] = "identity"
+        self.adapters.clear()
+        self.mount("http://", _Adapter())
+
+    def get_redirect_target(self, resp: Response) -> None:
+        """None is followed; where one leads may not even be a URL."""
+
+
+_session = _Session()
 
 
 class NoAnswer(OrchError):
@@ -24,15 +80,19 @@ class NoAnswer(OrchError):
 
 @dataclass(frozen=True)
 class Answer:
-    """Status and body of an HTTP answer; `json` is the parsed body, {} where it is no object."""
+    """Status and body of an HTTP answer; `json` is the parsed body, {} when it is no object.
+    `location`: where a redirect leads."""
 
     status: int
     json: dict[str, Any]
     text: str
+    location: str = ""
 
     @property
     def error(self) -> str:
         """The service's own words about what is wrong, without a full stop."""
+        if 300 <= self.status < 400 and self.location:
+            return f"HTTP {self.status}: {redirected(self.location)}"
         error = self.json.get("error")
         if isinstance(error, dict):
             error = error.get("message")
@@ -41,14 +101,65 @@ class Answer:
 
 def call(method: str, url: str, body: object = None, timeout_s: float = 10.0) -> Answer:
     """One request, `body` sent as JSON. Raises NoAnswer; any HTTP status is an answer."""
-    timeout = urllib3.Timeout(connect=min(CONNECT_TIMEOUT_S, timeout_s), read=timeout_s)
     try:
-        response = _pool.request(method, url, json=body, timeout=timeout)
-    except HTTPError as error:
-        raise NoAnswer(f"{url} does not answer: {error}") from error
-    text = response.data.decode("utf-8", "replace")
+        response = _request(method, url, body, timeout_s)
+    except RequestException as error:
+        raise NoAnswer(f"{url} does not answer: {_words(_cause(error))}") from error
+    coding = response.headers.get("Content-Encoding", "")
+    if coding.lower() not in _CODINGS:
+        raise NoAnswer(f"{url} sent Content-Encoding: {coding}{NOT_ASKED}")
+    text = response.content.decode("utf-8", "replace")
     try:
         parsed = json.loads(text)
     except ValueError:
         parsed = {}
-    return Answer(response.status, parsed if isinstance(parsed, dict) else {}, text)
+    found = parsed if isinstance(parsed, dict) else {}
+    return Answer(response.status_code, found, text, response.headers.get("Location", ""))
+
+
+def asking(url: str, get_s: float = 10.0, post_s: float = 10.0) -> Ask:
+    """What asks the server at `url`, with the timeouts of GET and POST. It raises NoAnswer."""
+
+    def ask(path: str, body: Mapping[str, Any] | None = None) -> Answer:
+        if body is None:
+            return call("GET", f"{url}{path}", timeout_s=get_s)
+        return call("POST", f"{url}{path}", body, timeout_s=post_s)
+
+    return ask
+
+
+def probe_url(url: str) -> bool | str:
+    """True when a service answers 200 at `url`, or a sentence saying why it does not yet."""
+    try:
+        answer = call("GET", url)
+    except NoAnswer as error:
+        return error.message
+    return True if answer.status == 200 else f"{url} says: {answer.error}"
+
+
+def _request(method: str, url: str, body: Any, timeout_s: float) -> Response:
+    """Sent once more if the connection was closed before a byte of an answer: a service closes
+    idle ones when it likes, and all that we ask may be asked twice. Raises RequestException."""
+    waits = (min(CONNECT_TIMEOUT_S, timeout_s), timeout_s)
+    try:
+        return _session.request(method, url, json=body, timeout=waits)
+    except ConnectionError as error:
+        cause = _cause(error)
+        closed = (ConnectionResetError, BrokenPipeError)
+        if not isinstance(cause, ProtocolError) or not isinstance(cause.args[-1], closed):
+            raise
+    return _session.request(method, url, json=body, timeout=waits)
+
+
+def _cause(error: RequestException) -> object:
+    """What requests has wrapped: an error of urllib3's as a rule."""
+    wrapped = next(iter(error.args), error)
+    return wrapped.reason if isinstance(wrapped, MaxRetryError) else wrapped
+
+
+def _words(cause: object) -> str:
+    """Without the connection's place in memory."""
+    error = cause.__cause__ if isinstance(cause, NewConnectionError) else None
+    if error is None:
+        return str(cause)
+    return in_words(error) if isinstance(error, OSError) else "no name of a host"

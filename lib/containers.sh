@@ -124,7 +124,7 @@ link_image() {
 enter_image() {
   local name
   RUN_IN=("$RUNTIME" --silent exec --containall --bind "$OUTPUT" "$@" "$IMAGE" env)
-  # Which of the node's GPUs are ours: Slurm says it by these, and a clean environment has none.
+  # Which of the node's GPUs are ours: the scheduler says it by these, and a clean environment has none.
   for name in CUDA_VISIBLE_DEVICES ROCR_VISIBLE_DEVICES; do
     if [ -n "${!name-}" ]; then RUN_IN+=("$name=${!name}"); fi
   done

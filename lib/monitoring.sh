@@ -70,5 +70,5 @@ start_node() {
 
 node_runs() { register_target node "$ADDRESS:$PORT"; }
 
-# job_end: when this job's time limit ends, in seconds since 1970. Slurm says it since version 22.05.
-job_end() { echo "${SLURM_JOB_END_TIME:-$(($(date +%s) - SECONDS + TIME_LIMIT))}"; }
+# job_end: when this job's time limit ends, in seconds since 1970.
+job_end() { echo "${JOB_END:-$(($(date +%s) - SECONDS + TIME_LIMIT))}"; }

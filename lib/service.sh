@@ -8,12 +8,34 @@
 #   logs/ID.gpus               the GPUs that it has, and their driver
 #   logs/ID.image              the image that it runs in (see containers.sh)
 #   logs/ID.rc                 the job has ended (first line: exit code, second: why)
+#
+# After this file comes scheduler/NAME.sh, of the scheduler that runs the job (`library` of its kind, see
+# hpc/scheduler/kind.py). That sets
+#   JOB_ID       what the job's files are named after
+#   FULL_JOB_ID  by what other jobs ask for it: NUMBER;CLUSTER, where there are clusters
+#   JOB_END      when its time limit ends, in seconds since 1970; empty where the scheduler does not say
+#   SUBMIT_HOST  where it was submitted; empty where that is this machine
+#   RANK         which one this is of what run_on_nodes has begun; empty where it is told by an argument
+# and has these functions:
+#   granted_cores               prints the cores of the job's tasks, as the scheduler says; the least counts
+#   run_on_nodes N COMMAND...   begins COMMAND on each of the job's N nodes, as CHILDREN
+#   is_job_id ID                whether a job is this scheduler's
+#   state_of_job ID             prints its state, in Slurm's words; "unknown" where the scheduler does not know
+#                               the job; false where it does not answer
+#   job_has_ended ID            whether the scheduler has seen it end
 
-# A local job has no SLURM_JOB_ID: its environment is freed from Slurm's variables.
-JOB_ID=${SLURM_JOB_ID:-${ORCH_JOB_ID:-manual-$$}}
+# What a site has its batch shells read first ($BASH_ENV) is not to change what is written here. Its traps
+# the job scripts reset themselves: bash puts those back at the end of a sourced file.
+set +eCf
+shopt -u failglob nullglob nocasematch nocaseglob extdebug expand_aliases
+unalias -a
+IFS=$' \t\n'
+unset CDPATH
+
 REASON=
 CHILDREN=()
 PUBLISHED=() # files that say that the service is there
+AT_END=      # a function that is called when the service has ended, before that is removed
 TEMPORARY=() # what is of no use to anybody when this ends
 RUN_IN=(env) # what runs a service's command, in front of NAME=VALUE... COMMAND; see enter_image
 
@@ -31,7 +53,7 @@ service_begin() {
   say "job $JOB_ID runs on $(uname -n)"
 }
 
-# sbatch hands the submitter's environment to the job. These variables would change what the
+# A scheduler may hand the submitter's environment to the job. These variables would change what the
 # services do without a trace in the recipe.
 clean_environment() {
   local name
@@ -51,13 +73,13 @@ fail() {
 
 # write_file PATH LINE...: a reader sees all of it or nothing.
 write_file() {
-  local path=$1 temporary
+  local path=$1 temporary why
   shift
   temporary=$(dirname "$path")/.$(basename "$path").$$
   TEMPORARY+=("$temporary") # a signal to all of the job ends mv, too, and then us before the next line
-  if ! { printf '%s\n' "$@" >"$temporary" && mv -f "$temporary" "$path"; } 2>/dev/null; then
+  if ! why=$({ printf '%s\n' "$@" >"$temporary"; } 2>&1) || ! mv -f "$temporary" "$path" 2>/dev/null; then
     rm -f "$temporary"
-    fail "cannot write $path; make room in that file system, or check its permissions"
+    fail "cannot write $path${why:+: ${why##*: }}; make room in that file system, or check its permissions"
   fi
 }
 
@@ -82,6 +104,7 @@ finish() {
   unpublish
   stop_children
   unpublish # what one of them was about to write
+  if [ -n "$AT_END" ]; then "$AT_END"; fi
   rm -rf ${TEMPORARY[@]+"${TEMPORARY[@]}"}
   say "ends with exit code $code${REASON:+: $REASON}"
   write_file "$OUTPUT/logs/$JOB_ID.rc" "$code" "$REASON"
@@ -93,8 +116,9 @@ unpublish() { rm -f ${PUBLISHED[@]+"${PUBLISHED[@]}"}; } # so written, an empty 
 # All of a service's processes are told at once, as scancel does it, and have time to write down what they
 # have: a load generator its results.
 stop_children() {
-  local pid tries=50 all=()
+  local pid tries=200 all=() # 20 s: SIGKILL comes 30 s after SIGTERM (KillWait), and something is left to do
   for pid in ${CHILDREN[@]+"${CHILDREN[@]}"}; do mapfile -t -O "${#all[@]}" all < <(descendants "$pid"); done
+  mapfile -t -O "${#all[@]}" all < <(orphans)
   [ "${#all[@]}" -gt 0 ] || return 0
   kill -TERM "${all[@]}" 2>/dev/null
   for pid in "${all[@]}"; do
@@ -105,15 +129,52 @@ stop_children() {
 
 # --- starting ------------------------------------------------------------------------------------
 
-# load_modules LINE...: `module load` of each line. A batch shell is no login shell, so that the
-# command may have to be fetched first.
+# load_modules LINE...: `module load` of each line, by a shell of its own (see load_modules.sh); what that
+# made of the environment is taken over.
 load_modules() {
-  local line
-  type module >/dev/null 2>&1 || . /etc/profile || true
-  type module >/dev/null 2>&1 || fail "the site asks for modules, but $(uname -n) has no 'module'"
+  local folder ours
+  folder=$(mktemp -d) || fail "cannot make a folder in ${TMPDIR:-/tmp} on $(uname -n); make room there"
+  TEMPORARY+=("$folder")
+  ours=$(comm -23 <(compgen -v | sort) <(compgen -e | sort))
+  ORCH_OURS=${ours//$'\n'/ } bash "${BASH_SOURCE[0]%/*}/load_modules.sh" "$folder/environment" "$@" \
+    >"$folder/said" 2>&1 </dev/null &
+  CHILDREN+=($!)
+  wait "$!"
+  unset "CHILDREN[${#CHILDREN[@]}-1]"
+  cat "$folder/said" >&2
+  check_modules "$folder" "$@"
+  # shellcheck source=/dev/null
+  . "$folder/environment"
+  rm -rf "$folder"
+}
+
+# check_modules FOLDER LINE...: ends the job where one could not be loaded. Old module functions say
+# so, and return 0.
+check_modules() {
+  local folder=$1 loaded line errors what
+  shift
+  line=$(tail -n 1 "$folder/environment" 2>/dev/null)
+  [ "$line" != '# none' ] || fail "the site asks for modules, but $(uname -n) has no 'module'"
+  errors=$(grep -E 'ERROR:|[Uu]nable to locate a modulefile|detected the following error' "$folder/said")
+  if [ "$line" != '# all' ]; then
+    what=/etc/profile
+    case $line in '# load '*) what="module load ${line#\# load }" ;; esac
+    fail "$what failed on $(uname -n)${errors:+: ${errors##*$'\n'}}; see 'module avail'"
+  fi
+  [ -n "$errors" ] || return 0
+  loaded=$(sed -n 's/^export LOADEDMODULES="\(.*\)"$/\1/p' "$folder/environment")
   for line in "$@"; do
-    # shellcheck disable=SC2086 # a line may hold several words
-    module load $line || fail "module load $line failed on $(uname -n); see 'module avail'"
+    all_loaded "$loaded" "$line" || fail "module load $line failed on $(uname -n): ${errors##*$'\n'}"
+  done
+}
+
+# all_loaded LOADED LINE: whether each module of a line is in the list a:b:c, by its name or with a version.
+all_loaded() {
+  local word words
+  read -ra words <<<"$2"
+  for word in "${words[@]}"; do
+    case $word in -*) continue ;; esac
+    case :$1: in *":$word:"* | *":${word%/}/"*) ;; *) return 1 ;; esac
   done
 }
 
@@ -168,6 +229,21 @@ descendants() {
   echo "$1"
   read -ra children < <(cat "/proc/$1/task/"*/children 2>/dev/null)
   for child in ${children[@]+"${children[@]}"}; do descendants "$child"; done
+}
+
+# orphans: the processes of our group whose parent has ended, such as the load generator of a client service
+# that was killed. They are ended with the script, and they have something to write down.
+orphans() {
+  local path stat fields pid
+  local -A parents=()
+  for path in /proc/[0-9]*/stat; do
+    { read -r stat <"$path"; } 2>/dev/null || continue
+    read -ra fields <<<"${stat##*) }" # state, parent, group
+    [ "${fields[2]}" != "$$" ] || parents[${stat%% *}]=${fields[1]}
+  done
+  for pid in "${!parents[@]}"; do
+    [ "$pid" = "$$" ] || [ -n "${parents[${parents[$pid]}]-}" ] || echo "$pid"
+  done
 }
 
 # Whether it is our service that listens on PORT: somebody else may have been quicker.
@@ -230,7 +306,7 @@ find_address() {
     [ -n "$ADDRESS" ] || fail "$(uname -n) has no address on interface $1, which the site names"
     return
   fi
-  peer=$(getent ahostsv4 "${SLURM_SUBMIT_HOST:-}" 2>/dev/null | awk '{ print $1; exit }')
+  peer=$(getent ahostsv4 "$SUBMIT_HOST" 2>/dev/null | awk '{ print $1; exit }')
   case $peer in '' | 127.*) ;; *)
     ADDRESS=$(ip -4 route get "$peer" 2>/dev/null | sed -n 's/.* src \([0-9.]*\).*/\1/p')
     ;;
@@ -249,33 +325,27 @@ publish_address() {
 
 # --- other jobs ----------------------------------------------------------------------------------
 
-# job_over ID: whether it has ended for certain.
+# job_over ID: whether it has been seen to end.
 job_over() {
-  [ -e "$OUTPUT/logs/$1.rc" ] && return
-  case $1 in
-    local*) local_job_over "$1" ;;
-    *) slurm_job_over "$1" ;;
-  esac
+  [ -e "$OUTPUT/logs/${1%%;*}.rc" ] || ask_scheduler job_has_ended "$1"
 }
 
-local_job_over() {
-  local said
-  said=$(cat "$OUTPUT/local_jobs/$1.json" 2>/dev/null) || return
-  [[ $said != *'"state": "RUNNING"'* && $said != *'"state": "PENDING"'* ]] && return
-  [[ $said =~ \"runner_pid\":\ ([0-9]+) ]] && ! kill -0 "${BASH_REMATCH[1]}" 2>/dev/null
-}
+# job_state ID: see state_of_job.
+job_state() { ask_scheduler state_of_job "$1"; }
 
-slurm_job_over() {
-  local said
-  command -v squeue >/dev/null || return
-  said=$(squeue --noheader --states=all --jobs="$1" --format=%T 2>&1) || {
-    [[ $said == *'Invalid job id'* ]]
+# ask_scheduler FUNCTION ID: of the library whose job it is. Jobs of several schedulers may share an output
+# directory; another's library speaks in a shell of its own.
+ask_scheduler() {
+  local library
+  if is_job_id "$2"; then
+    "$@"
     return
-  }
-  case $said in
-    CANCELLED | COMPLETED | FAILED | TIMEOUT | NODE_FAIL | OUT_OF_MEMORY | PREEMPTED | DEADLINE | BOOT_FAIL) ;;
-    *) return 1 ;;
-  esac
+  fi
+  for library in "${BASH_SOURCE[0]%/*}"/scheduler/*.sh; do
+    # shellcheck source=/dev/null
+    (. "$library" && is_job_id "$2" && "$@") && return
+  done
+  return 1
 }
 
 # --- what there is -------------------------------------------------------------------------------
@@ -294,10 +364,12 @@ note_gpus() {
 http() {
   local LC_ALL=C line status= # C: lengths in bytes
   exec 9<>"/dev/tcp/127.0.0.1/$PORT" || return 1
-  printf '%s %s HTTP/1.0\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s' \
+  printf '%s %s HTTP/1.0\r\nHost: localhost\r\nAccept-Encoding: identity\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s' \
     "$1" "$2" "${#3}" "$3" >&9
-  while IFS= read -r line <&9 && line=${line%$'\r'} && [ -n "$line" ]; do
-    [ -n "$status" ] || status=$line
+  while [[ -z $status || $status == HTTP/1.?\ 1?? || $status == HTTP/1.?\ 1??\ * ]]; do # the final one
+    IFS= read -r status <&9 || break
+    status=${status%$'\r'} line=$status
+    while [ -n "$line" ] && IFS= read -r line <&9; do line=${line%$'\r'}; done
   done
   cat <&9
   exec 9>&-

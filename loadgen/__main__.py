@@ -14,15 +14,22 @@ import sys
 import tempfile
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from loadgen import limits, metrics, report, runner, validity
-from loadgen.arguments import parse, points
-from loadgen.engine import TOO_MANY_ERRORS
-from loadgen.options import LoadgenError, Options, UsageError
-from loadgen.provenance import ROOT, provenance, read_context
+from contracts.errors import OrchError, UsageError
+from contracts.summary import Summary
+from loadgen import console
+from loadgen.load import runner
+from loadgen.load.arguments import parse, points
+from loadgen.load.worker import TOO_MANY_ERRORS
+from loadgen.measure import self_check, validity
+from loadgen.measure.provenance import ROOT, provenance, read_context
+from loadgen.measure.summarise import summarise
+from loadgen.options import Options
+from loadgen.outputs import run_files
 
 EXIT_NOT_VALID = 6
 EXIT_STOPPED = 130
@@ -35,12 +42,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         return _command(words)
-    except LoadgenError as error:
-        report.complain(str(error))
+    except OrchError as error:
+        console.print_error(str(error))
         return error.exit_code
     except OSError as error:
-        report.complain(f"cannot write the results: {error}")
-        return LoadgenError.exit_code
+        console.print_error(f"cannot write the results: {error}")
+        return OrchError.exit_code
     except KeyboardInterrupt:  # before it began, or a second time while it wrote
         return EXIT_STOPPED
 
@@ -49,23 +56,24 @@ def _command(words: list[str]) -> int:
     if words[:1] in (["report"], ["compare"]):
         return _show(words)
     if words[:1] == ["snapshot"]:
-        from loadgen import observed
+        from loadgen.outputs import prometheus
 
-        return observed.main(words[1:])
+        return prometheus.main(words[1:])
     return _measure(words)
 
 
 def _show(words: list[str]) -> int:
-    """What draws is loaded only where something is drawn; its caches, which it would have in the
-    home, are beside the results for as long as it takes, and gone when it is told to end."""
+    """Load what draws only when something is drawn; its caches, which it would have in the home,
+    are beside the results for as long as it takes, and gone if it is stopped."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     beside = words[-1] if Path(words[-1]).is_dir() else None
     with tempfile.TemporaryDirectory(prefix="caches-", dir=beside) as caches:
         for name in ("MPLCONFIGDIR", "XDG_CACHE_HOME"):
             os.environ.setdefault(name, caches)
-        from loadgen import compare, html
+        from loadgen.compare import comparison
+        from loadgen.outputs import html
 
-        command = {"report": html.main, "compare": compare.main}[words[0]]
+        command = {"report": html.main, "compare": comparison.main}[words[0]]
         return command(words[1:])
 
 
@@ -96,8 +104,8 @@ def _prepare(out: Path, runs: Sequence[Options]) -> None:
 
 
 def _raise_file_limit(options: Options) -> None:
-    """A request in flight is an open file; where there are replicas, connections that wait for
-    their turn come on top. An open loop without a limit takes all that it may have."""
+    """Allow an open file for each request in flight; if there are replicas, connections that wait
+    for their turn come on top. An open loop without a limit takes all that it may have."""
     most = options.max_concurrency if options.open_loop else options.clients
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     need = hard if most is None else most * min(2, len(options.replicas)) + SPARE_FILES
@@ -112,80 +120,81 @@ def _raise_file_limit(options: Options) -> None:
 
 def _one(
     options: Options, given: argparse.Namespace, about: Mapping[str, Any]
-) -> tuple[dict[str, Any], int]:
-    """One run: its summary and exit code. Files and table are written."""
-    began = datetime.now(timezone.utc)
+) -> tuple[Summary, int]:
+    """Carry out one run, write its files and table, and return its summary and exit code."""
+    started_at = datetime.now(timezone.utc)
     watch = _Watch(given)
     measured = runner.run(options, watch.attach)
     watch.conclude()
-    summary = metrics.summarise(measured, options)
-    limits.withhold(summary)
-    summary["validity"] = validity.judge(summary, measured, options)
-    summary["provenance"] = provenance(options, measured, began, about)
-    report.write_files(options, measured, summary)
+    summary = self_check.withhold(summarise(measured, options))
+    summary = replace(
+        summary,
+        validity=validity.judge(summary, measured, options),
+        provenance=provenance(options, measured, started_at, about),
+    )
+    run_files.write_files(options, measured, summary)
     if not given.quiet:
-        report.say(report.table(summary))
-    _tell_monitoring(options.out, given, summary)
+        console.print_line(run_files.table(summary))
+    _export_figures(options.out, given, summary)
     return summary, _exit_code(measured.stopped, summary)
 
 
-def _tell_monitoring(out: Path, given: argparse.Namespace, summary: Mapping[str, Any]) -> None:
-    """What it takes is loaded only where it is asked for. Whatever fails takes nothing from the
-    results."""
+def _export_figures(out: Path, given: argparse.Namespace, summary: Summary) -> None:
+    """Load what it takes only if it is asked for. Whatever fails takes nothing from the results."""
     if given.push_gateway:
-        from loadgen import push
+        from loadgen.outputs import push
 
         # Of a sweep each point is a run.
         run = out.resolve().name if out == given.out else f"{given.out.resolve().name}.{out.name}"
         _warn(push.push(given.push_gateway, run, summary))
     if given.prometheus:
-        from loadgen import observed
+        from loadgen.outputs import prometheus
 
         try:
-            _warn(observed.write_snapshot(out, summary, given.prometheus))
+            _warn(prometheus.write_snapshot(out, summary, given.prometheus))
         except OSError as error:
-            _warn(f"cannot write {observed.FILE}: {error}.")
+            _warn(f"cannot write {prometheus.FILE}: {error}.")
 
 
 def _warn(problem: str | None) -> None:
     if problem is not None:
-        report.complain(problem)
+        console.print_error(problem)
 
 
-def _exit_code(stopped: str | None, summary: Mapping[str, Any]) -> int:
+def _exit_code(stopped: str | None, summary: Summary) -> int:
     if stopped is not None and stopped != TOO_MANY_ERRORS:
         return EXIT_STOPPED
-    return 0 if summary["validity"]["valid"] else EXIT_NOT_VALID
+    return 0 if summary.validity.valid else EXIT_NOT_VALID
 
 
 def _sweep(runs: Sequence[Options], given: argparse.Namespace, about: Mapping[str, Any]) -> int:
-    """A run for each point, then what they make together. A stop ends it with what there is."""
-    began, found, codes = datetime.now(timezone.utc), [], []
+    """Carry out a run for each point, then put them together. A stop ends it with what there is."""
+    started_at, found, codes = datetime.now(timezone.utc), [], []
     for options in runs:
         if not given.quiet:
-            report.say(f"\n{options.out.name}")
+            console.print_line(f"\n{options.out.name}")
         summary, code = _one(options, given, about)
         found.append((options, summary))
         codes.append(code)
         if code == EXIT_STOPPED:
             break
-    report.write_sweep(given.out, found, began, about)
+    run_files.write_sweep(given.out, found, started_at, about)
     if not given.no_report:
         _write_report(given.out)
     if not given.quiet:
-        report.say("\n" + report.sweep_table(found))
+        console.print_line("\n" + run_files.sweep_table(found))
     return max(codes)
 
 
 def _write_report(out: Path) -> None:
-    """Of a run, or of a sweep and all its points. In a process of its own: what it takes to draw is
-    none of the load generator's memory. A report that cannot be made takes nothing from the
-    results."""
+    """Write report.html of a run, or of a sweep and all its points. In a process of its own: what
+    it takes to draw is none of the load generator's memory. A report that cannot be made takes
+    nothing from the results."""
     command = [sys.executable, "-m", "loadgen", "report", str(out.absolute())]
-    made = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    if made.returncode != 0:
-        words = made.stderr.strip().splitlines() or ["it gave no reason"]
-        report.complain(f"there is no report.html: {words[-1].removeprefix('loadgen: ')}")
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        words = done.stderr.strip().splitlines() or ["it gave no reason"]
+        console.print_error(f"there is no report.html: {words[-1].removeprefix('loadgen: ')}")
 
 
 # --- while it runs ---
@@ -196,40 +205,40 @@ class _Watch:
 
     def __init__(self, given: argparse.Namespace) -> None:
         self._given = given
-        self._team: runner.Team | None = None
+        self._workers: runner.Workers | None = None
 
-    def attach(self, team: runner.Team) -> None:
-        """In the loop that is to run."""
-        self._team = team
+    def attach(self, workers: runner.Workers) -> None:
+        """Watch a run; called in its loop."""
+        self._workers = workers
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, team.stop, f"by {number.name}")
+            loop.add_signal_handler(number, workers.stop, f"by {number.name}")
         if self._given.die_with_stdin:
-            _stop_with_stdin(loop, team)
+            _stop_with_stdin(loop, workers)
         if self._given.json_progress:
             os.set_blocking(1, False)  # a reader that sleeps must not stop the clients
-            self._now_and_then(loop)
+            self._print_periodically(loop)
 
-    def _now_and_then(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._tell()
-        loop.call_later(PROGRESS_PERIOD_S, self._now_and_then, loop)
+    def _print_periodically(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._print_progress()
+        loop.call_later(PROGRESS_PERIOD_S, self._print_periodically, loop)
 
     def conclude(self) -> None:
-        """The last line has the counts as they are in the end; a reader is given time for it."""
+        """Print the last line, with the counts as they are in the end; a reader has time for it."""
         if self._given.json_progress:
             select.select([], [1], [], LAST_LINE_S)
-            self._tell()
+            self._print_progress()
 
-    def _tell(self) -> None:
-        assert self._team is not None
+    def _print_progress(self) -> None:
+        assert self._workers is not None
         try:
-            os.write(1, json.dumps(self._team.progress.as_dict()).encode() + b"\n")
+            os.write(1, json.dumps(self._workers.progress.as_dict()).encode() + b"\n")
         except OSError:
             pass  # nobody reads, or too slowly: the next line says more
 
 
-def _stop_with_stdin(loop: asyncio.AbstractEventLoop, team: runner.Team) -> None:
-    """The pipe closes when the parent ends, however it ends: also when it is killed."""
+def _stop_with_stdin(loop: asyncio.AbstractEventLoop, workers: runner.Workers) -> None:
+    """Stop when the pipe closes: when the parent ends, however it ends, also when it is killed."""
 
     def wait() -> None:
         try:
@@ -238,7 +247,7 @@ def _stop_with_stdin(loop: asyncio.AbstractEventLoop, team: runner.Team) -> None
         except OSError:
             pass  # there is no stdin: as good as closed
         try:
-            loop.call_soon_threadsafe(team.stop, "its parent ended")
+            loop.call_soon_threadsafe(workers.stop, "its parent ended")
         except RuntimeError:
             pass  # the loop is closed: the run is over already
 

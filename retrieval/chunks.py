@@ -6,8 +6,11 @@ some percent of what models count, for other scripts it is more.
 
 A chunk is the text as it stands in the document. It ends, by preference, at the end of a
 paragraph, of a line, of a sentence or of a word in its second half; the next one begins `overlap`
-tokens, or up to a half fewer, before that end. In Markdown a chunk never reaches across a heading,
-and knows all the headings that it is under.
+tokens, or up to a half fewer, before that end. Sentences end as Unicode has it, also in scripts
+without blanks, and what is seen as one character is never cut. In Markdown a chunk never reaches
+across a heading, and knows all the headings that it is under.
+
+All of it takes time in proportion to the text, whatever is in it.
 """
 
 from __future__ import annotations
@@ -15,21 +18,34 @@ from __future__ import annotations
 import hashlib
 import re
 import uuid
-from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from retrieval.documents import Document, Metadata
+import regex
+
+from retrieval.documents import Document
+from retrieval.markdown import sections_of
+from retrieval.records import Metadata
 from retrieval.settings import Chunking
 
 #: A part of each digest: documents are embedded again where this module cuts in another way.
-SCHEME = "1"
+SCHEME = "2"
 
 _NAMESPACE = uuid.UUID("6f1c8e0a-52c5-4b9f-9f43-0d6b6a3c7e11")
 _TOKEN = re.compile(r"[A-Za-z]{1,6}|[0-9]{1,3}|\S")
-_HEADING = re.compile(r" {0,3}(#{1,6})[ \t]+(.*?)[ \t]*#*[ \t]*")
-_FENCE = re.compile(r" {0,3}(```|~~~)")
-_SENTENCE_ENDS = ".!?:;"
+#: A chunk has at most so many characters for each of its tokens, of which blanks are none.
+_CHARACTERS = 16
+#: Signs that end a sentence wherever they stand (beside Unicode's the semicolon and colon of full
+#: width, and Tibetan's shad), with what closes it; and those of Latin script,
+#: which also stand within numbers and names: there a blank must follow.
+_SENTENCE_END = regex.compile(
+    r"""(?V1)[[\p{Sentence_Terminal}--[.!?]]\uff1b\uff1a\u0f0d\u0f0e][\p{Sentence_Terminal}\p{Pe}\p{Pf}\p{M}"']*+
+    | (?<latin>[.!?:;…\u037e]++[\p{Pe}\p{Pf}\p{Pi}\p{M}"']*+)""",
+    regex.VERBOSE,
+)
+_CHARACTER = regex.compile(r"\X")
+#: Words may be told apart after these, though no blank follows.
+_SOFT_BLANKS = "\u3001\uff0c\uff64\ufe51\u200b"
 
 
 @dataclass(frozen=True)
@@ -44,31 +60,31 @@ class Chunk:
 
 
 def point_id(collection: str, source: str, digest: str, position: int) -> str:
-    """The id of a chunk's point: the same for the same chunk of the same content."""
+    """Return the id of a chunk's point: the same for the same chunk of the same content."""
     return str(uuid.uuid5(_NAMESPACE, "\0".join([collection, source, digest, str(position)])))
 
 
 def version_of(document: Document, chunking: Chunking) -> str:
-    """What is in a document and how it is cut, as a digest (SHA-256, in hex)."""
-    said = f"{document.digest} {SCHEME} {chunking.tokens} {chunking.overlap}"
-    return hashlib.sha256(said.encode()).hexdigest()
+    """Return what is in a document and how it is cut, as a digest (SHA-256, in hex)."""
+    identity = f"{document.digest} {SCHEME} {chunking.tokens} {chunking.overlap}"
+    return hashlib.sha256(identity.encode()).hexdigest()
 
 
 def with_heading(heading: str, text: str) -> str:
-    """What is embedded, and what a model is shown: a chunk below its headings."""
+    """Return what is embedded, and what a model is shown: a chunk below its headings."""
     return f"{heading}\n\n{text}" if heading else text
 
 
 def count_tokens(text: str) -> int:
-    """Tokens of a text, as this module counts them."""
+    """Return how many tokens a text has, as this module counts them."""
     return sum(1 for _ in _TOKEN.finditer(text))
 
 
 def chunks_of(document: Document, chunking: Chunking) -> Iterator[Chunk]:
-    """The chunks of a document, in order."""
+    """Yield the chunks of a document, in order."""
     position = 0
     for part in document.parts:
-        sections = _sections(part.text) if document.markdown else [("", part.text)]
+        sections = sections_of(part.text) if document.markdown else [("", part.text)]
         for heading, text in sections:
             # Headings count, but never leave less than half of the chunk.
             room = max(chunking.tokens - count_tokens(heading), chunking.tokens // 2, 1)
@@ -77,70 +93,81 @@ def chunks_of(document: Document, chunking: Chunking) -> Iterator[Chunk]:
                 position += 1
 
 
-# --- Markdown ---
-
-
-def _sections(text: str) -> Iterator[tuple[str, str]]:
-    """Headings and the text below them, up to the next one; in a fenced block there is none."""
-    path: list[tuple[int, str]] = []
-    lines: list[str] = []
-    fence = ""
-    for line in text.split("\n"):
-        mark = _FENCE.match(line)
-        if mark and fence in ("", mark[1]):
-            fence = "" if fence else mark[1]
-        heading = None if fence else _HEADING.fullmatch(line)
-        if heading is None:
-            lines.append(line)
-            continue
-        yield _joined(path), "\n".join(lines)
-        level, lines = len(heading[1]), []
-        path = [(above, title) for above, title in path if above < level] + [(level, heading[2])]
-    yield _joined(path), "\n".join(lines)
-
-
-def _joined(path: Sequence[tuple[int, str]]) -> str:
-    return " > ".join(title[:200] for _, title in path if title)
-
-
 # --- text ---
 
 
 def split(text: str, size: int, overlap: int) -> Iterator[str]:
-    """Pieces of at most `size` tokens, each of which repeats up to `overlap` of the last one's."""
-    starts, ends = array("q"), array("q")
-    for token in _TOKEN.finditer(text):
-        starts.append(token.start())
-        ends.append(token.end())
-    gaps = _Gaps(text, starts, ends)
-    first, total = 0, len(starts)
-    while first < total:
-        last = min(first + size, total)
-        if last < total:
-            last = gaps.best(first + (size + 1) // 2, last)
-        yield text[starts[first] : ends[last - 1]]
-        if last == total:
+    """Yield pieces of at most `size` tokens, each of which repeats up to `overlap` of the last
+    one's.
+
+    What one repeats is at most half of it, so that each takes the text on by a quarter of `size`.
+    """
+    window = _window(text, 0, size)
+    while window.ends:
+        total = len(window.ends)
+        if window.last:
+            yield text[window.starts[0] : window.ends[-1]]
             return
-        first = max(gaps.best(last - overlap, last - overlap // 2), first + 1)
+        end = window.best((total + 1) // 2, total)
+        yield text[window.starts[0] : window.ends[end - 1]]
+        least = max(end - overlap, (end + 1) // 2)
+        begin = window.best(least, max(least, end - overlap // 2))
+        window = _window(text, window.starts[begin], size)
 
 
-@dataclass(frozen=True)
-class _Gaps:
-    """Where a text may be cut: gap i is before token i."""
+def _window(text: str, begin: int, size: int) -> _Window:
+    """The tokens from `begin` on that one piece may have."""
+    starts: list[int] = []
+    ends: list[int] = []
+    for token in _TOKEN.finditer(text, begin):
+        starts.append(token.start())
+        if len(ends) == size or token.end() - starts[0] > max(size, 2) * _CHARACTERS:
+            return _Window(text, starts, ends, last=False)
+        ends.append(token.end())
+    return _Window(text, starts, ends, last=True)
 
-    text: str
-    starts: Sequence[int]
-    ends: Sequence[int]
+
+class _Window:
+    """Tokens, and where the text may be cut: gap i is before token i. Where they are not the `last`
+    ones, `starts` has that of the next token, too."""
+
+    def __init__(self, text: str, starts: list[int], ends: list[int], last: bool) -> None:
+        self.starts = starts
+        self.ends = ends
+        self.last = last
+        self._text = text
+        self._sentence_ends = set() if last else _sentence_ends(text, starts[0], starts[-1])
 
     def best(self, low: int, high: int) -> int:
         """The last of the best gaps from `low` to `high`."""
-        return max(range(low, high + 1), key=lambda gap: (self._rank(gap), gap))
+        gap = max(range(low, high + 1), key=lambda gap: (self._rank(gap), gap))
+        if self._rank(gap):
+            return gap
+        whole = self._between_characters()
+        return next((gap for gap in range(high, low - 1, -1) if self.starts[gap] in whole), high)
 
     def _rank(self, gap: int) -> int:
-        between = self.text[self.ends[gap - 1] : self.starts[gap]]
+        end = self.ends[gap - 1]
+        between = self._text[end : self.starts[gap]]
         newlines = between.count("\n")
         if newlines:
             return min(newlines, 2) + 2
-        if between and self.text[self.ends[gap - 1] - 1] in _SENTENCE_ENDS:
+        if end in self._sentence_ends:
             return 2
-        return 1 if between else 0
+        return 1 if between or self._text[end - 1] in _SOFT_BLANKS else 0
+
+    def _between_characters(self) -> set[int]:
+        """Places between two characters as they are seen: a letter with its marks is one."""
+        begin = self.starts[0]
+        part = self._text[begin : self.starts[-1] + 1]  # for flags regex looks back to the start
+        if part.isascii():
+            return set(self.starts)
+        return {begin + found.end() for found in _CHARACTER.finditer(part)}
+
+
+def _sentence_ends(text: str, begin: int, end: int) -> set[int]:
+    found = set()
+    for sign in _SENTENCE_END.finditer(text, begin, end):
+        if not sign["latin"] or text[sign.end() : sign.end() + 1].isspace():
+            found.add(sign.end())
+    return found

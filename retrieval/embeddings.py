@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+from engines.ollama import embed_body
 from retrieval.errors import EmbeddingFailed, TooLong
 
 #: Texts in one request to Ollama. More gain nothing: it works on as many as it has slots.
@@ -16,19 +17,26 @@ BATCH = 16
 Vector = list[float]
 
 
+#: A text that any model embeds: where it gets no vector either, it is not for what is in a text.
+_PLAIN_TEXT = "text"
+
+
 @dataclass(frozen=True)
 class Embedded:
-    """A vector for each text; `truncated`: of how many texts the model did not read the end."""
+    """A vector for each text, or None for one that the model does not embed; `truncated`: of how
+    many texts the model did not read the end; `refused`: why, by the number of the text."""
 
-    vectors: list[Vector]
+    vectors: list[Vector | None]
     truncated: int
+    refused: Mapping[int, str]
 
 
 class Embedder:
     """Embeds with one model.
 
     `ask` sends a body to /api/embed of some replica and returns its answer; it raises TooLong
-    where a text is longer than the model's context. `replicas`: how many there are to ask at once.
+    where a text is longer than the model's context, and EmbeddingFailed where Ollama answers with
+    an error. `replicas`: how many there are to ask at once.
     """
 
     def __init__(
@@ -42,30 +50,44 @@ class Embedder:
         self._replicas = replicas
 
     def embed(self, texts: Sequence[str]) -> Embedded:
-        """The vectors of `texts`, in their order. Raises EmbeddingFailed, and what `ask` raises."""
+        """Return the vectors of `texts`, in their order.
+
+        Raises EmbeddingFailed if not even a plain text gets one, and what `ask` raises.
+        """
         batches = [texts[i : i + BATCH] for i in range(0, len(texts), BATCH)]
         if len(batches) <= 1:
             done = [self._batch(batch) for batch in batches]
         else:
             with ThreadPoolExecutor(min(len(batches), max(1, self._replicas()))) as pool:
                 done = list(pool.map(self._batch, batches))
-        vectors = [vector for part in done for vector in part.vectors]
-        if len({len(vector) for vector in vectors}) > 1:
+        found = _joined(done)
+        if len({len(vector) for vector in found.vectors if vector is not None}) > 1:
             raise EmbeddingFailed(f"Ollama's vectors by {self.model} are not of one dimension.")
-        return Embedded(vectors, sum(part.truncated for part in done))
+        if found.refused and len(found.refused) == len(texts):
+            self._vectors([_PLAIN_TEXT], truncate=True)
+        return found
 
     def _batch(self, texts: Sequence[str]) -> Embedded:
-        """Where one of several is too long, each alone: Ollama does not say which it was."""
+        """Where one of several is too long, or gets no vector, each alone: Ollama does not say
+        which it was."""
         try:
-            return Embedded(self._vectors(texts, truncate=False), 0)
+            return Embedded([*self._vectors(texts, truncate=False)], 0, {})
         except TooLong:
             if len(texts) == 1:
-                return Embedded(self._vectors(texts, truncate=True), 1)
-        alone = [self._batch([text]) for text in texts]
-        return Embedded([part.vectors[0] for part in alone], sum(part.truncated for part in alone))
+                return self._cut(texts[0])
+        except EmbeddingFailed as error:
+            if len(texts) == 1:
+                return Embedded([None], 0, {0: str(error)})
+        return _joined([self._batch([text]) for text in texts])
+
+    def _cut(self, text: str) -> Embedded:
+        try:
+            return Embedded([*self._vectors([text], truncate=True)], 1, {})
+        except (EmbeddingFailed, TooLong) as error:
+            return Embedded([None], 0, {0: str(error)})
 
     def _vectors(self, texts: Sequence[str], truncate: bool) -> list[Vector]:
-        answer = self._ask({"model": self.model, "input": list(texts), "truncate": truncate})
+        answer = self._ask(embed_body(self.model, texts, truncate))
         vectors = answer.get("embeddings")
         if not isinstance(vectors, list) or len(vectors) != len(texts):
             raise EmbeddingFailed(f"Ollama's answer by {self.model} is not {len(texts)} vectors.")
@@ -74,6 +96,16 @@ class Embedder:
                 f"Ollama's answer by {self.model} is no vector of numbers; take an embedding model."
             )
         return vectors
+
+
+def _joined(parts: Sequence[Embedded]) -> Embedded:
+    """One after the other."""
+    vectors: list[Vector | None] = []
+    refused: dict[int, str] = {}
+    for part in parts:
+        refused |= {len(vectors) + number: why for number, why in part.refused.items()}
+        vectors += part.vectors
+    return Embedded(vectors, sum(part.truncated for part in parts), refused)
 
 
 def _is_vector(value: Any) -> bool:

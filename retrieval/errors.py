@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from contracts.errors import OrchError
 
-class RetrievalError(Exception):
+
+class RetrievalError(OrchError):
     """Base: the message is a sentence that names the thing, the cause and the remedy."""
 
 
@@ -11,8 +13,20 @@ class NoDocuments(RetrievalError):
     """There is nothing to ingest at a path."""
 
 
+class Unusable(RetrievalError):
+    """A file that is left out; `kind` is one of those of `retrieval.finding.Skipped`."""
+
+    def __init__(self, kind: str, words: str) -> None:
+        super().__init__(words)
+        self.kind = kind
+
+
+class ChunksRefused(RetrievalError):
+    """Whoever owns the store does not take these chunks, because of what is in them."""
+
+
 class EmbeddingFailed(RetrievalError):
-    """Ollama's answer is no embedding."""
+    """Ollama's answer is no embedding, or an error."""
 
 
 class TooLong(RetrievalError):
@@ -29,6 +43,10 @@ class StoreFailed(RetrievalError):
 
 class StoreRefused(StoreFailed):
     """Qdrant does not accept our key."""
+
+
+class PointsRefused(StoreFailed):
+    """Qdrant does not take what is in a request."""
 
 
 class Mismatch(RetrievalError):

@@ -1,41 +1,50 @@
 """From files to points: read, cut, and hand over in batches to whoever owns the store.
 
 What is there is not sent again, and what an earlier version of a file left is removed once the new
-one is there whole. So a second run changes nothing, and completes one that was interrupted.
+one is there whole. So a second run changes nothing, and completes one that was interrupted. What
+cannot be read, or is refused for what is in it, is named and left out, and tried again then.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from retrieval.chunks import Chunk, chunks_of, version_of
-from retrieval.documents import MAX_FILE_BYTES, Document, Skipped, read_document
+from retrieval.documents import MAX_FILE_BYTES, NAMED, Document, Skipped, read_document
+from retrieval.errors import ChunksRefused
 from retrieval.settings import Chunking
+from retrieval.text import on_one_line
 
-#: Chunks, and bytes of their texts, in one batch. The service's bodies have room for twice that.
+#: Chunks, and characters of them as JSON, in one batch. A body has room for far more.
 BATCH_CHUNKS = 64
-BATCH_BYTES = 500_000
+BATCH_CHARACTERS = 500_000
 
 
-class Points(Protocol):
+class ChunkSink(Protocol):
     """Takes chunks of documents, as POST /points does (see docs/retrieval.md)."""
 
     def put(
         self, source: str, version: str, count: int, chunks: Sequence[Chunk]
     ) -> Mapping[str, Any]:
-        """Store what is missing of `chunks`. The answer has `complete`: whether all `count` chunks
-        of this version are there; then other versions are not, any more."""
+        """Store what is missing of `chunks`. The answer has `points`, those of this version that
+        are there; `complete`: whether these are all `count`; then other versions are not, any more;
+        and `refused`: position and reason of those that the model does not embed.
+
+        Raises ChunksRefused if these chunks cannot be stored, for what is in them.
+        """
 
 
 @dataclass
-class Progress:
+class IngestProgress:
     """How far an ingest is. Files: `files` in all, `done` of them, of which `unchanged` were there
-    already and `skipped` cannot be read. Chunks: `added`; `present` before, of files that were
+    already and `skipped` are left out. Chunks: `added`; `present` before, of files that were
     ingested in part; `removed`: of earlier versions; `truncated`: longer than the embedding model
-    reads."""
+    reads; `refused`: left out. `parts` are left out of files that are else ingested; `partly` names
+    the first of each file. `copies` names files that have the content of another one."""
 
     files: int
     done: int = 0
@@ -44,7 +53,17 @@ class Progress:
     present: int = 0
     removed: int = 0
     truncated: int = 0
+    refused: int = 0
+    parts: int = 0
     skipped: list[Skipped] = field(default_factory=list)
+    partly: list[Skipped] = field(default_factory=list)
+    copies: list[Skipped] = field(default_factory=list)
+
+    @property
+    def left_out(self) -> int:
+        """Files, parts and chunks that are not in the store; another name of a file is no loss."""
+        lost = [one for one in self.skipped if one.kind != "duplicate"]
+        return len(lost) + self.parts + self.refused
 
     def count(self, answer: Mapping[str, Any]) -> None:
         """Take in what became of a batch."""
@@ -53,56 +72,128 @@ class Progress:
 
 
 def ingest(
-    files: Sequence[Path],
-    points: Points,
+    files: Sequence[Path | Skipped],
+    points: ChunkSink,
     chunking: Chunking,
-    on_progress: Callable[[Progress], None] = lambda _: None,
+    on_progress: Callable[[IngestProgress], None] = lambda _: None,
     max_bytes: int = MAX_FILE_BYTES,
-) -> Progress:
+) -> IngestProgress:
     """Bring all `files` (of `find_files`) into the store; `on_progress` is called after each batch
-    and each file. Raises what `points` raises."""
-    progress = Progress(files=len(files))
+    and each file. Raises what `points` raises, but ChunksRefused."""
+    progress = IngestProgress(files=len(files))
+    first_with: dict[str, str] = {}
     for path in files:
-        found = read_document(path, max_bytes)
+        found = path if isinstance(path, Skipped) else read_document(path, max_bytes)
         if isinstance(found, Skipped):
             progress.skipped.append(found)
         else:
-            _ingest_document(found, points, chunking, progress, on_progress)
+            first = first_with.setdefault(found.digest, found.source)
+            if first != found.source:
+                words = f"it has the same content as {first}"
+                progress.copies.append(Skipped(found.source, "duplicate", words))
+            _Handover(found, points, chunking, progress, on_progress).carry_out()
         progress.done += 1
         on_progress(progress)
     return progress
 
 
-def _ingest_document(
-    document: Document,
-    points: Points,
-    chunking: Chunking,
-    progress: Progress,
-    on_progress: Callable[[Progress], None],
-) -> None:
-    """The first look takes no chunks: most files have not changed since the last run."""
-    version, source = version_of(document, chunking), document.source
-    chunks = list(chunks_of(document, chunking))
-    if not chunks:
-        progress.skipped.append(Skipped(source, "empty", "there are only headings in it"))
-        return
-    first = points.put(source, version, len(chunks), [])
-    progress.count(first)
-    if first["complete"]:
-        progress.unchanged += 1
-        return
-    for batch in batches(chunks):
-        progress.count(points.put(source, version, len(chunks), batch))
-        on_progress(progress)
+class _Handover:
+    """Hands over one document."""
+
+    def __init__(
+        self,
+        document: Document,
+        points: ChunkSink,
+        chunking: Chunking,
+        progress: IngestProgress,
+        on_progress: Callable[[IngestProgress], None],
+    ) -> None:
+        self._document = document
+        self._version = version_of(document, chunking)
+        self._chunks = list(chunks_of(document, chunking))
+        self._points = points
+        self._progress = progress
+        self._on_progress = on_progress
+        self._there = 0
+        self._refused = 0
+        self._named: list[Skipped] = []
+
+    def carry_out(self) -> None:
+        """The first question takes no chunks: most files have not changed since the last run."""
+        source = self._document.source
+        if not self._chunks:
+            words = "there are only headings in it"
+            self._progress.skipped.append(Skipped(source, "empty", words))
+            return
+        try:
+            complete = self._put([])
+        except ChunksRefused as error:  # its name, or how many there are
+            self._progress.skipped.append(Skipped(source, "refused", str(error)))
+            return
+        self._note_parts()
+        if complete:
+            self._progress.unchanged += 1
+            return
+        for batch in batches(self._chunks):
+            self._put_batch(batch)
+            self._on_progress(self._progress)
+        if self._refused:
+            self._end_without_refused()
+
+    def _put(self, chunks: Sequence[Chunk], count: int | None = None) -> bool:
+        """Whether all are there. Raises ChunksRefused."""
+        total = len(self._chunks) if count is None else count
+        answer = self._points.put(self._document.source, self._version, total, chunks)
+        self._progress.count(answer)
+        self._there = int(answer.get("points", 0))
+        for one in answer.get("refused", ()):
+            self._refuse(one["position"], one["reason"])
+        return bool(answer["complete"])
+
+    def _put_batch(self, batch: Sequence[Chunk]) -> None:
+        """Of a batch that is refused, each chunk alone."""
+        try:
+            self._put(batch)
+        except ChunksRefused as error:
+            if len(batch) == 1:
+                self._refuse(batch[0].position, str(error))
+                return
+            for chunk in batch:
+                self._put_batch([chunk])
+
+    def _refuse(self, position: int, reason: str) -> None:
+        self._refused += 1
+        self._progress.refused += 1
+        if self._refused <= NAMED:
+            words = f"chunk {position} is refused: {on_one_line(reason)}"
+            self._named.append(Skipped(self._document.source, "refused", words))
+
+    def _end_without_refused(self) -> None:
+        """What there is now is this version, and takes the place of earlier ones."""
+        if self._there:
+            self._put([], count=self._there)
+            self._progress.partly += self._named
+            return
+        words = f"all of its {len(self._chunks)} chunks are refused; {self._named[0].words}"
+        self._progress.skipped.append(Skipped(self._document.source, "refused", words))
+
+    def _note_parts(self) -> None:
+        left_out = self._document.left_out
+        self._progress.parts += left_out.count
+        words = [*left_out.words]
+        if left_out.count > len(words):
+            words.append(f"{left_out.count - len(words)} more parts are left out")
+        source = self._document.source
+        self._progress.partly += [Skipped(source, "part", sentence) for sentence in words]
 
 
-def batches(chunks: Sequence[Chunk]) -> Iterator[list[Chunk]]:
-    """The chunks in turn, as many in one batch as may be."""
+def batches(chunks: Iterable[Chunk]) -> Iterator[list[Chunk]]:
+    """Yield the chunks in turn, as many in one batch as may be."""
     batch: list[Chunk] = []
     size = 0
     for chunk in chunks:
-        own = len(chunk.text.encode("utf-8", "surrogatepass"))
-        if batch and (len(batch) == BATCH_CHUNKS or size + own > BATCH_BYTES):
+        own = len(json.dumps(asdict(chunk)))
+        if batch and (len(batch) == BATCH_CHUNKS or size + own > BATCH_CHARACTERS):
             yield batch
             batch, size = [], 0
         batch.append(chunk)

@@ -17,7 +17,7 @@ INSTRUCTION = (
 
 
 def build(question: str, hits: Sequence[Hit]) -> str:
-    """The prompt for `question`; source n is `hits[n - 1]`."""
+    """Return the prompt for `question`; source n is `hits[n - 1]`."""
     sources = [f"[{n}] {with_heading(hit.heading, hit.text)}" for n, hit in enumerate(hits, 1)]
     listed = "\n\n".join(sources) or "(There are none.)"
     return f"{INSTRUCTION}\n\nSources:\n\n{listed}\n\nQuestion: {question}\n\nAnswer:"

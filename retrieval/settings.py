@@ -28,11 +28,11 @@ class Chunking:
 
 
 @dataclass(frozen=True)
-class Settings:
+class RetrievalSettings:
     """Where the points are and how they are found.
 
     `place`: the absolute path of a folder (Qdrant's local mode, in the client service) or the URL
-    of a server. `grpc_port`: gRPC is used where it is given. `key_file`: holds the server's API
+    of a server. `grpc_port`: gRPC is used if it is given. `key_file`: holds the server's API
     key, for its owner alone. `embedding_model`: as Ollama knows it. `top_k`: hits where a request
     does not say how many.
     """
@@ -50,7 +50,7 @@ class Settings:
         return not self.place.startswith(("http://", "https://"))
 
     def key(self) -> str | None:
-        """The API key, read each time. Raises ValueError where others could read it, too."""
+        """Return the API key, read each time. Raises ValueError if others could read it, too."""
         if self.key_file is None:
             return None
         try:
@@ -64,14 +64,16 @@ class Settings:
 
 
 def section(collection: str, embedding_model: str, top_k: int) -> str:
-    """The value of ORCH_RETRIEVAL."""
+    """Return the value of ORCH_RETRIEVAL."""
     wanted = {"collection": collection, "embedding_model": embedding_model, "top_k": top_k}
     return json.dumps(wanted)
 
 
-def settings_from(environment: Mapping[str, str] = os.environ) -> Settings | None:
-    """Settings from ORCH_RETRIEVAL (JSON), ORCH_QDRANT (path or URL), ORCH_QDRANT_GRPC_PORT and
-    ORCH_QDRANT_KEY_FILE; None where there is no ORCH_RETRIEVAL.
+def retrieval_settings_from(
+    environment: Mapping[str, str] = os.environ,
+) -> RetrievalSettings | None:
+    """Return settings from ORCH_RETRIEVAL (JSON), ORCH_QDRANT (path or URL), ORCH_QDRANT_GRPC_PORT
+    and ORCH_QDRANT_KEY_FILE; None if there is no ORCH_RETRIEVAL.
 
     Raises ValueError naming the variable that is wrong.
     """
@@ -84,7 +86,7 @@ def settings_from(environment: Mapping[str, str] = os.environ) -> Settings | Non
     if port is not None and not (re.fullmatch(r"[0-9]{1,5}", port) and 0 < int(port) < 65536):
         raise ValueError(f"ORCH_QDRANT_GRPC_PORT is {port!r}, but must be a port")
     key_file = environment.get("ORCH_QDRANT_KEY_FILE") or None
-    return Settings(
+    return RetrievalSettings(
         place=place,
         grpc_port=int(port) if port else None,
         key_file=Path(key_file) if key_file else None,
@@ -96,8 +98,8 @@ def _parsed(text: str) -> dict[str, Any]:
     try:
         given = json.loads(text)
         found = {name: given[name] for name in ("collection", "embedding_model", "top_k")}
-        right = re.fullmatch(COLLECTION, found["collection"]) and found["embedding_model"]
-        if not right or not 0 < found["top_k"] <= MAX_TOP_K:
+        valid = re.fullmatch(COLLECTION, found["collection"]) and found["embedding_model"]
+        if not valid or not 0 < found["top_k"] <= MAX_TOP_K:
             raise ValueError("a value is out of bounds")
     except (ValueError, LookupError, TypeError) as error:
         raise ValueError(f"ORCH_RETRIEVAL is {text[:200]!r}, not usable: {error}") from error

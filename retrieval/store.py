@@ -11,6 +11,7 @@ A collection notes the embedding model that it was made with in its metadata, wh
 from __future__ import annotations
 
 import contextlib
+import sqlite3
 import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,19 +23,23 @@ import grpc  # type: ignore[import-untyped]
 from qdrant_client import QdrantClient, models
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
+from engines.names import same_model
 from retrieval.errors import (
     Mismatch,
     NoCollection,
+    PointsRefused,
     StoreFailed,
     StoreRefused,
     StoreUnreachable,
 )
-from retrieval.settings import Settings
+from retrieval.settings import RetrievalSettings
+from retrieval.turns import Turns
 
 TIMEOUT_S = 30
 #: Keys of a payload that are ours; a filter's other keys are looked for in the metadata.
 OWN_KEYS = ("source", "heading", "position", "digest")
 _UNREACHABLE = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
+_NOT_TAKEN = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.RESOURCE_EXHAUSTED)
 _REFUSED = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED)
 
 Filter = Mapping[str, Any]
@@ -54,7 +59,7 @@ class Point:
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
     def payload(self) -> dict[str, Any]:
-        """All but id and vector."""
+        """Return all but id and vector."""
         return {key: value for key, value in vars(self).items() if key not in ("id", "vector")}
 
 
@@ -77,24 +82,26 @@ class Store:
     it is asked.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: RetrievalSettings) -> None:
         self._settings = settings
         self._name = settings.collection
         self._lock = threading.RLock()
         self._opened: QdrantClient | None = None
         self._dimension: int | None = None  # once the collection is known to be ours
+        self._turns = Turns(Path(settings.place), self.close)
 
     def close(self) -> None:
-        """Give the folder free, or end the connections."""
+        """Release the folder, or end the connections."""
         with self._lock:
             if self._opened is not None:
                 self._opened.close()
             self._opened = self._dimension = None
+            self._turns.closed()
 
     def points(self) -> int:
-        """How many points there are; 0 where the collection does not exist yet.
+        """Return how many points there are; 0 if the collection does not exist yet.
 
-        Raises Mismatch where it is another embedding model's.
+        Raises Mismatch if it is another embedding model's.
         """
         with self._talking() as client:
             if not self._exists(client):
@@ -102,14 +109,14 @@ class Store:
             return client.count(self._name, exact=True).count
 
     def no_points(self) -> NoCollection:
-        """What to say where there are none."""
+        """Return what to say if there are none."""
         return NoCollection(
             f"The collection {self._name} has no points yet; ingest documents with "
             "orch.py --ingest PATH."
         )
 
     def prepare(self, dimension: int) -> None:
-        """Make the collection where it does not exist. Raises Mismatch where it is for vectors of
+        """Make the collection if it does not exist. Raises Mismatch if it is for vectors of
         another dimension or of another embedding model."""
         with self._talking() as client:
             if not self._exists(client):
@@ -118,7 +125,7 @@ class Store:
             self._check_dimension(dimension)
 
     def missing(self, ids: Sequence[str]) -> set[str]:
-        """Those of `ids` that are not there."""
+        """Return those of `ids` that are not there."""
         with self._talking() as client:
             if not self._exists(client):
                 return set(ids)
@@ -126,16 +133,16 @@ class Store:
             return set(ids) - {str(record.id) for record in found}
 
     def upsert(self, points: Sequence[Point]) -> None:
-        """Write points; they are durable when this returns."""
-        made = [
+        """Write points; they are durable when this returns. Raises PointsRefused."""
+        records = [
             models.PointStruct(id=point.id, vector=list(point.vector), payload=point.payload())
             for point in points
         ]
         with self._talking() as client:
-            client.upsert(self._name, made, wait=True)
+            client.upsert(self._name, records, wait=True)
 
     def count(self, source: str, digest: str) -> int:
-        """Points of one version of a document."""
+        """Return how many points one version of a document has."""
         with self._talking() as client:
             if not self._exists(client):
                 return 0
@@ -156,7 +163,7 @@ class Store:
             return found
 
     def drop(self) -> None:
-        """Remove the collection with all its points; where there is none, nothing happens."""
+        """Remove the collection with all its points; if there is none, nothing happens."""
         with self._talking() as client:
             client.delete_collection(self._name)
             self._dimension = None
@@ -164,7 +171,7 @@ class Store:
     def search(
         self, vector: Sequence[float], top_k: int, where: Filter | None = None, exact: bool = False
     ) -> list[Hit]:
-        """The `top_k` nearest points, best first, among those that `where` lets through.
+        """Return the `top_k` nearest points, best first, among those that `where` lets through.
 
         `exact`: by comparing with every point, not by the index. Raises NoCollection, Mismatch.
         """
@@ -176,7 +183,7 @@ class Store:
                 self._name,
                 query=list(vector),
                 limit=top_k,
-                query_filter=made_filter(where) if where else None,
+                query_filter=filter_of(where) if where else None,
                 search_params=models.SearchParams(exact=exact),
                 with_payload=True,
             )
@@ -192,10 +199,10 @@ class Store:
             return False
         config = client.get_collection(self._name).config
         model = (config.metadata or {}).get("embedding_model")
-        if model != self._settings.embedding_model:
-            made = f"with the embedding model {model}" if model else "by another program"
+        if not same_model(str(model), self._settings.embedding_model):
+            source = f"with the embedding model {model}" if model else "by another program"
             raise Mismatch(
-                f"The collection {self._name} was made {made}, and the deployment embeds with "
+                f"The collection {self._name} was made {source}, and the deployment embeds with "
                 f"{self._settings.embedding_model}; name that model, or another collection."
             )
         vectors = config.params.vectors
@@ -222,19 +229,27 @@ class Store:
 
     @contextlib.contextmanager
     def _talking(self) -> Iterator[QdrantClient]:
-        """The client, opened where it is not; its errors as ours. The local mode is for one thread
+        """The client, opened if it is not; its errors as ours. The local mode is for one thread
         at a time."""
         with self._in_words():
+            if not self._settings.embedded:
+                yield self._client()
+                return
             with self._lock:
-                client = self._opened = self._opened or self._open()
-            with self._lock if self._settings.embedded else contextlib.nullcontext():
-                yield client
+                self._turns.used()
+                yield self._client()
+                self._turns.used()
+
+    def _client(self) -> QdrantClient:
+        with self._lock:
+            self._opened = self._opened or self._open()
+            return self._opened
 
     def _open(self) -> QdrantClient:
         """Without the proxies of the environment, in both protocols."""
         if self._settings.embedded:
             Path(self._settings.place).mkdir(parents=True, exist_ok=True)
-            return QdrantClient(path=self._settings.place, force_disable_check_same_thread=True)
+            return self._turns.acquire(self._open_folder, lambda error: _TAKEN in str(error))
         with warnings.catch_warnings():
             # A key over plain HTTP: the network inside a cluster is as safe as its file system.
             warnings.simplefilter("ignore", UserWarning)
@@ -250,6 +265,9 @@ class Store:
                 trust_env=False,
             )
 
+    def _open_folder(self) -> QdrantClient:
+        return QdrantClient(path=self._settings.place, force_disable_check_same_thread=True)
+
     @contextlib.contextmanager
     def _in_words(self) -> Iterator[None]:
         where = self._settings.place
@@ -262,13 +280,17 @@ class Store:
             kind, words = StoreFailed, error.content[:500].decode("utf-8", "replace")
             if error.status_code in (401, 403):
                 kind, words = StoreRefused, _KEY
+            elif error.status_code in (400, 413, 422):
+                kind = PointsRefused
             raise kind(f"Qdrant at {where} answered {error.status_code}: {words}") from error
         except grpc.RpcError as error:
             raise self._grpc_in_words(error) from error
         except (OSError, RuntimeError) as error:  # of the folder; RuntimeError: it is locked
             raise StoreUnreachable(self._folder_in_words(error)) from error
+        except sqlite3.Error as error:  # of the folder: a full disk, for one
+            raise StoreFailed(self._folder_in_words(error)) from error
         except ValueError as error:
-            raise StoreFailed(f"Qdrant at {where} cannot do it: {error}.") from error
+            raise PointsRefused(f"Qdrant at {where} cannot do it: {error}.") from error
 
     def _grpc_in_words(self, error: Any) -> StoreFailed | StoreUnreachable:
         code, where = error.code(), f"{self._settings.place} (gRPC {self._settings.grpc_port})"
@@ -276,22 +298,26 @@ class Store:
             return StoreUnreachable(f"Qdrant at {where} does not answer: {error.details()}.")
         if code in _REFUSED:
             return StoreRefused(f"Qdrant at {where} answered {code.name}: {_KEY}")
-        return StoreFailed(f"Qdrant at {where} answered {code.name}: {error.details()}.")
+        kind = PointsRefused if code in _NOT_TAKEN else StoreFailed
+        return kind(f"Qdrant at {where} answered {code.name}: {error.details()}.")
 
     def _folder_in_words(self, error: Exception) -> str:
-        if "already accessed" in str(error):
+        if _TAKEN in str(error):
             return (
                 f"The storage {self._settings.place} is in use by the client service of another "
-                "deployment; stop that one, or name another collection."
+                "deployment, which works with it all the time; stop that one, or name another "
+                "collection."
             )
         return f"The storage {self._settings.place} cannot be used: {error}."
 
 
+#: qdrant-client's words for a folder that another process has open.
+_TAKEN = "already accessed"
 _KEY = "it does not accept the API key; is it the key of this deployment's Qdrant?"
 
 
-def made_filter(where: Filter) -> models.Filter:
-    """All keys must have their value, or one of their values where those are a list."""
+def filter_of(where: Filter) -> models.Filter:
+    """Return a filter: all keys must have their value, or one of a list of values."""
     conditions = []
     for key, value in where.items():
         path = key if key in OWN_KEYS else f"metadata.{key}"

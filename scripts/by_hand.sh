@@ -14,13 +14,9 @@ while [[ ${1-} == --* ]]; do
   shift 2
 done
 
-# A batch shell is no login shell; on many clusters a recent Python is a module.
-if ! type module >/dev/null 2>&1 && [[ -e /etc/profile.d/modules.sh ]]; then
-  # shellcheck source=/dev/null
-  . /etc/profile.d/modules.sh
-fi
-if type module >/dev/null 2>&1; then module load Python 2>/dev/null || true; fi
+# shellcheck source=lib/optional_module.sh
+. lib/optional_module.sh Python
 
 scripts/make_venv.sh
-script=$(.venv/bin/python -m hpc.stack "${options[@]}")
+script=$(.venv/bin/python -m hpc.commands.stack "${options[@]}")
 exec bash "${script}" "$@"

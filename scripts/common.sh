@@ -2,6 +2,7 @@
 # What the set-up scripts share. Sourced, never run.
 
 # shellcheck disable=SC2034 # used by the scripts that source this file
+unset CDPATH # with it, cd prints, and may go elsewhere
 ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 CACHE="${ORCH_CACHE_DIR:-${XDG_CACHE_HOME:-${HOME:-/tmp}/.cache}/orch}"
 

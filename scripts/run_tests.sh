@@ -1,59 +1,107 @@
 #!/usr/bin/env bash
-# All checks and tests, one group after the other; the first group that fails ends the run.
-set -euo pipefail
+# All checks and tests, in groups. A group that fails does not keep the others from running; the end
+# says of each how it went. Exit code 0 when all passed.
+set -uo pipefail
 # shellcheck source=scripts/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
-cd "${ROOT}"
+cd "${ROOT}" || exit
 
-OLLAMA_PID=
-readonly OLLAMA_LOG=.tools/get_ollama.out
+readonly SYSTEM='System packages' PYTHON='Python environment' OLLAMA='Ollama and models'
+readonly OLLAMA_LOG=.tools/get_ollama.out LOCAL_LOG=.tools/test_local.out
+declare -A OUTCOME=()
+declare -A BESIDE=() # what runs beside the groups: process by log
+SUMMARY=()
+RUNNING=
 
 main() {
-  step 1 'System packages and Python environment'
-  scripts/get_system_packages.sh
-  scripts/make_venv.sh --dev
-  start_ollama
-  step 2 'Format, types, shell scripts'
-  scripts/lint.sh
-  step 3 'Unit tests'
-  run_pytest tests/unit
-  step 4 'Ollama and models'
-  wait_for_ollama
-  env -u MAKEFLAGS make --no-print-directory model
-  step 5 'Tests with processes on this machine'
-  run_pytest tests/local
-  step 6 'Tests on the Slurm test cluster'
-  run_pytest tests/cluster
-}
-
-# Tests call shellcheck and the like by name; python3 stays the system's.
-run_pytest() { PATH="${PATH}:${ROOT}/.venv/bin" .venv/bin/python -m pytest "$@"; }
-
-step() { printf '\n[%d/6] %s\n' "$1" "$2"; }
-
-# The build takes minutes and needs nothing of the steps before it is used: it runs meanwhile, with
-# what they leave of the processors.
-start_ollama() {
-  mkdir -p .tools
-  trap stop_ollama EXIT
+  trap finish EXIT
   trap 'exit 130' INT
   trap 'exit 143' TERM HUP
-  nice -n 19 scripts/get_ollama.sh >"${OLLAMA_LOG}" 2>&1 </dev/null &
-  OLLAMA_PID=$!
+  group "${SYSTEM}" '' scripts/get_system_packages.sh
+  group "${PYTHON}" '' scripts/make_venv.sh --dev
+  # The build takes minutes and needs nothing of the steps before it is used. Not at a lower priority: on
+  # a machine that does something else, too, it would not come to its end.
+  beside "${OLLAMA_LOG}" scripts/get_ollama.sh
+  group 'Format, types, shell scripts' "${PYTHON}" scripts/lint.sh
+  group 'Unit tests' "${PYTHON}" scripts/run_pytest.sh tests/unit
+  group "${OLLAMA}" "${PYTHON}" get_ollama_and_models
+  # Most of the cluster's time is waiting for Slurm; its hosts are its own.
+  [[ -n $(failed_of "${SYSTEM}:${OLLAMA}") ]] || beside "${LOCAL_LOG}" scripts/run_pytest.sh tests/local
+  group 'Tests on the Slurm test cluster' "${SYSTEM}:${OLLAMA}" \
+    scripts/run_pytest.sh tests/cluster
+  group 'Tests with processes on this machine' "${SYSTEM}:${OLLAMA}" joined "${LOCAL_LOG}"
+  all_passed
 }
 
-stop_ollama() {
-  if [[ -n ${OLLAMA_PID} ]]; then kill "${OLLAMA_PID}" 2>/dev/null || true; fi
+# group NAME NEEDS COMMAND...: runs the command, unless one of the groups NEEDS (with : between their
+# names) did not pass.
+group() {
+  local name="$1" lacking began=${SECONDS}
+  printf '\n[%s]\n' "${name}"
+  lacking="$(failed_of "$2")"
+  if [[ -n ${lacking} ]]; then
+    OUTCOME[${name}]='NOT RUN'
+    note "${name}" "since this did not pass: ${lacking}"
+    echo "Not run, since this did not pass: ${lacking}"
+    return
+  fi
+  shift 2
+  RUNNING="${name}"
+  if "$@"; then OUTCOME[${name}]=passed; else OUTCOME[${name}]=FAILED; fi
+  RUNNING=
+  note "${name}" "$((SECONDS - began)) s"
 }
 
-wait_for_ollama() {
+# failed_of NAMES: those of the groups, with : between them, that did not pass.
+failed_of() {
+  local names=() failed=() name
+  IFS=: read -ra names <<<"$1"
+  for name in ${names[@]+"${names[@]}"}; do
+    [[ ${OUTCOME[${name}]} == passed ]] || failed+=("${name}")
+  done
+  echo "${failed[*]+"${failed[*]}"}"
+}
+
+# note NAME REMARK: a line of the summary.
+note() { SUMMARY+=("$(printf '%-38s %-8s %s' "$1" "${OUTCOME[$1]}" "$2")"); }
+
+all_passed() {
+  local name
+  for name in "${!OUTCOME[@]}"; do [[ ${OUTCOME[${name}]} == passed ]] || return 1; done
+}
+
+# Whatever ends the run, also a signal, is followed by the summary.
+finish() {
+  local log
+  for log in "${!BESIDE[@]}"; do kill "${BESIDE[${log}]}" 2>/dev/null && wait "${BESIDE[${log}]}"; done
+  if [[ -n ${RUNNING} ]]; then
+    OUTCOME[${RUNNING}]=FAILED
+    note "${RUNNING}" 'interrupted; what comes after it was not begun'
+  fi
+  printf '\nSummary (%d s):\n' "${SECONDS}"
+  printf '  %s\n' ${SUMMARY[@]+"${SUMMARY[@]}"}
+}
+
+# beside LOG COMMAND...: begins what runs beside the groups, until `joined LOG`.
+beside() {
+  mkdir -p .tools
+  "${@:2}" >"$1" 2>&1 </dev/null &
+  BESIDE[$1]=$!
+}
+
+# joined LOG: shows what that prints, from its start, and ends with it and with its exit code.
+joined() {
   local rc=0 tail_pid
-  tail -n +1 -f --pid="${OLLAMA_PID}" -s 0.2 "${OLLAMA_LOG}" &
+  tail -n +1 -f --pid="${BESIDE[$1]}" -s 0.2 "$1" &
   tail_pid=$!
-  wait "${OLLAMA_PID}" || rc=$?
-  OLLAMA_PID=
+  wait "${BESIDE[$1]}" || rc=$?
+  unset "BESIDE[$1]"
   wait "${tail_pid}"
   return "${rc}"
+}
+
+get_ollama_and_models() {
+  joined "${OLLAMA_LOG}" && env -u MAKEFLAGS make --no-print-directory model
 }
 
 main

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import asdict
 from pathlib import Path
 
-from loadgen.metrics import DEFINITIONS
-from loadgen.stats import distribution
+from loadgen.measure import stats
+from loadgen.measure.definitions import DEFINITIONS
 
 URL = "http://127.0.0.1:11434"
 
@@ -68,6 +69,11 @@ def closed_loop(clients=4, rounds=25, ttft=0.2, seed=1, jitter=0.1, tokens=16):
             made.append(request(turn * clients + client, at, first, gaps, client=client))
             at += made[-1]["e2e"]
     return sorted(made, key=lambda line: line["request"])
+
+
+def distribution(values):
+    """As summary.json has it."""
+    return asdict(stats.distribution(values))
 
 
 def summary_of(requests, reasons=(), clients=4, **changes):

@@ -43,10 +43,10 @@ def before_call(context, case, kwargs):
 def _announce_chunks(body):
     """Positions of chunks are below the number of chunks: a schema cannot say it."""
     count, chunks = body.get("count"), body.get("chunks")
-    if isinstance(count, int) and count > 0 and isinstance(chunks, list):
+    if isinstance(count, (int, float)) and count > 0 and isinstance(chunks, list):
         for chunk in chunks:
             if isinstance(chunk, dict) and isinstance(chunk.get("position"), (int, float)):
-                chunk["position"] = min(chunk["position"], count - 1)
+                chunk["position"] = min(chunk["position"], int(count) - 1)
 
 
 @schemathesis.check

@@ -10,7 +10,7 @@ source "${HERE}/../../scripts/common.sh"
 # shellcheck source=tests/cluster/mirror.sh
 source "${HERE}/mirror.sh"
 
-# The images are built as a user would build them.
+# The images are built as a user would build them, but compressed little: most of a build is that.
 BUILDER=hpcuser
 DEFINITIONS=${HERE}/images
 
@@ -78,6 +78,7 @@ bring_inputs() {
 run_apptainer() {
   cd "${WORK}" &&
     runuser -u "${BUILDER}" -- env -i HOME="${WORK}" APPTAINER_TMPDIR="${WORK}" \
+      APPTAINER_MKSQUASHFS_ARGS='-Xcompression-level 1' \
       PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin \
       apptainer build --disable-cache "${@:2}" image.sif "$1"
 }

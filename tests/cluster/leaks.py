@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import events
 from slurmcluster import Cluster, ClusterError, wait_until
 
 #: Where services and their tools put temporary files; each host has its own.
@@ -16,7 +17,7 @@ HOST_FOLDERS = ("/tmp", "/var/tmp", "/dev/shm")
 #: Hosts on which the user has processes; `head` has Slurm's own alone.
 HOSTS = ("login1", "cpu1", "cpu2", "gpu1")
 #: A cancelled job is COMPLETING until its clean-up is done.
-PATIENCE_S = 30.0
+PATIENCE_S = events.PATIENCE_S
 
 
 @dataclass

@@ -12,21 +12,33 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+from events import PATIENCE_S
+
 HERE = Path(__file__).parent
 TESTCLUSTER = HERE / "testcluster"
-RUN = Path("/run/orch-testcluster")
+#: Which of the machine's test clusters is ours: each worker of pytest-xdist has its own.
+NUMBER = os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw").removeprefix("0")
+NAME = f"orch-testcluster{NUMBER}"
+NAMESPACE = f"orchtc{NUMBER}-"
+RUN = Path("/run") / NAME
+#: For `testcluster`.
+WHICH = {"ORCH_TESTCLUSTER": NUMBER}
+WORK = Path(f"/shared{NUMBER}/work")
 #: A file system of 24 MB that all hosts share, for tests of a full disk.
 SMALL = RUN / "small"
 HOSTS = ("head", "login1", "cpu1", "cpu2", "gpu1")
 USERS = ("hpcuser", "hpcother")
+#: Seconds after which a command that comes to its end within some tens is taken never to do so.
+ENDS_S = 300.0
 DAEMONS = frozenset({"munged", "mariadbd", "slurmdbd", "slurmctld", "slurmd", "slurmstepd"})
 SLURM_PORTS = frozenset({6817, 6818, 6819})
+NET = f"10.213.{77 + int(NUMBER or 0)}"
 ADDRESSES = {
-    "head": "10.213.77.2",
-    "login1": "10.213.77.10",
-    "cpu1": "10.213.77.11",
-    "cpu2": "10.213.77.12",
-    "gpu1": "10.213.77.13",
+    "head": f"{NET}.2",
+    "login1": f"{NET}.10",
+    "cpu1": f"{NET}.11",
+    "cpu2": f"{NET}.12",
+    "gpu1": f"{NET}.13",
 }
 
 
@@ -49,7 +61,7 @@ class HostProcess(subprocess.Popen[str]):
         if self.poll() is None:
             os.killpg(self.pid, sig)
 
-    def read_until(self, words: str, timeout: float = 100) -> str:
+    def read_until(self, words: str, timeout: float = ENDS_S) -> str:
         """What it prints up to a line with these words; a ClusterError where they do not come."""
         assert self.stdout is not None and self.stderr is not None
         impatience = threading.Timer(timeout, self.send_signal, [signal.SIGKILL])
@@ -64,7 +76,7 @@ class HostProcess(subprocess.Popen[str]):
             impatience.cancel()
         return read + line
 
-    def end(self, timeout: float) -> subprocess.CompletedProcess[str]:
+    def end(self, timeout: float = ENDS_S) -> subprocess.CompletedProcess[str]:
         """Its exit code and the rest of what it prints, once it ends by itself."""
         with _killed_in_the_end(self):
             out, err = self.communicate(timeout=timeout)
@@ -73,7 +85,7 @@ class HostProcess(subprocess.Popen[str]):
     def command_pid(self) -> int:
         """Process id, as the machine sees it, of the command itself (for a signal to it alone)."""
         path = Path(f"/proc/{self.pid}/task/{self.pid}/children")
-        wait_until(lambda: bool(path.read_text().split()), 5, "the command to start")
+        wait_until(lambda: bool(path.read_text().split()), PATIENCE_S, "the command to start")
         return int(path.read_text().split()[0])
 
 
@@ -106,7 +118,7 @@ def lock(timeout: float = 1800) -> socket.socket:
 
     def taken() -> bool:
         try:
-            guard.bind("\0orch-testcluster")
+            guard.bind(f"\0{NAME}")
         except OSError:
             return False
         return True
@@ -151,7 +163,7 @@ class Cluster:
         extra = ["env", *(f"{key}={value}" for key, value in env.items())] if env else []
         return HostProcess(
             [str(TESTCLUSTER), "on", host, user, *extra, *cmd],
-            env={} if cwd is None else {"ORCH_TEST_CWD": str(cwd)},
+            env=WHICH if cwd is None else {**WHICH, "ORCH_TEST_CWD": str(cwd)},
             stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -166,7 +178,7 @@ class Cluster:
         user: str = "hpcuser",
         env: Mapping[str, str] | None = None,
         cwd: str | Path | None = None,
-        timeout: float = 60,
+        timeout: float = ENDS_S,
         check: bool = False,
         input: str | None = None,
     ) -> subprocess.CompletedProcess[str]:
@@ -184,6 +196,13 @@ class Cluster:
     def pids(self, host: str) -> list[int]:
         """Processes on a host (ids as the machine sees them) but for the cluster's own."""
         return [pid for pid in _processes(host) if _program(pid) not in DAEMONS | {""}]
+
+    def told_by(self, pid: int, name: str) -> bytes:
+        """A file of /proc/PID of a process, as `cmdline`; empty where it has ended meanwhile."""
+        try:
+            return Path(f"/proc/{pid}/{name}").read_bytes()
+        except OSError:
+            return b""
 
     def seen_by(self, host: str, path: str | Path) -> Path:
         """A path of the host, as the machine reaches it: /tmp and the like are the host's own."""
@@ -206,7 +225,7 @@ class Cluster:
         """Ids of all users' jobs that are pending, running or completing."""
         return self.on("head", "squeue", "-ahr", "-o", "%i", user="root", check=True).stdout.split()
 
-    def cancel_all(self, timeout: float = 30) -> None:
+    def cancel_all(self, timeout: float = PATIENCE_S) -> None:
         """Cancel every job and wait until the queue is empty."""
         for user in USERS:
             self.on("head", "scancel", "-f", "-u", user, user="root", check=True)
@@ -239,23 +258,40 @@ class Cluster:
 
 def traces(namespaces: set[str]) -> Iterator[str]:
     """What is left of a cluster (whose hosts had these network namespaces) on the machine."""
-    for path in (RUN, *Path("/sys/fs/cgroup").glob("*/orch-testcluster")):
+    for path in (RUN, *Path("/sys/fs/cgroup").glob(f"*/{NAME}")):
         if path.exists():
             yield f"folder {path}"
-    yield from (f"namespace {path}" for path in Path("/run/netns").glob("orchtc-*"))
-    yield from (f"interface {name}" for _, name in socket.if_nameindex() if name.startswith("orch"))
+    yield from (f"namespace {path}" for path in Path("/run/netns").glob(f"{NAMESPACE}*"))
+    for _, name in socket.if_nameindex():
+        if name.startswith(NAMESPACE):
+            yield f"interface {name}"
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
-        if "orch-testcluster" in line or "orchtc-" in line:
+        if f"/{NAME}/" in line or f"/{NAMESPACE}" in line:
             yield f"mount {line}"
-    for pid in _all_processes():
-        if _namespace(pid, "net") in namespaces:
-            yield f"process {pid} {_program(pid)}"
+    for pid in _left_in(namespaces):
+        yield f"process {pid} {_program(pid)}"
+
+
+def _left_in(namespaces: set[str]) -> list[int]:
+    """Processes in these network namespaces. Their numbers may have gone to new ones, of another
+    cluster: those have names, which ours have not any more."""
+    found = [pid for pid in _all_processes() if _namespace(pid, "net") in namespaces]
+    named = {f"net:[{_inode(path)}]" for path in Path("/run/netns").glob("*")}
+    return [pid for pid in found if _namespace(pid, "net") in namespaces - named]
+
+
+def _inode(path: Path) -> int | None:
+    try:
+        return path.stat().st_ino
+    except FileNotFoundError:  # it has just gone
+        return None
 
 
 def testcluster(*arguments: str) -> None:
     """Run testcluster; its one sentence becomes the error."""
     result = subprocess.run(
         [str(TESTCLUSTER), *arguments],
+        env={**os.environ, **WHICH},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

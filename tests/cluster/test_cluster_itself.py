@@ -6,12 +6,12 @@ import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
-from slurmcluster import ADDRESSES, RUN, TESTCLUSTER, Cluster, traces, wait_until
+import slurmcluster
+from slurmcluster import ADDRESSES, PATIENCE_S, RUN, TESTCLUSTER, Cluster, traces, wait_until
 
-WORK = Path("/shared/work/hpcuser")
+WORK = slurmcluster.WORK / "hpcuser"
 
 LISTENER = """
 import socket
@@ -23,7 +23,7 @@ while True:
 """
 CALLER = f"""
 import socket
-with socket.create_connection(("{ADDRESSES["gpu1"]}", 5151), timeout=5) as link:
+with socket.create_connection(("{ADDRESSES["gpu1"]}", 5151), timeout=60) as link:
     print(link.recv(100).decode())
 """
 INTERRUPTED = """
@@ -75,13 +75,13 @@ def test_job_on_gpu_host_sees_its_gpu(cluster: Cluster) -> None:
 
 def test_job_on_cpu_host_reaches_listener_of_job_on_gpu_host(cluster: Cluster) -> None:
     server = sbatch(cluster, f"#!/usr/bin/python3\n{LISTENER}", "-p", "gpu")
-    wait_until(lambda: 5151 in cluster.listening("gpu1"), 20, "the listener on gpu1")
+    wait_until(lambda: 5151 in cluster.listening("gpu1"), PATIENCE_S, "the listener on gpu1")
     assert cluster.pids("gpu1") and cluster.listening("cpu1") == set()
     client = sbatch(cluster, f"#!/usr/bin/python3\n{CALLER}", "-W", "-w", "cpu1")
     assert (WORK / f"job-{client}.out").read_text() == "hello from gpu1\n"
     # and so does the machine itself
-    subprocess.run([sys.executable, "-c", CALLER], check=True, timeout=10)
-    assert cluster.queue() == [server]
+    subprocess.run([sys.executable, "-c", CALLER], check=True, timeout=PATIENCE_S)
+    wait_until(lambda: cluster.queue() == [server], PATIENCE_S, "the end of the other job")
     cluster.cancel_all()
     assert cluster.pids("gpu1") == []
 
@@ -93,7 +93,7 @@ def test_accounting_knows_a_finished_job(cluster: Cluster) -> None:
         shown = cluster.on("login1", "sacct", "-XnP", "-j", job, "-o", "state,exitcode,account")
         return shown.stdout.split() == ["FAILED|7:0|small"]
 
-    wait_until(known, 20, f"sacct to know the end of job {job}")
+    wait_until(known, PATIENCE_S, f"sacct to know the end of job {job}")
 
 
 def test_requests_are_counted_by_user(cluster: Cluster) -> None:
@@ -112,7 +112,9 @@ def test_memory_limit_of_a_job_is_enforced(cluster: Cluster) -> None:
     )
     state = ["scontrol", "show", "job", job]
     wait_until(
-        lambda: "OUT_OF_MEMORY" in cluster.on("login1", *state).stdout, 20, f"the end of job {job}"
+        lambda: "OUT_OF_MEMORY" in cluster.on("login1", *state).stdout,
+        PATIENCE_S,
+        f"the end of job {job}",
     )
 
 
@@ -121,11 +123,11 @@ def test_command_on_a_host_takes_signals_and_environment(cluster: Cluster) -> No
     process = cluster.popen("cpu1", *command, env={"WORD": "bye"}, cwd="/tmp")
     assert process.stdout is not None and process.stdout.readline() == "ready in /tmp\n"
     process.send_signal(signal.SIGINT)
-    out, _ = process.communicate(timeout=10)
+    out, _ = process.communicate(timeout=PATIENCE_S)
     assert (out, process.returncode) == ("bye\n", 3)
     with pytest.raises(subprocess.TimeoutExpired):
         cluster.on("cpu1", "sleep", "60", timeout=0.3)
-    wait_until(lambda: cluster.pids("cpu1") == [], 5, "the end of the killed command")
+    wait_until(lambda: cluster.pids("cpu1") == [], PATIENCE_S, "the end of the killed command")
 
 
 def test_up_restarts_a_daemon_that_was_killed(cluster: Cluster) -> None:
@@ -151,7 +153,7 @@ def test_down_leaves_no_trace_and_up_works_again(cluster: Cluster) -> None:
     """The session's cluster goes down and comes up: later tests find a new one."""
     was = set(cluster.namespaces)
     job = sbatch(cluster, "#!/bin/sh\nsleep 600", "-p", "gpu")
-    wait_until(lambda: bool(cluster.pids("gpu1")), 10, f"job {job} to start")
+    wait_until(lambda: bool(cluster.pids("gpu1")), PATIENCE_S, f"job {job} to start")
     os.kill(cluster.daemon_pid("head", "slurmctld"), signal.SIGKILL)
     cluster.down()
     assert list(traces(was)) == []

@@ -7,7 +7,7 @@ import re
 import threading
 
 from project import Project
-from slurmcluster import wait_until
+from slurmcluster import PATIENCE_S, wait_until
 
 
 def connections(project: Project, port: str) -> int:
@@ -73,20 +73,22 @@ def test_gpus_are_asked_for_in_a_gpu_partition(project: Project) -> None:
 def test_from_inside_a_job_with_sbatch(project: Project) -> None:
     recipe = project.recipe()
     stale = project.output / "ollama_ip_999999.txt"
-    stale.parent.mkdir(exist_ok=True)
+    ended = project.output / "logs" / "999999.rc"  # without it nobody has seen that job's end
+    ended.parent.mkdir(parents=True, exist_ok=True)
+    ended.write_text("1\n\n")
     stale.write_text("10.0.0.1:1\n")
     command = ["sbatch", "--wait", "--parsable", "-A", "research", "slurm_orch.sh", recipe]
-    result = project.cluster.on("login1", *command, cwd=project.folder, timeout=180)
+    result = project.cluster.on("login1", *command, cwd=project.folder)
     log = (project.folder / f"slurm_orch_{result.stdout.split()[0]}.out").read_text()
-    assert result.returncode == 0, log
-    assert "4 of 4 requests succeeded" in log
+    project.assert_benchmarked(result)
+    assert "4 of 4 requests succeeded" in log, log
     assert not stale.exists(), "what dead jobs left is cleared"
     assert list(project.output.glob("ollama_models/blobs/*"))
     assert project.records()[-1]["state"] == "ready", "the deployment outlives the job of orch"
 
 
 def test_variables_of_an_outer_allocation_do_not_leak(project: Project) -> None:
-    outer = {"SBATCH_PARTITION": "down", "SLURM_JOB_ID": "1", "SLURM_MEM_PER_NODE": "1",
+    outer = {"SLURM_JOB_PARTITION": "down", "SLURM_JOB_ID": "1", "SLURM_MEM_PER_NODE": "1",
              "SLURM_NTASKS": "9", "SBATCH_ACCOUNT": "nosuch"}  # fmt: skip
     result = project.orch(project.recipe(), "--no-benchmark", env=outer)
     project.assert_benchmarked(result)
@@ -116,7 +118,7 @@ def test_two_deployments_side_by_side_and_a_newer_address_of_another_job(project
 
 
 def test_wrong_model_fails_with_ollamas_own_words(project: Project) -> None:
-    result = project.orch(project.recipe(model="nosuchmodel:1b"), timeout=60)
+    result = project.orch(project.recipe(model="nosuchmodel:1b"))
     assert result.returncode == 4
     assert re.search(r"ollama job \d+ .*cannot pull nosuchmodel:1b: pull model", result.stderr)
     project.assert_nothing_left()
@@ -130,7 +132,7 @@ def test_job_that_dies_while_starting_ends_it_with_state_and_log(project: Projec
     shim.write_text("#!/bin/sh\necho 'the last words' >&2\nexit 7\n")
     shim.chmod(0o755)
     try:
-        result = project.orch(project.recipe(), timeout=60)
+        result = project.orch(project.recipe())
     finally:
         shim.unlink()
         shim.write_bytes(real)
@@ -148,17 +150,15 @@ def test_client_ends_by_itself_when_its_ollama_is_cancelled_in_the_queue(project
     jobs = project.records()[-1]["jobs"]
     project.cluster.on("login1", "scancel", jobs["ollama"]["id"], check=True)
     rc = project.output / "logs" / f"{jobs['client']['id']}.rc"
-    wait_until(rc.exists, 30, "the client's job to end")
+    wait_until(rc.exists, PATIENCE_S, "the client's job to end")
     assert f"the Ollama job {jobs['ollama']['id']} is CANCELLED" in rc.read_text()
 
 
 def test_lost_terminal_only_detaches(project: Project) -> None:
     process = project.start(project.recipe())
-    assert process.stdout is not None
-    while "has begun" not in process.stdout.readline():
-        pass
+    process.read_until("has begun")
     process.send_signal(1)
-    process.wait(20)
+    process.wait(PATIENCE_S)
     result = project.orch("--attach")
     project.assert_benchmarked(result)
     assert "4 of 4 requests succeeded" in result.stdout
@@ -166,21 +166,19 @@ def test_lost_terminal_only_detaches(project: Project) -> None:
 
 def test_interrupt_cancels_our_own_jobs(project: Project) -> None:
     process = project.start(project.recipe())
-    assert process.stdout is not None
-    while "is submitted" not in process.stdout.readline():
-        pass
+    process.read_until("is submitted")
     process.send_signal(2)
-    assert process.wait(30) == 130
+    assert process.wait(PATIENCE_S) == 130
     project.assert_nothing_left()
 
 
 def test_queue_timeout_gives_up_with_the_reason(project: Project) -> None:
     fill = ["sbatch", "-A", "research", "-p", "gpu", "--gres=gpu:4", "--wrap", "sleep 300"]
     project.cluster.on("login1", *fill, check=True)
-    result = project.orch(project.recipe(), "--queue-timeout", "3", timeout=60)
+    result = project.orch(project.recipe(), "--queue-timeout", "3")
     assert result.returncode == 5
     assert re.search(r"in the queue after 3 s \(ollama job \d+: waits .*Resources", result.stderr)
-    assert len(project.cluster.queue()) == 1, "the filler alone"
+    wait_until(lambda: len(project.cluster.queue()) == 1, PATIENCE_S, "the filler to be alone")
 
 
 def test_refused_job_shows_slurms_words(project: Project) -> None:

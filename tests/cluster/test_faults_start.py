@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from faults import Fault
 from project import USER, Project
-from slurmcluster import RUN, SMALL, HostProcess, wait_until
+from slurmcluster import NET, PATIENCE_S, RUN, SMALL, HostProcess, wait_until
 
 SERVER = """#!/usr/bin/python3
 import socket, sys, time
@@ -42,10 +42,9 @@ def test_library_of_the_job_script_is_unreadable(project: Project, fault: Fault)
     recipe = project.recipe()
     with mode(project.folder / "lib" / "service.sh", 0):
         fault.happens("10 lib/service.sh is unreadable")
-        result = project.orch(recipe, timeout=60)
+        result = project.orch(recipe)
     fault.ends(result, 4, r"the ollama job \d+ \[FAILED\] .*")
     assert "service.sh: Permission denied" in result.stderr
-    assert fault.seconds < 35
 
 
 def test_folder_of_logs_is_read_only(project: Project, fault: Fault) -> None:
@@ -53,9 +52,8 @@ def test_folder_of_logs_is_read_only(project: Project, fault: Fault) -> None:
     project.orch(recipe, "--dry-run")
     with mode(project.output / "logs", 0o555):
         fault.happens("10 output/logs cannot be written")
-        result = project.orch(recipe, timeout=60)
+        result = project.orch(recipe)
     fault.ends(result, 4, r"the \w+ job \d+ .*FAILED.*|cannot write .*logs.*")
-    assert fault.seconds < 35
 
 
 def test_folder_of_logs_is_gone(project: Project, fault: Fault) -> None:
@@ -67,12 +65,11 @@ def test_folder_of_logs_is_gone(project: Project, fault: Fault) -> None:
     try:
         project.cluster.on("login1", "scancel", filler, check=True)
         fault.happens("10 output/logs is gone when the job starts")
-        fault.ends(process.end(60), 4, r"the ollama job \d+ .*[Ff]ailed.*")
+        fault.ends(process.end(), 4, r"the ollama job \d+ .*[Ff]ailed.*")
     finally:
         if logs.exists():
             subprocess.run(["rm", "-rf", logs], check=True)
         aside.rename(logs)
-    assert fault.seconds < 35
 
 
 @pytest.mark.parametrize("kind", ["full", "missing"])
@@ -105,7 +102,7 @@ def stranger(project: Project, port: int) -> HostProcess:
     command = ["sh", "-c", "trap 'rm -rf $HOME' EXIT; $0 serve", str(ollama_of(project))]
     environment = {"OLLAMA_HOST": f"0.0.0.0:{port}", "HOME": "/tmp/stranger"}
     process = project.cluster.popen("gpu1", *command, user="hpcother", env=environment)
-    wait_until(lambda: port in project.cluster.listening("gpu1"), 20, "the other Ollama")
+    wait_until(lambda: port in project.cluster.listening("gpu1"), PATIENCE_S, "the other Ollama")
     return process
 
 
@@ -127,7 +124,7 @@ def test_port_is_taken_by_anothers_ollama(project: Project, fault: Fault) -> Non
         project.orch("--stop", "all")
     finally:
         other.send_signal(15)
-        other.wait(20)
+        other.wait(PATIENCE_S)
 
 
 ENDS = (
@@ -174,7 +171,7 @@ def test_ollama_does_not_come_up(
     recipe = project.recipe(**changes)
     with project.ollama_is(shim):
         fault.happens(name)
-        result = project.orch(recipe, timeout=60)
+        result = project.orch(recipe)
     fault.ends(result, 4, words)
     assert also in result.stderr
 
@@ -183,7 +180,7 @@ def test_model_file_is_no_model(project: Project, fault: Fault) -> None:
     path = project.folder / "broken.gguf"
     path.write_bytes(b"GGUF and no more")
     fault.happens("13 model file is damaged")
-    result = project.orch(project.recipe(model=str(path)), timeout=60)
+    result = project.orch(project.recipe(model=str(path)))
     fault.ends(result, 4, r"Ollama cannot import \S+broken.gguf: .+")
 
 
@@ -191,7 +188,7 @@ def test_start_that_hangs(project: Project, fault: Fault) -> None:
     recipe = project.recipe()
     with project.ollama_is(SILENT):
         fault.happens("15 start hangs, --start-timeout 5")
-        result = project.orch(recipe, "--start-timeout", "5", timeout=60)
+        result = project.orch(recipe, "--start-timeout", "5")
     fault.ends(result, 5, r"still starting after 5 s \(ollama job \d+: its job has begun.*")
 
 
@@ -203,18 +200,18 @@ def test_address_comes_late(project: Project, fault: Fault) -> None:
     shim = '#!/bin/sh\n[ "$1" != serve ] || sleep 20\nexec "$0.real" "$@"\n'
     with project.ollama_is(shim):
         fault.happens("25 address is late by 20 s")
-        result = project.orch(recipe, timeout=60)
+        result = project.orch(recipe)
     fault.seen(f"exit {result.returncode}")
-    assert result.returncode == 0, result.stderr
+    project.assert_benchmarked(result)
     assert fault.seconds > 20
     project.orch("--stop", "all")
 
 
 PLANTED = (
     ("25 address file is empty at first", "ollama_ip_{id}.txt", ""),
-    ("25 address file is cut off at first", "ollama_ip_{id}.txt", "10.213.77.1"),
+    ("25 address file is cut off at first", "ollama_ip_{id}.txt", f"{NET}.1"),
     ("25 address file holds garbage at first", "ollama_ip_{id}.txt", "\0<html>\nno address\n"),
-    ("25 address file is of another job", "ollama_ip_9{id}.txt", "10.213.77.12:9\n"),
+    ("25 address file is of another job", "ollama_ip_9{id}.txt", f"{NET}.12:9\n"),
 )
 
 
@@ -231,7 +228,7 @@ def test_address_file_is_not_what_it_should_be(
     shutil.chown(path, USER, USER)
     project.cluster.on("login1", "scancel", filler, check=True)
     fault.happens(name)
-    result = process.end(60)
+    result = process.end()
     fault.seen(f"exit {result.returncode}")
     project.assert_benchmarked(result)
     project.orch("--stop", "all")
@@ -239,7 +236,7 @@ def test_address_file_is_not_what_it_should_be(
 
 
 NO_ADDRESS = (
-    ("25 address file is cut off", "10.213.77.", r"holds '10.213.77.', which is no address"),
+    ("25 address file is cut off", f"{NET}.", rf"holds '{NET}.', which is no address"),
     (
         "25 address file holds garbage",
         "\0<html>\nno\n",
@@ -256,26 +253,26 @@ def test_address_file_of_ours_is_damaged(
     recipe = project.recipe()
     with project.ollama_is(SILENT):
         process = project.start(recipe)
-        wait_until(lambda: bool(project.cluster.listening("gpu1")), 20, "the start")
+        wait_until(lambda: bool(project.cluster.listening("gpu1")), PATIENCE_S, "the start")
         path = project.output / f"ollama_ip_{project.job_id('ollama')}.txt"
         path.write_text(text)
         shutil.chown(path, USER, USER)
         fault.happens(name)
-        fault.ends(process.end(60), 4, words)
+        fault.ends(process.end(), 4, words)
 
 
-@pytest.mark.parametrize("text", ["10.213.77.1", "10.213.77.12:9\n"])
+@pytest.mark.parametrize("text", [f"{NET}.1", f"{NET}.12:9\n"], ids=["cut off", "another's"])
 def test_address_that_is_replaced_counts(project: Project, fault: Fault, text: str) -> None:
     """A cut-off address may look like one: 10.213.77.1 of 10.213.77.13:11434."""
     recipe = project.recipe()
     with project.ollama_is('#!/bin/sh\n[ "$1" != serve ] || sleep 5\nexec "$0.real" "$@"\n'):
-        process = project.start(recipe, "--start-timeout", "30")
+        process = project.start(recipe, "--start-timeout", "300")
         process.read_until("has begun")
         path = project.output / f"ollama_ip_{project.job_id('ollama')}.txt"
         path.write_text(text)
         shutil.chown(path, USER, USER)
         fault.happens(f"25 address file holds {text!r} at first")
-        result = process.end(90)
+        result = process.end()
     fault.seen(f"exit {result.returncode}")
     project.assert_benchmarked(result)
     project.orch("--stop", "all")
@@ -292,7 +289,7 @@ def test_exit_code_file_of_an_earlier_job_with_that_id(project: Project, fault: 
     process = project.start(project.recipe())
     process.read_until("waits in the queue")
     project.cluster.on("login1", "scancel", filler, check=True)
-    result = process.end(60)
+    result = process.end()
     fault.seen(f"exit {result.returncode}")
     project.assert_benchmarked(result)
     project.orch("--stop", "all")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from faults import Fault
 from project import Project
-from slurmcluster import SMALL, HostProcess, wait_until
+from slurmcluster import PATIENCE_S, SMALL, HostProcess, wait_until
 
 REFUSALS = (
     (
@@ -48,7 +48,6 @@ def test_refused_with_slurms_words(
     recipe = project.recipe(**changes)
     fault.happens(name)
     fault.ends(project.orch(recipe), 3, words)
-    assert fault.seconds < 15, "no deadline is awaited"
     assert project.record()["state"] == "failed"
 
 
@@ -132,9 +131,9 @@ def waiting(project: Project, *options: str) -> HostProcess:
 def test_pending_for_ever(project: Project, fault: Fault) -> None:
     filler = project.fill_gpus()
     fault.happens("8 pending for ever, --queue-timeout 3")
-    result = project.orch(project.recipe(), "--queue-timeout", "3", timeout=60)
+    result = project.orch(project.recipe(), "--queue-timeout", "3")
     fault.ends(result, 5, r"in the queue after 3 s \(ollama job \d+: waits .*Resources")
-    assert project.cluster.queue() == [filler], "ours are cancelled"
+    wait_until(lambda: project.cluster.queue() == [filler], PATIENCE_S, "the end of ours")
     project.cluster.cancel_all()
 
 
@@ -147,7 +146,7 @@ def test_held_by_its_user_is_said_at_once(project: Project, fault: Fault) -> Non
     line = process.read_until("held").splitlines()[-1]
     fault.seen(f"told: {line.partition('waits')[2][:46].strip()}")
     process.send_signal(2)
-    assert process.end(30).returncode == 130
+    assert process.end().returncode == 130
     project.cluster.on("login1", "scancel", filler, check=True)
 
 
@@ -157,8 +156,8 @@ def test_cancelled_by_somebody_else_while_pending(project: Project, fault: Fault
     job_id = project.job_id("ollama")
     project.cluster.on("head", "scancel", job_id, user="root", check=True)
     fault.happens("9 cancelled by somebody else while pending")
-    fault.ends(process.end(60), 4, rf"Ollama job {job_id} (is|was) cancelled|{job_id} is CANCELLED")
-    assert project.cluster.queue() == [filler]
+    fault.ends(process.end(), 4, rf"Ollama job {job_id} (is|was) cancelled|{job_id} is CANCELLED")
+    wait_until(lambda: project.cluster.queue() == [filler], PATIENCE_S, "the end of ours")
     project.cluster.cancel_all()
 
 
@@ -171,7 +170,7 @@ def test_twenty_deployments_at_once(project: Project, fault: Fault) -> None:
     before = {record["id"] for record in project.records()}
     fault.happens("29 twenty deployments at once")
     runs = [project.start(recipe, "--detach") for _ in range(20)]
-    ends = [run.end(120) for run in runs]
+    ends = [run.end() for run in runs]
     assert [end.returncode for end in ends] == [0] * 20, ends
     records = [record for record in project.records() if record["id"] not in before]
     fault.seen(f"{len(records)} distinct records")
@@ -179,6 +178,6 @@ def test_twenty_deployments_at_once(project: Project, fault: Fault) -> None:
     jobs = Counter(job["id"] for record in records for job in record["jobs"].values())
     assert sorted([*jobs, filler]) == sorted(project.cluster.queue()), "each job is in a record"
     assert len(jobs) == 40 and set(jobs.values()) == {1}
-    assert project.orch("--stop", "all", timeout=120).returncode == 0
-    wait_until(lambda: project.cluster.queue() == [filler], 30, "ours to be gone")
+    assert project.orch("--stop", "all").returncode == 0
+    wait_until(lambda: project.cluster.queue() == [filler], PATIENCE_S, "ours to be gone")
     project.cluster.cancel_all()

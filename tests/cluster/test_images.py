@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from images import Images
 from project import Project
-from slurmcluster import wait_until
+from slurmcluster import PATIENCE_S, wait_until
 
 DEFINITION = "Bootstrap: localimage\nFrom: {base}\n%post\n  echo built >/made\n"
 
@@ -23,7 +23,7 @@ def test_user_builds_an_image_on_a_host(project: Project, images: Images) -> Non
     host, folder = project.cluster, images.folder
     (folder / "made.def").write_text(DEFINITION.format(base=images.base))
     build = ["apptainer", "build", "--force", "--disable-cache", "made.sif", "made.def"]
-    host.on("cpu1", *build, cwd=folder, check=True, timeout=120)
+    host.on("cpu1", *build, cwd=folder, check=True)
     shown = host.on("cpu2", "apptainer", "exec", "made.sif", "cat", "/made", cwd=folder, check=True)
     assert shown.stdout == "built\n"
 
@@ -33,11 +33,13 @@ def test_ollama_in_an_image_serves_other_hosts(project: Project, images: Images)
              str(images.ollama), "sh", "-c", "trap 'rm -r $HOME' EXIT; ollama serve"]  # fmt: skip
     process = project.cluster.popen("gpu1", *serve)
     try:
-        wait_until(lambda: 11434 in project.cluster.listening("gpu1"), 30, "Ollama to listen")
+        wait_until(
+            lambda: 11434 in project.cluster.listening("gpu1"), PATIENCE_S, "Ollama to listen"
+        )
         assert "version" in project.curl("http://gpu1:11434/api/version")
     finally:
         process.send_signal(15)
-        process.wait(20)
+        process.wait(PATIENCE_S)
     project.assert_nothing_left()
 
 

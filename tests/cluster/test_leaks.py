@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from leaks import HOST_FOLDERS
 from project import USER, Project
-from slurmcluster import wait_until
+from slurmcluster import PATIENCE_S, wait_until
 
 LISTENER = "import socket, time; s = socket.create_server(('', 5151)); time.sleep(600)"
 
@@ -67,7 +67,7 @@ def test_what_was_there_before_is_no_leak(project: Project) -> None:
 def test_process_and_its_port_are_found(project: Project) -> None:
     process = project.cluster.popen("cpu1", "/usr/bin/python3", "-c", LISTENER)
     try:
-        wait_until(lambda: 5151 in project.cluster.listening("cpu1"), 20, "the listener")
+        wait_until(lambda: 5151 in project.cluster.listening("cpu1"), PATIENCE_S, "the listener")
         (at,) = project.cluster.pids("cpu1")
         assert list(project.leaks.found()) == [f"process {at} on cpu1", "port 5151 on cpu1"]
     finally:

@@ -4,9 +4,7 @@ Grafana and nvidia-smi are stand-ins."""
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import signal
 import time
 import urllib.parse
 from collections.abc import Iterator
@@ -14,15 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from events import kill_all
 from images import Images
 from project import HOME, PROXY, USER, Project
-from slurmcluster import wait_until
+from slurmcluster import PATIENCE_S, wait_until
 from test_containers import prepare, site_of
 
 HERE = Path(__file__).parent
 #: From ready on, as long as targets may take to be scraped; two scrapes are 10 s.
-UP_S = 30.0
-FORGOTTEN_S = 60.0
+UP_S = PATIENCE_S
+FORGOTTEN_S = 2 * PATIENCE_S
 NVIDIA_SMI = HERE / "standin_nvidia_smi.sh"
 
 
@@ -48,6 +47,12 @@ class Prometheus:
         """The sum of an expression's samples; 0 where it has none."""
         result = self.get(f"query?query={urllib.parse.quote('sum(' + expr + ')')}")["result"]
         return float(result[0]["value"][1]) if result else 0.0
+
+    def fired(self) -> set[str]:
+        """The alerts that there have been."""
+        expr = 'max by (alertname) (max_over_time(ALERTS{alertstate="firing"}[30m]))'
+        result = self.get(f"query?query={urllib.parse.quote(expr)}")["result"]
+        return {series["metric"]["alertname"] for series in result}
 
     def firing(self) -> set[str]:
         alerts = self.get("alerts")["alerts"]
@@ -80,7 +85,7 @@ def test_every_target_is_up_and_counts_are_the_load_generators(
     project: Project, boxes: str
 ) -> None:
     recipe = project.recipe(monitoring={}, gpus=0, n_clients=4, n_requests_per_client=25)
-    result = project.orch(recipe, "--site", boxes, timeout=180)
+    result = project.orch(recipe, "--site", boxes)
     project.assert_benchmarked(result)
     assert "images.grafana): there are no dashboards" in result.stdout + result.stderr
     record = project.records()[-1]
@@ -102,7 +107,9 @@ def _assert_counts(prometheus: Prometheus, record: dict[str, Any]) -> None:
     requests = record["benchmark"]["requests"]
     run = f'deployment="{record["id"]}",source="benchmark"'
     counted = f'orch_requests_total{{{run},outcome="ok"}}'
-    wait_until(lambda: prometheus.value(counted) >= requests["succeeded"], 20, "the last scrape")
+    wait_until(
+        lambda: prometheus.value(counted) >= requests["succeeded"], PATIENCE_S, "the last scrape"
+    )
     assert prometheus.value(counted) == requests["succeeded"] == 100
     for name in ("time_to_first_token", "e2e_request_latency"):
         assert prometheus.value(f"orch_{name}_seconds_count{{{run}}}") == 100
@@ -110,7 +117,7 @@ def _assert_counts(prometheus: Prometheus, record: dict[str, Any]) -> None:
     tokens = sum(json.loads(line)["output_tokens"] for line in lines)
     assert prometheus.value(f"orch_generation_tokens_total{{{run}}}") == tokens
     pushed = f'orch_benchmark_requests{{deployment="{record["id"]}",outcome="ok"}}'
-    wait_until(lambda: prometheus.value(pushed) == 100, 20, "the pushed figures")
+    wait_until(lambda: prometheus.value(pushed) == 100, PATIENCE_S, "the pushed figures")
 
 
 def _assert_seen(project: Project, client: str) -> None:
@@ -141,17 +148,16 @@ def test_a_killed_job_is_alerted_and_then_forgotten(project: Project, gpu_tools:
     assert_all_up(prometheus, 8, time.monotonic())
     assert prometheus.value("DCGM_FI_DEV_POWER_USAGE") > 0
     job_id = record["jobs"]["ollama"]["id"]
-    for pid in project.cluster.pids("gpu1"):
-        os.kill(pid, signal.SIGKILL)
-    killed, seen = time.monotonic(), set()
-
-    def gone() -> bool:
-        seen.update(prometheus.firing())
-        return all(t["labels"]["job_id"] != job_id for t in prometheus.targets())
-
-    wait_until(gone, FORGOTTEN_S - (time.monotonic() - killed), "the targets to go")
-    assert {"TargetDown", "OllamaDown"} <= seen
-    wait_until(lambda: "OllamaReplicasOut" in prometheus.firing(), 30, "the alert that stays")
+    kill_all(project.cluster.pids("gpu1"))
+    wait_until(
+        lambda: all(t["labels"]["job_id"] != job_id for t in prometheus.targets()),
+        FORGOTTEN_S,
+        "the targets to go",
+    )
+    assert {"TargetDown", "OllamaDown"} <= prometheus.fired()
+    wait_until(
+        lambda: "OllamaReplicasOut" in prometheus.firing(), PATIENCE_S, "the alert that stays"
+    )
     left = [path.name for path in (project.output / "prometheus_assets").iterdir()]
     assert not [name for name in left if job_id in name], left
     assert project.orch("--stop", record["id"]).returncode == 0
@@ -197,13 +203,11 @@ def _status(project: Project, url: str, *options: str) -> str:
 
 def _assert_secret(project: Project, record: dict[str, Any], password: str, kept: Path) -> None:
     """In no other file, on no command line, in no environment of a process."""
-    found = [path for path in project.output.rglob("*") if path.is_file() and path != kept
-             and password.encode() in path.read_bytes()]  # fmt: skip
-    assert found == []
+    assert project.files_with(password) == [kept]
     for host in {project.host_of(job["id"]) for job in record["jobs"].values()}:
         for pid in project.cluster.pids(host):
             for name in ("cmdline", "environ"):
-                assert password.encode() not in Path(f"/proc/{pid}/{name}").read_bytes()
+                assert password.encode() not in project.cluster.told_by(pid, name)
 
 
 def test_the_stack_by_hand_shows_what_runs(project: Project, grafana: dict[str, str]) -> None:
@@ -215,10 +219,12 @@ def test_the_stack_by_hand_shows_what_runs(project: Project, grafana: dict[str, 
     ).stdout.strip()
     address = project.output / f"prometheus_ip_{job_id}.txt"
     log = project.folder / f"monitoring_stack_{job_id}.out"
-    wait_until(address.exists, 60, f"Prometheus: {log.read_text() if log.exists() else 'no log'}")
+    wait_until(
+        address.exists, PATIENCE_S, f"Prometheus: {log.read_text() if log.exists() else 'no log'}"
+    )
     prometheus = Prometheus(project, f"http://{address.read_text().strip()}")
     assert_all_up(prometheus, 8, time.monotonic())
-    wait_until(lambda: "Grafana at home: ssh -N -L" in log.read_text(), 20, "Grafana")
+    wait_until(lambda: "Grafana at home: ssh -N -L" in log.read_text(), PATIENCE_S, "Grafana")
     assert "Prometheus at home: ssh -N -L" in log.read_text()
     project.cluster.on("login1", "scancel", job_id, check=True)
     assert project.orch("--stop", "all").returncode == 0
@@ -235,7 +241,7 @@ def _look_again(project: Project, job_id: str) -> None:
         "login1", *command, str(data), cwd=project.folder, check=True
     ).stdout.strip()
     address = project.output / f"prometheus_ip_{again}.txt"
-    wait_until(address.exists, 60, "Prometheus on the saved data")
+    wait_until(address.exists, PATIENCE_S, "Prometheus on the saved data")
     prometheus = Prometheus(project, f"http://{address.read_text().strip()}")
     assert prometheus.value("count_over_time(up[10m])") > 0
     assert prometheus.targets() == []

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from project import Project
-from slurmcluster import Cluster
 
 #: Partitions of other names, GPUs by type and another option, no accounts.
 PROFILE = {
@@ -20,19 +21,27 @@ PROFILE = {
 NOT_SAID = {"partition": None, "client_partition": None, "account": None}
 
 
+def lay_out(project: Project, aside: Path, *layout: str) -> None:
+    """The cluster anew, with this layout, and the project on it, with the environment it had: that
+    takes longest to make."""
+    environment = project.folder / ".venv"
+    shutil.move(environment, aside)
+    project.cluster.down()
+    project.cluster.up(*layout)
+    project.folder.mkdir()
+    shutil.move(aside, environment)
+    project.install()
+
+
 @pytest.fixture(scope="module")
-def elsewhere(cluster: Cluster) -> Iterator[Project]:
+def elsewhere(installed: Project, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     """The project at the other site; afterwards the usual one is up, with the project on it."""
-    cluster.down()
-    cluster.up("--layout", "other")
-    project = Project(cluster)
+    aside = tmp_path_factory.mktemp("aside") / "environment"
+    lay_out(installed, aside, "--layout", "other")
     try:
-        project.install()
-        yield project
+        yield installed
     finally:
-        cluster.down()
-        cluster.up()
-        project.install()
+        lay_out(installed, aside)
 
 
 def test_site_profile_brings_jobs_where_they_belong(elsewhere: Project) -> None:

@@ -4,16 +4,15 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
-import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
+from events import kill_all
 from project import HOME, PROXY, USER, Project
-from slurmcluster import wait_until
+from slurmcluster import PATIENCE_S, wait_until
 
 WRAPPER = '#!/bin/sh\nexec {python} {server} "$@"\n'
 
@@ -84,7 +83,9 @@ def test_what_was_ingested_is_found_and_there_at_the_next_deployment(
     assert answer["sources"] and set(answer["timings"]) == {"embed", "search", "prefill", "decode"}
     _assert_key_is_kept(project, record)
     prometheus = record["endpoints"]["prometheus"]
-    wait_until(lambda: _up(project, prometheus), 30, "Prometheus to reach Qdrant with its key")
+    wait_until(
+        lambda: _up(project, prometheus), PATIENCE_S, "Prometheus to reach Qdrant with its key"
+    )
     assert project.orch("--stop", record["id"]).returncode == 0
     project.assert_nothing_left()
     again = deploy(project, qdrant)
@@ -111,11 +112,10 @@ def _assert_key_is_kept(project: Project, record: dict[str, Any]) -> None:
     assert len(key) == 32 and kept.stat().st_mode & 0o777 == 0o600
     shown = project.cluster.on("cpu2", *command, "-H", f"api-key: {key}", check=True)
     assert shown.stdout == "200"
-    files = [path for path in project.output.rglob("*") if path.is_file() and not path.is_symlink()]
-    assert [path for path in files if key.encode() in path.read_bytes()] == [kept]
+    assert project.files_with(key) == [kept]
     for host in ("cpu1", "cpu2", "gpu1"):
         for pid in project.cluster.pids(host):
-            assert key.encode() not in Path(f"/proc/{pid}/cmdline").read_bytes()
+            assert key.encode() not in project.cluster.told_by(pid, "cmdline")
 
 
 def test_a_job_that_is_killed_in_an_ingest_loses_nothing_that_was_acknowledged(
@@ -123,13 +123,12 @@ def test_a_job_that_is_killed_in_an_ingest_loses_nothing_that_was_acknowledged(
 ) -> None:
     record = deploy(project, qdrant)
     running = project.start("--ingest", str(documents))
-    wait_until(lambda: points(project, record) > 20, 60, "some documents to be ingested")
+    wait_until(lambda: points(project, record) > 20, PATIENCE_S, "some documents to be ingested")
     before = points(project, record)
     job_id = record["jobs"]["qdrant"]["id"]
     host = project.host_of(job_id)
-    for pid in _processes_of(project, host, "qdrant"):
-        os.kill(pid, signal.SIGKILL)
-    ended = running.end(60)
+    kill_all(_processes_of(project, host, "qdrant"))
+    ended = running.end()
     assert ended.returncode != 0 and "Traceback" not in ended.stderr
     assert re.search(r"[Qq]drant", ended.stderr), ended.stderr
     project.orch("--stop", record["id"])
@@ -148,13 +147,13 @@ def _processes_of(project: Project, host: str, service: str) -> list[int]:
     """The job's script and its server."""
     found = []
     for pid in project.cluster.pids(host):
-        command = Path(f"/proc/{pid}/cmdline").read_bytes().decode()
+        command = project.cluster.told_by(pid, "cmdline").decode()
         if (
             f".{service}.sh" in command
             or "qdrant_server.py" in command
             or "slurm_script" in command
         ):
-            environment = Path(f"/proc/{pid}/environ").read_bytes().decode(errors="replace")
+            environment = project.cluster.told_by(pid, "environ").decode(errors="replace")
             if "qdrant" in environment.partition("SLURM_JOB_NAME=")[2].partition("\0")[0]:
                 found.append(pid)
     assert found
@@ -169,7 +168,7 @@ def test_a_second_job_on_the_same_storage_is_refused(
     assert result.returncode == 4, result.stdout + result.stderr
     job_id = record["jobs"]["qdrant"]["id"]
     assert f"job {job_id} works on " in result.stderr
-    assert "stop its deployment first, or take another collection" in result.stderr
+    assert "stop its deployment, or take another collection" in result.stderr
     assert points(project, record) == 0, "the first one goes on"
     assert project.orch("--stop", "all").returncode == 0
     project.assert_nothing_left()

@@ -2,9 +2,17 @@
 
 import os
 import shutil
+import signal
 
 import pytest
 from place import PROJECT, Place
+
+
+def pytest_configure():
+    """Told to end, it stops what it began, as at Ctrl-C. That is ignored in what a script runs in
+    the background, and in all that this starts, unless it is handled here."""
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(signum, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items):

@@ -10,6 +10,7 @@ import urllib.parse
 import urllib.request
 from pathlib import Path
 
+from events import PATIENCE_S
 from place import http
 from programs import needed
 
@@ -47,9 +48,9 @@ class Monitoring:
         process = subprocess.Popen(
             [*command, f"--web.listen-address={address}"], stdout=log, stderr=subprocess.STDOUT
         )
-        self.stack.callback(process.wait, 10)
+        self.stack.callback(process.wait, PATIENCE_S)
         self.stack.callback(process.terminate)
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + PATIENCE_S
         while not answers(address):
             assert process.poll() is None, Path(log.name).read_text()
             assert time.monotonic() < deadline, Path(log.name).read_text()
@@ -100,7 +101,9 @@ def send(method, url, body=None):
     """The status of one request, past any proxy. Raises OSError where nobody listens."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with opener.open(urllib.request.Request(url, body, method=method), timeout=5) as answer:
+        with opener.open(
+            urllib.request.Request(url, body, method=method), timeout=PATIENCE_S
+        ) as answer:
             return answer.status
     except urllib.error.HTTPError as error:
         return error.code

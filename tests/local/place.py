@@ -9,6 +9,8 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+from events import PATIENCE_S, assert_measured
+
 PROJECT = Path(__file__).resolve().parents[2]
 SMALL = PROJECT / ".tools" / "models" / "SmolLM2-135M-Instruct.Q4_1.gguf"
 TINY = PROJECT / ".tools" / "models" / "tiny.gguf"
@@ -25,9 +27,9 @@ class Place:
         self.environment = {**os.environ, "http_proxy": "http://127.0.0.1:1", "CI": "true"}
 
     def recipe(self, name="recipe.json", /, **changes):
-        """Write a recipe for the tiny model, without monitoring where nothing else is said;
+        """Write a recipe for the tiny model on one core, without monitoring unless asked for;
         `changes` are keys of service or infrastructure, or `monitoring`."""
-        service = {"model": str(TINY), "num_predict": 8}
+        service = {"model": str(TINY), "num_predict": 8, "num_thread": 1}
         infrastructure = {"time": "10:00"}
         monitoring = changes.pop("monitoring", {"enabled": False})
         for key, value in changes.items():
@@ -43,7 +45,7 @@ class Place:
         place = ["--output-dir", str(self.output)]
         return [*ORCH, *map(str, arguments), *place]
 
-    def orch(self, *arguments, env=None, timeout=120):
+    def orch(self, *arguments, env=None, timeout=300):
         """Run orch.py to its end."""
         return subprocess.run(
             self.command(*arguments),
@@ -77,7 +79,7 @@ class Place:
     def deploy(self, *arguments):
         """Deploy, and return the record."""
         result = self.orch(*arguments, "--site", "local", "--json")
-        assert result.returncode == 0, result.stderr
+        assert_measured(result, self.output)
         return json.loads(result.stdout)
 
     def records(self):
@@ -110,7 +112,7 @@ class Place:
 
     def assert_nothing_left(self):
         """No process, no address file, no target file, nothing half written."""
-        wait_for(lambda: not self.processes(), 10, lambda: f"left: {self.processes()}")
+        wait_for(lambda: not self.processes(), PATIENCE_S, lambda: f"left: {self.processes()}")
         left = [*self.output.glob("*_ip_*"), *self.output.glob("prometheus_assets/*")]
         left += [path for path in self.output.rglob(".*") if not path.name.endswith(".lock")
                  and "ollama_models" not in str(path)]  # fmt: skip
@@ -126,13 +128,14 @@ def wait_for(condition, seconds, message=lambda: "it did not happen"):
     return result
 
 
-def http(method, url, body=None, timeout=60):
-    """(status, parsed body) of one request, past any proxy."""
+def http(method, url, body=None, timeout=300):
+    """(status, parsed body, None where it is empty) of one request, past any proxy."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(url, data, {"Content-Type": "application/json"}, method=method)
     try:
         with opener.open(request, timeout=timeout) as answer:
-            return answer.status, json.load(answer)
+            said = answer.read()
+            return answer.status, json.loads(said) if said else None
     except urllib.error.HTTPError as error:
         return error.code, json.load(error)

@@ -11,6 +11,7 @@ import time
 import pytest
 import standins
 from dashboards import queries
+from events import PATIENCE_S
 from monitored import COLLECTORS, Monitoring, push
 from place import wait_for
 from programs import needed
@@ -45,14 +46,14 @@ def test_every_target_is_up_and_says_what_it_belongs_to(monitoring):
         samples = monitoring.query('up{deployment="d-1", job_id="7", node="n1"}')
         return {labels["job"]: up for labels, up in samples}
 
-    wait_for(lambda: found() == dict.fromkeys(kinds, 1.0), 30, lambda: f"found: {found()}")
+    wait_for(lambda: found() == dict.fromkeys(kinds, 1.0), PATIENCE_S, lambda: f"found: {found()}")
 
 
 def test_what_is_pushed_keeps_the_labels_of_its_run(monitoring):
     def pushed():
         return monitoring.query('orch_benchmark_valid{job="benchmark", run="run-1"}')
 
-    ((labels, valid),) = wait_for(pushed, 30)
+    ((labels, valid),) = wait_for(pushed, PATIENCE_S)
     assert (labels["deployment"], valid) == ("d-1", 1.0)
 
 
@@ -65,7 +66,7 @@ def test_every_query_of_every_dashboard_has_an_answer(monitoring):
             waiting.pop()
         return not waiting
 
-    wait_for(all_answered, 60, lambda: f"no data: {waiting[-1]}")
+    wait_for(all_answered, PATIENCE_S, lambda: f"no data: {waiting[-1]}")
 
 
 def has_data(monitoring, query):
@@ -74,8 +75,8 @@ def has_data(monitoring, query):
 
 def test_an_alert_fires_and_says_what_to_do(monitoring):
     """The stand-in's job ends in five minutes; all else is well."""
-    wait_for(monitoring.alerts, 30)
+    wait_for(lambda: [a for a in monitoring.alerts() if a["state"] == "firing"], PATIENCE_S)
     (alert,) = monitoring.alerts()
-    assert (alert["labels"]["alertname"], alert["state"]) == ("JobNearTimeLimit", "firing")
+    assert alert["labels"]["alertname"] == "JobNearTimeLimit"
     assert alert["annotations"]["summary"] == "Job 7 (ollama) of d-1 ends soon"
-    assert re.search(r"is reached in 4m 5\ds\.", alert["annotations"]["description"])
+    assert re.search(r"is reached in [345]m \d+s\.", alert["annotations"]["description"])

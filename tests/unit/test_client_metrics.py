@@ -2,18 +2,18 @@
 
 import json
 import os
-import time
 import uuid
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from events import until
 from paced_server import Pace
 
 import clientService
 from client.metrics import Queries
-from client.settings import settings_from
-from loadgen.buckets import BUCKETS
+from client.settings import service_settings_from
+from contracts.histograms import BUCKETS
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = {
@@ -69,13 +69,6 @@ def counts(found, source):
     return outcomes | {name: histogram(found, name, source)[0] for name in NAMES}
 
 
-def until(true, seconds=10.0):
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 def query(client, **body):
     return client.post("/query", json={"prompt": "x", **body})
 
@@ -89,9 +82,10 @@ def test_a_streamed_query_has_all_latencies(client, server):
     assert len(response.get_data().splitlines()) == 5
     found = metrics(client)
     assert counts(found, "query") == {"ok": 1, "error": 0, "ttft": 1, "itl": 3, "e2e": 1}
-    assert histogram(found, "ttft", "query")[1] == pytest.approx(0.1, abs=0.09)
-    assert histogram(found, "itl", "query")[1] == pytest.approx(3 * 0.05, abs=0.1)
-    assert histogram(found, "e2e", "query")[1] == pytest.approx(0.25, abs=0.15)
+    ttft, itl, e2e = (histogram(found, name, "query")[1] for name in ("ttft", "itl", "e2e"))
+    # Nothing comes before its time; on a busy machine all may come later.
+    assert ttft >= 0.1 and ttft + itl >= 0.1 + 3 * 0.05
+    assert e2e >= ttft + itl
     assert found['orch_generation_tokens_total{source="query"}'] == 4
     assert found['orch_prompt_tokens_total{source="query"}'] > 0
 
@@ -101,7 +95,7 @@ def test_a_query_that_is_answered_at_once_has_no_first_token(client, server):
     query(client)
     found = metrics(client)
     assert counts(found, "query") == {"ok": 1, "error": 0, "ttft": 0, "itl": 0, "e2e": 1}
-    assert histogram(found, "e2e", "query")[1] == pytest.approx(0.05, abs=0.05)
+    assert histogram(found, "e2e", "query")[1] >= 0.05
     assert found['orch_generation_tokens_total{source="query"}'] == 6
 
 
@@ -122,7 +116,7 @@ def test_a_stream_with_a_line_that_is_no_json_has_failed():
     queries = Queries()
     with queries.ask() as asked:
         asked.streams()
-    asked.take(b'{"response":"a","done":false}\n{this is not JSON\n')
+    asked.read(b'{"response":"a","done":false}\n{this is not JSON\n')
     asked.end()
     ended, in_flight = queries.read()
     assert (ended.ok, ended.error, in_flight) == (0, 1, 0)
@@ -257,7 +251,7 @@ def test_series_do_not_grow_with_use(client, server):
 @pytest.mark.parametrize("variable", ["ORCH_JOB_END", "ORCH_MONITORING_JOB"])
 def test_a_bad_setting_is_named(output, variable):
     with pytest.raises(ValueError, match=variable):
-        settings_from({**os.environ, variable: "to/morrow"})
+        service_settings_from({**os.environ, variable: "to/morrow"})
 
 
 def test_without_a_time_limit_there_is_no_end_of_the_job(output, monkeypatch):

@@ -9,15 +9,17 @@ import threading
 import time
 
 import pytest
+from events import PATIENCE_S, undisturbed, until
 from paced_server import Pace, running
 
-import client.replicas
+import client.ollama.replicas
 import clientService
-from client.addresses import AddressFile
-from client.connection import Connections
+from client.api.bodies import Query
 from client.errors import Unreachable
-from client.replicas import Replicas
-from client.settings import settings_from
+from client.ollama.addresses import AddressFile
+from client.ollama.connection_pool import ConnectionPool
+from client.ollama.replicas import Replicas
+from client.settings import service_settings_from
 
 
 @pytest.fixture
@@ -29,7 +31,7 @@ def servers():
 @pytest.fixture
 def output(tmp_path, servers, monkeypatch):
     """An output directory with the addresses of three replicas, named by the environment."""
-    names = {"OUTPUT_DIR": tmp_path, "OLLAMA_JOB": "41", "MODEL": "known", "QUERY_TIMEOUT": "5"}
+    names = {"OUTPUT_DIR": tmp_path, "OLLAMA_JOB": "41", "MODEL": "known", "QUERY_TIMEOUT": "60"}
     for name, value in names.items():
         monkeypatch.setenv(f"ORCH_{name}", str(value))
     publish(tmp_path, *servers)
@@ -69,13 +71,6 @@ def retries(service):
     return metric(service, "orch_client_retries_total")
 
 
-def until(true, seconds=10.0):
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-
-
 @contextlib.contextmanager
 def beside(count, work):
     """`work` in so many threads while the block runs; they have ended after it."""
@@ -84,7 +79,7 @@ def beside(count, work):
         thread.start()
     yield
     for thread in threads:
-        thread.join(20)
+        thread.join(PATIENCE_S)
 
 
 def requests(servers):
@@ -102,15 +97,16 @@ def test_replicas_take_turns(service, servers):
 
 def test_one_that_is_busy_is_passed_over_as_long_as_another_has_fewer(app, servers):
     slow = servers[0]
-    slow.pace = Pace(ttft=1.0)
-    with beside(1, lambda: query(app.test_client())):
-        until(lambda: slow.seen.in_flight == 1)
-        for _ in range(8):
-            assert query(app.test_client()).status_code == 200
-        assert slow.seen.in_flight == 1  # all that while
+    slow.pace = Pace(itl=1.0, tokens=1000)
+    unread = query(app.test_client(), stream=True)
+    for _ in range(8):
+        assert query(app.test_client()).status_code == 200
+    assert slow.seen.in_flight == 1  # all that while
+    unread.close()
     assert requests(servers) == [1, 4, 4]
 
 
+@undisturbed
 def test_a_slow_replica_holds_its_share_of_what_is_outstanding_and_answers_fewer(app, servers):
     servers[0].pace = Pace(ttft=0.4)
     servers[1].pace = servers[2].pace = Pace(ttft=0.02)
@@ -139,9 +135,9 @@ def test_outstanding_requests_are_shown_and_given_back_also_by_a_stream_nobody_r
 
 
 def test_a_stream_that_is_closed_before_its_first_line_is_given_back(output):
-    service = clientService.OllamaClientService(settings_from(os.environ))
-    service.stream_ollama("x").close()
-    assert [replica["outstanding"] for replica in service.health()["ollama"]] == [0, 0, 0]
+    service = clientService.OllamaClientService(service_settings_from(os.environ))
+    service.stream_ollama(Query(prompt="x")).close()
+    assert [replica.outstanding for replica in service.health()[0].ollama] == [0, 0, 0]
 
 
 @pytest.mark.parametrize("failure", ["http_500", "cut_before_answer", "cut", None])
@@ -202,6 +198,7 @@ def test_health_takes_out_and_brings_back(service, servers):
     assert not any(query(service).get_json()["retried"] for _ in range(4))
     servers[0].revive()
     service.get("/health")
+    servers[0].forget()  # the token that it was asked for
     for _ in range(3):
         query(service)
     assert servers[0].seen.requests == 1
@@ -213,21 +210,21 @@ def test_one_that_is_out_is_checked_once_at_a_time_and_only_when_it_is_due(outpu
 
     def check(address):
         checks.append(address)
-        may_end.wait(10)
+        may_end.wait(PATIENCE_S)
         raise Unreachable("still dead")
 
     replicas = Replicas(AddressFile(output, "41"), check)
-    replicas.take_out(replicas.take())
-    replicas.take()
+    replicas.eject(replicas.acquire())
+    replicas.acquire()
     assert checks == []
-    monkeypatch.setattr(client.replicas, "RECHECK_S", 0.0)
-    replicas.take_out(first := AddressFile(output, "41").read()[0])
+    monkeypatch.setattr(client.ollama.replicas, "RECHECK_S", 0.0)
+    replicas.eject(first := AddressFile(output, "41").read()[0])
     for _ in range(5):
-        replicas.take()
+        replicas.acquire()
     until(lambda: checks == [first])
     may_end.set()
     until(lambda: not [t for t in threading.enumerate() if t.name.endswith("(_recheck)")])
-    assert checks == [first] and replicas.out() == 1  # nothing goes on where nothing is asked
+    assert checks == [first] and replicas.ejected() == 1  # nothing goes on where nothing is asked
 
 
 def test_a_moved_replica_is_asked_at_its_new_address(service, servers, output):
@@ -281,8 +278,10 @@ def test_a_stream_that_has_begun_is_not_retried_but_its_replica_is_out(service, 
     servers[0].pace.failure = failure
     last = query(service, stream=True).get_data().splitlines()[-1]
     assert "broke off" in json.loads(last)["error"]["message"]
-    assert sum(requests(servers)) == 1 and retries(service) == 0
+    assert sum(requests(servers)) == 1
+    # Before any other scrape: after each the replicas are checked, and this one answers.
     assert metric(service, "orch_client_replicas_out") == 1
+    assert retries(service) == 0
 
 
 def test_silence_is_not_retried(servers, output, monkeypatch):
@@ -294,16 +293,16 @@ def test_silence_is_not_retried(servers, output, monkeypatch):
 
 
 def test_a_retried_query_has_no_more_time_than_another(servers, output, monkeypatch):
-    monkeypatch.setenv("ORCH_QUERY_TIMEOUT", "0.8")
+    monkeypatch.setenv("ORCH_QUERY_TIMEOUT", "3")
     service = clientService.create_app().test_client()
     for server in servers:
         server.pace = Pace(ttft=30)
-    killing = threading.Timer(0.5, servers[0].kill)
+    killing = threading.Timer(1.5, servers[0].kill)
     killing.start()
     began = time.monotonic()
     answer = query(service)
     assert answer.status_code == 504 and retries(service) == 1
-    assert time.monotonic() - began == pytest.approx(0.8, abs=0.3)
+    assert 3 <= time.monotonic() - began < 1.5 + 3
     killing.join()
 
 
@@ -380,6 +379,6 @@ def test_a_host_that_is_gone_is_no_time_out_and_the_query_is_retried(service, se
 
 
 def test_connections_ask_whether_the_other_host_is_still_there(output, servers):
-    with Connections(at(servers[0]), timeout_s=2).take() as sock:
+    with ConnectionPool(at(servers[0]), timeout_s=2).open() as sock:
         assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 25_000

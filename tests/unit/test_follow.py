@@ -4,12 +4,15 @@ import json
 
 import pytest
 
+from contracts.errors import SchedulerError, SchedulerUnavailable
 from hpc.console import Console
+from hpc.deployments.records import create_record
 from hpc.endpoints import OutputDir
-from hpc.errors import SchedulerUnavailable
-from hpc.follow import Follower, JobEnded, OllamaDied
-from hpc.jobstates import JobStatus
-from hpc.records import create_record
+from hpc.following.follower import Follower
+from hpc.following.job_watch import JobEnded, MeasuredDied
+from hpc.scheduler.states import JobStatus
+from hpc.service import Launched
+from orch import services
 
 
 class Jobs:
@@ -31,13 +34,14 @@ class Jobs:
 @pytest.fixture
 def follow(tmp_path, recipe_data, monkeypatch):
     """A follower of a deployment whose Ollama job is in a given state."""
-    monkeypatch.setattr("hpc.polling.FIRST_POLL_S", 0)
+    monkeypatch.setattr("hpc.following.polling.FIRST_POLL_S", 0)
     output = OutputDir(tmp_path)
     output.prepare()
     record = create_record(tmp_path, "demo-1124-120000-aaaa", {"recipe": recipe_data, "model": "m"})
     record.add_job("ollama", "1")
     record.add_job("client", "2")
-    return lambda state: Follower(record, Jobs(state), output, Console())
+    launched = Launched(record, output)
+    return lambda state: Follower(launched, services(), Jobs(state), Console())
 
 
 @pytest.mark.parametrize(
@@ -52,40 +56,40 @@ def follow(tmp_path, recipe_data, monkeypatch):
 )
 def test_job_that_is_no_more_ends_the_run_and_is_named(follow, state, words):
     with pytest.raises(JobEnded, match=words):
-        follow(state)._check_jobs()
+        follow(state)._jobs.check()
 
 
 @pytest.mark.parametrize("state", ["RUNNING", "COMPLETING", "SUSPENDED", "TELEPORTING", None])
 def test_job_that_is_not_over_does_not_end_the_run(follow, state):
-    follow(state)._check_jobs()
+    follow(state)._jobs.check()
 
 
 def test_run_that_fails_since_a_job_was_requeued_blames_the_job(follow):
     with pytest.raises(JobEnded, match="requeued"):
-        follow("PENDING")._blame_jobs()
-    follow("RUNNING")._blame_jobs()
+        follow("PENDING")._jobs.blame()
+    follow("RUNNING")._jobs.blame()
 
 
 def test_reason_that_the_job_gave_itself_is_told(follow, tmp_path):
     (tmp_path / "logs" / "1.rc").write_text("1\nno space left\n")
     with pytest.raises(JobEnded, match=r"\[FAILED\] ended during the run: no space left"):
-        follow("FAILED")._check_jobs()
+        follow("FAILED")._jobs.check()
 
 
-def test_deployment_of_half_a_submission_is_not_followed(follow, tmp_path):
-    from hpc.deploy import Limits
-    from hpc.errors import SchedulerError
-
-    follower = follow("RUNNING")
-    follower.record.data["jobs"].pop("client")
+def test_deployment_of_half_a_submission_is_not_followed(tmp_path, recipe_data):
+    OutputDir(tmp_path).prepare()
+    record = create_record(tmp_path, "demo-1124-120000-aaaa", {"recipe": recipe_data, "model": "m"})
+    record.add_job("ollama", "1")
+    launched = Launched(record, OutputDir(tmp_path))
+    follower = Follower(launched, services(), Jobs("RUNNING"), Console())
     with pytest.raises(SchedulerError, match="was cut off while its jobs were being submitted"):
-        follower.run(Limits(1, 1))
+        follower.wait(1, 1)
 
 
 def test_ollama_that_ends_by_itself_makes_the_run_invalid(follow, tmp_path):
     (tmp_path / "logs" / "1.rc").write_text("137\nthe service stopped by itself\n")
-    with pytest.raises(OllamaDied) as caught:
-        follow("FAILED")._check_jobs()
+    with pytest.raises(MeasuredDied) as caught:
+        follow("FAILED")._jobs.check()
     assert caught.value.exit_code == 6
 
 
@@ -102,14 +106,14 @@ def test_job_that_was_ended_is_a_failed_service(follow, tmp_path, state, code, w
     """Slurm's word goes before the script's, which knows less."""
     (tmp_path / "logs" / "1.rc").write_text(f"{code}\nthe service stopped by itself\n")
     with pytest.raises(JobEnded, match=words) as caught:
-        follow(state)._check_jobs()
+        follow(state)._jobs.check()
     assert caught.value.exit_code == 4
 
 
 @pytest.mark.parametrize("whole", [True, False])
 def test_what_was_measured_is_kept_where_a_job_is_lost(follow, tmp_path, monkeypatch, whole):
     """The client service may be gone with it: its address refuses connections."""
-    monkeypatch.setattr("hpc.benchmark.RESULTS_S", 0.2)
+    monkeypatch.setattr("hpc.following.benchmark.RESULTS_S", 0.2)
     follower = follow("RUNNING")
     folder = tmp_path / "benchmarks" / "run"
     folder.mkdir()
@@ -121,8 +125,8 @@ def test_what_was_measured_is_kept_where_a_job_is_lost(follow, tmp_path, monkeyp
     )
     ended = JobEnded("the client job 2 ended", ["last lines"])
     follower._keep_partial(ended, "run", folder)
-    assert follower.record.data["benchmark"]["state"] == "partial"
-    assert follower.record.data["benchmark"].get("requests") == (requests if whole else None)
+    assert follower.record.benchmark.state == "partial"
+    assert follower.record.as_json()["benchmark"].get("requests") == (requests if whole else None)
     words = "3 of 9 requests succeeded, 2 failed (connect: 2)" if whole else "left no results"
     assert words in ended.details[0] and ended.details[1] == "last lines"
 
@@ -137,3 +141,33 @@ def test_node_and_image_of_each_service_are_recorded_where_there_are_images(foll
     image = {"path": "/i/ollama-1a2b.sif", "sha256": "c0ffee", "bytes": 3}
     image["changed"] = "2026-01-02T03:04:05Z"
     assert follower._where_it_runs() == {"nodes": nodes, "images": {"ollama": image}}
+
+
+@pytest.mark.parametrize("required", [False, True])
+@pytest.mark.parametrize("broken", [False, True])
+def test_documents_end_a_deployment_only_where_they_are_required(
+    follow, tmp_path, monkeypatch, required, broken
+):
+    from contracts.errors import ServiceError
+    from hpc.recipe.schema import Retrieval
+    from retrieval.documents import Skipped
+    from retrieval.ingest import IngestProgress as Ingest
+
+    def ingest(*_):
+        if broken:
+            raise ServiceError("the ingest broke off at /a: it is gone; run it again.")
+        return Ingest(files=2, done=2, skipped=[Skipped("/a", "binary", "it is binary")])
+
+    monkeypatch.setattr("hpc.ingest.ingest_paths", ingest)
+    follower = follow("RUNNING")
+    follower.record.update(endpoints={"client": "http://127.0.0.1:9"}, warnings=["one"])
+    retrieval = Retrieval(documents=[str(tmp_path)], required=required)
+    words = "broke off at /a" if broken else "left out 1 of 2 files"
+    if required:
+        with pytest.raises(ServiceError, match=f"{words}.*retrieval is required") as caught:
+            follower._ingest(retrieval)
+        assert caught.value.exit_code == 4
+    else:
+        follower._ingest(retrieval)
+        first, second = follower.record.warnings
+        assert first == "one" and words in second

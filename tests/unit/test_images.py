@@ -8,10 +8,10 @@ import subprocess
 
 import pytest
 
+from contracts.errors import UsageError
+from contracts.files import PROJECT
 from hpc import images
 from hpc.endpoints import OutputDir
-from hpc.errors import UsageError
-from hpc.files import PROJECT
 from hpc.site import Site, load_site
 
 

@@ -6,6 +6,7 @@ import time
 from http.client import HTTPConnection
 
 import pytest
+from events import PATIENCE_S, undisturbed
 from known import known_server
 from paced_server import Pace, running
 
@@ -26,7 +27,7 @@ def port(request):
 
 
 def ask(port, method, path, body=None):
-    connection = HTTPConnection("127.0.0.1", port, timeout=10)
+    connection = HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)
     connection.request(
         method, path, None if body is None else json.dumps({"model": "known"} | body)
     )
@@ -113,6 +114,7 @@ def test_they_forget(port):
     assert ask(port, "GET", "/requests")[1] == ""
 
 
+@undisturbed
 def test_an_answer_pauses_where_it_is_told_to():
     with running(Pace(tokens=4, pause=0.2, pause_after=2)) as server:
         began = time.perf_counter()
@@ -122,11 +124,14 @@ def test_an_answer_pauses_where_it_is_told_to():
         assert server.seen.truths[0].late < 0.2  # the pause is no lateness
 
 
+@undisturbed
 def test_requests_beyond_the_slots_wait_for_their_turn():
     if shutil.which("cc") is None:
         pytest.skip("there is no C compiler (cc)")
     with known_server(core=None, ttft=0.1, tokens=1, slots=1) as server:
-        connections = [HTTPConnection("127.0.0.1", server.port, timeout=10) for _ in range(3)]
+        connections = [
+            HTTPConnection("127.0.0.1", server.port, timeout=PATIENCE_S) for _ in range(3)
+        ]
         for connection in connections:
             connection.request("POST", "/api/generate", "{}")
         assert all(connection.getresponse().read() for connection in connections)

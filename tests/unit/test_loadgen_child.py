@@ -3,44 +3,49 @@
 import json
 import os
 import threading
-import time
 
 import pytest
+from events import PATIENCE_S, until
 
-from client.benchmarks import job_of
-from loadgen import child
-from loadgen.options import DEFAULT_PROMPT
+from contracts.knobs import DEFAULT_PROMPT
+from contracts.load import LoadPerClient
+from loadgen.load import child_process
+
+
+def job_of(given, model="m", **more):
+    """The run that a recipe or a body with these keys asks for."""
+    return LoadPerClient.model_validate(given).run(model, **more)
+
 
 URLS = ["http://a:1", "http://b:2"]
 ALWAYS = ["--url=http://a:1", "--url=http://b:2", "--model=m"]
-LAST = ["--seed=0", "--warmup=1"]
 
 JOBS = {
-    "nothing": ({}, ["--clients=1", "--requests=1", *LAST]),
+    "nothing": ({}, ["--clients=1", "--requests=1"]),
     "closed": (
         {"n_clients": 4, "n_requests_per_client": 5, "num_predict": 6, "seed": 7, "warmup": 0},
         ["--clients=4", "--requests=20", "--num-predict=6", "--seed=7", "--warmup=0"],
     ),
     "closed, for a time": (
         {"n_clients": 4, "duration_seconds": 1.5},
-        ["--clients=4", "--duration=1.5", *LAST],
+        ["--clients=4", "--duration=1.5"],
     ),
     "open": (
         {"rate": 50, "arrivals": "constant", "max_concurrency": 9, "n_requests": 100},
-        ["--rate=50", "--arrivals=constant", "--max-concurrency=9", "--requests=100", *LAST],
+        ["--rate=50", "--arrivals=constant", "--max-concurrency=9", "--requests=100"],
     ),
     "open, for a time": (
         {"rate": 0.5, "duration_seconds": 60},
-        ["--rate=0.5", "--duration=60", *LAST],
+        ["--rate=0.5", "--arrivals=poisson", "--duration=60"],
     ),
     "with retrieval": (
         {"retrieval": True},
-        ["--clients=1", "--requests=1", *LAST, "--retrieval"],
+        ["--clients=1", "--requests=1"],
     ),
     "limits": (
         {"timeout_seconds": 9.5, "goodput": {"ttft": 0.5, "itl": 0.05}, "processes": 2},
         [
-            *("--clients=1", "--requests=1", *LAST, "--timeout=9.5"),
+            *("--clients=1", "--requests=1", "--timeout=9.5"),
             *("--goodput=ttft:0.5,itl:0.05", "--processes=2"),
         ],
     ),
@@ -49,7 +54,16 @@ JOBS = {
 
 @pytest.mark.parametrize(("given", "options"), JOBS.values(), ids=JOBS)
 def test_what_is_asked_of_the_service_is_asked_of_the_load_generator(given, options):
-    assert child.arguments(job_of(given, "m"), URLS) == [*ALWAYS, *options]
+    retrieval = given.get("retrieval", False)
+    load = {name: value for name, value in given.items() if name != "retrieval"}
+    asked = child_process.arguments(job_of(load, retrieval=retrieval), URLS)
+    target = "--retrieval" if retrieval else "--api=ollama"
+    assert asked[:4] == [*ALWAYS, target]
+    assert sorted(asked[4:]) == sorted(options)
+
+
+def test_the_api_of_the_servers_is_passed_on():
+    assert "--api=openai" in child_process.arguments(job_of({}, api="openai"), URLS)
 
 
 @pytest.fixture
@@ -60,9 +74,9 @@ def started(monkeypatch, tmp_path):
         def note(command, **_):
             raise OSError(*command)
 
-        monkeypatch.setattr(child.subprocess, "Popen", note)
+        monkeypatch.setattr(child_process.subprocess, "Popen", note)
         with pytest.raises(OSError) as raised:
-            child.Run("r", tmp_path / "r", job_of(given, "m"), URLS, context)
+            child_process.ChildRun("r", tmp_path / "r", job_of(given), URLS, context)
         return list(raised.value.args)
 
     return start
@@ -93,10 +107,10 @@ def test_what_is_known_of_the_servers_goes_with_it(started, tmp_path):
 def test_a_job_is_found_again_as_it_was_also_one_of_before(started, tmp_path):
     job = {"rate": 2, "n_requests": 3, "goodput": {"ttft": 1}}
     started(job)
-    assert child.read_job(tmp_path / "r") == job_of(job, "m")
+    assert child_process.read_job(tmp_path / "r") == job_of(job)
     before = {"model": "m", "prompt": "p", "clients": 1, "requests": 1, "num_predict": None}
     (tmp_path / "r" / "request.json").write_text(json.dumps({**before, "seed": 0, "warmup": 1}))
-    assert child.read_job(tmp_path / "r") == job_of({"prompt": "p"}, "m")
+    assert child_process.read_job(tmp_path / "r") == job_of({"prompt": "p"})
 
 
 DRAW = """#!/bin/sh
@@ -112,13 +126,12 @@ def test_reports_of_quick_runs_are_drawn_one_after_another(server, tmp_path, mon
     drawn = tmp_path / "drawn"
     (tmp_path / "nice").write_text(DRAW.format(path=tmp_path))
     (tmp_path / "nice").chmod(0o755)
-    monkeypatch.setattr(child, "_drawing", threading.Lock())  # reports of earlier tests may wait
+    monkeypatch.setattr(
+        child_process, "_drawing", threading.Lock()
+    )  # reports of earlier tests may wait
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     urls, job = [f"http://127.0.0.1:{server.port}"], job_of({"n_clients": 1}, "known")
-    runs = [child.Run(name, tmp_path / name, job, urls) for name in ("a", "b", "c")]
-    assert all(run.wait(20) and run.state == child.DONE for run in runs)
-    deadline = time.monotonic() + 10
-    while not drawn.exists() or len(drawn.read_text().split()) < 6:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    runs = [child_process.ChildRun(name, tmp_path / name, job, urls) for name in ("a", "b", "c")]
+    assert all(run.wait(PATIENCE_S) and run.state == child_process.DONE for run in runs)
+    until(lambda: drawn.exists() and len(drawn.read_text().split()) == 6)
     assert drawn.read_text().split() == ["begins", "ends"] * 3

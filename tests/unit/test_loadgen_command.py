@@ -5,10 +5,10 @@ import resource
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
+from events import PATIENCE_S, undisturbed, until
 from paced_server import Pace, running
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -37,7 +37,7 @@ def start(server, tmp_path):
 
 
 def finish(process):
-    out, err = process.communicate(timeout=15)
+    out, err = process.communicate(timeout=PATIENCE_S)
     return process.returncode, out, err
 
 
@@ -45,13 +45,7 @@ def summary_of(tmp_path):
     return json.loads((tmp_path / "out" / "summary.json").read_text())
 
 
-def until(true, seconds=10.0):
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-
-
+@undisturbed
 def test_a_run_leaves_its_files_and_prints_a_table(start, server, tmp_path):
     server.pace = Pace(ttft=0.1)  # so that all are in flight at once, on a busy machine too
     code, out, err = finish(start("--clients", 3, "--requests", 6, report=True))
@@ -133,7 +127,7 @@ def test_a_target_that_is_not_there_ends_with_4_and_a_sentence(start, tmp_path):
         ["--prompt", ""],
         ["--prompts", "/nonexistent"],
         ["--model", ""],
-        ["--url", "https://secure"],
+        ["--url", "ftp://server"],
         ["--api", "other"],
         ["--rate", "0", "--duration", "1"],
         ["--rate", "nan", "--duration", "1"],
@@ -201,9 +195,10 @@ def test_it_ends_when_the_pipe_of_its_parent_closes(start, server, tmp_path):
 
 def test_without_that_option_a_closed_stdin_means_nothing(start):
     code, _, _ = finish(start("--requests", 3, stdin=subprocess.DEVNULL))
-    assert code == 0
+    assert code in (0, 6)  # not 130
 
 
+@undisturbed
 def test_progress_is_a_json_line_now_and_then(start, server):
     server.pace = Pace(itl=0.03)
     _, out, _ = finish(start("--requests", 2, "--json-progress", "--quiet"))
@@ -218,6 +213,7 @@ def limit_files(soft, hard):
     return lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
+@undisturbed
 def test_the_limit_of_open_files_is_raised_for_many_clients(start, server, tmp_path):
     server.pace = Pace(ttft=0.5)
     process = start("--clients", 300, "--quiet", "--warmup", 0, preexec_fn=limit_files(128, 4096))
@@ -232,6 +228,7 @@ def test_where_it_cannot_be_raised_a_sentence_says_so(start):
     assert "300 clients need 364 open files, but the limit is 200" in err
 
 
+@undisturbed
 def test_connections_made_beforehand_leave_files_for_the_rest(start, server, tmp_path):
     """Wanted are 514, for 300 in flight; no replica may look gone because of a limit of ours."""
     with running() as other:
@@ -247,6 +244,6 @@ def test_connections_made_beforehand_leave_files_for_the_rest(start, server, tmp
 
 def test_nothing_of_the_rest_of_the_project_is_imported():
     code = "import sys, loadgen.__main__; print([m for m in sys.modules if m.split('.')[0] in "
-    code += "('hpc', 'flask', 'pydantic', 'numpy', 'orch', 'clientService')])"
+    code += "('hpc', 'flask', 'numpy', 'orch', 'clientService')])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.stdout == "[]\n"

@@ -8,15 +8,20 @@ import made_runs
 import numpy as np
 import pytest
 
-from loadgen import changes, compare, intervals, results
+from loadgen.__main__ import main
+from loadgen.compare import changes, intervals
+from loadgen.outputs import results
 
 
 @pytest.fixture
-def compared(capsys):
+def compared(capsys, monkeypatch, tmp_path):
     """Run the command: returns (exit code, stdout, stderr)."""
 
+    for name in ("MPLCONFIGDIR", "XDG_CACHE_HOME"):
+        monkeypatch.setenv(name, str(tmp_path / "caches"))
+
     def run(*arguments):
-        code = compare.main([str(argument) for argument in arguments])
+        code = main(["compare", *map(str, arguments)])
         captured = capsys.readouterr()
         return code, captured.out, captured.err
 
@@ -222,7 +227,8 @@ def test_conditions_that_differ_are_each_named(compared, tmp_path):
     made_runs.write(tmp_path / "a", made)
     made_runs.write(tmp_path / "b", made, other)
     warned = [x for x in compared(tmp_path / "a", tmp_path / "b")[1].splitlines() if "WARN" in x]
-    assert "WARNING: Not the same in A and B: the model (A: known:latest; B: another)." in warned
+    models = "the model (A: known:latest; B: another:latest)"
+    assert f"WARNING: Not the same in A and B: {models}." in warned
     assert (
         "WARNING: Not the same in A and B: the server's version (A: 0.17.4; B: 0.18.0)." in warned
     )

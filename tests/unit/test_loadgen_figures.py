@@ -1,16 +1,20 @@
 """Figures made of known data: schedule, percentiles, concurrency, verdict."""
 
 import statistics
+from dataclasses import asdict
 
 import pytest
 from hand_made import options_of, record, run_of
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadgen.options import UsageError, parse_goodput, parse_replica
-from loadgen.prompts import Texts, Varied, read_prompts
-from loadgen.schedule import arrivals, closed_loop, open_loop
-from loadgen.stats import concurrency, distribution, percentile, supported
+from contracts.errors import UsageError
+from contracts.figures import tpot
+from loadgen.load.flags import parse_goodput
+from loadgen.load.prompts import Texts, Varied, read_prompts
+from loadgen.load.schedule import arrivals, closed_loop, open_loop
+from loadgen.measure.stats import concurrency, distribution, percentile, supported
+from loadgen.options import parse_replica
 
 FINITE = st.floats(min_value=0, max_value=1e6)
 
@@ -31,36 +35,36 @@ def test_percentiles_agree_with_the_standard_librarys(data, percent):
 @given(st.lists(FINITE, min_size=2, max_size=50))
 def test_mean_and_deviation_agree_with_the_standard_librarys(data):
     found = distribution(data)
-    assert found["mean"] == pytest.approx(statistics.fmean(data))
-    assert found["std"] == pytest.approx(statistics.stdev(data), rel=1e-6, abs=1e-6)
-    assert (found["min"], found["max"], found["n"]) == (min(data), max(data), len(data))
+    assert found.mean == pytest.approx(statistics.fmean(data))
+    assert found.std == pytest.approx(statistics.stdev(data), rel=1e-6, abs=1e-6)
+    assert (found.min, found.max, found.n) == (min(data), max(data), len(data))
 
 
 def test_one_value_has_no_deviation_and_none_has_no_figures():
-    assert distribution([3.0])["std"] is None
-    assert (distribution([3.0])["max"], distribution([3.0])["p99"]) == (3.0, None)
-    assert set(distribution([None]).values()) == {None, 0}
+    assert distribution([3.0]).std is None
+    assert (distribution([3.0]).max, distribution([3.0]).p99) == (3.0, None)
+    assert set(asdict(distribution([None])).values()) == {None, 0}
 
 
 @pytest.mark.parametrize(("percent", "enough"), [(50, 2), (90, 10), (95, 20), (99, 100)])
 def test_a_percentile_needs_a_value_beyond_it(percent, enough):
     assert supported(percent, enough) and not supported(percent, enough - 1)
     values = [float(n) for n in range(enough)]
-    assert distribution(values)[f"p{percent}"] is not None
-    assert distribution(values[1:])[f"p{percent}"] is None
+    assert distribution(values).at(f"p{percent}") is not None
+    assert distribution(values[1:]).at(f"p{percent}") is None
 
 
 def test_concurrency_is_weighted_by_time():
     found = concurrency([(0.0, 4.0), (1.0, 3.0)], 0.0, 4.0)
-    assert found == {"mean": 1.5, "max": 2}
+    assert found == (1.5, 2)
 
 
 def test_its_mean_is_of_the_window_alone():
-    assert concurrency([(0.0, 4.0), (2.0, 4.0)], 0.0, 2.0) == {"mean": 1.0, "max": 2}
+    assert concurrency([(0.0, 4.0), (2.0, 4.0)], 0.0, 2.0) == (1.0, 2)
 
 
 def test_a_request_that_begins_as_another_ends_is_not_beside_it():
-    assert concurrency([(0.0, 1.0), (1.0, 2.0)], 0.0, 2.0) == {"mean": 1.0, "max": 1}
+    assert concurrency([(0.0, 1.0), (1.0, 2.0)], 0.0, 2.0) == (1.0, 1)
 
 
 # --- schedule ---
@@ -75,7 +79,9 @@ def test_every_request_is_sent_once_and_shares_differ_by_at_most_one(clients, re
 
 
 def test_constant_arrivals_have_constant_gaps():
-    options = options_of(clients=None, rate=4.0, arrivals="constant", requests=None, duration_s=1.0)
+    options = options_of(
+        clients=None, rate=4.0, arrivals="constant", requests=None, duration_seconds=1.0
+    )
     assert list(arrivals(options)) == [0.0, 0.25, 0.5, 0.75]
 
 
@@ -97,7 +103,7 @@ def test_poisson_arrivals_are_poissons(seed):
 @pytest.mark.parametrize("arrival", ["constant", "poisson"])
 def test_processes_share_one_schedule_and_not_its_seed(arrival):
     one = options_of(clients=None, rate=50.0, arrivals=arrival, requests=101, seed=7)
-    four = options_of(clients=None, rate=50.0, arrivals=arrival, requests=101, seed=7, processes=4)
+    four = options_of(clients=None, rate=50.0, arrivals=arrival, requests=101, seed=7, workers=4)
     parts = [list(open_loop(four, process)) for process in range(4)]
     assert sorted(map(len, parts)) == [25, 25, 25, 26]
     together = sorted((planned for part in parts for planned in part), key=lambda p: p.index)
@@ -207,13 +213,13 @@ def test_nothing_that_succeeded_gives_no_figures_and_not_zero():
 
 
 def test_one_token_has_no_time_between_tokens():
-    assert record(0, 10.0, 10.5, 11.0, tokens=1).tpot is None
+    assert tpot(record(0, 10.0, 10.5, 11.0, tokens=1)) is None
 
 
 def test_parts_of_several_processes_are_put_together_and_not_averaged():
     records = [record(n, 10.0, 10.5 + n / 10, 11.5 + n / 10) for n in range(4)]
     one = run_of(*records, clients=4)
-    two = run_of(records[::2], records[1::2], clients=4, processes=2)
+    two = run_of(records[::2], records[1::2], clients=4, workers=2)
     assert one["latency_seconds"] == two["latency_seconds"]
     assert one["throughput"] == two["throughput"]
     assert two["client"]["cpu_seconds"] == 2 * one["client"]["cpu_seconds"]
@@ -228,7 +234,7 @@ def test_urls_of_a_server(url):
 
 
 @pytest.mark.parametrize(
-    "url", ["", "https://h", "http://", "http://h:99999", "http://h/v1", "a b:x"]
+    "url", ["", "ftp://h", "http://", "http://h:99999", "http://h/v1", "a b:x"]
 )
 def test_urls_that_are_none(url):
     with pytest.raises(UsageError, match="--url"):

@@ -5,16 +5,16 @@ import random
 import signal
 import subprocess
 import sys
-import time
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from events import PATIENCE_S, undisturbed, until
 from paced_server import Pace
 
-from loadgen.buckets import BUCKETS, Histogram, Tally
-from loadgen.progress import Counts, Progress
-from loadgen.records import INTERRUPTED, Record
+from contracts.histograms import BUCKETS, Histogram, Tally
+from loadgen.load.progress import Counts, RunProgress
+from loadgen.measurements import INTERRUPTED, RequestRecord
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -43,7 +43,7 @@ def start(server, tmp_path):
 
 
 def last_line(process):
-    out, _ = process.communicate(timeout=30)
+    out, _ = process.communicate(timeout=PATIENCE_S)
     return json.loads(out.splitlines()[-1])
 
 
@@ -90,10 +90,7 @@ def test_the_last_line_has_every_request_of_the_run_and_not_the_warm_up(
 def test_interrupted_requests_are_in_none_of_them(start, server, tmp_path, processes):
     server.pace = Pace(itl=0.01)
     process = start("--clients", 8, "--requests", 4000, "--processes", processes)
-    deadline = time.monotonic() + 20
-    while server.seen.requests < 60:
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
+    until(lambda: server.seen.requests >= 60)
     process.send_signal(signal.SIGINT)
     line = last_line(process)
     assert agrees(line, tmp_path)
@@ -102,6 +99,7 @@ def test_interrupted_requests_are_in_none_of_them(start, server, tmp_path, proce
     assert line["in_flight"] == 0
 
 
+@undisturbed
 def test_requests_are_in_flight_while_they_are(start, server):
     server.pace = Pace(ttft=1.0)
     process = start("--clients", 5, "--requests", 5, "--warmup", 0)
@@ -111,8 +109,8 @@ def test_requests_are_in_flight_while_they_are(start, server):
 
 
 def test_who_did_not_ask_for_lines_of_progress_does_not_pay_for_histograms():
-    progress = Progress(None)
-    progress.note(Record(0, 0, 0.0, sent=0.0, end=1.0))
+    progress = RunProgress(None)
+    progress.note(RequestRecord(0, 0, 0.0, sent=0.0, end=1.0))
     assert "histograms" not in progress.as_dict()
     assert progress.counts().tally is None
 
@@ -130,10 +128,10 @@ def test_a_value_at_a_limit_is_in_the_bucket_below_it(name):
 
 
 def test_processes_are_added_up():
-    whole, parts = Progress(None, Tally()), []
+    whole, parts = RunProgress(None, Tally()), []
     for error in (None, "cut", INTERRUPTED):
-        part = Progress(None, Tally())
-        part.note(Record(0, 0, 0.0, sent=1.0, end=3.0, error=error))
+        part = RunProgress(None, Tally())
+        part.note(RequestRecord(0, 0, 0.0, sent=1.0, end=3.0, error=error))
         parts.append(part.counts())
     whole.add_up([*parts, Counts()])
     assert (whole.done, whole.failed) == (3, 2)

@@ -2,11 +2,13 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from events import PATIENCE_S, undisturbed
 from paced_server import Pace
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -19,9 +21,10 @@ def load(server, tmp_path):
     def run(*arguments, path=None):
         command = [sys.executable, "-m", "loadgen", "--out", str(tmp_path / "out"), "--no-report"]
         command += ["--url", f"http://127.0.0.1:{server.port}", "--model", "known", *arguments]
+        shutil.rmtree(tmp_path / "out", ignore_errors=True)
         environment = {**os.environ, "PATH": f"{path or tmp_path}:{os.environ['PATH']}"}
         done = subprocess.run(
-            command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60
+            command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=PATIENCE_S
         )
         assert "Traceback" not in done.stderr
         return done, *results(tmp_path / "out")
@@ -43,6 +46,7 @@ def only(summary):
 # --- open loop ---
 
 
+@undisturbed
 def test_an_open_loop_goes_on_whatever_becomes_of_its_requests(load, server):
     server.pace = Pace(ttft=0.5, tokens=2)
     _, summary, lines = load("--rate", "40", "--arrivals", "constant", "--duration", "0.5")
@@ -52,6 +56,7 @@ def test_an_open_loop_goes_on_whatever_becomes_of_its_requests(load, server):
     assert summary["concurrency"]["asked"] is None
 
 
+@undisturbed
 def test_with_a_limit_requests_wait_and_the_wait_counts(load, server):
     server.pace = Pace(ttft=0.1, tokens=1)
     _, summary, lines = load(
@@ -65,6 +70,7 @@ def test_with_a_limit_requests_wait_and_the_wait_counts(load, server):
     assert only(summary) == set()
 
 
+@undisturbed
 def test_a_closed_loop_may_have_a_duration(load, server):
     server.pace = Pace(ttft=0.05, tokens=1)
     _, summary, lines = load("--clients", "3", "--duration", "0.5")
@@ -105,6 +111,7 @@ def test_one_text_for_all_is_said_to_hit_the_prefix_cache(load):
 # --- OpenAI's API ---
 
 
+@undisturbed
 def test_openais_stream_is_understood(load, server):
     server.pace = Pace(ttft=0.1, itl=0.02, tokens=10)
     _, summary, lines = load(
@@ -131,6 +138,7 @@ def test_an_error_of_openais_api_is_in_its_own_words(load, server):
 # --- sweep ---
 
 
+@undisturbed
 def test_a_sweep_has_a_run_for_each_point_and_a_summary_of_all(load, server, tmp_path):
     server.pace = Pace(ttft=0.05, tokens=4)
     done, summary, _ = load("--sweep", "1,2,4", "--requests", "8")
@@ -173,6 +181,7 @@ while :; do echo "0, 100.0"; echo "1, 300.0"; sleep 0.05; done
 """
 
 
+@undisturbed
 def test_energy_is_the_gpus_power_over_the_run_where_nvidia_smi_tells_it(load, server, tmp_path):
     smi = tmp_path / "nvidia-smi"
     smi.write_text(NVIDIA_SMI.format(folder=tmp_path))

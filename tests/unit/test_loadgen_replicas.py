@@ -5,17 +5,23 @@ import contextlib
 import socket
 import threading
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+from events import PATIENCE_S, undisturbed
+from hand_made import judged
 from paced_server import Pace, running
 
-from loadgen import metrics, report, runner, validity
-from loadgen.answers import ollama_line
-from loadgen.balance import Balance
-from loadgen.connection import open_connection
-from loadgen.options import Options, TargetError, UsageError, parse_replica, parse_replicas
-from loadgen.prompts import Texts
+from contracts.errors import TargetError, UsageError
+from contracts.figures import e2e, ttft
+from engines.balance import Balance
+from engines.ollama import OLLAMA
+from loadgen.load import runner
+from loadgen.load.connection import open_connection
+from loadgen.load.prompts import Texts
+from loadgen.options import Options, parse_replica, parse_replicas
+from loadgen.outputs import results, run_files
 
 LOOKS = 4  # at version and models, before and after a run
 
@@ -34,12 +40,10 @@ def servers():
 def measure(*servers, attach=lambda running: None, **changes):
     """Run it; the records and the summary with its verdict."""
     replicas = tuple(parse_replica(url_of(server)) for server in servers)
-    plain = {"model": "known", "out": Path("unused"), "warmup": 0, "timeout_s": 10.0}
+    plain = {"model": "known", "out": Path("unused"), "warmup": 0, "timeout_seconds": PATIENCE_S}
     asked = Options(replicas=replicas, prompts=Texts(), **{**plain, **changes})
     measured = runner.run(asked, attach)
-    summary = metrics.summarise(measured, asked)
-    summary["validity"] = validity.judge(summary, measured, asked)
-    return measured.records, summary
+    return measured.records, asdict(judged(measured, asked))
 
 
 def row(summary, server):
@@ -47,7 +51,7 @@ def row(summary, server):
 
 
 @contextlib.contextmanager
-def meanwhile(true, then, seconds=10.0):
+def meanwhile(true, then, seconds=PATIENCE_S):
     """Beside the block, in a thread: `then` as soon as `true`."""
 
     def work():
@@ -72,22 +76,23 @@ def meanwhile(true, then, seconds=10.0):
 
 def test_the_one_with_the_fewest_outstanding_is_chosen_and_equals_take_turns():
     balance = Balance()
-    assert [balance.take("abc") for _ in range(6)] == list("abcabc")
-    balance.give_back("b")
-    assert balance.take("abc") == "b"
+    assert [balance.acquire("abc") for _ in range(6)] == list("abcabc")
+    balance.release("b")
+    assert balance.acquire("abc") == "b"
     for replica in "abcabc":
-        balance.give_back(replica)
+        balance.release(replica)
     assert balance.outstanding.total() == 0
 
 
 def test_one_that_is_out_is_chosen_only_where_none_is_in():
     balance = Balance()
-    balance.out.add("a")
-    assert [balance.take("ab") for _ in range(3)] == ["b"] * 3
-    assert balance.take("ab", avoid="b") == "a"
-    assert balance.take("b", avoid="b") is None
+    balance.ejected.add("a")
+    assert [balance.acquire("ab") for _ in range(3)] == ["b"] * 3
+    assert balance.acquire("ab", avoid="b") == "a"
+    assert balance.acquire("b", avoid="b") is None
 
 
+@undisturbed
 def test_replicas_share_the_load_evenly_as_the_servers_count(servers):
     _, summary = measure(*servers, clients=12, requests=120)
     assert [server.seen.most_in_flight for server in servers] == [4, 4, 4]
@@ -98,6 +103,7 @@ def test_replicas_share_the_load_evenly_as_the_servers_count(servers):
     ]
 
 
+@undisturbed
 def test_a_slow_replica_gets_fewer_requests_and_none_more_at_once(servers):
     slow, fast = servers[:2]
     slow.pace = Pace(ttft=0.4, itl=0.001, slots=4)
@@ -150,7 +156,7 @@ def test_a_replica_that_died_is_named_and_the_run_stays_valid(servers):
     assert not {"error_rate", "stale_endpoint"} & set(summary["validity"]["codes"])
     note = summary["validity"]["notes"][0]
     assert url_of(dies) in note and "was out from" in note
-    table = report.table(summary)
+    table = run_files.table(results.parse(summary))
     assert f"note: {note}" in table and "retried away" in table
 
 
@@ -158,24 +164,31 @@ def test_times_of_a_retried_request_count_from_its_first_sending(servers):
     dies, other = servers[:2]
     dies.pace = Pace(ttft=5.0)
     began = time.perf_counter()
-    with meanwhile(lambda: time.perf_counter() > began + 0.5 and dies.seen.in_flight, dies.kill):
+    died = []
+
+    def die():
+        died.append(time.perf_counter())
+        dies.kill()
+
+    with meanwhile(lambda: time.perf_counter() > began + 0.5 and dies.seen.in_flight, die):
         records, summary = measure(dies, other, clients=2, requests=2)
     (retried,) = [record for record in records if record.retried_from]
-    assert retried.ttft > 0.3 + 0.05 and retried.e2e > retried.ttft
-    assert retried.intended <= retried.sent <= retried.intended + 0.1
+    assert ttft(retried) > 0.3 + 0.05 and e2e(retried) >= ttft(retried)
+    assert retried.intended <= retried.sent < died[0]
     assert (retried.queue, retried.connect) == (None, None)
-    assert report.as_dict(retried, 0.0, True)["retried"]
+    assert run_files.as_dict(retried, 0.0, True)["retried"]
     assert summary["latency_seconds"]["e2e"]["n"] == 2
 
 
 def test_the_timeout_of_a_retried_request_counts_from_there_too(servers):
     dies, other = servers[:2]
-    dies.pace = other.pace = Pace(ttft=5.0)
+    dies.pace = other.pace = Pace(ttft=PATIENCE_S)
     began = time.perf_counter()
-    with meanwhile(lambda: time.perf_counter() > began + 0.4 and dies.seen.in_flight, dies.kill):
-        records, _ = measure(dies, other, clients=2, requests=2, timeout_s=0.8)
+    with meanwhile(lambda: time.perf_counter() > began + 1.5 and dies.seen.in_flight, dies.kill):
+        records, _ = measure(dies, other, clients=2, requests=2, timeout_seconds=3.0)
     (retried,) = [record for record in records if record.retried_from]
-    assert retried.error == "timeout" and retried.e2e == pytest.approx(0.8, abs=0.2)
+    assert retried.error == "timeout"
+    assert 2.99 <= e2e(retried) < 1.5 + 3.0  # the loop's clock is coarse
 
 
 def test_one_that_comes_back_gets_requests_again(servers):
@@ -188,13 +201,13 @@ def test_one_that_comes_back_gets_requests_again(servers):
 
     served = []
     with meanwhile(lambda: dies.seen.requests > 5, die_and_return):
-        records, summary = measure(dies, other, clients=4, requests=150)
+        records, summary = measure(dies, other, clients=4, requests=300)
     assert dies.seen.requests > served[0] + 5
     (outage,) = row(summary, dies)["outages"]
-    assert 0.9 < outage["to"] - outage["from"] < 2.5
+    assert outage["to"] - outage["from"] > 0.9
     out = [r for r in records if outage["from"] < r.sent - records[0].sent < outage["to"] - 0.1]
     assert {record.replica for record in out[8:]} == {url_of(other)}
-    assert summary["requests"]["succeeded"] + summary["requests"]["failed"] == 150
+    assert summary["requests"]["succeeded"] + summary["requests"]["failed"] == 300
 
 
 # --- retried once, and only before the first byte ---
@@ -226,7 +239,7 @@ def test_a_request_is_never_sent_a_third_time(servers):
 def test_after_the_first_byte_nothing_is_retried(servers, failure):
     first, second = servers[:2]
     first.pace = second.pace = Pace(failure=failure)
-    _, summary = measure(first, second, requests=1, timeout_s=2.0)
+    _, summary = measure(first, second, requests=1, timeout_seconds=2.0)
     assert first.seen.requests + second.seen.requests == 1
     assert (summary["requests"]["failed"], summary["requests"]["retried"]) == (1, 0)
 
@@ -234,7 +247,7 @@ def test_after_the_first_byte_nothing_is_retried(servers, failure):
 def test_a_timeout_is_not_retried(servers):
     first, second = servers[:2]
     first.pace = second.pace = Pace(ttft=5.0)
-    _, summary = measure(first, second, requests=1, timeout_s=0.2)
+    _, summary = measure(first, second, requests=1, timeout_seconds=0.2)
     assert summary["requests"]["errors"] == {"timeout": 1}
     assert first.seen.requests + second.seen.requests == 1
 
@@ -288,8 +301,8 @@ def test_stopped_while_a_replica_is_out_it_ends_at_once(servers):
         asyncio.get_running_loop().call_later(0.3, running_engine.stop, "by the test")
 
     began = time.monotonic()
-    _, summary = measure(servers[0], Down(), clients=2, requests=500, attach=attach)
-    assert summary["partial"] and time.monotonic() - began < 2
+    _, summary = measure(servers[0], Down(), clients=2, requests=5000, attach=attach)
+    assert summary["partial"] and time.monotonic() - began < 60  # all would take two minutes
 
 
 def test_a_url_that_is_given_twice_is_refused():
@@ -299,7 +312,7 @@ def test_a_url_that_is_given_twice_is_refused():
 
 def test_connections_ask_whether_the_other_host_is_still_there(servers):
     async def options_of_a_connection():
-        connection = await open_connection(("127.0.0.1", servers[0].port), 1.0, ollama_line)
+        connection = await open_connection([("127.0.0.1", servers[0].port)], 1.0, OLLAMA)
         options = (
             connection._sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE),
             connection._sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT),

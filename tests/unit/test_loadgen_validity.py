@@ -4,12 +4,11 @@ import dataclasses
 from array import array
 
 import pytest
-from hand_made import URL, measured_of, options_of, part, record
+from hand_made import URL, measured_of, options_of, part, record, verdict_on
 
-from loadgen.limits import shifts
-from loadgen.metrics import summarise
-from loadgen.records import ServerFacts
-from loadgen.validity import judge
+from loadgen.measure.self_check import shifts
+from loadgen.measure.summarise import summarise
+from loadgen.measurements import ServerFacts
 
 FACTS = ServerFacts(URL, "1.0", "sha:1", "Q4_0", 100, 100, 4096)
 OTHER = "http://g:80"
@@ -25,8 +24,7 @@ def verdict(records=None, *, asked=None, run=None, lags=(0.0001,) * 200, idle_fr
     records = healthy() if records is None else records
     options = options_of(**{"requests": len(records), **(asked or {})})
     measured = measured_of(part(records, idle_from, lags), **(run or {}))
-    summary = summarise(measured, options)
-    return judge(summary, measured, options)
+    return verdict_on(measured, options)
 
 
 def codes(*arguments, **changes):
@@ -121,7 +119,7 @@ DEFECTS = {
     "concurrency": {"records": clients_one_after_another()},
     "too_short": {
         "records": healthy(2),
-        "asked": {"requests": None, "duration_s": 0.5},
+        "asked": {"requests": None, "duration_seconds": 0.5},
         "idle_from": 10.5,
     },
     "clock, set": {"run": {"clocks": {"wall_seconds_off": -3600.0}}},
@@ -142,7 +140,7 @@ TWINS = {
     "model_loading, busy": {"records": with_load(0.9)},
     "model_loading, all alike": {"records": with_load(0.9, of=50)},
     "concurrency": {"records": healthy(1), "asked": {"clients": 2}},
-    "too_short": {"records": healthy(20), "asked": {"requests": None, "duration_s": 10.0}},
+    "too_short": {"records": healthy(20), "asked": {"requests": None, "duration_seconds": 10.0}},
     "clock, slewed": {"run": {"clocks": {"wall_seconds_off": 0.01, "suspended_seconds": 0.0}}},
     "clock, server": {"records": with_total(1.001)},
     "load_generator, lag": {"records": unsure(healthy()), "lags": (0.0012,) * 200},

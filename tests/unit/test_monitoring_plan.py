@@ -2,9 +2,9 @@
 
 import pytest
 
-from hpc.errors import UsageError
-from hpc.monitoring import OFF, PROGRAMS, plan_monitoring
-from hpc.recipe import Monitoring
+from contracts.errors import UsageError
+from hpc.planning.monitoring import OFF, PROGRAMS, plan_monitoring
+from hpc.recipe.schema import Monitoring
 from hpc.site import Site
 
 ALL = frozenset(PROGRAMS)

@@ -4,8 +4,11 @@ import math
 
 import pytest
 
-from hpc.plan import Partition, client_cpus, make_plan
-from hpc.recipe import parse_recipe
+from hpc.planning.parts import client_cpus
+from hpc.planning.plan import make_plan
+from hpc.recipe.reading import parse_recipe
+from hpc.scheduler.interface import Partition
+from hpc.scheduler.slurm.directives import options
 from hpc.site import Site, load_site
 
 TWO_PARTITIONS = [
@@ -15,7 +18,7 @@ TWO_PARTITIONS = [
 
 
 def directives(job):
-    return dict(job.directives)
+    return dict(options(job.resources))
 
 
 def plan_for(data, site="slurm", partitions=()):
@@ -28,7 +31,7 @@ def setting(plan, name):
 
 def test_meluxina_asks_as_that_cluster_wants_it(recipe_data):
     plan = plan_for(recipe_data, "meluxina")
-    assert plan.ollama.directives == (
+    assert tuple(options(plan.ollama.resources)) == (
         ("--partition", "gpu"),
         ("--account", "research"),
         ("--qos", "default"),
@@ -88,7 +91,7 @@ def test_recipe_beats_site_and_the_plan_says_so(recipe_data):
 def test_ways_to_ask_for_gpus(recipe_data, request_, directive):
     recipe_data["job"]["infrastructure"]["gpus"] = 2
     site = Site(name="s", scheduler="slurm", gpu_partitions=["gpu"], gpu_request=request_)
-    assert directive in make_plan(parse_recipe(recipe_data), site).ollama.directives
+    assert directive in options(make_plan(parse_recipe(recipe_data), site).ollama.resources)
 
 
 def test_short_jobs_are_not_signalled_early(recipe_data):
@@ -102,6 +105,14 @@ def test_parallel_slots_follow_the_clients_up_to_eight(recipe_data):
     plan = plan_for(recipe_data)
     assert plan.num_parallel == 8
     assert plan.max_queue >= 1000, "Ollama must not turn our own clients away"
+
+
+@pytest.mark.parametrize(("asked", "shown"), [(None, "its cores"), (6, 6)])
+def test_plan_says_how_many_threads_ollama_takes(recipe_data, asked, shown):
+    if asked:
+        recipe_data["job"]["service"]["num_thread"] = asked
+    (setting,) = [s for s in plan_for(recipe_data).settings if s.name == "num_thread"]
+    assert setting.value == shown
 
 
 @pytest.mark.parametrize(("clients", "cpus"), [(1, 2), (128, 2), (129, 3), (10_000, 16)])

@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from hpc.jobstates import _WORDS, JobStatus, Verdict
-from hpc.reasons import Outlook, explain
+from hpc.scheduler.slurm.reasons import explain
+from hpc.scheduler.states import _WORDS, JobStatus, Outlook, Verdict
 
 #: All that is built from parts, as Slurm 22.05 to 24.05 write them.
 LIMITS = """
@@ -87,11 +87,11 @@ def test_words_name_the_thing_and_the_knob(code, words, remedy):
 #: squeue(1), JOB STATE CODES: what lets us wait, go on, and give up.
 STATES = {
     Verdict.WAITING: "PENDING CONFIGURING POWER_UP_NODE REQUEUED REQUEUE_FED REQUEUE_HOLD "
-    "SPECIAL_EXIT RESV_DEL_HOLD SUSPENDED STOPPED EXPEDITING",
+    "SPECIAL_EXIT RESV_DEL_HOLD SUSPENDED STOPPED EXPEDITING REVOKED",
     Verdict.RUNNING: "RUNNING COMPLETING RESIZING SIGNALING STAGE_OUT",
     Verdict.ENDED: "COMPLETED",
     Verdict.FAILED: "BOOT_FAIL CANCELLED DEADLINE FAILED LAUNCH_FAILED NODE_FAIL OUT_OF_MEMORY "
-    "PREEMPTED RECONFIG_FAIL REVOKED TIMEOUT",
+    "PREEMPTED RECONFIG_FAIL TIMEOUT",
 }
 
 
@@ -104,5 +104,5 @@ def test_every_state_has_its_verdict():
 def test_only_states_of_the_queue_say_that_a_job_was_requeued():
     waiting = STATES[Verdict.WAITING].split()
     assert {name for name in waiting if not JobStatus(name).in_queue} == {
-        "CONFIGURING", "POWER_UP_NODE", "SUSPENDED", "STOPPED", "EXPEDITING"
+        "CONFIGURING", "POWER_UP_NODE", "SUSPENDED", "STOPPED", "EXPEDITING", "REVOKED"
     }  # fmt: skip

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from hpc import recipe_docs
-from hpc.recipe import full_model_name, load_recipe, models_of, ollama_name, parse_recipe
-from hpc.timelimit import format_time, parse_time
+from contracts.errors import UsageError
+from hpc.recipe import docs
+from hpc.recipe.reading import load_recipe, models_of, ollama_name, parse_recipe
+from hpc.times import format_time, parse_time
 
 PROJECT = Path(__file__).resolve().parents[2]
 
@@ -34,7 +35,7 @@ def test_original_example_is_accepted_as_it_stands():
             }
         }
     )
-    assert recipe.total_requests == 1000
+    assert recipe.job.service.requests_planned == 1000
     assert recipe.time_seconds == 3600
 
 
@@ -68,8 +69,8 @@ def test_every_time_format_of_slurm(text, seconds):
 
 
 def test_generated_files_are_up_to_date():
-    for path, text in recipe_docs.generated().items():
-        assert path.read_text() == text, f"{path.name}: run python3 -m hpc.recipe_docs"
+    for path, text in docs.generated().items():
+        assert path.read_text() == text, f"{path.name}: run python3 -m hpc.recipe.docs"
 
 
 def test_model_path_is_relative_to_the_recipe_and_tagged(tmp_path, recipe_data, monkeypatch):
@@ -109,7 +110,92 @@ def test_retrieval_that_is_not_enabled_is_not_wanted(tmp_path, recipe_data):
     assert models_of(recipe) == ["mistral:7b"]
 
 
-def test_model_names_get_ollamas_default_tag():
-    assert full_model_name("mistral") == "mistral:latest"
-    assert full_model_name("mistral:7b") == "mistral:7b"
-    assert full_model_name("hf.co:443/a/b") == "hf.co:443/a/b:latest"
+# --- a name or a path ---
+
+HUB = "hf.co/bartowski/Llama-3.2-3B-Instruct-GGUF"
+
+
+def model_of(folder, recipe_data, model):
+    recipe_data["job"]["service"]["model"] = model
+    (folder / "recipe.json").write_text(json.dumps(recipe_data))
+    return load_recipe(folder / "recipe.json").job.service.model
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        f"{HUB}:Llama-3.2-3B-Instruct-IQ3_M.gguf",
+        f"{HUB}:Q4_K_M",
+        f"https://{HUB}:a.GGUF",
+        "foo.gguf:latest",
+        "someone/model.gguf:v1",
+        "registry.ollama.ai/library/tiny",
+        "localhost:5000/ns/model.gguf:x",
+    ],
+)
+def test_what_ends_as_a_file_does_and_has_a_tag_is_a_name(tmp_path, recipe_data, model):
+    assert model_of(tmp_path, recipe_data, model) == model
+
+
+@pytest.mark.parametrize("name", ["foo.gguf", "blob", "some/blob", "mistral:7b", "a b.gguf"])
+def test_what_is_the_path_of_a_gguf_file_here_is_a_path(tmp_path, recipe_data, name):
+    (tmp_path / "some").mkdir()
+    (tmp_path / name).write_bytes(b"GGUF...")
+    assert model_of(tmp_path, recipe_data, name) == str(tmp_path / name)
+    assert model_of(tmp_path, recipe_data, f"./{name}") == str(tmp_path / name)
+
+
+@pytest.mark.parametrize("there", ["folder", "file"])
+def test_a_folder_or_another_file_of_that_name_makes_no_path_of_a_name(
+    tmp_path, recipe_data, there
+):
+    place = tmp_path / "mistral"
+    place.mkdir() if there == "folder" else place.write_text("notes")
+    assert model_of(tmp_path, recipe_data, "mistral") == "mistral"
+
+
+def test_a_path_from_home(tmp_path, recipe_data, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "blob").write_bytes(b"GGUF...")
+    assert model_of(tmp_path, recipe_data, "~/blob") == str(tmp_path / "blob")
+
+
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [
+        ("foo.gguf", "foo.gguf:latest"),
+        ("someone/foo.gguf", "someone/foo.gguf:latest"),
+        (f"{HUB}/foo.gguf", f"{HUB}:foo.gguf"),
+    ],
+)
+def test_what_looks_like_a_file_and_is_not_there_is_told_in_both_readings(
+    tmp_path, recipe_data, model, name
+):
+    with pytest.raises(UsageError) as raised:
+        model_of(tmp_path, recipe_data, model)
+    (line,) = raised.value.details
+    assert f"{tmp_path}/{model}" in line and "cannot be read: No such file or directory" in line
+    assert line.endswith(f"if it is a model's name in Ollama, write it with its tag: {name}")
+
+
+@pytest.mark.parametrize(
+    "model", ["./mistral", "/no/such", "../x", "~nobody-of-this-name/x.gguf", "./"]
+)
+def test_a_plain_path_is_never_a_name(tmp_path, recipe_data, model):
+    with pytest.raises(UsageError) as raised:
+        model_of(tmp_path, recipe_data, model)
+    (line,) = raised.value.details
+    assert "cannot be read" in line or "is not a GGUF file" in line
+
+
+@pytest.mark.parametrize(
+    ("model", "listed"),
+    [
+        ("library/tiny", "tiny:latest"),
+        ("REGISTRY.ollama.ai/Library/tiny:LATEST", "tiny:latest"),
+        (f"https://{HUB}:Q4_K_M", f"{HUB}:Q4_K_M"),
+        ("someone/tiny", "someone/tiny:latest"),
+    ],
+)
+def test_what_is_deployed_goes_by_the_name_that_ollama_lists(model, listed):
+    assert ollama_name(model) == listed

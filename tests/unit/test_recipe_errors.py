@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from hpc.errors import UsageError
-from hpc.recipe import parse_recipe
+from contracts.errors import UsageError
+from hpc.recipe.reading import parse_recipe
 
 EVIL = [
     "a; touch pwned",
@@ -66,7 +66,13 @@ OTHER = [
     ("job.service.type", "training", "must be 'inference'"),
     ("job.service.model", None, "must be a string"),
     ("job.service.model", "", "must not be empty"),
-    ("job.service.model", "../../etc/passwd", "must be a model's name"),
+    ("job.service.model", "../../etc/passwd", "No such file"),
+    ("job.service.model", "tiny:../../etc", "must be a model's name"),
+    ("job.service.model", "tiny@sha256:0123", "has a digest, which Ollama takes in no name"),
+    ("job.service.model", "tiny:", "the tag of 'tiny:' is empty"),
+    ("job.service.model", "a/b/c/d", "has more parts than HOST/NAMESPACE/MODEL:TAG"),
+    ("job.service.model", "https://ollama.com/library/tiny", "write tiny:latest"),
+    ("job.service.model", "tiny\x7f", "without control characters"),
     ("job.service.model", "mistral; touch pwned", "must be a model's name"),
     ("job.service.model", "$(touch pwned)", "must be a model's name"),
     ("job.service.model", 'a"b', "must be a model's name"),
@@ -75,8 +81,15 @@ OTHER = [
     ("job.service.precision", 16, "must be a string"),
     ("job.service.require_precision", "yes", "must be true or false"),
     ("job.service.keep_alive", "5m; touch pwned", "must match"),
+    ("job.service.think", "much", "must be true, false, low, medium or high"),
+    ("job.service.think", 1, "must be true, false, low, medium or high"),
+    ("job.service.format", "yaml", "must be json, or a JSON Schema"),
+    ("job.service.format", {}, "must be json, or a JSON Schema"),
     ("job.service.context_length", 0, "must be at least 64"),
     ("job.service.num_parallel", 0, "must be at least 1"),
+    ("job.service.num_thread", 0, "must be at least 1"),
+    ("job.service.num_thread", 1025, "must be at most 1024"),
+    ("job.service.num_thread", "4", "must be a whole number"),
     ("job.service.n_clients", 0, "must be at least 1"),
     ("job.service.n_clients", 10_001, "must be at most 10000"),
     ("job.service.n_clients", "100", "must be a whole number"),

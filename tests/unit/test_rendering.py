@@ -2,22 +2,23 @@
 
 import os
 import subprocess
-from dataclasses import replace
 
 import pytest
 
 import clientServiceHandler
 import ollamaService
+from hpc.commands.deploy import render_all
+from hpc.commands.stack import render_stack
 from hpc.console import Console
-from hpc.deploy import submit
 from hpc.deployment import Deployment
+from hpc.deployments.records import create_record
 from hpc.endpoints import OutputDir
-from hpc.plan import JobPlan, make_plan
-from hpc.recipe import parse_recipe
-from hpc.records import create_record
-from hpc.rendering import Raw, directive, quote
+from hpc.planning.plan import make_plan
+from hpc.recipe.reading import parse_recipe
+from hpc.rendering import Raw, comment, quote
+from hpc.scheduler.slurm.directives import directive
 from hpc.site import Site
-from hpc.stack import render_stack
+from orch import services
 
 EVIL = "$(touch pwned) `touch pwned`; touch pwned 'x' \"y\" \\ %j & > pwned"
 
@@ -46,6 +47,12 @@ def test_directives_stay_on_their_line():
         directive(("--comment", "a\n#SBATCH --uid=0"))
 
 
+@pytest.mark.parametrize("line", ["touch pwned", "#SBATCH --x=a\ntouch pwned", ""])
+def test_a_schedulers_lines_are_comments_to_bash(line):
+    with pytest.raises(ValueError, match="is not a line of comment"):
+        comment(line)
+
+
 def evil_deployment(recipe_data, tmp_path, modules, retrieval=False):
     output = OutputDir(tmp_path / EVIL.replace("/", ""))
     output.prepare()
@@ -55,9 +62,8 @@ def evil_deployment(recipe_data, tmp_path, modules, retrieval=False):
     if retrieval:
         recipe_data["job"]["service"]["retrieval"] = {"embedding_model": str(model)}
     site = Site(name="s", scheduler="slurm", gpu_partitions=["gpu"], modules=modules,
-                proxy={"http": EVIL})  # fmt: skip
+                proxy={"http": EVIL}, directives=[f"--comment={EVIL}"])  # fmt: skip
     plan = make_plan(parse_recipe(recipe_data), site)
-    plan = replace(plan, client=JobPlan("client", (*plan.client.directives, ("--comment", EVIL))))
     return Deployment("test", plan, output)
 
 
@@ -79,7 +85,7 @@ def test_evil_values_execute_nothing(recipe_data, tmp_path, modules, retrieval):
     for name in ("ollama", "client"):
         command = ["bash", output / "scripts" / f"test.{name}.sh", "1"]
         result = subprocess.run(
-            command, cwd=folder, env=environment, capture_output=True, text=True, timeout=20
+            command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120
         )
         assert result.returncode == 1
         expected = "no 'module'" if modules else {"ollama": "started", "client": "has ended"}[name]
@@ -123,9 +129,10 @@ def test_rendered_scripts_pass_shellcheck(
     if monitoring:
         recipe_data["job"]["service"]["retrieval"] = {"embedding_model": "embed:1b"}
     plan = make_plan(parse_recipe(recipe_data), site, monitoring=monitoring)
-    submit(Deployment("d-1", plan, output))
+    render_all(plan, services(), output)
     scripts = sorted((tmp_path / "scripts").glob("*.sh"))
     assert len(scripts) == (4 if monitoring else 2)
+    assert [script.read_text().count("#!/bin/bash\n") for script in scripts] == [1] * len(scripts)
     check = subprocess.run(["shellcheck", "-x", *scripts], capture_output=True, text=True)
     assert check.stdout == ""
     form = ["shfmt", "-i", "2", "-ci", "-d", *scripts]

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -105,3 +106,42 @@ def test_a_file_is_cut_in_the_same_way_each_time():
     path = PROJECT / "docs" / "measurement.md"
     one, two = (list(chunks_of(read_document(path), Chunking(64, 8))) for _ in range(2))
     assert one == two and len(one) > 20
+
+
+SENTENCES = {
+    "Chinese": "超级计算机由许多节点组成。",
+    "quoted": "他说\uff1a「节点有内存。」",
+    "Japanese": "ジョブを投入します。",
+    "Hindi": "यह एक वाक्य है।",
+    "Urdu": "یہ ایک جملہ ہے۔",  # noqa: RUF001
+    "Arabic": "هل هذا سؤال؟",
+    "Armenian": "Սա նախադասություն է։",  # noqa: RUF001
+    "Amharic": "ይህ ዓረፍተ ነገር ነው።",
+    "Burmese": "ဒါဟာဝါကျပါ။",
+    "Thai": "นี่คือประโยคหนึ่ง ",
+    "English": 'He said "stop." ',
+}
+
+
+@pytest.mark.parametrize("script", SENTENCES)
+def test_chunks_end_with_sentences_in_every_script(script):
+    sentence = SENTENCES[script]
+    *pieces, _ = split(sentence * 20, 2 * count_tokens(sentence), 0)
+    assert len(pieces) > 5 and all(piece.endswith(sentence.strip()) for piece in pieces)
+
+
+@pytest.mark.parametrize("seen", ["e\u0301", "กำ", "👩\u200d🚀", "नि", "\U0001f1e9\U0001f1ea"])
+def test_what_is_seen_as_one_character_is_never_cut(seen):
+    for piece in split(seen * 60, 7, 3):
+        assert len(piece) % len(seen) == 0 and piece == seen * (len(piece) // len(seen))
+
+
+def test_a_long_run_of_blanks_is_no_part_of_a_chunk():
+    assert list(split("begin" + " " * 250_000 + "end", 16, 0)) == ["begin", "end"]
+
+
+def test_headings_are_those_of_commonmark():
+    lines = ["---", "title: x", "---", "Top", "===", "", "a", "", "Sub", "---", "b", "````", "```",
+             "# no", "````", "## c# ##", "- item", "---", "##", "end"]  # fmt: skip
+    found = [chunk.heading for chunk in chunks_of(markdown("\n".join(lines)), Chunking())]
+    assert found == ["", "Top", "Top > Sub", "Top > c#", "Top"]

@@ -24,7 +24,7 @@ def test_vectors_come_in_the_order_of_the_texts():
 
 
 def test_as_many_batches_are_asked_at_once_as_there_are_replicas():
-    together = threading.Barrier(3, timeout=10)
+    together = threading.Barrier(3, timeout=120)
     sizes = []
 
     def ask(body):
@@ -50,18 +50,44 @@ def test_only_what_is_too_long_is_truncated():
 
 
 @pytest.mark.parametrize(
-    ("answer", "words"),
+    ("one", "words"),
     [
-        ({}, "is not 2 vectors"),
-        ({"embeddings": [[1.0]]}, "is not 2 vectors"),
-        ({"embeddings": [[1.0], [1.0, 2.0]]}, "not of one dimension"),
-        ({"embeddings": [[1.0], []]}, "no vector of numbers"),
-        ({"embeddings": [[1.0], [0.0]]}, "no vector of numbers"),
-        ({"embeddings": [[1.0], [float("nan")]]}, "no vector of numbers"),
-        ({"embeddings": [[1.0], ["a"]]}, "no vector of numbers"),
-        ({"embeddings": [[1.0], None]}, "no vector of numbers"),
+        ([], "is no vector of numbers"),
+        ([0.0], "is no vector of numbers"),
+        ([float("nan")], "is no vector of numbers"),
+        (["a"], "is no vector of numbers"),
+        (None, "is no vector of numbers"),
     ],
 )
-def test_an_answer_that_is_no_embedding_is_refused(answer, words):
+def test_a_model_that_embeds_nothing_is_refused(one, words):
     with pytest.raises(EmbeddingFailed, match=words):
-        Embedder("m", lambda _: answer).embed(["a", "b"])
+        Embedder("m", lambda body: {"embeddings": [one] * len(body["input"])}).embed(["a", "b"])
+
+
+def test_answers_that_do_not_fit_the_question_are_refused():
+    with pytest.raises(EmbeddingFailed, match="is not 1 vectors"):
+        Embedder("m", lambda _: {}).embed(["a", "b"])
+    with pytest.raises(EmbeddingFailed, match="not of one dimension"):
+        Embedder("m", lambda _: {"embeddings": [[1.0], [1.0, 2.0]]}).embed(["a", "b"])
+
+
+def test_one_text_that_gets_no_vector_is_named_and_the_others_get_theirs():
+    def ask(body):
+        if any("poison" in text for text in body["input"]):
+            raise EmbeddingFailed("unsupported value: NaN")
+        return lengths(body)
+
+    found = Embedder("m", ask, lambda: 2).embed([*["fine"] * 20, "poison", "also"])
+    assert found.refused == {20: "unsupported value: NaN"}
+    assert found.vectors[20] is None and found.vectors[21] == [4.0, 1.0]
+    assert Embedder("m", ask).embed(["poison"]).vectors == [None]
+
+
+def test_a_text_that_is_too_long_and_then_refused_is_left_out():
+    def ask(body):
+        if body["truncate"]:
+            raise EmbeddingFailed("the runner ended")
+        return lengths(body)
+
+    found = Embedder("m", ask).embed(["short", "x" * 200])
+    assert found.refused == {1: "the runner ended"} and found.truncated == 0

@@ -7,14 +7,16 @@ import embedding_server
 import pytest
 
 import clientService
-from client.retrieval import Retrieval
+from client.retrieval import Retriever
 from hpc import web
 from hpc.ingest import ServicePoints, outcome_lines
+from retrieval import turns
 from retrieval.documents import find_files
 from retrieval.ingest import ingest
 from retrieval.settings import Chunking, section
 
 JOB = "41"
+BINARY = "it is binary, not text (or UTF-16 without a byte-order mark)"
 TEXTS = {
     "cats.md": "# Cats\n\nA cat sleeps most of the day.\n\n## Food\n\nCats eat mice and birds.\n",
     "dogs.md": "# Dogs\n\nA dog barks at strangers and guards the house.\n",
@@ -51,7 +53,7 @@ def place(tmp_path, monkeypatch, ollama):
 
 
 class Service:
-    """The client service in this process; as `Points` it takes chunks as it does over HTTP."""
+    """The client service in this process; as `ChunkSink` it takes chunks as it does over HTTP."""
 
     def __init__(self, app):
         self.client = app.test_client()
@@ -76,13 +78,13 @@ class Service:
 def start(place, monkeypatch):
     """Starts the service; each start finds the folder free, as after an end of the last one."""
     stores = []
-    original = Retrieval.__init__
+    original = Retriever.__init__
 
     def remember(self, *arguments):
         original(self, *arguments)
         stores.append(self._store)
 
-    monkeypatch.setattr(Retrieval, "__init__", remember)
+    monkeypatch.setattr(Retriever, "__init__", remember)
 
     def end():
         while stores:
@@ -201,7 +203,7 @@ def test_bad_files_are_left_out_and_the_others_come(service, place):
     assert (progress.files, progress.done, progress.added) == (7, 7, 4)
     lines = list(outcome_lines(progress))
     assert lines[0] == "ingested: 3 files, 0 unchanged; 4 chunks added"
-    assert f"  skipped {place}/docs/photo.txt: binary: it is binary, not text" in lines
+    assert f"  skipped {place}/docs/photo.txt: binary: {BINARY}" in lines
 
 
 def test_texts_that_the_model_does_not_read_to_their_end_are_counted(service, place):
@@ -231,7 +233,7 @@ def test_a_query_is_answered_from_numbered_sources(filled, ollama, place):
     assert first["source"] == str(place / "docs" / "cats.md")
     timings = answer["timings"]
     assert (timings["prefill"], timings["decode"]) == (1.0, 2.0)
-    assert 0 < timings["embed"] < 5 and 0 < timings["search"] < 5
+    assert 0 < timings["embed"] < 120 and 0 < timings["search"] < 120
 
 
 def test_a_query_chooses_how_many_sources_and_which(filled, place):
@@ -256,7 +258,8 @@ def test_without_retrieval_a_query_is_as_it_was(filled, ollama, off):
     answer = filled.post("/query", prompt="what do cats eat", **off).get_json()
     assert "sources" not in answer and "timings" not in answer
     (body,) = [body for path, body in ollama.seen if path == "/api/generate"]
-    assert body == {"model": "known", "prompt": "what do cats eat", "stream": False}
+    sent = {"model": "known", "prompt": "what do cats eat", "stream": False, "truncate": False}
+    assert body == sent
 
 
 def test_sources_that_are_longer_than_the_model_reads_are_refused(filled, ollama, monkeypatch):
@@ -338,6 +341,8 @@ def test_a_qdrant_that_does_not_answer_degrades_the_service(start):
 
 
 def test_a_storage_that_another_deployment_uses_is_named(filled, place, monkeypatch):
+    monkeypatch.setattr(turns, "IDLE_S", float("inf"))
+    monkeypatch.setattr(turns, "PATIENCE_S", 0.0)
     second = Service(clientService.create_app())  # the first one has not ended
     words = words_of(second.post("/search", query="x"), 503, "qdrant_unreachable")
     assert f"The storage {place}/storage is in use by the client service of another" in words
@@ -360,6 +365,8 @@ WRONG = [
     ("/query", {"prompt": "x", "retrieval": 1}, "retrieval is 1"),
     ("/query", {"prompt": "x", "retrieval": {"topk": 1}}, "retrieval is"),
     ("/query", {"prompt": "x", "retrieval": {"top_k": 101}}, "retrieval is"),
+    ("/query", {"prompt": "x", "retrieval": {"top_k": None}}, "retrieval is"),
+    ("/search", {"query": "x", "filter": {"a": "\ud800"}}, "filter is"),
     ("/points", {"source": "s", "version": "v", "count": 0}, "count is 0"),
     ("/points", {"source": "\ud800", "version": "v", "count": 1}, "source is"),
     ("/points", {"chunks": [{**CHUNK, "text": ""}]}, "chunks is"),

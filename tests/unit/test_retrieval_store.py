@@ -5,13 +5,15 @@ import os
 import socket
 import threading
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import qdrant_grpc
 import qdrant_server
 
+from retrieval import turns
 from retrieval.errors import Mismatch, NoCollection, StoreFailed, StoreRefused, StoreUnreachable
-from retrieval.settings import Settings, section, settings_from
+from retrieval.settings import RetrievalSettings, retrieval_settings_from, section
 from retrieval.store import Point, Store
 
 
@@ -22,7 +24,7 @@ def point(number, vector, source="/a.txt", digest="one", **more):
 
 @pytest.fixture
 def folder(tmp_path):
-    return Settings(str(tmp_path / "storage"), "c", "model:latest")
+    return RetrievalSettings(str(tmp_path / "storage"), "c", "model:latest")
 
 
 @pytest.fixture
@@ -176,7 +178,9 @@ def test_a_collection_of_somebody_else_is_refused(folder):
     store.close()
 
 
-def test_a_folder_is_for_one_process_at_a_time(folder):
+def test_a_folder_that_is_never_idle_is_for_one_process(folder, monkeypatch):
+    monkeypatch.setattr(turns, "IDLE_S", float("inf"))
+    monkeypatch.setattr(turns, "PATIENCE_S", 0.0)
     first, second = Store(folder), Store(folder)
     filled(first)
     with pytest.raises(StoreUnreachable, match="is in use by the client service of another"):
@@ -184,6 +188,29 @@ def test_a_folder_is_for_one_process_at_a_time(folder):
     first.close()
     assert second.points() == 3
     second.close()
+
+
+def test_who_waits_for_a_folder_gets_it_from_one_that_is_idle_and_gives_it_back(
+    folder, monkeypatch
+):
+    monkeypatch.setattr(turns, "IDLE_S", 0.0)
+    monkeypatch.setattr(turns, "PATIENCE_S", 120.0)
+    first, second = Store(folder), Store(folder)
+    filled(first)
+    assert [second.points(), first.points(), second.points()] == [3, 3, 3]
+    for store in (first, second):
+        store.close()
+
+
+def test_a_folder_that_nobody_waits_for_stays_open(folder, monkeypatch):
+    monkeypatch.setattr(turns, "IDLE_S", 0.0)
+    store = Store(folder)
+    filled(store)
+    opened, looks = store._opened, threading.Semaphore(0)
+    monkeypatch.setattr(store._turns, "_mark", SimpleNamespace(exists=looks.release))  # never there
+    assert all(looks.acquire(timeout=120) for _ in range(2))
+    assert store._opened is opened
+    store.close()
 
 
 def test_many_threads_may_use_one_store(store):
@@ -265,12 +292,12 @@ def test_a_server_that_does_not_answer_is_named(folder, grpc, monkeypatch):
 
 def test_settings_come_by_environment(tmp_path):
     text = section("c", "m", 3)
-    found = settings_from({"ORCH_RETRIEVAL": text, "ORCH_QDRANT": "/x"})
-    assert found == Settings("/x", "c", "m", 3) and found.embedded
+    found = retrieval_settings_from({"ORCH_RETRIEVAL": text, "ORCH_QDRANT": "/x"})
+    assert found == RetrievalSettings("/x", "c", "m", 3) and found.embedded
     more = {"ORCH_QDRANT_GRPC_PORT": "6334", "ORCH_QDRANT_KEY_FILE": str(tmp_path)}
-    found = settings_from({"ORCH_RETRIEVAL": text, "ORCH_QDRANT": "http://h:1", **more})
+    found = retrieval_settings_from({"ORCH_RETRIEVAL": text, "ORCH_QDRANT": "http://h:1", **more})
     assert (found.embedded, found.grpc_port, found.key_file) == (False, 6334, tmp_path)
-    assert settings_from({}) is None
+    assert retrieval_settings_from({}) is None
 
 
 @pytest.mark.parametrize(
@@ -289,4 +316,4 @@ def test_settings_come_by_environment(tmp_path):
 def test_a_wrong_variable_is_named(name, value):
     right = {"ORCH_RETRIEVAL": section("c", "m", 3), "ORCH_QDRANT": os.sep}
     with pytest.raises(ValueError, match=f"^{name} is "):
-        settings_from({**right, name: value})
+        retrieval_settings_from({**right, name: value})

@@ -42,7 +42,7 @@ class Machine:
             env={"PATH": str(self.bin), "HOME": str(self.home)} | variables,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=120,
         )
 
 

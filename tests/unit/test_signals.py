@@ -1,14 +1,17 @@
 """Signals become exceptions, but not in the midst of what must be done whole."""
 
+import io
 import os
 import signal
+import sys
 import threading
 
 import pytest
 
+from contracts.errors import Interrupted
 from hpc import signals
-from hpc.background import Background
-from hpc.errors import Interrupted
+from hpc.console import Console
+from hpc.following.background import Background
 
 
 @pytest.fixture(autouse=True)
@@ -33,18 +36,52 @@ def test_what_is_held_back_comes_after_the_outermost_block():
     assert done == ["after the inner block"]
 
 
-def test_a_signal_while_a_thread_is_started_leaves_a_thread_that_runs(monkeypatch):
-    """Raised there, threading forgets the thread, which then dies with a KeyError of its own."""
-    start = threading._start_new_thread
+@pytest.fixture
+def thread_ended(monkeypatch):
+    """Each start of a thread is interrupted; set at the thread's end. Raised there, threading
+    forgets the thread, which then dies with a KeyError of its own."""
+    start, ended = threading._start_new_thread, threading.Event()
 
-    def starting(*arguments):
-        thread = start(*arguments)
+    def starting(bootstrap, arguments):
+        def run():
+            try:
+                bootstrap(*arguments)
+            finally:
+                ended.set()
+
+        thread = start(run, ())
         interrupt()
         return thread
 
-    call = Background(lambda: "done")
     monkeypatch.setattr(threading, "_start_new_thread", starting)
+    return ended
+
+
+@pytest.fixture
+def words(monkeypatch):
+    """What Python says of a thread that dies of its own books."""
+    said = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda error: said.append(repr(error.exc_value)))
+    return said
+
+
+def test_a_signal_while_a_thread_is_started_leaves_a_thread_that_runs(thread_ended, words):
+    call = Background(lambda: "done")
     with pytest.raises(Interrupted):
         call.start()
+    assert thread_ended.wait(5)
     assert call.finished(5)
-    assert call.take() == "done"
+    assert (call.take(), words) == ("done", [])
+
+
+@pytest.mark.parametrize("interactive", [True, False], ids=["terminal", "log"])
+def test_a_signal_while_a_live_view_begins_ends_it_without_a_word(
+    thread_ended, words, interactive, monkeypatch
+):
+    stream = io.StringIO()
+    stream.isatty = lambda: interactive
+    monkeypatch.setattr(sys, "stdout", stream)
+    with pytest.raises(Interrupted), Console().live(lambda: [["a"]]):
+        pytest.fail("the block is not entered")
+    assert thread_ended.wait(5)
+    assert not words

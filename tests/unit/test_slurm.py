@@ -7,17 +7,15 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
+from events import PATIENCE_S, until
 
-from hpc.errors import SchedulerError, SchedulerUnavailable
-from hpc.jobstates import JobStatus, Verdict
-from hpc.scheduler import Submission, slurm
-from hpc.scheduler.slurm import (
-    SlurmScheduler,
-    clean_environment,
-    parse_sacct,
-    parse_sinfo,
-    parse_squeue,
-)
+from contracts.errors import SchedulerError, SchedulerUnavailable
+from hpc.scheduler.interface import Submission
+from hpc.scheduler.slurm import calls, commands
+from hpc.scheduler.slurm.answers import parse_sacct, parse_sbatch, parse_sinfo, parse_squeue
+from hpc.scheduler.slurm.commands import SlurmScheduler
+from hpc.scheduler.slurm.environment import clean_environment
+from hpc.scheduler.states import JobStatus, Verdict
 
 SINFO = """cpu*|up|1-00:00:00|32|(null)
 gpu|up|1-00:00:00|32|gpu:4
@@ -42,23 +40,28 @@ def test_partitions_are_read_from_sinfo():
 
 
 def test_jobs_are_read_from_squeue():
-    jobs, other = parse_squeue(
+    listing = parse_squeue(
         "12|RUNNING|gpu1|2026-11-24T03:00:00|9:58|demo.ollama|None\n"
         "13|PENDING||2026-11-24T05:00:00|1-00:00:00|demo.client|Resources\n"
         "14|PENDING||N/A|UNLIMITED|x|ReqNodeNotAvail, UnavailableNodes:cpu1\n"
     )
+    jobs = listing.jobs
     start = datetime(2026, 11, 24, 3).timestamp()
     assert jobs["12"] == JobStatus("RUNNING", "", "gpu1", start, 598, "demo.ollama")
     assert jobs["13"].start == start + 7200
     assert jobs["14"] == JobStatus("PENDING", "ReqNodeNotAvail, UnavailableNodes:cpu1", name="x")
-    assert other == []
+    assert listing.other == []
 
 
 def test_jobs_are_read_from_sacct():
-    jobs = parse_sacct("14|CANCELLED by 0|None assigned\n15|TIMEOUT|cpu[1-2]\n16.batch|FAILED|x\n")
+    jobs = parse_sacct(
+        "14|CANCELLED by 0|None assigned|demo.ollama\n"
+        "15|TIMEOUT|cpu[1-2]|a|b\n"
+        "16.batch|FAILED|x|y\n"
+    )
     assert jobs == {
-        "14": JobStatus("CANCELLED", "by user root"),
-        "15": JobStatus("TIMEOUT", "", "cpu[1-2]"),
+        "14": JobStatus("CANCELLED", "by user root", name="demo.ollama"),
+        "15": JobStatus("TIMEOUT", "", "cpu[1-2]", name="a|b"),
     }
     assert parse_sacct("9|CANCELLED by 999999999|a")["9"].reason == "by uid 999999999"
 
@@ -67,7 +70,7 @@ def test_jobs_are_read_from_sacct():
     "garbage", ["slurm_load_jobs error", "|||", "x|RUNNING|a|b||||", "12||a||||", "12|RUNNING"]
 )
 def test_garbage_is_no_job(garbage):
-    assert parse_squeue(garbage) == ({}, [garbage])
+    assert (parse_squeue(garbage).jobs, parse_squeue(garbage).other) == ({}, [garbage])
     assert parse_sacct(garbage) == {}
 
 
@@ -122,7 +125,7 @@ LINE = "7|PENDING||N/A|10:00|demo-1.ollama|None"
 
 @pytest.fixture
 def shims(tmp_path, monkeypatch):
-    monkeypatch.setattr(slurm, "SUBMIT_PAUSE_S", 0.01)
+    monkeypatch.setattr(commands, "SUBMIT_PAUSE_S", 0.01)
     return Shims(tmp_path, monkeypatch)
 
 
@@ -148,9 +151,20 @@ def test_job_that_a_hung_controller_took_is_not_submitted_twice(shims):
     assert len(shims.calls("sbatch")) == 1
 
 
-def test_job_id_is_found_behind_a_greeting(shims):
-    shims.make("sbatch", "echo 'Your job goes to the default QOS'; echo '7;cluster'")
-    assert SlurmScheduler().submit(JOB) == "7"
+@pytest.mark.parametrize(
+    ("said", "job_id"),
+    [
+        ("7", "7"),
+        ("Your job goes to the default QOS\n7;cluster", "7;cluster"),
+        ("7;cluster\nNote: 93% of your hours are used.\n", "7;cluster"),
+        ("Submitted batch job 7 on cluster c-1.x", "7;c-1.x"),
+        ("Submitted batch job 7", "7"),
+        ("Submitted, thank you", None),
+        ("2026\n7", None),
+    ],
+)
+def test_job_id_is_found_among_what_a_wrapper_says(said, job_id):
+    assert parse_sbatch(said) == job_id
 
 
 def test_job_whose_id_is_not_said_is_found_by_its_name(shims):
@@ -210,7 +224,7 @@ def test_forgotten_job_is_gone_and_a_silent_controller_is_not(shims):
 
 
 def test_cancelling_does_not_wait_for_a_slow_squeue_nor_overlap_with_it(shims):
-    shims.make("squeue", "sleep 30")
+    shims.make("squeue", "sleep 600")
     scheduler = SlurmScheduler()
 
     def ask():
@@ -219,11 +233,10 @@ def test_cancelling_does_not_wait_for_a_slow_squeue_nor_overlap_with_it(shims):
 
     thread = threading.Thread(target=ask)
     thread.start()
-    while not shims.calls("squeue"):
-        time.sleep(0.01)
+    until(lambda: shims.calls("squeue"))
     begin = time.monotonic()
     scheduler.cancel(["7"])
-    assert time.monotonic() - begin < 5
-    thread.join(5)
+    assert time.monotonic() - begin < calls.COMMAND_TIMEOUT_S / 2
+    thread.join(PATIENCE_S)
     assert not thread.is_alive()
     assert shims.calls()[-1] == "scancel 7"

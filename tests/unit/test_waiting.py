@@ -5,17 +5,18 @@ import time
 
 import pytest
 
-from hpc import waiting
-from hpc.endpoints import OutputDir
-from hpc.errors import (
+from contracts.errors import (
     DeadlineError,
     OrchError,
     SchedulerError,
     SchedulerUnavailable,
     ServiceError,
 )
-from hpc.jobstates import JobStatus
-from hpc.waiting import Target, Waiter
+from hpc.endpoints import OutputDir
+from hpc.following import waiting
+from hpc.following.waiting import Target, Waiter
+from hpc.scheduler.slurm.reasons import explain
+from hpc.scheduler.states import JobStatus
 
 
 class Clock:
@@ -36,7 +37,9 @@ class Clock:
 
 
 class Queue:
-    """A scheduler that says what it is told to, and counts how often it is asked."""
+    """Slurm that says what it is told to, and counts how often it is asked."""
+
+    title = "Slurm"
 
     def __init__(self, state="PENDING", reason="Resources", start=None):
         self.state = state
@@ -53,6 +56,9 @@ class Queue:
         if self.down:
             raise SchedulerUnavailable("squeue failed: Unable to contact slurm controller")
         return {j: JobStatus(self.state, self.reason, start=self.start) for j in job_ids}
+
+    def explain(self, reason, job_id):
+        return explain(reason, job_id)
 
     def cancelled_by(self, job_id):
         return "user hpcother"

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from hpc.files import FileError, write_atomically
+from contracts.files import FileError, write_atomically
 
-LIBRARY = Path(__file__).resolve().parents[2] / "lib" / "service.sh"
+LIB = Path(__file__).resolve().parents[2] / "lib"
+LIBRARY = f". {LIB}/service.sh; . {LIB}/scheduler/local.sh"
 
 
 def names(folder):
@@ -56,7 +57,7 @@ def test_a_signal_to_the_whole_job_leaves_no_half_written_file(tmp_path):
                   'exec /bin/mv "$@"\n')  # fmt: skip
     mv.chmod(0o755)
     output = tmp_path / "output"
-    script = f""". {LIBRARY}; service_begin test {output} 600
+    script = f"""{LIBRARY}; service_begin test {output} 600
     write_file {output}/logs/$JOB_ID.address here; echo not to be reached"""
     path = f"{mv.parent}:{os.environ['PATH']}"
     done = subprocess.run(
@@ -68,3 +69,37 @@ def test_a_signal_to_the_whole_job_leaves_no_half_written_file(tmp_path):
     assert done.returncode == 143, done
     assert "not to be reached" not in done.stdout
     assert names(output / "logs") == ["local1.rc", "local1.started"]
+
+
+def test_a_job_says_why_it_cannot_write(tmp_path):
+    (tmp_path / "logs").mkdir()
+    gone = tmp_path / "gone" / "address"
+    script = f"{LIBRARY}; service_begin test {tmp_path} 600; write_file {gone} here"
+    done = subprocess.run(
+        ["bash", "-uc", script],
+        env={**os.environ, "ORCH_JOB_ID": "local1", "LC_ALL": "C"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert f"cannot write {gone}: No such file or directory; make room" in done.stderr
+
+
+def test_what_a_dead_service_has_left_running_can_write_before_the_job_ends(tmp_path):
+    """A load generator outlives its client service for as long as it writes its results."""
+    (tmp_path / "logs").mkdir()
+    left = f"trap 'sleep 1; echo all >{tmp_path}/results; exit' TERM; touch {tmp_path}/is_there; "
+    left += "while :; do sleep 0.05; done"
+    script = f"""{LIBRARY}; service_begin test {tmp_path} 600
+    bash -c 'bash -c "$LEFT" & until [ -e {tmp_path}/is_there ]; do sleep 0.05; done; exit 3' &
+    CHILDREN+=($!); wait $!; exit 1"""
+    done = subprocess.run(
+        ["bash", "-uc", script],
+        env={**os.environ, "ORCH_JOB_ID": "local1", "LEFT": left},
+        start_new_session=True,
+        timeout=120,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1, done
+    assert (tmp_path / "results").read_text() == "all\n"

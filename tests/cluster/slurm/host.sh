@@ -15,8 +15,8 @@ if [ -e /etc/resolv.conf ]; then
   mount --bind "$run/resolv.conf" "$(readlink -f /etc/resolv.conf)"
 fi
 # each host sees a branch of its own, so that job 7's step on cpu1 is not job 7's step on cpu2
-for group in /sys/fs/cgroup/*/orch-testcluster/"$name"; do
-  [ -d "$group" ] && mount --bind "$group" "${group%/orch-testcluster/*}"
+for group in /sys/fs/cgroup/*/"${run##*/}/$name"; do
+  [ -d "$group" ] && mount --bind "$group" "${group%/"${run##*/}"/*}"
 done
 # as on real nodes, nobody else sees these
 for folder in /tmp /var/tmp /dev/shm; do mount -t tmpfs -o mode=1777 tmpfs "$folder"; done

@@ -1,0 +1,291 @@
+"""What the service is, as an OpenAPI document: its routes, their answers, and every error.
+
+Bodies and answers are described by their models: of an answer that is as far as callers may rely on
+it, since more keys may come.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, models_json_schema
+from pydantic_core import core_schema
+
+from client import errors
+from client.api import answers, benchmark_answers
+from client.api.bodies import BenchmarkRequest, Points, Query, Search
+from client.errors import RequestError
+from contracts.knobs import Load
+from contracts.load import RUN_ID
+
+Schema = dict[str, Any]
+
+_NULL: Schema = {"type": "null"}
+_TEXT: Schema = {"type": "string"}
+
+BODIES: Sequence[type[BaseModel]] = (Query, Search, Points, BenchmarkRequest)
+#: In the order in which docs/api.md has them.
+ANSWERS: Sequence[type[BaseModel]] = (
+    *(answers.Error, answers.ErrorWords),
+    *(answers.Health, answers.Unhealthy, answers.Replica, answers.Placement, answers.Collection),
+    *(answers.Answer, answers.Timings, answers.Hit),
+    *(answers.SearchAnswer, answers.SearchTimings, answers.PointsAnswer, answers.RefusedChunk),
+    *(benchmark_answers.Begun, benchmark_answers.Progress, benchmark_answers.BenchmarkState),
+    *(benchmark_answers.BenchmarkResult, benchmark_answers.Latencies),
+    *(benchmark_answers.Distribution, benchmark_answers.Validity),
+)
+
+#: What a body can do wrong, by status.
+BODY_ERRORS = {
+    400: "The body is not what it must be; the message names all that is wrong.",
+    413: "The body is too large.",
+    415: "The body is not declared as JSON.",
+}
+#: What can go wrong behind us, by status.
+OLLAMA_ERRORS: Mapping[int, type[RequestError]] = {
+    429: errors.Busy,
+    502: errors.OllamaFailed,
+    503: errors.Unreachable,
+    504: errors.TooSlow,
+}
+#: What can go wrong in retrieval, by status.
+RETRIEVAL_ERRORS = {
+    409: f"{errors.NoRetrieval.__doc__} Or: {errors.OtherCollection.__doc__}",
+    502: f"{errors.QdrantFailed.__doc__} Or: {errors.OllamaFailed.__doc__}",
+    503: f"{errors.QdrantUnreachable.__doc__} Or: {errors.Unreachable.__doc__}",
+}
+
+
+def document() -> dict[str, Any]:
+    """Return the OpenAPI document."""
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "orch client service",
+            "version": "1",
+            "description": "HTTP in front of the Ollama of one deployment, and benchmarks of it.",
+        },
+        "paths": {
+            "/health": {"get": _health()},
+            "/query": {"post": _query()},
+            "/search": {"post": _search()},
+            "/points": {"post": _points()},
+            "/benchmark": {"post": _start()},
+            "/benchmark/{id}": {"parameters": [_id()], "get": _show(), "delete": _cancel()},
+            "/metrics": {"get": _metrics()},
+            "/openapi.json": {"get": _description()},
+        },
+        "components": {"schemas": _components()},
+    }
+
+
+def _body(name: str) -> dict[str, Any]:
+    return {"required": True, "content": {"application/json": {"schema": _named(name)}}}
+
+
+def _id() -> dict[str, Any]:
+    schema = {"type": "string", "pattern": f"^{RUN_ID.pattern}$"}
+    return {"name": "id", "in": "path", "required": True, "schema": schema}
+
+
+# --- the routes ---
+
+
+def _health() -> dict[str, Any]:
+    return {
+        "operationId": "health",
+        "summary": "Whether a query would be answered, and what each replica says of itself.",
+        "responses": {
+            "200": _json("At least one replica would answer a query.", _named("Health")),
+            "503": _json("None would, or its address is not known.", _any("Unhealthy", "Error")),
+        },
+    }
+
+
+def _query() -> dict[str, Any]:
+    answer = _json("Ollama's answer, whole or, with stream, as its lines come.", _named("Answer"))
+    answer["content"]["application/x-ndjson"] = {"schema": _TEXT}
+    answer["headers"] = {
+        "Orch-Replica": {"schema": _TEXT, "description": "Who answers (with stream)."},
+        "Orch-Retried": {"schema": {"type": "string", "enum": ["true", "false"]}},
+    }
+    return {
+        "operationId": "query",
+        "summary": "Ask the model; with retrieval, from the documents that were ingested.",
+        "requestBody": _body("Query"),
+        "responses": {"200": answer, **_errors({**BODY_ERRORS, **_behind()})},
+    }
+
+
+def _behind() -> dict[int, str]:
+    """What can go wrong where both Ollama and Qdrant may be asked."""
+    ollama = {status: str(error.__doc__) for status, error in OLLAMA_ERRORS.items()}
+    return {**ollama, **RETRIEVAL_ERRORS}
+
+
+def _search() -> dict[str, Any]:
+    return {
+        "operationId": "search",
+        "summary": "The chunks of the ingested documents that are nearest to a text.",
+        "requestBody": _body("Search"),
+        "responses": {
+            "200": _json("The hits, best first.", _named("SearchAnswer")),
+            **_errors({**BODY_ERRORS, **_behind()}),
+        },
+    }
+
+
+def _points() -> dict[str, Any]:
+    return {
+        "operationId": "points",
+        "summary": "Store chunks of a document; what is there already is left as it is. Once all "
+        "are there, those of other versions of it are removed.",
+        "requestBody": _body("Points"),
+        "responses": {
+            "200": _json("They are stored, durably.", _named("PointsAnswer")),
+            **_errors({**BODY_ERRORS, **_behind()}),
+        },
+    }
+
+
+def _start() -> dict[str, Any]:
+    wrong = {
+        **BODY_ERRORS,
+        409: "Another benchmark runs, this id has other parameters, or the run was cancelled. With "
+        f"retrieval: {errors.NoRetrieval.__doc__} Or: {errors.OtherCollection.__doc__} Or: "
+        f"{errors.NotPublished.__doc__} Or: {errors.NoRoom.__doc__}",
+        500: str(errors.CannotWrite.__doc__),
+        502: f"{errors.BenchmarkFailed.__doc__} Or: {errors.QdrantFailed.__doc__}",
+        503: f"{errors.NotReady.__doc__} Or: {errors.QdrantUnreachable.__doc__}",
+    }
+    links = {name: _link(operation) for name, operation in _FOLLOWING.items()}
+    return {
+        "operationId": "startBenchmark",
+        "summary": "Run a benchmark, one at a time. It goes on when the connection breaks.",
+        "requestBody": _body("BenchmarkRequest"),
+        "responses": {
+            "200": _json("The result.", _named("BenchmarkResult")) | {"links": links},
+            "202": _json("It has begun (wait: false).", _named("Begun")) | {"links": links},
+            **_errors(wrong),
+        },
+    }
+
+
+_FOLLOWING = {"show": "showBenchmark", "cancel": "cancelBenchmark"}
+
+
+def _link(operation: str) -> dict[str, Any]:
+    return {"operationId": operation, "parameters": {"id": "$response.body#/id"}}
+
+
+def _show() -> dict[str, Any]:
+    return {
+        "operationId": "showBenchmark",
+        "summary": "How far a benchmark is, and, once it has ended, its result.",
+        "responses": {
+            "200": _json("It is known.", _any("BenchmarkResult", "BenchmarkState")),
+            **_errors({404: str(errors.Unknown.__doc__), 502: "Its results cannot be read."}),
+        },
+    }
+
+
+def _cancel() -> dict[str, Any]:
+    return {
+        "operationId": "cancelBenchmark",
+        "summary": "End a benchmark now; what was measured is kept.",
+        "responses": {
+            "200": _json("It is cancelled.", _named("BenchmarkState")),
+            **_errors({404: str(errors.Unknown.__doc__), 409: "It has ended by itself."}),
+            **_errors({502: "Its results cannot be read."}),
+        },
+    }
+
+
+def _metrics() -> dict[str, Any]:
+    text = {"description": "Prometheus' text format.", "content": {"text/plain": {"schema": _TEXT}}}
+    return {"operationId": "metrics", "summary": "Metrics.", "responses": {"200": text}}
+
+
+def _description() -> dict[str, Any]:
+    found = _json("OpenAPI 3.1.", {"type": "object", "required": ["openapi", "info", "paths"]})
+    return {"operationId": "openapi", "summary": "This document.", "responses": {"200": found}}
+
+
+def _errors(texts: Mapping[int, str]) -> dict[str, Any]:
+    return {str(status): _json(text, _named("Error")) for status, text in texts.items()}
+
+
+def _json(text: str, schema: Schema) -> dict[str, Any]:
+    return {"description": text, "content": {"application/json": {"schema": schema}}}
+
+
+def _named(name: str) -> Schema:
+    return {"$ref": _REFERENCE.format(model=name)}
+
+
+def _any(*names: str) -> Schema:
+    return {"anyOf": [_named(name) for name in names]}
+
+
+# --- bodies and answers ---
+
+_REFERENCE = "#/components/schemas/{model}"
+
+
+class _Schemas(GenerateJsonSchema):
+    """Without what says nothing to a caller: titles of fields, and defaults, which their
+    descriptions have."""
+
+    def field_title_should_be_set(self, schema: Any) -> bool:
+        return False
+
+    def default_schema(self, schema: core_schema.WithDefaultSchema) -> Schema:
+        return self.generate_inner(schema["schema"])
+
+
+def _components() -> dict[str, Schema]:
+    bodies, going_out = _schemas(BODIES, "validation"), _schemas(ANSWERS, "serialization")
+    for kind in BODIES:
+        _complete(bodies[kind.__name__], kind)
+    return bodies | {kind.__name__: going_out[kind.__name__] for kind in ANSWERS}
+
+
+def _schemas(kinds: Sequence[type[BaseModel]], mode: JsonSchemaMode) -> dict[str, Schema]:
+    """Those of `kinds`, and of the models in them, by name."""
+    _, found = models_json_schema(
+        [(kind, mode) for kind in kinds], ref_template=_REFERENCE, schema_generator=_Schemas
+    )
+    schemas: dict[str, Schema] = found["$defs"]
+    return schemas
+
+
+def _complete(schema: Schema, kind: type[BaseModel]) -> None:
+    """Add to a body's schema what pydantic does not know: null counts as not given, and how fields
+    go together."""
+    for name, part in schema["properties"].items():
+        if name not in schema.get("required", ()):
+            schema["properties"][name] = _or_null(part)
+    if issubclass(kind, Load):
+        rules = [_not_both(*pair) for pair in kind.EXCLUSIVE]
+        schema["allOf"] = [*rules, *(_only_with(*pair) for pair in kind.REQUIRES)]
+
+
+def _or_null(schema: Schema) -> Schema:
+    """What a schema allows, or null."""
+    about = {"description": schema["description"]}
+    rest = {key: value for key, value in schema.items() if key != "description"}
+    choices = rest.get("anyOf", [rest])
+    return {**about, "anyOf": choices if _NULL in choices else [*choices, _NULL]}
+
+
+def _not_both(a: str, b: str) -> Schema:
+    """At most one of two is given."""
+    return {"anyOf": [{"properties": {name: _NULL}} for name in (a, b)]}
+
+
+def _only_with(name: str, others: Sequence[str]) -> Schema:
+    """One is not given, or one of the others is."""
+    given = [{"required": [o], "properties": {o: {"not": _NULL}}} for o in others]
+    return {"anyOf": [{"properties": {name: _NULL}}, *given]}

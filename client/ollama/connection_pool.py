@@ -1,0 +1,160 @@
+"""Keep-alive connections to an Ollama, for threads that wait: a request out, its answer in.
+
+httptools parses. Between a question and its answer a processor forgets what it ran before, and
+each layer is paid anew: urllib3 and http.client took 0.4 of the 2.2 ms that a query then added
+(benchmarks/client_overhead.py).
+"""
+
+from __future__ import annotations
+
+import socket
+from collections import deque
+from collections.abc import Iterator
+
+from engines.http_answers import MOST_HELD, TOO_LONG, Answers, BadAnswer
+from engines.sockets import NOTICE_DEATH, connect
+
+_PIECE = 65_536
+_ACCEPT = b"Accept-Encoding: identity\r\n"
+_BODY = b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n%b"
+
+
+class ConnectionPool:
+    """To one address, `host:port`; any number of threads, each with its own connection.
+
+    It goes straight there: nothing looks at http_proxy.
+    """
+
+    def __init__(self, address: str, timeout_s: float) -> None:
+        """`timeout_s` is how long making a connection may take."""
+        host, _, port = address.rpartition(":")
+        self._to = host, int(port)
+        self._timeout_s = timeout_s
+        self._fields = f"Host: {address}\r\n".encode() + _ACCEPT
+        self._idle: deque[socket.socket] = deque()  # the last used first
+
+    def acquire(self) -> socket.socket | None:
+        """Return one from before that stands; None if there is none."""
+        while (sock := self._last_used()) is not None:
+            if _is_quiet(sock):
+                return sock
+            sock.close()
+        return None
+
+    def open(self) -> socket.socket:
+        """Return a new one. Raises OSError, and UnicodeError for a host that cannot be a name."""
+        sock = connect(*self._to, self._timeout_s)
+        for option in NOTICE_DEATH:
+            sock.setsockopt(*option)
+        return sock
+
+    def request(self, method: str, path: str, body: bytes | None) -> bytes:
+        """Return the bytes of a request; a body is JSON."""
+        head = f"{method} {path} HTTP/1.1\r\n".encode() + self._fields
+        if body is None:
+            return head + b"\r\n"
+        return head + _BODY % (len(body), body)
+
+    def release(self, sock: socket.socket) -> None:
+        """Keep it for the next request: the answer before has been read to its end."""
+        self._idle.append(sock)
+
+    def _last_used(self) -> socket.socket | None:
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return None
+
+
+def _is_quiet(sock: socket.socket) -> bool:
+    """Whether it stands; nothing was asked, so that what can be read there is its end."""
+    sock.setblocking(False)
+    try:
+        sock.recv(1, socket.MSG_PEEK)
+    except BlockingIOError:
+        return True
+    except OSError:
+        pass
+    return False
+
+
+class Response(Answers):
+    """What comes back on a connection. It holds the connection until its end, or `close`."""
+
+    def __init__(self, connections: ConnectionPool, sock: socket.socket) -> None:
+        super().__init__()
+        self.heard = False  # any byte
+        self._connections = connections
+        self._sock: socket.socket | None = sock
+        self._body: list[bytes] = []
+        self._keep = False  # the connection, for the next request
+
+    def begin(self, request: bytes, timeout_s: float) -> None:
+        """Send a request, and read until the status is known; `timeout_s` is for each wait.
+
+        Raises OSError: TimeoutError without an errno where nothing came in time, BadAnswer.
+        """
+        assert self._sock is not None
+        self._sock.settimeout(timeout_s)
+        self._sock.sendall(request)
+        while not self.status:
+            self._receive()
+        why = self.unreadable()
+        if why is not None and self.status in (101, 200):
+            raise BadAnswer(why)
+
+    def pieces(self) -> Iterator[bytes]:
+        """Yield the body as it arrives. Raises as `begin` does."""
+        while True:
+            if self._body:
+                body, self._body = self._body, []
+                yield b"".join(body)
+            elif self.over:
+                return self.close()
+            else:
+                self._receive()
+
+    def read(self) -> bytes:
+        """Return the whole body. Raises as `begin` does."""
+        pieces, size = [], 0
+        for piece in self.pieces():
+            pieces.append(piece)
+            size += len(piece)
+            if size > MOST_HELD:
+                raise BadAnswer(TOO_LONG)
+        return b"".join(pieces)
+
+    def close(self) -> None:
+        """Close it; whatever is still to come is not read. Any number of times."""
+        sock, self._sock = self._sock, None
+        if sock is not None:
+            sock.close()
+
+    def _receive(self) -> None:
+        if self._sock is None:
+            raise ConnectionAbortedError("it was given up")
+        data = self._sock.recv(_PIECE)
+        if not data:
+            if not self.ends_with_connection:
+                raise ConnectionResetError("the connection was closed")
+            self.over = True
+            return
+        self.heard = True
+        self.feed(data)
+        if self._keep and not self.surplus:
+            self._connections.release(self._sock)
+            self._sock = None
+
+    # --- what the answer is ---
+
+    def answer_begins(self) -> None:
+        """The status is known."""
+
+    def on_body(self, body: bytes) -> None:
+        """A piece of the body."""
+        if not self.over:
+            self._body.append(body)
+
+    def answer_ends(self) -> None:
+        """The answer is over. What the parser knows of the connection, it forgets after this."""
+        self._keep = self._parser.should_keep_alive()

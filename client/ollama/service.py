@@ -1,0 +1,216 @@
+"""Asks the deployment's Ollama, the one for all routes of the client service."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from typing import Any, TypeVar
+
+from client.api.answers import Health, Unhealthy
+from client.api.bodies import Query
+from client.errors import BadInput, ModelMissing, OllamaFailed, RequestError, Unanswered
+from client.metrics import Queries
+from client.ollama import health
+from client.ollama.addresses import AddressFile
+from client.ollama.evidence import Evidence
+from client.ollama.replicas import Replicas
+from client.ollama.requests import OllamaClient
+from client.ollama.streams import Stream, lines
+from client.ollama.whole_prompts import Contexts, flagged, read_whole, was_cut
+from client.settings import ServiceSettings
+from engines.names import same_model
+
+T = TypeVar("T")
+
+#: What a query says beside its prompt, as Ollama has it.
+_PASSED_ON = ("system", "options", "think", "format", "keep_alive")
+
+
+class OllamaClientService:
+    """Asks the deployment's Ollama: of several replicas the one with the fewest requests.
+
+    A request that a replica refuses, or cuts before any byte of an answer, is sent once more, to
+    another one; `retried` is then called.
+    """
+
+    def __init__(
+        self,
+        settings: ServiceSettings,
+        retried: Callable[[], None] = lambda: None,
+        embedding_model: str | None = None,
+        measuring: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """`measuring`: whether a benchmark runs, which a look at the replicas must not disturb."""
+        self.settings = settings
+        self.addresses = AddressFile(settings.output, settings.ollama_job)
+        self._ollama = OllamaClient(self.addresses.exit_sentence)
+        self._contexts = Contexts(self._ollama)
+        self._health = health.HealthChecker(
+            self._ollama, lambda: self.replicas, settings.model, embedding_model, measuring
+        )
+        self.replicas = Replicas(self.addresses, self._health.check)
+        self.queries = Queries()
+        self._retried = retried
+
+    def _get_ollama_ip(self) -> str:
+        """`host:port` of the first replica, looked up again when the server moved.
+
+        Raises NotReady.
+        """
+        return self.addresses.read()[0]
+
+    def query_ollama(self, query: Query) -> dict[str, Any]:
+        """Return Ollama's own answer, `request_time` in seconds, `replica` and whether it is
+        `retried`; and `truncated` if the prompt was not read whole, though Ollama was told to
+        refuse it.
+
+        Raises NotReady, Unreachable, TooSlow, OllamaFailed, Busy, PromptTooLong.
+        """
+        started_at = time.perf_counter()
+        given = self._given(query, stream=False)
+        body = json.dumps(given).encode()
+
+        def ask(address: str, left_s: float) -> dict[str, Any]:
+            with self._read_whole(given, address):
+                return self._ollama.generate(address, body, left_s)
+
+        with self.queries.ask() as asked:
+            answer, replica, retried = self._ask(ask, self._evidence(query.model))
+            asked.answered(answer)
+        self.replicas.release(replica)
+        taken = time.perf_counter() - started_at
+        found = {**answer, "request_time": taken, "replica": replica, "retried": retried}
+        return {**found, "truncated": True} if self._was_cut(given, answer, replica) else found
+
+    def stream_ollama(self, query: Query) -> Stream:
+        """Return Ollama's lines as they arrive; a failure on the way is a last line with an error,
+        and `truncated` is as in query_ollama.
+
+        It must be closed if it is not read to its end. Raises, before the first line, what
+        query_ollama raises.
+        """
+        given = self._given(query, stream=True)
+        body = json.dumps(given).encode()
+        evidence = self._evidence(query.model)
+
+        def begin(address: str, left_s: float) -> Stream:
+            until = time.monotonic() + left_s
+            with self._read_whole(given, address):
+                response = self._ollama.begin(address, body, left_s)
+            parts = lines(response, until, lambda: self.replicas.eject(address))
+            parts = flagged(parts, lambda answer: self._was_cut(given, answer, address))
+
+            def on_piece(piece: bytes) -> None:
+                asked.read(piece)
+                self._judge(address, piece, evidence)
+
+            def on_end() -> None:
+                self.replicas.release(address)
+                asked.end()
+
+            return Stream(response, parts, on_piece, on_end)
+
+        with self.queries.ask() as asked:
+            stream, replica, retried = self._ask(begin, evidence)
+            asked.streams()
+        stream.replica, stream.retried = replica, retried
+        return stream
+
+    def _read_whole(self, given: Mapping[str, Any], address: str) -> AbstractContextManager[None]:
+        return read_whole(given, lambda: self._contexts.of(address, given["model"], given))
+
+    def _was_cut(self, given: Mapping[str, Any], answer: Mapping[str, Any], address: str) -> bool:
+        return was_cut(given, answer, self._contexts.of(address, given["model"], given))
+
+    def embed(self, body: bytes) -> dict[str, Any]:
+        """Return Ollama's answer of /api/embed. Raises what query_ollama raises."""
+
+        def ask(address: str, left_s: float) -> dict[str, Any]:
+            return self._ollama.embed(address, body, left_s)
+
+        answer, replica, _ = self._ask(ask, self._health.vectors)
+        self.replicas.release(replica)
+        return answer
+
+    def _ask(
+        self, call: Callable[[str, float], T], evidence: Evidence | None
+    ) -> tuple[T, str, bool]:
+        """What `call` returns for an address and the seconds that are left, the address (it is to
+        be released), and whether it is the second that was asked. What becomes of it is noted as
+        `evidence` of its model."""
+        deadline = time.monotonic() + self.settings.query_timeout_s
+        address = self.replicas.acquire()
+        try:
+            return self._attempt(call, address, deadline, evidence), address, False
+        except (Unanswered, ModelMissing):
+            other = self.replicas.acquire_other(address)
+            if other is None:
+                raise
+        self._retried()
+        return self._attempt(call, other, deadline, evidence), other, True
+
+    def _attempt(
+        self,
+        call: Callable[[str, float], T],
+        address: str,
+        deadline: float,
+        evidence: Evidence | None,
+    ) -> T:
+        answered = False
+        try:
+            answer = call(address, max(0.001, deadline - time.monotonic()))
+            answered = True
+        except RequestError as error:
+            self._health.failed(address, error, evidence)
+            raise
+        finally:
+            if not answered:
+                self.replicas.release(address)
+        self._health.answered(address, evidence)
+        return answer
+
+    def _judge(self, address: str, piece: bytes, evidence: Evidence | None) -> None:
+        """Of lines of a stream: one that holds an error says nothing for the next query."""
+        if b'{"error"' in piece:
+            error = OllamaFailed(f"Ollama at {address} failed: {piece.decode(errors='replace')}")
+            self._health.failed(address, error, evidence)
+        elif evidence is not None:
+            evidence.answered(address)
+
+    def _evidence(self, model: str | None) -> Evidence | None:
+        """Where it is noted what becomes of queries with the deployment's model."""
+        ours = self.settings.model
+        return self._health.answers if ours and same_model(model or ours, ours) else None
+
+    def health(self) -> tuple[Health, str | None]:
+        """Return what we reach, and what is wrong with embeddings: healthy, degraded (not all
+        replicas are well), or Unhealthy (none would answer a query). Raises NotReady."""
+        addresses = self.addresses.read()
+        found = self._health.probe(addresses)
+        answer = {
+            "status": found.status,
+            "ollama_host": addresses[0].partition(":")[0],
+            "ollama": found.replicas,
+            "model": self.settings.model,
+            "deployment": self.settings.deployment,
+            "job_id": self.settings.job_id,
+            "ollama_job": self.settings.ollama_job,
+        }
+        if found.error is None:
+            return Health(**answer), found.embedding_problem
+        return Unhealthy(**answer, error=found.error), found.embedding_problem
+
+    def _given(self, query: Query, stream: bool) -> dict[str, Any]:
+        """The body for Ollama, which is to refuse a prompt rather than cut it."""
+        more = {name: value for name in _PASSED_ON if (value := getattr(query, name)) is not None}
+        body = {"model": self.model_for(query.model), "prompt": query.prompt, "stream": stream}
+        return {**body, "truncate": False, **more}
+
+    def model_for(self, model: str | None) -> str:
+        """Return `model`, or the deployment's. Raises BadInput if there is neither."""
+        chosen = model or self.settings.model
+        if not chosen:
+            raise BadInput("model is missing, and the deployment names none.")
+        return chosen

@@ -1,0 +1,129 @@
+"""Reading what Ollama answers: JSON objects, lists of models, streams of lines."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from typing import Any
+
+from client.api.answers import Error, Placement
+from client.errors import OllamaFailed, RequestError, TooSlow
+from client.ollama.connection_pool import Response
+from engines.http_answers import MOST_HELD, TOO_LONG, BadAnswer
+from engines.ollama import error_in, is_whole, loaded_model
+from engines.sockets import in_words, is_our_limit
+
+
+def json_object(data: bytes, what: str) -> dict[str, Any]:
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise OllamaFailed(f"{what} is not JSON: {data[:100]!r}.") from error
+    if not isinstance(value, dict):
+        raise OllamaFailed(f"{what} is no JSON object: {data[:100]!r}.")
+    return value
+
+
+def placement_of(entry: Mapping[str, Any]) -> Placement:
+    """Return where a model of /api/ps sits."""
+    model = loaded_model(entry)
+    return Placement(size=model.size or 0, size_vram=model.size_vram or 0, where=model.where)
+
+
+def lines(
+    answer: Response, deadline: float, broke: Callable[[], None]
+) -> Generator[bytes, None, None]:
+    """Yield whole lines as they arrive, each piece of the network at once; at the end an error's
+    line if the stream broke off, failed, or took longer than `deadline` (time.monotonic).
+
+    `broke` is called where the network failed, not Ollama.
+    """
+    last = b""
+    failure: RequestError | None = None
+    try:
+        for whole in _whole_lines(answer.pieces()):
+            if whole:
+                last = whole.rstrip().rpartition(b"\n")[2] or last
+                failure = _failure_in(whole) or failure
+                yield whole
+            if time.monotonic() > deadline:
+                failure = TooSlow("The answer took too long.")
+                break
+    except OSError as error:
+        broke()
+        failure = OllamaFailed(f"The stream broke off: {in_words(error)}.")
+        if is_our_limit(error):
+            failure = TooSlow("Ollama sent nothing for too long.")
+    finally:
+        answer.close()
+    if failure is None and not is_whole(last):
+        failure = OllamaFailed("The stream ended without its final chunk.")
+    if failure is not None:
+        yield json.dumps(Error(error=failure.words).as_json()).encode() + b"\n"
+
+
+def _whole_lines(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """For each piece the lines that are whole with it, empty if it has the end of none; then
+    what has no end, given one. Raises BadAnswer for a line that does not end."""
+    held: list[bytes] = []
+    size = 0
+    for piece in pieces:
+        whole, newline, rest = piece.rpartition(b"\n")
+        if newline:
+            yield b"".join((*held, whole, newline))
+            held, size = [], 0
+        else:
+            yield b""
+        held.append(rest)
+        size += len(rest)
+        if size > MOST_HELD:
+            raise BadAnswer(f"Ollama {TOO_LONG} of a line")
+    if size:
+        yield b"".join((*held, b"\n"))
+
+
+class Stream(Iterator[bytes]):
+    """The lines of an answer under way; `close`, at its end or before, gives its replica back."""
+
+    def __init__(
+        self,
+        answer: Response,
+        parts: Generator[bytes, None, None],
+        on_piece: Callable[[bytes], None],
+        on_end: Callable[[], None],
+    ) -> None:
+        """`on_piece` is told each piece as it comes, `on_end` the end, once."""
+        self._answer = answer
+        self._parts = parts
+        self._on_piece = on_piece
+        self._on_end: Callable[[], None] | None = on_end
+        self.replica = ""
+        self.retried = False
+        self.head = b""  # a line that goes before them all
+
+    def __next__(self) -> bytes:
+        """The next lines; at the end it closes itself."""
+        if self.head:
+            head, self.head = self.head, b""
+            return head
+        try:
+            piece = next(self._parts)
+        except StopIteration:
+            self.close()
+            raise
+        self._on_piece(piece)
+        return piece
+
+    def close(self) -> None:
+        """Close it; also if no line has been read yet, and any number of times."""
+        self._parts.close()
+        self._answer.close()
+        on_end, self._on_end = self._on_end, None
+        if on_end is not None:
+            on_end()
+
+
+def _failure_in(lines: bytes) -> RequestError | None:
+    error = error_in(lines)
+    return None if error is None else OllamaFailed(f"Ollama failed: {error[:500]}")

@@ -1,0 +1,102 @@
+"""Prompts that are read whole, or not at all: Ollama cuts one that is longer than the context, and
+says nothing of it, unless `truncate` is false (api/types.go of Ollama)."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import closing, contextmanager
+from typing import Any
+
+from client.errors import OllamaFailed, PromptTooLong, RequestError
+from client.ollama.requests import OllamaClient
+from contracts.generation import Generation
+from engines.names import entry_of
+from engines.ollama import RUNNING, is_final, loaded_model, may_be_final, read_counts
+from engines.tokens import says_too_long, too_few
+
+#: How long what a replica says of its context is believed.
+FRESH_S = 60.0
+#: Bytes of a text by its tokens, roughly: of English, in the usual vocabularies.
+BYTES_PER_TOKEN = 4
+
+
+def too_long(error: OllamaFailed) -> bool:
+    """Return whether a text has more tokens than the model reads."""
+    return says_too_long(str(error))
+
+
+class Contexts:
+    """The context of a model by replica, in tokens, as /api/ps has it."""
+
+    def __init__(self, ollama: OllamaClient) -> None:
+        self._ollama = ollama
+        self._known: dict[tuple[str, str], tuple[float, int | None]] = {}
+
+    def of(self, address: str, model: str, given: Mapping[str, Any]) -> int | None:
+        """Return that of a query's own options, else the replica's; None if it is not known."""
+        asked = (given.get("options") or {}).get("num_ctx")
+        if isinstance(asked, int):
+            return asked
+        at, found = self._known.get((address, model), (-FRESH_S, None))
+        if time.monotonic() - at >= FRESH_S:
+            found = self._lookup(address, model)
+            self._known[address, model] = time.monotonic(), found
+        return found
+
+    def _lookup(self, address: str, model: str) -> int | None:
+        try:
+            entry = entry_of(self._ollama.get(address, RUNNING), model)
+        except RequestError:
+            return None
+        return loaded_model(entry or {}).context_length or None
+
+
+@contextmanager
+def read_whole(given: Mapping[str, Any], context: Callable[[], int | None]) -> Iterator[None]:
+    """Ask Ollama within this. Raises PromptTooLong if it refuses the prompt for its length."""
+    try:
+        yield
+    except OllamaFailed as error:
+        if not too_long(error):
+            raise
+        size = sum(len(str(given.get(key) or "").encode()) for key in ("prompt", "system"))
+        holds = context()
+        tokens = max(size // BYTES_PER_TOKEN, (holds or 0) + 1)
+        raise PromptTooLong(
+            f"The prompt has about {tokens} tokens ({size} bytes), but the model's context holds "
+            f"{'fewer' if holds is None else holds}; shorten it, or raise context_length in the "
+            "recipe."
+        ) from error
+
+
+def flagged(
+    parts: Generator[bytes, None, None], cut: Callable[[Mapping[str, Any]], bool]
+) -> Generator[bytes, None, None]:
+    """Yield the lines of a stream; the final one says `truncated` if the prompt was cut."""
+    with closing(parts):
+        for piece in parts:
+            if may_be_final(piece):
+                piece = b"\n".join(_flagged(line, cut) for line in piece.split(b"\n"))
+            yield piece
+
+
+def _flagged(line: bytes, cut: Callable[[Mapping[str, Any]], bool]) -> bytes:
+    try:
+        answer = json.loads(line)
+    except (ValueError, RecursionError):  # it is passed on as it came
+        return line
+    if not isinstance(answer, dict) or not is_final(answer) or not cut(answer):
+        return line
+    return json.dumps({**answer, "truncated": True}).encode()
+
+
+def was_cut(given: Mapping[str, Any], answer: Mapping[str, Any], context: int | None) -> bool:
+    """Return whether an answer is to a prompt that was not read whole, of an Ollama that knows no
+    `truncate`: it filled the context, or has fewer tokens than its words can have."""
+    read = read_counts(Generation(), answer).input_tokens
+    if not read:
+        return False
+    fills = context is not None and read >= context
+    return fills or too_few(read, len(str(given.get("prompt", "")).split()))

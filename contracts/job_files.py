@@ -1,0 +1,79 @@
+"""The files by which the jobs of a deployment make themselves known in the output directory.
+
+`<service>_ip_<number>.txt` holds an address a line, `logs/<number>.rc` how the job ended. Whoever
+reads one knows the number of the job: nothing else in a file is believed.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+#: Of an address that names none.
+DEFAULT_PORTS: Mapping[str, int] = {
+    "ollama": 11434,
+    "client": 5000,
+    "qdrant": 6333,
+    "prometheus": 9090,
+    "pushgateway": 9091,
+    "grafana": 3000,
+}
+# Names of hosts have no underscore (RFC 1123); those of nodes may, and resolve.
+_HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,252}[A-Za-z0-9])?")
+
+
+class BadAddress(ValueError):
+    """A line is no address; the message says so, as the end of a sentence on its file."""
+
+
+def address_file(output: Path, service: str, number: str) -> Path:
+    """Return where the job of that number writes the addresses of a service."""
+    return output / f"{service}_ip_{number}.txt"
+
+
+def parse_address(line: str, service: str) -> str:
+    """Return `host:port` of a line of an address file; the service's usual port if it names none.
+
+    Raises BadAddress.
+    """
+    host, _, port = line.strip().partition(":")
+    number = port or str(DEFAULT_PORTS[service])
+    if not _HOST.fullmatch(host) or not re.fullmatch(r"[0-9]{1,20}", number):
+        raise BadAddress(f"holds {line[:80]!r}, which is no address (host:port)")
+    if not 0 < int(number) < 65536:
+        raise BadAddress(f"holds the port {number}, which does not exist")
+    return f"{host}:{int(number)}"
+
+
+@dataclass(frozen=True)
+class ExitStatus:
+    """What a job's exit-code file says: exit code and, when it knows one, the reason."""
+
+    exit_code: int
+    reason: str
+
+
+def read_exit_status(output: Path, number: str) -> ExitStatus | None:
+    """Return the exit status of the job of that number; None as long as there is none."""
+    path = fresh(output / "logs" / f"{number}.rc")
+    try:
+        code, _, reason = path.read_text("utf-8", "replace").partition("\n")
+        return ExitStatus(int(code), reason.strip())
+    except (OSError, ValueError):
+        return None
+
+
+def fresh(path: Path) -> Path:
+    """Return `path`, once the network file system has been made to check it.
+
+    NFS remembers for up to a minute that a file was not there (nfs(5), acdirmax); opening the
+    directory makes it ask the server.
+    """
+    try:
+        os.close(os.open(path.parent, os.O_RDONLY))
+    except OSError:
+        pass
+    return path

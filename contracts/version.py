@@ -1,0 +1,3 @@
+"""The project's version, as pyproject.toml and `orch.py --version` have it."""
+
+VERSION = "0.2.0"

@@ -1,0 +1,62 @@
+"""Values in what servers send, as far as they are what they are to be."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+_NS = 1e-9
+_MOST = 2**63  # what counts and durations of servers are below
+#: What stands for no error.
+NO_ERROR = (None, False)
+
+
+def object_of(line: bytes) -> dict[str, Any]:
+    chunk = json.loads(line)
+    if not isinstance(chunk, dict):
+        raise ValueError("a line of the stream is no object")
+    return chunk
+
+
+def text_of(chunk: Mapping[str, Any], key: str) -> str | None:
+    value = chunk.get(key)
+    return value if isinstance(value, str) else None
+
+
+def count_of(chunk: Mapping[str, Any], key: str) -> int | None:
+    value = chunk.get(key)
+    if not isinstance(value, int) or isinstance(value, bool):
+        return None
+    return value if 0 <= value < _MOST else None
+
+
+def number_of(chunk: Mapping[str, Any], key: str) -> float | None:
+    """Return the number under a key; None also for NaN, which is within no bounds."""
+    value = chunk.get(key)
+    return float(value) if isinstance(value, (int, float)) and 0 <= value < _MOST else None
+
+
+def seconds_of(chunk: Mapping[str, Any], key: str) -> float | None:
+    nanoseconds = number_of(chunk, key)
+    return None if nanoseconds is None else nanoseconds * _NS
+
+
+def error_words(error: object) -> str:
+    """Return an error's words: Ollama's is a text, others' an object with a message."""
+    return str((error.get("message") or error) if isinstance(error, dict) else error)
+
+
+def error_text(body: bytes, most: int = 300) -> str:
+    """Return the server's own words in the body of an HTTP error, at most so many characters."""
+    text = body.decode("utf-8", "replace").strip()
+    try:
+        text = error_words(json.loads(text)["error"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        pass
+    return text.strip()[:most]
+
+
+def keys_before(values: Mapping[str, Any]) -> str:
+    """Return keys and values as they stand in a JSON object before others."""
+    return json.dumps(values)[1:-1] + (", " if values else "")

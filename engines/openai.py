@@ -1,0 +1,272 @@
+"""OpenAI's API as others speak it, too (vLLM, SGLang, llama.cpp, Ollama): its paths, what a server
+says of itself, and the stream of an answer: server-sent events of chat completions."""
+
+from __future__ import annotations
+
+import codecs
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from contracts.errors import ServiceError
+from contracts.generation import Generation
+from contracts.load import LoadSpec
+from engines.engine import Ask, BadUrl, BodyParts, Engine, Facts, Get, LoadedModel, without_end
+from engines.json_values import NO_ERROR, count_of, error_words, keys_before, object_of, text_of
+from engines.names import same_model
+from engines.ollama import ollama_facts
+
+#: Below the root, which has the version.
+CHAT, MODELS = "/chat/completions", "/models"
+_USUAL_ROOT = "/v1"
+_VERSION = re.compile(r"v\d+(alpha|beta)?\d*")
+_UNSPOKEN = ("/completions", "/responses", "/embeddings")
+#: Statuses of a server that is still loading its model, or has no room just now.
+_NOT_YET = (429, 503)
+
+# --- requests ------------------------------------------------------------------------------------
+
+
+def one_token(model: str) -> dict[str, Any]:
+    """Return the body of a request that shows whether the model answers, for CHAT."""
+    return {"model": model, "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1}
+
+
+def _body_of(model: str, load: LoadSpec) -> BodyParts:
+    """A streamed request for CHAT."""
+    limit = {} if load.num_predict is None else {"max_tokens": load.num_predict}
+    given = keys_before({**limit, **_keys(load.extras)})
+    usage = '"stream": true, "stream_options": {"include_usage": true}'
+    return (
+        f'{{"model": {json.dumps(model)}, "messages": [{{"role": "user", "content": '.encode(),
+        f'}}], {usage}, {given}"seed": '.encode(),
+        b"}",
+    )
+
+
+def _keys(extras: Mapping[str, Any]) -> dict[str, Any]:
+    """What a load asks for under OpenAI's names: `reasoning_effort` and `response_format` are its
+    own, `chat_template_kwargs` vLLM's. The others have the same name everywhere."""
+    keys = {name: value for name, value in extras.items() if name not in ("think", "format")}
+    if isinstance(extras.get("think"), bool):
+        keys["chat_template_kwargs"] = {"enable_thinking": extras["think"]}
+    elif "think" in extras:
+        keys["reasoning_effort"] = extras["think"]
+    if extras.get("format") == "json":
+        keys["response_format"] = {"type": "json_object"}
+    elif "format" in extras:
+        schema = {"name": "answer", "schema": extras["format"], "strict": True}
+        keys["response_format"] = {"type": "json_schema", "json_schema": schema}
+    return keys
+
+
+def _root_of(path: str) -> str:
+    """It has a version, as a rule at its end, named or not."""
+    if path.endswith(("/api/generate", "/api/tags")):
+        raise BadUrl("is Ollama's API: give --api ollama")
+    if path.endswith(CHAT):
+        return path.removesuffix(CHAT)  # wherever it is
+    if path.endswith(_UNSPOKEN):
+        raise BadUrl("is of an API that is not spoken here: give that of /chat/completions")
+    path = without_end(path, (MODELS,))
+    return path if any(map(_VERSION.fullmatch, path.split("/"))) else f"{path}{_USUAL_ROOT}"
+
+
+# --- what a server says of itself ----------------------------------------------------------------
+
+#: Whose models Ollama says all of its are.
+_OLLAMAS = "library"
+
+
+def _facts(get: Get, root: str, model: str) -> Facts:
+    """By MODELS, and /version, which vLLM has. It says nothing of where a model sits. If it is
+    Ollama that speaks OpenAI's API, it is asked in its own, too."""
+    beside = root.removesuffix(_USUAL_ROOT)
+    found = _listed(get(f"{root}{MODELS}"), model)
+    if found is not None and found.get("owned_by") == _OLLAMAS:
+        return ollama_facts(get, beside, model)
+    version = text_of(get(f"{beside}/version"), "version")
+    if found is None:
+        return Facts(version)
+    length = count_of(found, "max_model_len")  # vLLM's and SGLang's
+    return Facts(version, LoadedModel(model, context_length=length))
+
+
+def _listed(models: Mapping[str, Any], model: str) -> Mapping[str, Any] | None:
+    """Its entry; of Ollama's models under any of their names."""
+    listed = models.get("data")
+    for entry in listed if isinstance(listed, list) else ():
+        if isinstance(entry, dict) and _is_named(entry, model):
+            return entry
+    return None
+
+
+def _is_named(entry: Mapping[str, Any], model: str) -> bool:
+    name = str(entry.get("id"))
+    return name == model or (entry.get("owned_by") == _OLLAMAS and same_model(name, model))
+
+
+def _ready(ask: Ask, root: str, model: str, name: str) -> Facts | str:
+    """It lists the model, unless it lists none, and answers a request for one token."""
+    listed = ask(f"{root}{MODELS}")
+    if listed.status in _NOT_YET:
+        return f"{name} is not ready yet: {listed.error}"
+    if listed.json.get("data") and _listed(listed.json, model) is None:
+        return f"{name} does not list {model} yet"
+    answer = ask(f"{root}{CHAT}", one_token(model))
+    if answer.status in _NOT_YET:
+        return f"{name} is not ready yet: {answer.error}"
+    if answer.status != 200:
+        raise ServiceError(f"{name} cannot answer with {model}: {answer.error}.")
+    return _facts(lambda path: ask(path).json, root, model)
+
+
+# --- answers -------------------------------------------------------------------------------------
+
+_DATA, _EVENT, _DONE = b"data:", b"event:", b"[DONE]"
+
+
+def openai_line(answer: Generation, line: bytes, at: float) -> None:
+    """Parse a line of OpenAI's server-sent events ("Chat completions", "Streaming"); usage comes
+    in a chunk of its own before `[DONE]`."""
+    chunk = _event(answer, line)
+    if chunk is _DONE:
+        _openai_end(answer, at)
+    if not isinstance(chunk, dict):
+        return
+    if answer.error is not None or "error" in chunk or "choices" not in chunk:
+        answer.error = _failure(chunk, answer.error)
+    try:
+        _read_choices(answer, chunk.get("choices") or (), at)
+    except (AttributeError, TypeError) as error:
+        raise ValueError("a chunk of the stream is not of the API") from error
+    usage = chunk.get("usage")
+    if isinstance(usage, dict):
+        answer.output_tokens = count_of(usage, "completion_tokens")
+        answer.input_tokens = count_of(usage, "prompt_tokens")
+
+
+def _read_choices(answer: Generation, choices: Iterable[Mapping[str, Any]], at: float) -> None:
+    """Read what a chunk brings. Raises AttributeError, TypeError if that is not of the API."""
+    for choice in choices:
+        delta = choice.get("delta") or {}
+        if delta.get("content"):
+            answer.chunks.append(at)
+        else:
+            _read_other(answer, delta, at)
+        if choice.get("finish_reason"):
+            _read_finish(answer, choice)
+
+
+def _read_other(answer: Generation, delta: Mapping[str, Any], at: float) -> None:
+    """Read what is no text: a call of a tool or a refusal, which is an answer, too, and what the
+    model thinks (under vLLM's and DeepSeek's keys)."""
+    if delta.get("tool_calls") or delta.get("refusal"):
+        answer.chunks.append(at)
+    elif delta.get("reasoning") or delta.get("reasoning_content"):
+        answer.think(at)
+
+
+def _read_finish(answer: Generation, choice: Mapping[str, Any]) -> None:
+    answer.finish = text_of(choice, "finish_reason")
+    if answer.finish in _FAILED:
+        answer.error = answer.error or f"the choice ended with {answer.finish!r}"
+
+
+#: finish_reason of answers that failed half way: OpenRouter's and vLLM's words.
+_FAILED = ("error", "abort")
+
+
+def _openai_end(answer: Generation, at: float) -> None:
+    """The last event. If none before it was of an answer, there was none."""
+    answer.end = at
+    if not answer.chunks and not answer.output_tokens and answer.finish is None:
+        answer.error = answer.error or "the stream holds no answer"
+
+
+def _failure(chunk: Mapping[str, Any], before: str | None) -> str | None:
+    """The words of an event that says that the request failed; `before` if it does not.
+
+    OpenAI's shape is {"error": …}; vLLM's of old {"object": "error", "message": …}; FastAPI's
+    {"detail": …}. After a line `event: error` any data is one.
+    """
+    if chunk.get("error") not in NO_ERROR:
+        return error_words(chunk["error"])
+    if before == _ERROR_EVENT or "choices" not in chunk:
+        words = chunk.get("message") or chunk.get("detail")
+        if words:
+            return error_words(words)
+    return before or (_ERROR_EVENT if chunk.get("object") == "error" else None)
+
+
+_ERROR_EVENT = "the server sent an event that is an error"
+
+
+def _event(answer: Generation, line: bytes) -> dict[str, Any] | bytes | None:
+    """What the event says that is whole with this line (HTML, "Interpreting an event stream"): an
+    object, or _DONE; None if there is none. Comments and other fields mean nothing.
+
+    Of the lines of one event the data is joined; one line is all of it as a rule, and is taken
+    before the empty line that ends the event.
+    """
+    if answer.held is not None or not line.startswith(_DATA):
+        return _other_line(answer, line)
+    data = line[len(_DATA) :].strip()
+    if data == _DONE:
+        return _DONE
+    try:
+        return object_of(data)
+    except ValueError:
+        answer.held = [data] if data else None
+        return None
+
+
+def _other_line(answer: Generation, line: bytes) -> dict[str, Any] | bytes | None:
+    """The same for what is not the first data of an event."""
+    if not line:
+        held, answer.held = answer.held, None
+        return _joined(answer, held) if held else None
+    if line.startswith(codecs.BOM_UTF8):
+        return _event(answer, line.removeprefix(codecs.BOM_UTF8))
+    if line.startswith(b"{"):
+        return _no_event(line)
+    if answer.held is not None and line.startswith(_DATA):
+        answer.held.append(line[len(_DATA) :].strip())
+    elif line.startswith(_EVENT) and line[len(_EVENT) :].strip() == b"error":
+        answer.error = _ERROR_EVENT
+    return None
+
+
+def _joined(answer: Generation, held: Sequence[bytes]) -> dict[str, Any] | None:
+    """The data of an event that came in several lines; that of an error may be any text."""
+    data = b"\n".join(held)
+    if answer.error != _ERROR_EVENT:
+        return object_of(data)
+    try:
+        return object_of(data)
+    except ValueError:
+        answer.error = data.decode("utf-8", "replace")
+        return None
+
+
+def _no_event(line: bytes) -> dict[str, Any]:
+    """An object in place of a stream: an error, of which that is all. Raises ValueError if it
+    is none."""
+    chunk = object_of(line)
+    if _failure(chunk, None) is None:
+        raise ValueError("a line of the stream is no event")
+    return chunk
+
+
+OPENAI = Engine(
+    path=CHAT,
+    body_of=_body_of,
+    parse_line=openai_line,
+    facts=_facts,
+    ready=_ready,
+    root_of=_root_of,
+    usual_root=_USUAL_ROOT,
+    events=True,
+    key_variable="OPENAI_API_KEY",
+)

@@ -1,0 +1,31 @@
+"""What can be known of a prompt's tokens without its tokenizer: whether a server read them all."""
+
+from __future__ import annotations
+
+import re
+
+#: Tokens that a tokenizer makes at least of each word: one as a rule, as none of the usual ones has
+#: tokens that reach over blanks; half of that, for those that do.
+TOKENS_PER_WORD = 0.5
+#: Shorter prompts fit any context: a server that tells fewer tokens counts in a way of its own.
+MIN_WORDS = 100
+
+
+def too_few(read: int, words: int, tokens_per_word: float = TOKENS_PER_WORD) -> bool:
+    """Return whether so few tokens cannot be all of a prompt of so many words."""
+    return words >= MIN_WORDS and read < words * tokens_per_word
+
+
+#: What Ollama, OpenAI, vLLM, llama.cpp and our own client service say: whoever speaks one API may
+#: pass on the words of a server of another.
+_TOO_LONG = re.compile(
+    r"context.length.exceeded|exceeds? the (available )?context|maximum context length|"
+    r"exceeds maximum context|longer than the (maximum )?(model|context)",
+    re.IGNORECASE,
+)
+
+
+def says_too_long(error: str) -> bool:
+    """Return whether a server refuses a text because it has more tokens than the model reads: none
+    has another sign of it."""
+    return _TOO_LONG.search(error) is not None

@@ -1,0 +1,125 @@
+"""The command line: arguments, dispatch, and the one place where errors become exit codes."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from contracts.errors import OrchError
+from contracts.version import VERSION
+
+if TYPE_CHECKING:
+    from hpc.console import Console
+    from hpc.endpoints import OutputDir
+
+    #: Commands by the names of their options, "recipe" for a deployment.
+    Story = Mapping[str, Callable[[argparse.Namespace, OutputDir, Console], None]]
+
+_EPILOG = """exit codes: 0 ok, 2 recipe, site or usage wrong (nothing submitted), 3 the scheduler
+refused or cannot be reached, 4 a service failed, 5 a deadline passed, 6 the benchmark is not
+valid, 130 interrupted (own jobs cancelled)"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of orch.py's command line; its help fits one screen."""
+    p = argparse.ArgumentParser(
+        prog="orch.py",
+        usage="orch.py RECIPE [options] | --attach | --status | --stop ID | --logs ID",
+        description="Bring up an LLM inference and benchmarking service from one recipe.",
+        epilog=_EPILOG,
+        allow_abbrev=False,
+        formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=26),
+    )
+    p.add_argument("recipe", nargs="?", type=Path, metavar="RECIPE",
+                   help="JSON recipe, see recipe_ex/")  # fmt: skip
+    p.add_argument("--no-monitoring", action="store_true", help="leave the monitoring stack out")
+    p.add_argument("--site", metavar="NAME", help="profile in sites/, or the path of one")
+    p.add_argument("--output-dir", metavar="DIR", default="output", help="default: output")
+    p.add_argument("--dry-run", action="store_true", help="render and print the plan only")
+    p.add_argument("--prepare", action="store_true", help="fetch images and model, submit nothing")
+    p.add_argument("--detach", action="store_true", help="return once the jobs are submitted")
+    p.add_argument("--no-benchmark", action="store_true", help="leave the benchmark out")
+    p.add_argument("--keep-on-failure", action="store_true", help="do not cancel what is left")
+    p.add_argument("--queue-timeout", type=_seconds, metavar="S", default=86400.0,
+                   help="longest wait in the queue (default: 86400)")  # fmt: skip
+    p.add_argument("--start-timeout", type=_seconds, metavar="S", default=1800.0,
+                   help="longest start-up with a pull (default: 1800)")  # fmt: skip
+    p.add_argument("--json", action="store_true", help="print the record(s) as JSON on stdout")
+    p.add_argument("--attach", nargs="?", const="", metavar="ID",
+                   help="take up a detached deployment (default: newest)")  # fmt: skip
+    p.add_argument("--status", nargs="?", const="", metavar="ID", help="say how deployments are")
+    p.add_argument("--stop", metavar="ID", help="stop a deployment, or 'all'")
+    p.add_argument("--logs", nargs="+", metavar="ID", help="print the logs [of one SERVICE]")
+    p.add_argument("--ingest", nargs="+", metavar=("PATH", "ID"),
+                   help="documents for retrieval (default: newest deployment)")  # fmt: skip
+    p.add_argument("--version", action="version", version=f"orch {VERSION}")
+    return p
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < 1e9:
+        raise argparse.ArgumentTypeError(f"{text} is not a number of seconds")
+    return value
+
+
+def main(story: Story, argv: Sequence[str] | None = None) -> int:
+    """Run orch.py with `argv`; returns the exit code. No failure of ours shows a traceback.
+
+    `story`: the commands that orch.py carries out itself; the others are in hpc/commands/.
+    """
+    given = parser().parse_args(argv)
+    from hpc.console import Console
+
+    console = Console(quiet_stdout=given.json)
+    try:
+        _check(given)
+        _run(given, story, console)
+    except OrchError as error:
+        _explain(error, console)
+        return error.exit_code
+    return 0
+
+
+_COMMANDS = ("recipe", "attach", "status", "stop", "logs", "ingest")
+
+
+def _check(given: argparse.Namespace) -> None:
+    """Exactly one thing to do."""
+    if len([name for name in _COMMANDS if getattr(given, name) is not None]) == 1:
+        return
+    from contracts.errors import UsageError
+
+    options = ", ".join(f"--{name}" for name in _COMMANDS if name != "recipe")
+    raise UsageError(f"give one recipe, or one of {options}; see orch.py --help.")
+
+
+def _explain(error: OrchError, console: Console) -> None:
+    from contracts.errors import Detached, Interrupted, UsageError
+
+    if isinstance(error, Detached):
+        console.error("the terminal is gone; the deployment goes on: pick it up with --attach")
+    elif isinstance(error, Interrupted):
+        console.error("interrupted; our own jobs were cancelled")
+    else:
+        console.error(error.message, error.details)
+        if isinstance(error, UsageError):
+            console.error("nothing was submitted")
+
+
+def _run(given: argparse.Namespace, story: Story, console: Console) -> None:
+    from hpc import signals
+    from hpc.endpoints import OutputDir
+
+    signals.install()
+    output = OutputDir(Path(given.output_dir).absolute())
+    command = next(name for name in _COMMANDS if getattr(given, name) is not None)
+    run = story[command] if command in story else import_module(f"hpc.commands.{command}").run
+    run(given, output, console)

@@ -1,0 +1,98 @@
+"""What comes before the jobs of a deployment are submitted: the plan, and its record."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from hpc.console import Console, columns
+from hpc.deployment import Deployment
+from hpc.deployments.records import Record, create_record, new_id
+from hpc.endpoints import OutputDir
+from hpc.images import check_bindable
+from hpc.planning.plan import Plan, make_plan
+from hpc.recipe.reading import load_recipe, models_of
+from hpc.recipe.schema import Recipe
+from hpc.recipe.values import is_model_path
+from hpc.scheduler.interface import Exported, Known, Partition, Scheduler
+from hpc.scheduler.kind import Kind
+from hpc.scheduler.registry import kind_of
+from hpc.service import Service
+from hpc.site import Site, load_site
+
+
+def plan_of(
+    recipe_path: Path, site_name: str | None, output: OutputDir, monitoring: bool
+) -> tuple[Plan, Scheduler]:
+    """The plan for a recipe at a site, and the site's scheduler. Submits nothing.
+
+    Raises UsageError for a wrong recipe or site, SchedulerError where the site's scheduler is not
+    to be had here.
+    """
+    recipe, site = load_recipe(recipe_path), load_site(site_name)
+    if site.runtime != "host":
+        check_bindable(output.path)
+        for model in models_of(recipe):
+            if is_model_path(model):
+                check_bindable(Path(model).parent)
+    kind = kind_of(site.scheduler)
+    asked = kind.exported()
+    scheduler = kind.open(output.path, Known({}, _clusters(site, kind, asked), None))
+    partitions = _partitions(recipe, site, scheduler)
+    return make_plan(recipe, site, partitions, monitoring, asked), scheduler
+
+
+def _clusters(site: Site, kind: Kind, asked: Exported) -> str:
+    """The clusters that jobs are given to, "" where nobody names one."""
+    variable = asked.chosen.get("clusters")
+    named = kind.options_in(site.directives).get("clusters")
+    return named or (str(variable.value) if variable else "")
+
+
+def _partitions(recipe: Recipe, site: Site, scheduler: Scheduler) -> list[Partition]:
+    """What the scheduler knows of its partitions, asked only where recipe and site do not say."""
+    said = site.gpu_partitions or site.cpu_partitions
+    return [] if said else list(scheduler.partitions())
+
+
+def dry_run(plan: Plan, services: Sequence[Service], output: OutputDir, console: Console) -> None:
+    """Render everything and print the plan; nothing is submitted."""
+    deployment = render_all(plan, services, output)
+    rows = [["setting", "value", "from"]]
+    rows += [[s.name, "-" if s.value is None else str(s.value), s.source] for s in plan.settings]
+    for line in columns(rows):
+        console.say(line)
+    for source, words in plan.remarks:
+        console.tell(source, words)
+    console.say(
+        f"nothing was submitted; the scripts are {output.path}/scripts/{deployment.id}.*.sh"
+    )
+
+
+def render_all(plan: Plan, services: Sequence[Service], output: OutputDir) -> Deployment:
+    """Write the scripts of all jobs, and submit none."""
+    deployment = Deployment(new_id(plan.recipe.job.name), plan, output)
+    for service in services:
+        service.set_up(deployment)
+    return deployment
+
+
+def begin(plan: Plan, output: OutputDir) -> Record:
+    """Write the record of a new deployment, before anything is submitted."""
+    return create_record(
+        output.path,
+        new_id(plan.recipe.job.name),
+        {
+            "recipe": plan.recipe.model_dump(mode="json", by_alias=True),
+            "site": plan.site.model_dump(mode="json", by_alias=True),
+            "model": plan.model,
+            "embedding_model": plan.embedding_model,
+            "gpus": plan.gpus,
+            "monitoring": {
+                "parts": sorted(plan.monitoring.parts),
+                "missing": list(plan.monitoring.missing),
+            },
+            "settings": {setting.name: setting.value for setting in plan.settings},
+            "controller": kind_of(plan.site.scheduler).controller(),
+        },
+    )

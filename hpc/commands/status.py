@@ -1,0 +1,60 @@
+"""--status: how deployments are."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Sequence
+
+from contracts.errors import SchedulerError
+from hpc.console import Console, columns
+from hpc.deployments.records import Record, find_record, load_records
+from hpc.deployments.refreshing import refresh
+from hpc.endpoints import OutputDir
+from hpc.times import format_time
+
+
+def run(given: argparse.Namespace, output: OutputDir, console: Console) -> None:
+    """Print a line, or with --json the record, of each deployment; or of the one that is named.
+
+    Raises SchedulerError, once all is printed, when a scheduler does not answer.
+    """
+    records = (
+        [find_record(output.path, given.status)] if given.status else load_records(output.path)
+    )
+    problem = None
+    try:
+        refresh(records, output)
+    except SchedulerError as error:
+        problem = error
+    if given.json:
+        console.json([record.as_json() for record in records])
+    else:
+        for line in status_lines(records):
+            console.say(line)
+    if problem is not None:
+        raise SchedulerError(f"{problem.message}; what is unchecked is as it was last recorded.")
+
+
+def status_lines(records: Sequence[Record]) -> list[str]:
+    """One line for each deployment, newest last; times as D-HH:MM:SS."""
+    if not records:
+        return ["no deployments"]
+    rows = [["deployment", "state", "age", "left", "jobs", "endpoints"]]
+    return columns([*rows, *map(_status_row, records)])
+
+
+def _status_row(record: Record) -> list[str]:
+    states = record.job_states
+    jobs = ", ".join(f"{s} {i} {states.get(s, '')}".strip() for s, i in record.jobs.items())
+    age = time.time() - record.created.timestamp()
+    left = record.seconds_left if record.live else None
+    urls = [record.client, *record.ollama] if record.live else []
+    return [
+        record.id,
+        record.state + ("" if record.checked else " (unchecked)"),
+        format_time(int(max(age, 0))),
+        "-" if left is None else format_time(left),
+        jobs or "-",
+        " ".join(filter(None, urls)) or "-",
+    ]

@@ -1,0 +1,82 @@
+"""What the file of a deployment's record holds, by its keys; a record has most of them only once
+they are known. Records that others have written may have further ones. It is for mypy alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypedDict
+
+#: By name; the replicas of a service have a list, and one that is not ready yet has None.
+Endpoints = dict[str, "str | list[str] | None"]
+
+
+class JobFacts(TypedDict, total=False):
+    """A job: its number, the cluster that took it (when sbatch named one), and its name."""
+
+    id: str
+    cluster: str
+    name: str
+
+
+class GpuFacts(TypedDict, total=False):
+    """GPUs of a job, each of them once."""
+
+    gpu_names: list[str]
+    driver_versions: list[str]
+
+
+class ImageFacts(TypedDict):
+    """A container image; `sha256` is None when nobody has computed it, `changed` is in UTC."""
+
+    path: str
+    sha256: str | None
+    bytes: int
+    changed: str
+
+
+class MonitoringFacts(TypedDict):
+    """Parts of the monitoring that were planned, and a sentence on each that cannot be had."""
+
+    parts: list[str]
+    missing: list[str]
+
+
+class ModelFacts(GpuFacts, total=False):
+    """What is known once a service is ready: what it says of its model, and its GPUs."""
+
+    loaded_model: Mapping[str, str | int | None]
+
+
+class PlaceFacts(TypedDict, total=False):
+    """Node and image of each service; without containers there are no images."""
+
+    nodes: dict[str, str | None]
+    images: dict[str, ImageFacts]
+
+
+class Facts(ModelFacts, PlaceFacts, total=False):
+    """All of a record. `recipe`, `site`, `settings`, `ingest` and `benchmark` are as those who make
+    them write them; `checked` and `seconds_left` are of the moment, and in no file."""
+
+    id: str
+    state: str
+    created: str
+    jobs: dict[str, JobFacts]
+    endpoints: Endpoints
+    recipe: Any
+    site: Any
+    model: str
+    embedding_model: str | None
+    gpus: int
+    monitoring: MonitoringFacts
+    settings: Any
+    controller: Mapping[str, str] | None
+    ready_after_seconds: float
+    warnings: list[str]
+    ingest: Any
+    benchmark: Any
+    job_states: Mapping[str, str]
+    error: str
+    ended: str
+    checked: bool
+    seconds_left: int | None

@@ -1,0 +1,110 @@
+"""How deployments are, as the scheduler says and their jobs have left it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from contracts.errors import SchedulerError, UsageError
+from hpc.deployments.ends import Ends
+from hpc.deployments.jobs import adopt, scheduler_of
+from hpc.deployments.records import Record, find_record, load_records
+from hpc.endpoints import OutputDir
+from hpc.scheduler.interface import Scheduler
+from hpc.scheduler.states import GONE, JobStatus
+
+
+def refresh(records: Sequence[Record], output: OutputDir) -> None:
+    """Correct the records' states by what the scheduler says: one call for each kind of it.
+
+    Notes in each record whether it was `checked`. Raises SchedulerError, after all the rest has
+    been checked, when a scheduler does not answer.
+    """
+    problem = None
+    live = [record for record in records if record.live]
+    for record in records:
+        record.note(checked=not record.live)
+    for ours in _by_scheduler(live):
+        try:
+            statuses = _ask(scheduler_of(ours, output), ours)
+        except SchedulerError as error:
+            problem = error
+            continue
+        for record in ours:
+            _refresh(record, statuses, output)
+            record.note(checked=True)
+    if problem is not None:
+        raise problem
+
+
+def _by_scheduler(records: Sequence[Record]) -> list[list[Record]]:
+    """Deployments that one scheduler was given, together."""
+    found: dict[str, list[Record]] = {}
+    for record in records:
+        which = [record.scheduler, record.controller, record.clusters]
+        found.setdefault(json.dumps(which, sort_keys=True), []).append(record)
+    return list(found.values())
+
+
+def _ask(scheduler: Scheduler, records: Sequence[Record]) -> dict[str, JobStatus]:
+    """The statuses of all jobs of the records, as a rule in one call.
+
+    Jobs that were submitted and not written down can be found among all of the user's.
+    """
+    found: dict[str, JobStatus] = {}
+    submitting = [record for record in records if record.state == "submitting"]
+    if submitting:
+        found = scheduler.mine()
+        adopt(submitting, found)
+    rest = [j for record in records for j in record.jobs.values() if j not in found]
+    return {**found, **scheduler.statuses(rest)} if rest else found
+
+
+def _refresh(record: Record, statuses: dict[str, JobStatus], output: OutputDir) -> None:
+    details: dict[str, str] = {}
+    over, lost = [], False
+    jobs, ends = record.jobs, Ends(record, output)
+    for service, job_id in jobs.items():
+        status = statuses.get(job_id, GONE)
+        ended = ends.words(service, status)
+        details[service] = ended or ("not known" if status is GONE else status.state)
+        over += [ended] if ended else []
+        lost |= ended is None and status is GONE
+    if over and record.state != "submitting":
+        _write_down(record, details, over, output)
+    record.note(job_states=details)
+    if lost:
+        record.note(state="lost")  # asked from another shell it may be found again
+    lefts = [s.left_s for j in jobs.values() if (s := statuses.get(j)) and s.state == "RUNNING"]
+    record.note(seconds_left=min((left for left in lefts if left is not None), default=None))
+
+
+def _write_down(
+    record: Record, details: dict[str, str], over: Sequence[str], output: OutputDir
+) -> None:
+    if len(over) < len(details):
+        record.update(state="degraded", job_states=details)
+        return
+    good = all("time limit" in d or d in ("TIMEOUT", "COMPLETED") for d in over)
+    record.update(state="ended" if good else "failed", job_states=details)
+    for job_id in record.jobs.values():
+        output.forget(job_id)
+
+
+def live_record(deployment_id: str, output: OutputDir) -> Record:
+    """The deployment of that id, or the newest one that lives, as the scheduler says: which one
+    --attach and --ingest go on with.
+
+    Raises UsageError when there is none.
+    """
+    if deployment_id:
+        record = find_record(output.path, deployment_id)
+    else:
+        live = [record for record in load_records(output.path) if record.live]
+        if not live:
+            raise UsageError(f"no deployment in {output.path} is live; start one with a recipe.")
+        record = live[-1]
+    refresh([record], output)
+    if not record.live:
+        raise UsageError(f"{record.id} is {record.state}; start a new deployment with a recipe.")
+    return record

@@ -1,0 +1,22 @@
+"""What jobs on this machine ask for: next to nothing."""
+
+from __future__ import annotations
+
+from hpc.planning.parts import Given, JobPlan, MakeJob, whole_number
+from hpc.scheduler.resources import Resources
+
+
+def local_ollama(given: Given) -> tuple[JobPlan, int]:
+    """Ollama's job, and how many GPUs it must sit on."""
+    infra, notes = given.recipe.job.infrastructure, given.notes
+    for name in ("partition", "client_partition", "account", "qos", "cpus", "mem_gb"):
+        if getattr(infra, name) is not None:
+            notes.add(name, getattr(infra, name), "recipe; without meaning on this site")
+    gpus = notes.first("gpus", (infra.gpus, "recipe"), (0, "this site does not ask for GPUs"))
+    return JobPlan("ollama", Resources(infra.time, infra.nodes)), whole_number(gpus)
+
+
+def local_cpu_jobs(given: Given) -> MakeJob:
+    """Makes the jobs that need no GPU, whatever they would take elsewhere."""
+    time = given.recipe.job.infrastructure.time
+    return lambda service, _cores, _mem_gb: JobPlan(service, Resources(time))

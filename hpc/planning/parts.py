@@ -1,0 +1,87 @@
+"""What a plan is made of."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from contracts.errors import UsageError
+from hpc.recipe.schema import Recipe
+from hpc.scheduler.interface import Partition, Setting
+from hpc.scheduler.kind import Kind
+from hpc.scheduler.resources import Resources
+from hpc.site import Site
+
+#: One core of the load generator holds about 256 streams at true figures; we plan for half.
+STREAMS_PER_CORE = 128
+MAX_CLIENT_CPUS = 16
+
+
+@dataclass(frozen=True)
+class JobPlan:
+    """The job of a service, and what it asks the scheduler for."""
+
+    service: str
+    resources: Resources
+
+
+#: Makes a job that needs no GPU: service, CPU cores, GiB.
+MakeJob = Callable[[str, int, int], JobPlan]
+
+
+class Notes:
+    """Collects settings while they are decided. `directives`: what the site's directives say, by
+    option; `exported`: what the user's environment asks for."""
+
+    def __init__(self, directives: Mapping[str, str], exported: Mapping[str, Setting]) -> None:
+        self.settings: list[Setting] = []
+        self._directives = directives
+        self._exported = exported
+
+    def directive(self, option: str) -> tuple[object, str]:
+        """The choice that the site's directives make; None where there is none."""
+        return self._directives.get(option), "site: directives"
+
+    def variable(self, option: str) -> tuple[object, str]:
+        """The choice that a variable makes; None where there is none, or a directive makes it."""
+        found = self._exported.get(option)
+        if found is None or option in self._directives:
+            return None, ""
+        return found.value, found.source
+
+    def add(self, name: str, value: object, source: str) -> object:
+        self.settings.append(Setting(name, value, source))
+        return value
+
+    def first(self, name: str, *choices: tuple[object, str]) -> object:
+        """Note and return the first choice that is not None."""
+        for value, source in choices:
+            if value is not None:
+                return self.add(name, value, source)
+        return self.add(name, None, "the scheduler's default")
+
+
+@dataclass(frozen=True)
+class Given:
+    """What resources are decided by; `notes` has the decisions."""
+
+    recipe: Recipe
+    site: Site
+    kind: Kind
+    partitions: Sequence[Partition]
+    notes: Notes
+
+
+def client_cpus(concurrency: int) -> int:
+    """CPU cores of the client's job: one to serve, one for each 128 concurrent streams.
+
+    Serving and measuring must not share a core, or the one would delay the other's clock.
+    """
+    return min(MAX_CLIENT_CPUS, 1 + math.ceil(concurrency / STREAMS_PER_CORE))
+
+
+def whole_number(value: object) -> int:
+    if not isinstance(value, int):
+        raise UsageError(f"{value!r} is not a whole number")
+    return value

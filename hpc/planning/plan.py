@@ -1,0 +1,145 @@
+"""Deciding everything about a deployment before anything is submitted."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from hpc.planning.cluster import cluster_cpu_jobs, cluster_ollama
+from hpc.planning.local import local_cpu_jobs, local_ollama
+from hpc.planning.monitoring import MonitoringPlan, plan_monitoring
+from hpc.planning.parts import Given, JobPlan, MakeJob, Notes, client_cpus
+from hpc.recipe.reading import ollama_name
+from hpc.recipe.schema import MAX_DEFAULT_PARALLEL, Recipe, Service
+from hpc.scheduler.interface import NOTHING_EXPORTED, Exported, Partition, Setting
+from hpc.scheduler.registry import kind_of
+from hpc.site import Site
+
+#: gunicorn with Flask takes 0.1 GiB, a load generator with its records less than 1 GiB.
+CLIENT_MEM_GB = 4
+#: Prometheus takes 0.1 GB for the targets of some hundred nodes, Grafana 0.2 GB.
+MONITORING_CPUS, MONITORING_MEM_GB = 1, 2
+#: Ollama's default for OLLAMA_MAX_QUEUE; beyond it, it answers 503.
+OLLAMA_MAX_QUEUE = 512
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that is decided before anything is submitted."""
+
+    recipe: Recipe
+    site: Site
+    model: str
+    embedding_model: str | None
+    gpus: int
+    num_parallel: int
+    max_queue: int
+    ollama: JobPlan
+    client: JobPlan
+    monitoring: MonitoringPlan
+    monitoring_job: JobPlan
+    #: None where there is no retrieval, or the client service keeps the points itself.
+    qdrant: JobPlan | None
+    #: Variables for the scheduler in the user's environment that are left out.
+    left_out: tuple[str, ...]
+    settings: tuple[Setting, ...] = field(repr=False)
+
+    @property
+    def remarks(self) -> list[tuple[str, str]]:
+        """What people are told of it: parts of the monitoring that cannot be had, and settings that
+        are left out; each with the word that stands before it."""
+        said = [("WARNING", f"monitoring: {problem}") for problem in self.monitoring.missing]
+        if self.left_out:
+            names = ", ".join(f"${name}" for name in self.left_out)
+            whose = f"{kind_of(self.site.scheduler).title}'s commands"
+            said.append(("orch", f"not passed on to {whose}: {names} (see docs/sites.md)"))
+        return said
+
+
+def make_plan(
+    recipe: Recipe,
+    site: Site,
+    partitions: Sequence[Partition] = (),
+    monitoring: bool = True,
+    exported: Exported = NOTHING_EXPORTED,
+) -> Plan:
+    """Decide everything about a deployment of `recipe` at `site`.
+
+    `partitions` is what the scheduler knows, needed where the profile names none; without
+    `monitoring` there is none, whatever the recipe says. Where neither recipe nor site decide,
+    `exported` does.
+    Raises UsageError where the two do not fit together.
+    """
+    kind = kind_of(site.scheduler)
+    notes = Notes(kind.options_in(site.directives), exported.chosen)
+    service = recipe.job.service
+    model = ollama_name(service.model)
+    notes.add("site", site.name, "--site, or chosen by what is on PATH")
+    notes.add("model", model, "recipe" if model == service.model else f"recipe: {service.model}")
+    notes.add("time", recipe.job.infrastructure.time, "recipe")
+    given = Given(recipe, site, kind, partitions, notes)
+    ollama, gpus = (local_ollama if kind.this_machine else cluster_ollama)(given)
+    on_cpus = (local_cpu_jobs if kind.this_machine else cluster_cpu_jobs)(given)
+    qdrant = _qdrant(recipe, site, on_cpus, notes)
+    watch = plan_monitoring(recipe.job.monitoring, site, monitoring)
+    notes.add("monitoring", ", ".join(sorted(watch.parts)) or "none", "what can be had here")
+    targets = watch.targets(recipe.job.infrastructure.nodes, gpus, qdrant is not None)
+    notes.add("monitoring_targets", targets, "what Prometheus is to find")
+    parallel = _num_parallel(service, notes)
+    threads = (service.num_thread, "recipe"), ("its cores", "each replica, once it has begun")
+    notes.first("num_thread", *threads)
+    notes.add("context_length", service.context_length, "recipe or its default")
+    return Plan(
+        recipe=recipe,
+        site=site,
+        model=model,
+        embedding_model=_embedding_model(recipe, notes),
+        gpus=gpus,
+        num_parallel=parallel,
+        max_queue=max(OLLAMA_MAX_QUEUE, 2 * service.concurrency),
+        ollama=ollama,
+        client=on_cpus("client", client_cpus(service.concurrency), CLIENT_MEM_GB),
+        monitoring=watch,
+        monitoring_job=on_cpus("monitoring", MONITORING_CPUS, MONITORING_MEM_GB),
+        qdrant=qdrant,
+        left_out=exported.left_out,
+        settings=tuple(notes.settings),
+    )
+
+
+def _num_parallel(service: Service, notes: Notes) -> int:
+    if service.num_parallel:
+        parallel, why = service.num_parallel, "recipe"
+    else:
+        load = "n_clients" if service.rate is None else "max_concurrency or rate"
+        parallel = min(service.concurrency, MAX_DEFAULT_PARALLEL)
+        why = f"{load}, at most {MAX_DEFAULT_PARALLEL}"
+    notes.add("num_parallel", parallel, why)
+    return parallel
+
+
+def _embedding_model(recipe: Recipe, notes: Notes) -> str | None:
+    retrieval = recipe.job.service.wanted_retrieval
+    if retrieval is None:
+        return None
+    model = ollama_name(retrieval.embedding_model)
+    notes.add("collection", retrieval.collection, "recipe or its default")
+    notes.add("embedding_model", model, "recipe or its default")
+    return model
+
+
+def _qdrant(recipe: Recipe, site: Site, make: MakeJob, notes: Notes) -> JobPlan | None:
+    """The job of Qdrant's server, where there is retrieval and a server to be had."""
+    retrieval = recipe.job.service.wanted_retrieval
+    if retrieval is None:
+        return None
+    if site.runtime == "host" and not (site.modules or shutil.which("qdrant")):
+        why = "there is no qdrant on PATH"
+    elif site.runtime != "host" and site.images.qdrant is None:
+        why = "the site profile names no image (images.qdrant)"
+    else:
+        notes.add("qdrant", "a job of its own", "what can be had here")
+        return make("qdrant", retrieval.cpus, retrieval.mem_gb)
+    notes.add("qdrant", "in the client service", why)
+    return None

@@ -1,0 +1,123 @@
+"""Reading a recipe: checked, its paths made absolute, its models named as Ollama lists them."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from pathlib import Path
+from typing import NoReturn
+
+from contracts.errors import UsageError
+from contracts.files import read_json_strictly
+from engines.names import TAG, BadName, parse, short_name
+from hpc.recipe.schema import Recipe, Retrieval
+from hpc.recipe.values import is_model_path, looks_like_path
+from hpc.recipe.words import count, validate
+from retrieval.documents import find_files
+from retrieval.errors import NoDocuments
+
+
+def load_recipe(path: Path) -> Recipe:
+    """Read, check and normalise the recipe at `path`.
+
+    Models given as paths are made absolute and must be readable GGUF files; so are documents, and
+    must exist. Raises UsageError with every error of the file, each with its JSON path.
+    """
+    data = read_json_strictly(path, "recipe")
+    recipe = parse_recipe(data, f"recipe {path}")
+    service = recipe.job.service
+    model = _model_at(service.model, path, "job.service.model")
+    found: dict[str, str | Retrieval] = {"model": model}
+    if service.wanted_retrieval:
+        found["retrieval"] = _with_paths(service.wanted_retrieval, path)
+    service = service.model_copy(update=found)
+    return recipe.model_copy(update={"job": recipe.job.model_copy(update={"service": service})})
+
+
+def _with_paths(retrieval: Retrieval, recipe: Path) -> Retrieval:
+    key = "job.service.retrieval"
+    embedding = _model_at(retrieval.embedding_model, recipe, f"{key}.embedding_model")
+    documents = [_path_at(document, recipe) for document in retrieval.documents]
+    wrong = [f"{key}.documents: {problem}" for path in documents if (problem := _no_files(path))]
+    if wrong:
+        _refuse(recipe, wrong)
+    return retrieval.model_copy(
+        update={"embedding_model": embedding, "documents": [str(path) for path in documents]}
+    )
+
+
+def _no_files(path: Path) -> str | None:
+    try:
+        find_files([path])
+    except NoDocuments as error:
+        return str(error)
+    return None
+
+
+def _path_at(text: str, recipe: Path) -> Path:
+    """An absolute path; a relative one starts at the recipe's folder."""
+    return (recipe.parent / os.path.expanduser(text)).resolve()  # noqa: PTH111 # Path's may raise
+
+
+def _model_at(model: str, recipe: Path, key: str) -> str:
+    """`model`, or the absolute path of its file: a path is what is the path of a GGUF file here, or
+    can be nothing else, which must then be one."""
+    path = _path_at(model, recipe)
+    wrong = _not_gguf(path)
+    if wrong and looks_like_path(model):
+        _refuse(recipe, [f"{key} = {str(path)!r}: {wrong}{_as_name(model)}"])
+    return model if wrong else str(path)
+
+
+def parse_recipe(data: object, what: str = "recipe") -> Recipe:
+    """The recipe that `data` (parsed JSON) describes. Raises UsageError with all errors."""
+    return validate(Recipe, data, what)
+
+
+def _not_gguf(model: Path) -> str | None:
+    """What keeps a path from being that of a GGUF file; None: it is one."""
+    try:
+        if model.exists() and not model.is_file():  # reading a pipe would wait
+            return "is not a GGUF file"
+        with model.open("rb") as file:
+            magic = file.read(4)
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+    return None if magic == b"GGUF" else "is not a GGUF file"
+
+
+def _as_name(model: str) -> str:
+    """How a text that was taken for a path is written where it was meant as a model's name."""
+    parts = model.split("/")
+    name = f"{'/'.join(parts[:-1])}:{parts[-1]}" if len(parts) > 3 else f"{model}:{TAG}"
+    try:
+        parse(name)
+    except BadName:
+        return ""
+    return f"; if it is a model's name in Ollama, write it with its tag: {name}"
+
+
+def _refuse(recipe: Path, lines: list[str]) -> NoReturn:
+    raise UsageError(f"recipe {recipe} is not valid: {count(lines)}", lines)
+
+
+def ollama_name(model: str) -> str:
+    """The name under which Ollama lists a recipe's model.
+
+    A file's name gets a tag made from its path, size and time of change, so that two files of one
+    name, or two versions of one file, never pass for each other.
+    """
+    if not is_model_path(model):
+        return short_name(model)
+    path = Path(model)
+    stat = path.stat()
+    stamp = f"{path}\0{stat.st_size}\0{stat.st_mtime_ns}"
+    stem = re.sub(r"[^a-z0-9._-]+", "-", path.stem.lower()).strip("-._") or "model"
+    return f"{stem[:60]}:{hashlib.sha256(stamp.encode()).hexdigest()[:8]}"
+
+
+def models_of(recipe: Recipe) -> list[str]:
+    """The models of a recipe as it names them: the one that answers, and the one that embeds."""
+    service = recipe.job.service
+    return [service.model, *([r.embedding_model] if (r := service.wanted_retrieval) else [])]

@@ -1,0 +1,64 @@
+"""The kinds of values in a recipe or site profile, and what makes one right."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+
+from contracts.knobs import MAX_PROMPT_BYTES
+from engines.names import BadName, parse
+from hpc.times import parse_time
+
+
+def _check_time(text: str) -> str:
+    parse_time(text)
+    return text
+
+
+def _check_model(text: str) -> str:
+    if any(ord(char) < 32 or ord(char) == 127 for char in text):
+        raise ValueError("must be a name or a path without control characters")
+    if looks_like_path(text):
+        return text
+    try:
+        parse(text)
+    except BadName as error:
+        raise ValueError(
+            "must be a model's name in Ollama (such as mistral:7b-instruct-fp16) or the path of a "
+            f".gguf file, with ./ before it where it is a relative one: {error}"
+        ) from error
+    return text
+
+
+def _check_text(text: str) -> str:
+    if "\0" in text or not text.strip():
+        raise ValueError("must be text: not blank, and without NUL characters")
+    if len(text.encode("utf-8", "surrogatepass")) > MAX_PROMPT_BYTES:
+        raise ValueError(f"must be at most {MAX_PROMPT_BYTES} bytes of UTF-8")
+    return text
+
+
+def is_model_path(model: str) -> bool:
+    """Whether the model of a recipe that was loaded is a file, by its absolute path."""
+    return model.startswith("/")
+
+
+def looks_like_path(model: str) -> bool:
+    """Whether a text can mean a file alone. One with a tag is a name, also where that is a file's,
+    as Hugging Face writes it: hf.co/USER/REPOSITORY:FILE.gguf."""
+    last = model.rpartition("/")[2]
+    file = last.lower().endswith(".gguf") and ":" not in last
+    return file or model.startswith(("/", "./", "../", "~"))
+
+
+# What Slurm's names are made of. Everything else is refused, so that a name is a name everywhere:
+# in a directive, in a file name and on a command line.
+NAME_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9._-]*$"
+Name = Annotated[str, Field(pattern=NAME_PATTERN, max_length=64)]
+# One partition or several: "gpu,gpu_short" is the first of them that can start the job.
+NAMES_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}(,[A-Za-z0-9_][A-Za-z0-9._-]{0,63})*$"
+Partitions = Annotated[str, Field(pattern=NAMES_PATTERN, max_length=512)]
+TimeLimit = Annotated[str, Field(max_length=32), AfterValidator(_check_time)]
+Model = Annotated[str, Field(min_length=1, max_length=4096), AfterValidator(_check_model)]
+Text = Annotated[str, Field(min_length=1, max_length=MAX_PROMPT_BYTES), AfterValidator(_check_text)]

@@ -1,0 +1,36 @@
+# shellcheck shell=bash
+# What a job script learns where there is no scheduler, and jobs are processes of this machine. Sourced after
+# service.sh, which says what is to be in a file of this folder.
+# shellcheck disable=SC2034 # read by the other libraries and by job scripts
+
+JOB_ID=${ORCH_JOB_ID:-manual-$$} # the runner, or who prepares, has set it
+FULL_JOB_ID=$JOB_ID
+JOB_END=
+SUBMIT_HOST=
+RANK=
+
+granted_cores() { :; }
+
+# All of them on this machine, as this job, also where nobody has given it an id.
+run_on_nodes() {
+  local rank
+  for ((rank = 0; rank < $1; rank++)); do
+    ORCH_JOB_ID=$JOB_ID "${@:2}" "$rank" &
+    CHILDREN+=($!)
+  done
+}
+
+# --- other jobs ----------------------------------------------------------------------------------
+
+is_job_id() { [[ $1 == local* ]]; }
+
+# Nobody is asked: a job that ends says so itself, and none comes again.
+state_of_job() { return 1; }
+
+# Its runner keeps its state; see hpc/scheduler/local/runner.py.
+job_has_ended() {
+  local said
+  said=$(cat "$OUTPUT/local_jobs/$1.json" 2>/dev/null) || return
+  [[ $said != *'"state": "RUNNING"'* && $said != *'"state": "PENDING"'* ]] && return
+  [[ $said =~ \"runner_pid\":\ ([0-9]+) ]] && ! kill -0 "${BASH_REMATCH[1]}" 2>/dev/null
+}

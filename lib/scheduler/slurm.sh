@@ -1,0 +1,62 @@
+# shellcheck shell=bash
+# What a job script learns from Slurm, of itself and of other jobs. Sourced after service.sh, which says
+# what is to be in a file of this folder.
+# shellcheck disable=SC2034 # read by the other libraries and by job scripts
+
+JOB_ID=${SLURM_JOB_ID:-${ORCH_JOB_ID:-manual-$$}}
+FULL_JOB_ID=$JOB_ID${SLURM_CLUSTER_NAME:+;$SLURM_CLUSTER_NAME}
+JOB_END=${SLURM_JOB_END_TIME-} # since version 22.05
+SUBMIT_HOST=${SLURM_SUBMIT_HOST-}
+RANK=${SLURM_PROCID-}
+
+granted_cores() { printf '%s\n' "${SLURM_CPUS_PER_TASK-}" "${SLURM_CPUS_ON_NODE-}"; }
+
+# One that dies leaves the others alone.
+run_on_nodes() {
+  srun --ntasks="$1" --ntasks-per-node=1 --cpus-per-task="${SLURM_CPUS_PER_TASK:-1}" \
+    --kill-on-bad-exit=0 --wait=0 "${@:2}" &
+  CHILDREN+=($!)
+}
+
+# --- other jobs ----------------------------------------------------------------------------------
+
+# An id is NUMBER, or NUMBER;CLUSTER where sbatch named the cluster that took it.
+is_job_id() { [[ $1 =~ ^[0-9]+(\;.*)?$ ]]; }
+
+# A job is asked for at the cluster that took it. Whatever a site's wrapper prints around the answer.
+state_of_job() {
+  local number=${1%%;*} cluster=''
+  case $1 in *\;*) cluster=${1#*;} ;; esac
+  command -v squeue >/dev/null || return
+  ask_squeue "$number" ${cluster:+"--clusters=$cluster"} && return
+  # By its name a cluster is found through the accounting, which a compute node need not reach.
+  [ -n "$cluster" ] && on_our_cluster "$1" && ask_squeue "$number"
+}
+
+# ask_squeue NUMBER [OPTION]: see state_of_job.
+ask_squeue() {
+  local said state
+  said=$(squeue --states=all --jobs="$1" --format='%A|%T' "${@:2}" 2>&1)
+  state=$(sed -n "s/^ *$1|\([A-Z_]*\) *\$/\1/p" <<<"$said" | tail -n 1)
+  case $state$said in
+    '') return 1 ;;
+    *'Invalid job id'* | *'JOBID|STATE'*) echo "${state:-unknown}" ;;
+    *) [ -n "$state" ] && echo "$state" ;;
+  esac
+}
+
+# That Slurm does not know a job is no proof. A controller which has counted on beyond a job's number has
+# had it, and forgets it some minutes after its end. One that has not is another cluster's, or has lost its
+# memory: the job may run on.
+job_has_ended() {
+  case $(state_of_job "$1") in
+    CANCELLED | COMPLETED | FAILED | TIMEOUT | NODE_FAIL | OUT_OF_MEMORY | PREEMPTED | DEADLINE | BOOT_FAIL) ;;
+    unknown) on_our_cluster "$1" && [[ ${JOB_ID%%.*} =~ ^[0-9]+$ ]] && [ "${JOB_ID%%.*}" -gt "${1%%;*}" ] ;;
+    *) return 1 ;;
+  esac
+}
+
+# on_our_cluster ID: where no cluster was named, it is the one that is asked by default.
+on_our_cluster() {
+  case $1 in *\;*) [ "${1#*;}" = "${SLURM_CLUSTER_NAME-}" ] ;; esac
+}

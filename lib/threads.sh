@@ -1,0 +1,196 @@
+# shellcheck shell=bash
+# How many threads Ollama takes, and how it is told. Sourced after service.sh.
+#
+# By itself it takes as many as the machine has cores, whatever its job was given, and they spin: on one
+# core of two it does not answer. No variable says it another number: a model does (`num_thread`), or a
+# request. Requests are the users'. The models are every deployment's, which may have other cores; so a
+# replica gets a view of them, in which the same models have another parameter:
+#   ollama_models/.view.ID     what it reads: a link to .view.ID.d, or, while it fetches, to all models
+#   ollama_models/.view.ID.d   manifests of its own; blobs are links to those of all, and parameters
+# Weights are neither copied nor read for it. What is fetched goes to all models, and so does, when this
+# job ends, what somebody has pulled, made or copied through the running replica. What he deletes is
+# deleted in its view alone: others use it.
+
+# thread_count ASKED REPLICAS: what the recipe asks for; else the cores, divided among the host's replicas.
+thread_count() {
+  if [ -n "$1" ]; then
+    echo "$1"
+    return
+  fi
+  local cores
+  cores=$(smallest "$(bound_cores)" "$(quota_cores)" "$(granted_cores)")
+  at_least_one $((cores / $2))
+}
+
+# smallest NUMBER...: of those that are one.
+smallest() { printf '%s\n' "$@" | grep -xE '[1-9][0-9]*' | sort -n | head -n 1; }
+
+at_least_one() { echo $(($1 < 1 ? 1 : $1)); }
+
+# bound_cores [SYSTEM]: cores that this process may run on (taskset, a scheduler's binding, cpusets). Two hardware
+# threads of one core are one, as for Ollama: both would spin for the same unit.
+bound_cores() {
+  local system=${1-/sys/devices/system/cpu} list range cpu cores
+  list=$(sed -n 's/^Cpus_allowed_list:[[:space:]]*//p' /proc/self/status)
+  cores=$(for range in ${list//,/ }; do
+    for ((cpu = ${range%-*}; cpu <= ${range#*-}; cpu++)); do
+      cat "$system/cpu$cpu/topology/thread_siblings_list" 2>/dev/null # none: it is off
+    done
+  done | sort -u | wc -l)
+  if [ "$cores" -gt 0 ]; then
+    echo "$cores"
+  else
+    env -u OMP_NUM_THREADS -u OMP_THREAD_LIMIT nproc
+  fi
+}
+
+# quota_cores [CGROUPS [MEMBERSHIP]]: whole cores that the CPU time of this process's control groups is
+# worth, the parents' too, at least one; nothing where no group has a limit.
+quota_cores() {
+  local root=${1-/sys/fs/cgroup} line path controllers
+  while IFS= read -r line; do
+    controllers=${line#*:}
+    path=${controllers#*:}
+    case ,${controllers%%:*}, in
+      ,,) quotas_up "$path" "$root" "$root/unified" ;;
+      *,cpu,*) quotas_up "$path" "$root/cpu" "$root/cpu,cpuacct" ;;
+    esac
+  done <"${2-/proc/self/cgroup}" | sort -n | head -n 1
+}
+
+# quotas_up PATH MOUNT...: those of the group and of its parents. In a container's own mount a path of the
+# host's may be missing; its root is there.
+quotas_up() {
+  local path=${1%/} mount
+  shift
+  while :; do
+    for mount in "$@"; do group_quota "$mount$path"; done
+    [ -n "$path" ] || return 0
+    path=${path%/*}
+  done
+}
+
+group_quota() {
+  local quota='' period=''
+  if [ -r "$1/cpu.max" ]; then
+    read -r quota period <"$1/cpu.max"
+  elif [ -r "$1/cpu.cfs_quota_us" ]; then
+    quota=$(<"$1/cpu.cfs_quota_us") period=$(<"$1/cpu.cfs_period_us")
+  fi
+  if [[ $quota =~ ^[0-9]+$ && $period =~ ^[1-9][0-9]*$ ]]; then at_least_one $((quota / period)); fi
+}
+
+# --- the view ------------------------------------------------------------------------------------
+
+# begin_view: sets VIEW, which shows the models in $MODELS with $NUM_THREAD.
+begin_view() {
+  VIEW=$MODELS/.view.$JOB_ID
+  TEMPORARY+=("$VIEW" "$VIEW".{d,new})
+  # shellcheck disable=SC2034 # service.sh calls it
+  AT_END=keep_new_models
+  show_own_models
+}
+
+# keep_new_models: of the view's models those that all models never had are added to them.
+keep_new_models() {
+  local path
+  while IFS= read -r path; do
+    if [ ! -e "$MODELS/manifests/$path" ] && ! grep -qxF "$path" "$VIEW.d/shown"; then keep_model "$path"; fi
+  done < <(cd "$VIEW.d/manifests" 2>/dev/null && find . -mindepth 4 -maxdepth 4 -type f)
+}
+
+# keep_model PATH: its blobs first, so that a manifest never stands without them. A copy of one that was
+# there is that one, without our parameter.
+keep_model() {
+  local source="$VIEW.d/manifests/$1" target="$MODELS/manifests/$1" blob known
+  while IFS= read -r known; do
+    if cmp -s "$source" "$VIEW.d/manifests/$known"; then source=$MODELS/manifests/$known; fi
+  done < <(cd "$MODELS/manifests" && find . -mindepth 4 -maxdepth 4 -type f)
+  while IFS= read -r blob; do
+    blob=${blob/:/-}
+    if [ ! -e "$MODELS/blobs/$blob" ] && [ -f "$VIEW.d/blobs/$blob" ]; then
+      mv -f "$VIEW.d/blobs/$blob" "$MODELS/blobs/$blob"
+    fi
+  done < <(grep -oE 'sha256:[0-9a-f]{64}' "$source" | sort -u)
+  mkdir -p "${target%/*}" && cp "$source" "$target.$JOB_ID" && mv -f "$target.$JOB_ID" "$target"
+  say "kept ${1#./}, which was made while this ran"
+}
+
+show_all_models() { point_view .; }
+
+show_own_models() {
+  point_view . # what it has shown before is made anew
+  rm -rf "$VIEW.d"
+  { mkdir -p "$VIEW.d/blobs" "$VIEW.d/manifests" && : >"$VIEW.d/shown"; } || fail "cannot make $VIEW.d"
+  local path
+  while IFS= read -r path; do own_manifest "$path"; done < <(
+    cd "$MODELS/manifests" 2>/dev/null && find . -mindepth 4 -maxdepth 4 -type f
+  )
+  point_view "${VIEW##*/}.d"
+}
+
+# forget_view: in an imported model's manifest Ollama notes by which way it came to the blob. That way
+# ends with this job, and would give the same model another digest in each.
+forget_view() {
+  find "$MODELS/manifests" -mindepth 4 -maxdepth 4 -type f -exec grep -lF "/${VIEW##*/}/blobs/" {} + |
+    while IFS= read -r path; do sed -i "s|/${VIEW##*/}/blobs/|/blobs/|g" "$path"; done
+}
+
+# point_view FOLDER: Ollama looks at the link for each request.
+point_view() {
+  if ! { ln -sfn "$1" "$VIEW.new" && mv -fT "$VIEW.new" "$VIEW"; }; then fail "cannot make the link $VIEW"; fi
+}
+
+# own_manifest PATH: the view's copy of a manifest, with our parameter. None where a blob is missing:
+# somebody fetches it, or has deleted it.
+own_manifest() {
+  local text digests
+  text=$(<"$MODELS/manifests/$1")
+  mapfile -t digests < <(grep -oE 'sha256:[0-9a-f]{64}' <<<"$text" | sort -u)
+  link_blobs ${digests[@]+"${digests[@]/:/-}"} || return 0
+  mkdir -p "$VIEW.d/manifests/${1%/*}"
+  with_threads "$text" >"$VIEW.d/manifests/$1"
+  echo "$1" >>"$VIEW.d/shown"
+}
+
+link_blobs() {
+  local blob
+  for blob in "$@"; do [ -e "$MODELS/blobs/$blob" ] || return; done
+  [ $# -eq 0 ] || ln -sf "${@/#/../../blobs/}" "$VIEW.d/blobs/"
+}
+
+# with_threads MANIFEST: with a layer of parameters in which num_thread is ours. Of two keys of the same
+# name the last one counts.
+with_threads() {
+  local manifest=$1 layer old='' new ending
+  if [[ $manifest =~ \{[^{}]*\"application/vnd\.ollama\.image\.params\"[^{}]*\} ]]; then
+    layer=${BASH_REMATCH[0]}
+    [[ $layer =~ sha256:([0-9a-f]{64}) ]] && old=$(<"$VIEW.d/blobs/sha256-${BASH_REMATCH[1]}")
+    new=$(layer_of "$(with_our_key "$old")")
+    printf '%s\n' "${manifest/"$layer"/$new}"
+  elif [[ $manifest =~ \"layers\"[[:space:]]*:[[:space:]]*\[[[:space:]]*\{ ]]; then
+    ending=${BASH_REMATCH[0]}
+    new="${ending%\{}$(layer_of "$(with_our_key '')"),{"
+    printf '%s\n' "${manifest/"$ending"/$new}"
+  else
+    printf '%s\n' "$manifest" # of a model that runs elsewhere
+  fi
+}
+
+# with_our_key JSON_OBJECT
+with_our_key() {
+  local key="\"num_thread\":$NUM_THREAD}" rest
+  rest=${1%"${1##*\}}"} # without what follows the last brace
+  rest=${rest%\}}
+  if [[ $rest =~ ^[[:space:]]*\{?[[:space:]]*$ ]]; then echo "{$key"; else echo "$rest,$key"; fi
+}
+
+# layer_of PARAMETERS: writes the blob, and prints the layer's place in a manifest.
+layer_of() {
+  local LC_ALL=C digest # C: the length in bytes
+  digest=$(printf %s "$1" | sha256sum)
+  digest=${digest%% *}
+  rm -f "$VIEW.d/blobs/sha256-$digest" # else a link to one of all models would be written through
+  printf %s "$1" >"$VIEW.d/blobs/sha256-$digest"
+  printf '{"mediaType":"application/vnd.ollama.image.params","digest":"sha256:%s","size":%d}' "$digest" "${#1}"
+}

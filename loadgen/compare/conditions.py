@@ -1,0 +1,87 @@
+"""Why a comparison may mislead: runs that are not valid, conditions that differ."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from engines.ollama import OLLAMA
+from engines.registry import ENGINES
+from loadgen.outputs import tables
+from loadgen.outputs.formatting import every, lookup, text
+from loadgen.outputs.results import RunResult, Side
+
+
+def warnings(a: Side, b: Side) -> list[str]:
+    """Return a sentence for each way in which A and B are not fair to compare."""
+    found = []
+    for name, side in (("A", a), ("B", b)):
+        for value, runs in side.items():
+            found += [_not_valid(name, run) for run in runs if not run.summary.validity.valid]
+            found += _differences(f"the runs of {name}{_at(value)}", runs, runs)
+    for value in a:
+        if value in b:
+            found += _differences(f"A and B{_at(value)}", a[value], b[value])
+    for name, side, other in (("A", a, b), ("B", b, a)):
+        if alone := ", ".join(f"{value:g}" for value in side if value not in other and value):
+            found.append(f"Only {name} has these points: {alone}.")
+    return list(dict.fromkeys(found))
+
+
+def _at(value: float | None) -> str:
+    return "" if value is None else f" at {value:g}"
+
+
+def _not_valid(name: str, run: RunResult) -> str:
+    reasons = " ".join(run.summary.validity.reasons)
+    return f"{run.folder} ({name}) is NOT VALID: {reasons}"
+
+
+def _differences(who: str, some: Sequence[RunResult], others: Sequence[RunResult]) -> list[str]:
+    """A sentence for each condition that is not one and the same in all of these runs; where both
+    are the same runs, of those that differ among themselves."""
+    found = []
+    for name in conditions(some[0]):
+        here, there = (
+            "; ".join(sorted({conditions(run)[name] for run in runs})) for runs in (some, others)
+        )
+        among = some is others and len({conditions(run)[name] for run in some}) > 1
+        if among or here != there:
+            values = here if among else f"A: {here}; B: {there}"
+            found.append(f"Not the same in {who}: {name} ({values}).")
+    return found
+
+
+def _model(options: Mapping[str, Any]) -> str:
+    """By the name that its server lists: to Ollama a model has many."""
+    name = options.get("model")
+    if isinstance(name, str):
+        engine = ENGINES.get(str(options.get("api")), OLLAMA)  # older runs do not say
+        name = engine.listed_as(name)
+    return text(name)
+
+
+def conditions(run: RunResult) -> dict[str, str]:
+    """Return what a fair comparison holds equal, in words."""
+    summary = run.summary
+    origin, load, prompts = summary.provenance, summary.load, summary.prompts
+    options = origin.get("options") or {}
+    sources = [lookup(origin, "context", "loaded_model"), origin.get("server")]
+    kinds = {key: getattr(prompts, key) for key in ("source", "distinct", "input_tokens_asked")}
+    return {
+        "the model": _model(options),
+        "the model's digest": text(every(sources, "digest")),
+        "the quantisation": text(every(sources, "quantization")),
+        "the server's version": text(every(sources, "version", "ollama_version")),
+        "the server's settings": text(lookup(origin, "context", "settings")),
+        "the number of replicas": text(len(summary.replicas)),
+        "the load": tables.load_in_words(summary),
+        "the number of processes": text(load.get("processes")),
+        "the use of connections": text(load.get("reuse_connections")),
+        "the prompts": json.dumps([kinds, options.get("prompts")], ensure_ascii=False)[:300],
+        "the output tokens at most": text(options.get("num_predict")),
+        "the API": text(options.get("api")),
+        "the host of the load generator": text(origin.get("host")),
+        "the commit of the load generator": text(origin.get("git_commit")),
+    }

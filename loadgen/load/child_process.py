@@ -1,0 +1,261 @@
+"""The load generator as a child process, so that serving does not disturb measuring.
+
+The child watches the pipe that is its stdin: it ends when we end, also when we are killed. Its
+folder holds what was asked (request.json), its results, and what it said (loadgen.log).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from contracts import json_lines
+from contracts.figures import SINGLE
+from contracts.files import write_whole
+from contracts.load import RunSpec
+from engines.headers import KEY_VARIABLES
+from loadgen.load.flags import flags_of
+from loadgen.measurements import INTERRUPTED
+
+ROOT = Path(__file__).resolve().parents[2]
+#: What was measured is written within a second; on a node that is busy it took more than five.
+KILL_AFTER_S = 20.0
+
+RUNNING, DONE, FAILED, CANCELLED = "running", "done", "failed", "cancelled"
+# Exit codes of the load generator: it has measured all that was asked; it was stopped.
+_MEASURED = (0, 6)
+_STOPPED = 130
+#: What a running benchmark tells beside its counts.
+FIGURES_SO_FAR = ("requests_per_second", "ttft_p50", "output_tokens_per_second")
+_STATUS = {None: "ok", INTERRUPTED: INTERRUPTED}
+
+_drawing = threading.Lock()
+
+
+@dataclass(frozen=True)
+class MonitoringUrls:
+    """URLs of what a run tells its figures, of what it asks how the nodes were, and of what counts
+    the energy of their GPUs (/metrics, one for each node); None: there is none."""
+
+    push_gateway: str | None = None
+    prometheus: str | None = None
+    gpu_metrics: tuple[str, ...] = ()
+
+
+class ChildRun:
+    """One run of the child: `state` and `progress` while it goes on, `wait` for its end."""
+
+    def __init__(
+        self,
+        run_id: str,
+        folder: Path,
+        job: RunSpec,
+        urls: Sequence[str],
+        context: Path | None = None,
+        sits_on: str | None = None,
+        monitoring: MonitoringUrls | None = None,
+    ) -> None:
+        """Start it. `context`: a file with what is to be known of the servers; `sits_on`: where the
+        model is to be, gpu or cpu.
+
+        Raises OSError if the folder cannot be written or no process started.
+        """
+        self.id = run_id
+        self.folder = folder
+        self.state = RUNNING
+        self.error: str | None = None
+        self.exit_code: int | None = None
+        self.job = job
+        self._started_at = time.monotonic()
+        self._progress: dict[str, Any] = {}
+        self._cancelled = False
+        self._finished = threading.Event()
+        around = {"context": context, "sits-on": sits_on}
+        watched = _watched(monitoring or MonitoringUrls())
+        self._process = self._start([*arguments(job, urls), *_options(around), *watched])
+        threading.Thread(target=self._follow, daemon=True).start()
+
+    def _start(self, options: Sequence[str]) -> subprocess.Popen[bytes]:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_whole(self.folder / "request.json", [json.dumps(self.job.model_dump()) + "\n"])
+        command = [sys.executable, "-m", "loadgen", *options]
+        if self.job.prompt is not None:  # any text: it may be too long for a command line
+            prompts = self.folder / "prompts.jsonl"
+            write_whole(prompts, [json.dumps({"prompt": self.job.prompt}) + "\n"])
+            command.append(f"--prompts={prompts}")
+        command += [f"--out={self.folder}", "--quiet", "--no-report"]
+        command += ["--json-progress", "--die-with-stdin"]
+        # A key of the user's for servers elsewhere is nothing to ours.
+        environment = {k: v for k, v in os.environ.items() if k not in KEY_VARIABLES.values()}
+        with (self.folder / "loadgen.log").open("wb") as log:
+            return subprocess.Popen(
+                command,
+                cwd=ROOT,
+                env=environment,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+            )
+
+    def _follow(self) -> None:
+        """In a thread of its own: take in progress until the child ends, then its end."""
+        assert self._process.stdout is not None
+        with self._process.stdout as lines:
+            for line in lines:
+                with contextlib.suppress(ValueError):
+                    self._progress = json.loads(line)
+        self.exit_code = self._process.wait()
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+        self._conclude(self.exit_code)
+        self._finished.set()
+        self._draw()
+
+    def _draw(self) -> None:
+        """Make report.html, which nobody waits for, with what the machine has to spare.
+
+        One at a time: it takes longer than a short run, and a hundred megabytes.
+        """
+        if not (self.folder / "summary.json").exists():
+            return
+        command = ["nice", "-n", "19", sys.executable, "-m", "loadgen", "report"]
+        log_path = self.folder / "loadgen.log"
+        with _drawing, contextlib.suppress(OSError), log_path.open("ab") as log:
+            subprocess.run(
+                [*command, str(self.folder)],
+                cwd=ROOT,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                check=False,
+            )
+
+    def _conclude(self, code: int) -> None:
+        if code in _MEASURED:
+            self.state = DONE
+        elif self._cancelled or code == _STOPPED:
+            self.state = CANCELLED
+        else:
+            self.error = self._last_words() or f"the load generator ended with exit code {code}"
+            self.state = FAILED
+
+    def _last_words(self) -> str:
+        try:
+            lines = (self.folder / "loadgen.log").read_text(errors="replace").splitlines()
+        except OSError:
+            return ""
+        return lines[-1].removeprefix("loadgen: ") if lines else ""
+
+    def progress(self) -> dict[str, Any]:
+        """Return requests planned (None: as many as the time allows), done and failed so far, and
+        in flight; seconds since the start, and figures so far, None if there are none yet."""
+        last = self._progress
+        return {
+            "phase": last.get("phase", "start"),
+            "planned": self.job.requests,
+            "done": last.get("done", 0),
+            "failed": last.get("failed", 0),
+            "in_flight": last.get("in_flight", 0),
+            "elapsed_seconds": round(time.monotonic() - self._started_at, 3),
+            **{name: last.get(name) for name in FIGURES_SO_FAR},
+        }
+
+    @property
+    def last_progress(self) -> Mapping[str, Any]:
+        """The last line of its progress as it was, with counts and histograms; empty before the
+        first one."""
+        return self._progress
+
+    def wait(self, timeout_s: float | None = None) -> bool:
+        """Wait for the end; whether it came."""
+        return self._finished.wait(timeout_s)
+
+    def cancel(self) -> None:
+        """End it now, keeping what was measured; returns when it has ended."""
+        self._cancelled = True
+        self._process.terminate()
+        if not self._finished.wait(KILL_AFTER_S):
+            self._process.kill()
+            self._finished.wait(KILL_AFTER_S)
+
+
+def _watched(monitoring: MonitoringUrls) -> list[str]:
+    known = {"push-gateway": monitoring.push_gateway, "prometheus": monitoring.prometheus}
+    return [*_options(known), *(f"--gpu-metrics={url}" for url in monitoring.gpu_metrics)]
+
+
+def arguments(job: RunSpec, urls: Sequence[str]) -> list[str]:
+    """Return the command line's options for a job, without those about files."""
+    asked = "--retrieval" if job.retrieval else f"--api={job.api}"
+    where = [*(f"--url={url}" for url in urls), f"--model={job.model}", asked]
+    return [*where, *flags_of(job)]
+
+
+def _options(given: Mapping[str, object]) -> list[str]:
+    return [f"--{name}={value}" for name, value in given.items() if value is not None]
+
+
+def read_job(folder: Path) -> RunSpec | None:
+    """Return what the run of a folder was asked to do; None if that is not known."""
+    try:
+        return RunSpec.model_validate_json((folder / "request.json").read_bytes())
+    except (OSError, ValueError):
+        return None
+
+
+def read_result(folder: Path) -> dict[str, Any] | None:
+    """Return the summary of a run that ended and its `results`, a dict per request; None: there is
+    none.
+
+    Raises OSError or ValueError if the files cannot be read.
+    """
+    try:
+        summary: dict[str, Any] = json.loads((folder / "summary.json").read_text("utf-8"))
+    except FileNotFoundError:
+        return None
+    results = [_result(line) for line in json_lines.read(folder / "requests.jsonl")]
+    return {**_totals(summary, results), **summary, "results": results}
+
+
+def _result(line: Mapping[str, Any]) -> dict[str, Any]:
+    same = ("request", "client", "replica", "error", "message", "http_status")
+    return {
+        **{key: line[key] for key in same},
+        **{it.key: line.get(it.key) for it in SINGLE if it.key != "e2e"},  # of older runs not all
+        "retried": line.get("retried", False),
+        "status": _STATUS.get(line["error"], "failed"),
+        "request_time": line["e2e"],
+        "tokens": line["output_tokens"],
+    }
+
+
+def _totals(summary: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The figures under their plain names: averages over what succeeded, None if nothing did.
+
+    total_time is from the start to the end of the last request, queries_per_second is
+    successful / total_time.
+    """
+    asked, requests = summary["provenance"]["options"], summary["requests"]
+    seconds = summary["seconds"].get("total", summary["seconds"]["measured"])  # older runs
+    succeeded = requests["succeeded"]
+    clients, planned = asked["clients"], asked["requests"]
+    return {
+        "n_clients": clients,
+        "n_requests_per_client": planned // clients if clients and planned else None,
+        "total_queries": len(results),
+        "successful": succeeded,
+        "failed": requests["failed"],
+        "retried": requests.get("retried", 0),
+        "total_time": seconds,
+        "avg_request_time": summary["latency_seconds"]["e2e"]["mean"],
+        "queries_per_second": succeeded / seconds if succeeded else None,
+    }

@@ -1,0 +1,380 @@
+"""One keep-alive connection to a replica: a request out, its answer's lines in, times taken.
+
+The time of arrival is the kernel's: it stamps what the network hands over (SO_TIMESTAMPNS; for TCP
+since Linux 4.13: Documentation/networking/timestamping.rst), so that it does not matter how much
+later the program comes to read it. Where the kernel gives none, it is the time of reading, before
+anything is parsed.
+
+The loop only tells that a socket can be read. A transport has no stamps, and uvloop's holds writes
+back to the end of its turn: with a thousand clients that begin at once, the time noted would be
+ahead of the bytes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import ssl
+import struct
+from collections.abc import Callable, Sequence
+from time import perf_counter, time
+
+from engines.engine import Engine
+from engines.http_answers import MOST_HELD, TOO_LONG, Answers, BadAnswer
+from engines.json_values import error_text
+from engines.sockets import (
+    NOTICE_DEATH,
+    Address,
+    host_is_gone,
+    in_turn,
+    in_words,
+    none_answered,
+)
+from engines.tls import Tls, tls_error_words
+from loadgen.measurements import INTERRUPTED, RequestRecord
+
+MAX_ERROR_BODY = 65_536
+_RETURN = ord("\r")  # a number is found in bytes five times as fast as bytes are
+_NO_STREAMS = ("application/json", "text/html", "text/plain")
+_CLOSED = "the connection was closed before the end of the answer"
+
+_SO_TIMESTAMPNS = 35  # include/uapi/asm-generic/socket.h
+_STAMP = struct.Struct("@ll")  # struct timespec, of CLOCK_REALTIME
+_STAMP_SPACE = socket.CMSG_SPACE(_STAMP.size)
+_buffer = bytearray(65_536)  # one for all: what comes is parsed before the loop goes on
+_received = memoryview(_buffer)
+
+
+class Connection(Answers):
+    """A connection that carries one request at a time. Made by `open_connection`.
+
+    `went_stale`: it was kept from an earlier request and closed before a byte of an answer. Servers
+    close idle connections when they like, also as the next request is under way to them.
+    """
+
+    def __init__(
+        self, sock: socket.socket, engine: Engine, address: Address, tls: Tls | None = None
+    ) -> None:
+        super().__init__()
+        self.address = address
+        self.went_stale = False
+        self._sock = sock
+        self._tls = tls
+        self._parse_line = engine.parse_line
+        self._any_line_end = engine.events
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(sock, self._receive)
+        self._open = True
+        self._unsent = b""
+        self._record: RequestRecord | None = None
+        self._finished: asyncio.Future[None] | None = None
+        self._rest: list[bytes] = []  # of a line that is not complete yet, or of an error's body
+        self._held = 0  # bytes of it
+        self._after_return = False  # whether a line ended with a carriage return, at a piece's end
+        self._used = False
+        self._now = 0.0
+        self._heard = False  # a byte of this answer
+        self._lines = 0  # in what was read last
+
+    @property
+    def usable(self) -> bool:
+        """Return whether another request can be sent on it."""
+        return self._open
+
+    def probe(self) -> bool:
+        """Return the same, having read what came since the loop last did: nothing should have."""
+        if self._open:
+            self._receive()
+        return self._open
+
+    def close(self) -> None:
+        """Close it at once; a request on it ends as cut."""
+        if self._open:
+            self._open = False
+            self._loop.remove_reader(self._sock)
+            self._loop.remove_writer(self._sock)
+            self._sock.close()
+        if self._record is not None:
+            self._fail("cut", _CLOSED)
+
+    async def exchange(self, request: bytes, record: RequestRecord, timeout_s: float) -> None:
+        """Send a request and note in `record` what comes, until it ends in one way or another.
+
+        A record that has a time of sending keeps it: the timeout, too, counts from there.
+        Raises nothing of the network: a failure is noted. Cancelled, it notes an interruption.
+        """
+        self._record, self._finished = record, self._loop.create_future()
+        self._rest, self._held, self._after_return = [], 0, False
+        self._heard = False
+        self.next_answer()
+        left = timeout_s if record.sent is None else timeout_s + record.sent - perf_counter()
+        timer = self._loop.call_later(left, self._fail, "timeout", f"no end in {timeout_s:g} s")
+        try:
+            self._send(request, record)
+            await self._finished
+        except asyncio.CancelledError:
+            self._fail(INTERRUPTED, "the run was stopped")
+            raise
+        finally:
+            timer.cancel()
+            self._used = True
+
+    def _send(self, request: bytes, record: RequestRecord) -> None:
+        self._now = perf_counter()
+        if record.sent is None:
+            record.sent = self._now
+        self._unsent = request if self._tls is None else self._tls.encrypted(request)
+        self._send_some()
+        if self._unsent and self._open:
+            self._loop.add_writer(self._sock, self._send_on)
+
+    def _send_on(self) -> None:
+        """The loop's: there is room for more."""
+        self._send_some()
+        if not self._unsent:
+            self._loop.remove_writer(self._sock)
+
+    def _send_some(self) -> None:
+        """As much as goes at once."""
+        try:
+            done = self._sock.send(self._unsent)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self._fail("cut", f"while sending: {error.strerror}")
+            return
+        self._unsent = self._unsent[done:]
+
+    def _receive(self) -> None:
+        """The loop's: there are bytes, or an end."""
+        try:
+            length, notes, _, _ = self._sock.recvmsg_into((_buffer,), _STAMP_SPACE)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            gone = host_is_gone(error)
+            self._fail("cut", f"its host is gone ({in_words(error)})" if gone else _CLOSED)
+            return
+        if not length:
+            self._hung_up()
+            return
+        self._now = self._stamped(notes[0][2]) if notes else perf_counter()
+        if self._tls is None:
+            self._process(_received[:length], bool(notes))
+        else:
+            self._process_encrypted(self._tls, _received[:length], bool(notes))
+
+    def _process_encrypted(self, tls: Tls, data: memoryview, stamped: bool) -> None:
+        """What can be read has come with the last piece of its record."""
+        try:
+            plain = tls.decrypted(data)
+        except ssl.SSLError as error:
+            self._fail("bad_http", f"with the server {tls_error_words(error)}")
+            return
+        replies = tls.replies()
+        if replies:
+            self._unsent += replies
+            self._loop.add_writer(self._sock, self._send_on)
+        if plain:
+            self._process(memoryview(plain), stamped)
+        if tls.closed and self._open:
+            self._hung_up()
+
+    def _hung_up(self) -> None:
+        """The server closed the connection: an answer may end so."""
+        if self._record is not None and self.ends_with_connection:
+            self._now = perf_counter()
+            self.answer_ends()
+            self.close()
+        else:
+            self._fail("cut", _CLOSED)
+
+    def _stamped(self, stamp: bytes) -> float:
+        """The kernel's stamp as a time of perf_counter."""
+        now, clock = perf_counter(), time()
+        seconds, nanoseconds = _STAMP.unpack(stamp)
+        waited: float = clock - seconds - nanoseconds * 1e-9
+        # Neither before what came before it nor after now, even if somebody sets the clock.
+        return min(now, max(self._now, now - waited))
+
+    def _process(self, data: memoryview, stamped: bool) -> None:
+        if self._record is None:  # nobody asked: a 408, an answer too many
+            return self.close()
+        self._heard, self._lines = True, 0
+        answer = self._record.answer
+        before = len(answer.chunks)
+        try:
+            self.feed(data)
+        except BadAnswer as error:
+            self._fail("bad_http", f"the server {error}")
+        together = self._lines > 1 or self._rest  # with a part of the next one, too
+        if together or not stamped:
+            answer.not_sure(before)
+            answer.unsure_end = not stamped
+        return None
+
+    # --- what the answer is ---
+
+    def on_message_begin(self) -> None:
+        """Httptools': an answer, perhaps one too many: then nobody knows what comes next."""
+        super().on_message_begin()
+        if self.surplus:
+            self.close()
+
+    def answer_begins(self) -> None:
+        """The status is known."""
+        if self._record is None:
+            return
+        if self._used and self.closed_idle:
+            self._heard = False
+            self._fail("cut", _CLOSED)
+            return
+        self._record.http_status = self.status
+        why = self.unreadable()
+        if why is not None and self.status in (101, 200):
+            self._fail("bad_http", f"the server {why}")
+
+    def on_body(self, body: bytes) -> None:
+        """A piece of the body; it may hold several lines, or a part of one."""
+        record = self._record
+        if record is None:
+            return None
+        if self.status != 200:
+            return self._hold(body[: MAX_ERROR_BODY - self._held])
+        if self._any_line_end and (_RETURN in body or self._after_return):
+            body = self._with_line_feeds(body)
+        at = body.find(b"\n")
+        if at < 0:
+            return self._hold(body)
+        if self._rest:
+            body = b"".join((*self._rest, body))
+            self._rest, self._held = [], 0
+        elif at == len(body) - 1:  # one whole line, as a rule
+            self._line(record, body[:-1])
+            return None
+        *lines, rest = body.split(b"\n")
+        if rest:
+            self._hold(rest)
+        for line in lines:
+            if (line or record.answer.held) and not self._line(record, line):
+                return None
+        return None
+
+    def _hold(self, piece: bytes) -> None:
+        """Until the rest of it comes."""
+        if piece:
+            self._rest.append(piece)
+            self._held += len(piece)
+        if self._held > MOST_HELD:
+            self._fail("bad_json", f"the server {TOO_LONG} of a line")
+
+    def _with_line_feeds(self, body: bytes) -> bytes:
+        """Events may end their lines with CR LF, LF or CR; the two of one end may come apart."""
+        if self._after_return and body.startswith(b"\n"):
+            body = body[1:]
+        self._after_return = body.endswith(b"\r")
+        return body.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+
+    def answer_ends(self) -> None:
+        """The answer is over."""
+        record = self._record
+        if record is None:
+            return
+        rest = b"".join(self._rest)
+        if self.status != 200:
+            self._end(f"http_{self.status}", self.refusal(error_text(rest)))
+        elif rest and not self._line(record, rest):
+            return
+        elif record.answer.end is None:
+            self._end("cut", f"the stream ended without its final chunk{self._no_stream()}")
+        else:
+            if record.answer.in_one_piece and self._no_stream():
+                record.answer.error = "the answer came in one piece, though a stream was asked for"
+            self._end(None, None)
+        if self._unsent or not self._parser.should_keep_alive():
+            self.close()
+
+    def _no_stream(self) -> str:
+        """What the answer is by its own word, where that is no stream."""
+        kind = self.field("content-type").partition(";")[0].strip().lower()
+        return f" (it is {kind})" if kind in _NO_STREAMS else ""
+
+    # --- ends ---
+
+    def _line(self, record: RequestRecord, line: bytes) -> bool:
+        self._lines += 1
+        try:
+            self._parse_line(record.answer, line, self._now)
+        except (ValueError, RecursionError) as error:
+            self._fail("bad_json", f"{error}: {line[:100]!r}")
+            return False
+        return True
+
+    def _fail(self, error: str, message: str) -> None:
+        """End the request as failed, and the connection, which is in no known state."""
+        self._now = perf_counter()
+        if self._record is not None:
+            self._record.unanswered = error == "cut" and not self._heard
+            self.went_stale = self._record.unanswered and self._used and message == _CLOSED
+        self._end(error, message)
+        self.close()
+
+    def _end(self, error: str | None, message: str | None) -> None:
+        record, self._record = self._record, None
+        if record is None or self._finished is None:
+            return
+        if record.answer.error is not None and record.http_status == 200:  # wherever it stood
+            record.end, record.error = self._now, "server_error"
+            record.message = record.answer.error[:300]
+        elif record.answer.end is not None:  # the final chunk came: a cut after it does not matter
+            record.end = record.answer.end
+        else:
+            record.end, record.error, record.message = self._now, error, message
+        if not self._finished.done():
+            self._finished.set_result(None)
+
+
+async def open_connection(
+    addresses: Sequence[Address],
+    timeout_s: float,
+    engine: Engine,
+    secure: Callable[[], Tls] | None = None,
+) -> Connection:
+    """Connect to the first of the addresses of a host that takes a connection, in so much time for
+    all of them; `secure` makes the TLS of one. Raises OSError or TimeoutError, which names all that
+    were tried."""
+    errors: list[OSError] = []
+    for address, share in in_turn(addresses, timeout_s):
+        try:
+            tls = None if secure is None else secure()
+            return Connection(await _connected(address, share, tls), engine, address, tls)
+        except OSError as error:
+            errors.append(error)
+    raise none_answered(addresses, errors)
+
+
+async def _connected(address: Address, timeout_s: float, tls: Tls | None) -> socket.socket:
+    """A socket that is connected, and has shaken hands. Raises OSError or TimeoutError."""
+    family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        for option in NOTICE_DEATH:
+            sock.setsockopt(*option)
+        with contextlib.suppress(OSError):  # a kernel that has no stamps
+            sock.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
+        await asyncio.wait_for(_greet(sock, address, tls), timeout_s)
+    except asyncio.TimeoutError as error:  # in Python 3.10 not the built-in TimeoutError
+        sock.close()
+        raise TimeoutError(f"no connection in {timeout_s:g} s") from error
+    except (OSError, asyncio.CancelledError):
+        sock.close()
+        raise
+    return sock
+
+
+async def _greet(sock: socket.socket, address: Address, tls: Tls | None) -> None:
+    await asyncio.get_running_loop().sock_connect(sock, address)
+    if tls is not None:
+        await tls.shake_hands(sock)

@@ -1,0 +1,201 @@
+"""The energy of the GPUs while a run is measured.
+
+By a counter of DCGM's exporter, read before and after (--gpu-metrics URL, one for each GPU node),
+or by nvidia-smi on this machine, where the replicas run on it; a process of its own takes the
+samples. All GPUs that are visible there count, whoever uses them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import math
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from statistics import fmean
+from time import perf_counter
+from urllib.parse import urlsplit
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from engines.sockets import addresses_of
+from engines.tls import http_client
+from loadgen.measurements import Energy
+from loadgen.options import Options
+
+#: A GPU's identity, and the millijoules of each.
+Gpu = str
+Counters = Mapping[Gpu, float]
+
+#: Millijoules since the driver was loaded.
+_COUNTER = "DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION"
+_OLD_INSTANCE = "MIG-GPU-"  # MIG-GPU-UUID/GI/CI, before driver R470
+SAMPLE_MS = 200
+TIMEOUT_S = 5.0
+_UNKNOWN = (
+    "no GPU power is known here: give --gpu-metrics URL of a DCGM exporter, or run beside the GPUs "
+    "where there is nvidia-smi"
+)
+
+
+@dataclass
+class Meter:
+    """`reading` is there once the measurement is over."""
+
+    reading: Energy = field(default_factory=lambda: Energy(why=_UNKNOWN))
+
+
+@contextlib.contextmanager
+def metered(options: Options) -> Iterator[Meter]:
+    """Measure while the context lasts."""
+    meter = Meter()
+    if options.gpu_metrics:
+        with _by_counters(options, meter):
+            yield meter
+    elif shutil.which("nvidia-smi") and all(_is_here(r.host) for r in options.replicas):
+        with _by_nvidia_smi(meter):
+            yield meter
+    else:
+        yield meter
+
+
+def _is_here(host: str) -> bool:
+    """Whether all its addresses are this machine's: then they can be listened on."""
+    try:
+        for address, port in addresses_of(host, 0):
+            family = socket.AF_INET6 if ":" in address else socket.AF_INET
+            with socket.socket(family) as probe:
+                probe.bind((address, port))
+    except (OSError, UnicodeError):
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def _by_counters(options: Options, meter: Meter) -> Iterator[None]:
+    before = {url: read_counters(url, options.ca) for url in options.gpu_metrics}
+    yield
+    after = {url: read_counters(url, options.ca) for url in options.gpu_metrics}
+    meter.reading = used_between(before, after)
+
+
+def used_between(before: Mapping[str, Counters], after: Mapping[str, Counters]) -> Energy:
+    """Return the energy used by the counters, of each GPU once, by whichever exporter has it."""
+    used: dict[Gpu, float] = {}
+    problems: dict[Gpu, str] = {}
+    for url in before:
+        if not before[url] or not after[url]:
+            return Energy(why=f"{url} has no energy counter of DCGM's")
+        for gpu in {**before[url], **after[url]}:
+            problem = _problem(before[url].get(gpu), after[url].get(gpu))
+            if problem is None:
+                used.setdefault(gpu, after[url][gpu] - before[url][gpu])
+            else:
+                problems.setdefault(gpu, f"the energy counter of {gpu} at {url} {problem}")
+    for gpu, problem in problems.items():
+        if gpu not in used:
+            return Energy(why=problem)
+    return Energy(sum(used.values()) / 1000, f"DCGM energy counter of {_gpus(len(used))}")
+
+
+def _problem(before: float | None, after: float | None) -> str | None:
+    """Why two values of a counter say nothing of what was used between them."""
+    if before is None or after is None:
+        return f"is not there {'before' if before is None else 'after'} the run"
+    if after < before:
+        return "began anew in the run: the driver was loaded again"
+    if after == before:
+        return "did not move in the run, which was too short for its exporter"
+    return None
+
+
+def _gpus(number: int) -> str:
+    """All count: nobody tells which of them are a job's."""
+    return "1 GPU" if number == 1 else f"all {number} GPUs that are seen there"
+
+
+def read_counters(url: str, ca: str | None = None) -> Counters:
+    """Return millijoules by GPU; none if the URL does not say."""
+    parts = urlsplit(url)
+    connection = http_client(parts.scheme == "https", parts.netloc, None, TIMEOUT_S, ca)
+    try:
+        connection.request("GET", parts.path)
+        text = connection.getresponse().read().decode("utf-8", "replace")
+    except (OSError, http.client.HTTPException):
+        return {}
+    finally:
+        connection.close()
+    return counters_in(text, parts.netloc)
+
+
+def counters_in(text: str, host: str) -> Counters:
+    """Return millijoules by GPU, of an exporter on `host`. A GPU has one counter, however many
+    lines: DCGM's exporter has one for each instance (MIG), and each is that of the whole GPU."""
+    found: dict[Gpu, float] = {}
+    for line in text.splitlines():
+        if not line.startswith(_COUNTER):
+            continue
+        try:
+            samples = [s for f in text_string_to_metric_families(line + "\n") for s in f.samples]
+        except ValueError:  # half a line
+            continue
+        for sample in samples:
+            if sample.name == _COUNTER and math.isfinite(sample.value):
+                gpu = _identity(sample.labels, host)
+                found[gpu] = max(sample.value, found.get(gpu, 0.0))
+    return found
+
+
+def _identity(labels: Mapping[str, str], host: str) -> Gpu:
+    """What a GPU is known by everywhere: its UUID; else its place in its host."""
+    known = {name.lower(): value for name, value in labels.items()}
+    uuid = known.get("uuid") or known.get("gpu_uuid") or ""
+    if uuid.startswith(_OLD_INSTANCE):
+        uuid = uuid.removeprefix("MIG-").partition("/")[0]
+    if uuid and not uuid.startswith("MIG-"):
+        return uuid
+    place = known.get("pci_bus_id") or known.get("gpu") or known.get("device") or "?"
+    return f"GPU {place} of {known.get('hostname') or host}"
+
+
+@contextlib.contextmanager
+def _by_nvidia_smi(meter: Meter) -> Iterator[None]:
+    command = ["nvidia-smi", "--query-gpu=index,power.draw", "--format=csv,noheader,nounits"]
+    command += [f"--loop-ms={SAMPLE_MS}"]
+    # A file: a pipe that nobody reads while we measure would fill up, and stop it.
+    with tempfile.TemporaryFile("w+") as samples:
+        started_at = perf_counter()
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=samples, stderr=subprocess.DEVNULL
+        )
+        try:
+            yield
+        finally:
+            seconds = perf_counter() - started_at
+            process.terminate()
+            process.wait()
+        samples.seek(0)
+        text = samples.read()
+    watts = mean_watts(text)
+    known = [each for each in watts.values() if each is not None]
+    if not known or len(known) < len(watts):
+        meter.reading = Energy(why="nvidia-smi tells no power draw of these GPUs")
+    else:
+        source = f"nvidia-smi every {SAMPLE_MS} ms, {_gpus(len(known))}"
+        meter.reading = Energy(sum(known) * seconds, source)
+
+
+def mean_watts(text: str) -> dict[str, float | None]:
+    """Return the mean by GPU, of lines `index, watts`; None for one without a value."""
+    samples: dict[str, list[float]] = {}
+    for line in text.splitlines():
+        gpu, _, watts = line.partition(",")
+        if gpu.strip().isdecimal():  # no warning
+            of_it = samples.setdefault(gpu.strip(), [])
+            with contextlib.suppress(ValueError):
+                of_it.append(float(watts))
+    return {gpu: fmean(values) if values else None for gpu, values in samples.items()}

@@ -1,0 +1,133 @@
+"""Where a run's figures come from, as the pages say it: deployment, images, model, load."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from contracts.summary import Summary
+from loadgen.outputs.formatting import (
+    every,
+    find,
+    lookup,
+    number,
+    text,
+    when,
+)
+
+
+def fact_groups(
+    summary: Summary, origin: Mapping[str, Any], load: str
+) -> list[tuple[str, list[tuple[str, str]]]]:
+    """Return groups of facts by name; what is not known is n/a. `origin`: the provenance, of a run
+    or of the sweep that it begins; `load`: in words."""
+    context, options = origin.get("context") or {}, origin.get("options") or {}
+    groups = {
+        "Deployment": _deployment(context),
+        "Model and server": _model(origin, context, options),
+        "Load": [("load", load), *_load(summary, options)],
+        "Repeat": _repeat(origin, context, options),
+    }
+    return [
+        (name, [(label, text(value)) for label, value in facts]) for name, facts in groups.items()
+    ]
+
+
+Facts = list[tuple[str, Any]]
+
+
+def _deployment(context: Mapping[str, Any]) -> Facts:
+    asked = lookup(context, "recipe", "job", "infrastructure")
+    jobs = lookup(context, "jobs") or {}
+    return [
+        ("deployment", lookup(context, "id")),
+        ("recipe", lookup(context, "recipe", "job", "name")),
+        ("site", lookup(context, "site", "name")),
+        ("jobs", {name: lookup(job, "id") for name, job in jobs.items()}),
+        ("nodes", lookup(context, "nodes") or lookup(asked, "nodes")),
+        ("partition", lookup(asked, "partition")),
+        ("GPUs per node", lookup(context, "gpus")),
+        ("GPU", find(context, "gpu_names", "gpu_name", "gpu")),
+        ("driver", find(context, "driver_versions", "driver_version", "driver")),
+        ("container runtime", lookup(context, "site", "runtime")),
+        *_images(context),
+    ]
+
+
+def _images(context: Mapping[str, Any]) -> Facts:
+    """What the images of the services were made from, and which files they are."""
+    if lookup(context, "site", "runtime") in (None, "host"):
+        return [("images", None)]
+    found = lookup(context, "images") or {}
+    return [
+        ("images", lookup(context, "site", "images")),
+        *((f"image of {service}", _image(image)) for service, image in found.items()),
+    ]
+
+
+def _image(image: Mapping[str, Any]) -> str:
+    """An image by its digest; if nobody has computed that, by its size and last change."""
+    name = image["path"].rpartition("/")[2]
+    if image["sha256"]:
+        return f"{name}, sha256:{image['sha256']}"
+    return f"{name}, {number(image['bytes'])} bytes, changed {image['changed']}"
+
+
+def _model(
+    origin: Mapping[str, Any], context: Mapping[str, Any], options: Mapping[str, Any]
+) -> Facts:
+    sources = [lookup(context, "loaded_model"), lookup(origin, "server")]
+    return [
+        ("model", options.get("model")),
+        ("digest", every(sources, "digest")),
+        ("quantisation", every(sources, "quantization")),
+        ("parameters", every(sources, "parameters")),
+        ("context length", every(sources, "context_length")),
+        ("sits on", lookup(context, "loaded_model", "where") or _place(sources)),
+        ("server version", every(sources, "version", "ollama_version")),
+        ("server settings", lookup(context, "settings")),
+        ("warnings", lookup(context, "warnings")),
+    ]
+
+
+def _place(sources: Any) -> str | None:
+    size, on_gpus = find(sources, "size"), find(sources, "size_vram") or 0
+    return f"{on_gpus / size:.0%} in GPU memory" if size else None
+
+
+def _load(summary: Summary, options: Mapping[str, Any]) -> Facts:
+    prompts = summary.prompts
+    return [
+        ("replicas", options.get("replicas")),
+        ("API", options.get("api")),
+        ("prompts", prompts.source),
+        ("distinct prompts", prompts.distinct),
+        ("input tokens asked for", prompts.input_tokens_asked),
+        ("about the prompts", prompts.note),
+        ("output tokens at most", options.get("num_predict")),
+        *((name.replace("_", " "), value) for name, value in (options.get("extras") or {}).items()),
+        ("warm-up requests per replica", options.get("warmup")),
+        ("timeout of a request [s]", options.get("timeout_s")),
+        ("connections used again", summary.load.get("reuse_connections")),
+    ]
+
+
+def _repeat(
+    origin: Mapping[str, Any], context: Mapping[str, Any], options: Mapping[str, Any]
+) -> Facts:
+    return [
+        ("command", origin.get("command")),
+        ("seed", options.get("seed")),
+        ("git commit", origin.get("git_commit") or find(context, "git_commit")),
+        ("began", when(origin.get("began"))),
+        ("ended", when(origin.get("ended"))),
+        ("host of the load generator", origin.get("host")),
+        ("Python", origin.get("python")),
+        ("event loop", origin.get("event_loop")),
+    ]
+
+
+def as_recorded(origin: Mapping[str, Any]) -> str:
+    """Return the whole provenance, as the file has it."""
+    return json.dumps(origin, indent=2, ensure_ascii=False)
