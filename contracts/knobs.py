@@ -88,7 +88,7 @@ Goodput = Annotated[
     ),
 ]
 #: The knobs that go into each request as they are (see LoadSpec.extras).
-EXTRAS = ("think", "format", "keep_alive")
+EXTRAS = ("temperature", "think", "format", "keep_alive")
 
 
 class Load(BaseModel):
@@ -129,6 +129,13 @@ class Load(BaseModel):
     )
     num_predict: NumPredict | None = Field(
         None, description="Output tokens at most (default: the model decides)."
+    )
+    temperature: float | None = Field(
+        None,
+        ge=0,
+        le=2,
+        description="How freely each token is chosen; 0: always the likeliest (default: the "
+        "model's).",
     )
     think: Think = Field(
         None,

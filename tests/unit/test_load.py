@@ -27,6 +27,7 @@ LOADS: dict[str, dict[str, Any]] = {
     "a rate": {"rate": 0.1, "arrivals": "constant", "max_concurrency": 9, "n_requests": 100},
     "a rate for a time": {"rate": 50, "duration_seconds": 60},
     "what is asked": {"num_predict": 7, "think": "low", "format": {"type": "object"}, "seed": 3},
+    "sampling": {"temperature": 0.5},
     "prompts": {"input_tokens": 300, "think": False, "format": "json"},
     "limits": {"timeout_seconds": 9.5, "goodput": {"ttft": 0.5, "itl": 0.05}, "processes": 2},
     "warm-up": {"warmup": 0},

@@ -264,6 +264,11 @@ def test_openais_names_for_the_same():
     assert schema["json_schema"]["schema"] == {"type": "object"}
 
 
+def test_how_tokens_are_chosen_is_among_ollamas_options_and_openais_keys():
+    assert body_of(temperature="0.5")["options"] == {"temperature": 0.5, "seed": 7}
+    assert body_of("openai", temperature="0")["temperature"] == 0
+
+
 @pytest.mark.parametrize(
     ("option", "api"),
     [
