@@ -122,6 +122,12 @@ def e2e(request: Request) -> float | None:
     return request.end - request.started_at
 
 
+def normalised(request: Request) -> float | None:
+    """Return the seconds up to the end per output token; None if there are none."""
+    whole, tokens = e2e(request), request.answer.output_tokens
+    return whole / tokens if whole is not None and tokens else None
+
+
 # --- the table ---
 
 # The limits are those of vLLM for the same notions, so that one query fits both (vLLM,
@@ -178,6 +184,14 @@ FIGURES = (
         e2e,
         live=Live("orch_e2e_request_latency_seconds",
                   "Time until the whole answer had come.", _WHOLE),
+    ),
+    Figure(
+        "normalised", "NORM", "Normalised latency",
+        "e2e / output tokens, by the server's own count of tokens: what a token costs, with queue "
+        "and prefill (Kwon et al., SOSP 2023; vLLM)",
+        normalised,
+        live=Live("orch_normalised_latency_seconds",
+                  "Time until the whole answer had come, by its tokens.", _PER_TOKEN),
     ),
 )  # fmt: skip
 #: Those with one value a request; those that every run has; those with plots, and of these again

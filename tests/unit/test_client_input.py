@@ -88,7 +88,7 @@ BENCHMARKS = {
     "timeout": ({"timeout_seconds": True}, "timeout_seconds is true"),
     "input_tokens": ({"input_tokens": 0}, "input_tokens is 0"),
     "processes": ({"processes": 65}, "from 1 to 64"),
-    "goodput": ({"goodput": {}}, "an object with ttft, itl, tpot, e2e or some of them"),
+    "goodput": ({"goodput": {}}, "an object with ttft, itl, tpot, e2e, normalised or some of them"),
     "goodput name": ({"goodput": {"latency": 1}}, "goodput is"),
     "goodput seconds": ({"goodput": {"ttft": 0}}, "goodput is"),
     "goodput null": ({"goodput": {"ttft": None}}, "goodput is"),

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contracts.errors import UsageError
-from contracts.figures import tpot
+from contracts.figures import normalised, tpot
 from loadgen.load.flags import parse_goodput
 from loadgen.load.prompts import Texts, Varied, read_prompts
 from loadgen.load.schedule import arrivals, closed_loop, open_loop
@@ -125,6 +125,7 @@ def test_figures_follow_their_definitions(summary):
     assert latency["e2e"]["mean"] == pytest.approx(1.75)
     assert latency["tpot"]["mean"] == pytest.approx(0.5)  # (1.5-0.5)/2 and (2-1)/2
     assert latency["itl"]["max"] == pytest.approx(0.2)
+    assert latency["normalised"]["mean"] == pytest.approx(1.75 / 3)
     assert summary["seconds"]["measured"] == pytest.approx(2.0)
     assert summary["concurrency"]["mean"] == pytest.approx(1.75)
     assert summary["throughput"]["requests_per_second"] == pytest.approx(1.0)
@@ -214,6 +215,13 @@ def test_nothing_that_succeeded_gives_no_figures_and_not_zero():
 
 def test_one_token_has_no_time_between_tokens():
     assert tpot(record(0, 10.0, 10.5, 11.0, tokens=1)) is None
+
+
+def test_normalised_latency_is_e2e_by_output_token():
+    assert normalised(record(0, 10.0, 10.5, 11.5, tokens=3)) == pytest.approx(0.5)
+    assert normalised(record(0, 10.0, 10.5, 11.5, tokens=1)) == pytest.approx(1.5)
+    assert normalised(record(0, 10.0, 10.5, 11.5, tokens=0)) is None
+    assert normalised(record(0, 10.0, 10.5, 11.5, tokens=None)) is None
 
 
 def test_parts_of_several_processes_are_put_together_and_not_averaged():

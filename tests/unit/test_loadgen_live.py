@@ -66,7 +66,7 @@ def agrees(line, tmp_path):
     assert line["error"] == summary["requests"]["failed"]
     assert line["input_tokens"] == sum(request["input_tokens"] for request in whole)
     assert line["output_tokens"] == sum(request["output_tokens"] for request in whole)
-    values = {name: [request[name] for request in whole] for name in ("ttft", "e2e")}
+    values = {name: [request[name] for request in whole] for name in ("ttft", "e2e", "normalised")}
     values["itl"] = [gap for request in whole for gap in request["gaps"]]
     for name, found in line["histograms"].items():
         assert found["counts"] == in_buckets(name, values[name])
