@@ -9,6 +9,7 @@ import os
 import re
 import shlex
 import shutil
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,6 +40,8 @@ FOLDERS = (
     "qdrant_storage",
     "scripts",
 )
+#: Where there is room for this, there was room for a line in a log: some blocks of any file system.
+PROBE_BYTES = 65536
 #: What the monitoring's job may publish.
 MONITORING_SERVICES = ("prometheus", "grafana", "pushgateway")
 # A replica's own files are of JOB.RANK.
@@ -196,7 +199,11 @@ class OutputDir:
                 _remove(path)
 
     def log_tail(self, service: str, job_id: str, lines: int = 15) -> list[str]:
-        """The last lines of what the job wrote to stderr, or of stdout where that is empty."""
+        """The last lines of what the job wrote to stderr, or of stdout where that is empty; and
+        why nobody can write there, where that is so."""
+        return [*self._last_lines(service, job_id, lines), *_not_writable(self.path / "logs")]
+
+    def _last_lines(self, service: str, job_id: str, lines: int) -> list[str]:
         for stream in ("err", "out"):
             path = self.log(service, job_id, stream)
             tail = _tail(path, lines)
@@ -206,6 +213,21 @@ class OutputDir:
         if path.exists():
             return [f"{path} is empty"]
         return [f"there is no {path}: is this folder on a file system that all nodes share?"]
+
+
+def _not_writable(folder: Path) -> list[str]:
+    """Why nothing can be written into a folder: a job that fails of that cannot say so itself."""
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"x" * PROBE_BYTES)
+            file.flush()
+            os.fsync(file.fileno())  # NFS tells of a quota no earlier
+    except OSError as error:
+        return [
+            f"cannot write {folder}: {error.strerror}; make room in that file system, or check "
+            "its permissions"
+        ]
+    return []
 
 
 def _remove(path: Path) -> None:

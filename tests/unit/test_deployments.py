@@ -294,8 +294,16 @@ def test_file_that_is_no_record_is_left_out(tmp_path, text):
 
 
 def test_log_that_no_node_could_write_is_missed_by_its_path(tmp_path):
+    OutputDir(tmp_path).prepare()
     (line,) = OutputDir(tmp_path).log_tail("ollama", "7")
     assert str(tmp_path) in line and "file system that all nodes share" in line
+
+
+def test_why_a_log_is_empty_is_found_out_by_writing_beside_it(tmp_path):
+    (tmp_path / "logs").write_text("no folder")
+    assert OutputDir(tmp_path).log_tail("ollama", "7")[-1].startswith(
+        f"cannot write {tmp_path}/logs: Not a directory; make room"
+    )
 
 
 def test_a_line_to_copy_is_given_also_where_our_folder_is_gone(tmp_path, monkeypatch):
