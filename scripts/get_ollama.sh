@@ -113,7 +113,8 @@ tick() {
 
 # Every line says what happens when it fails: bash's errexit is off in a function whose result is used.
 compile() {
-  local go="$1" flags='-O3 -march=native'
+  local go="$1" flags
+  flags="-O3 $(cpu_flags)" || return
   # Settings for other programs would break this build: only where modules come from and go to stays.
   unset GOOS GOARCH GOARM GOAMD64 GOARM64 GOEXPERIMENT GOROOT GO111MODULE CGO_LDFLAGS CGO_CPPFLAGS
   unset CPATH C_INCLUDE_PATH CPLUS_INCLUDE_PATH
@@ -133,6 +134,15 @@ compile() {
     "${go}" install -trimpath \
     -ldflags "-X=github.com/ollama/ollama/version.Version=${VERSION}" "${ollama}" || return
   [[ "$(version_of "${WORK}/bin/ollama")" == "${VERSION}" ]]
+}
+
+# What Go builds of Ollama has no ggml-cpu/amx/, which ggml refers to on a CPU with these instructions
+# (Intel's since Sapphire Rapids): the linker would miss ggml_backend_amx_buffer_type.
+cpu_flags() {
+  local flags=-march=native macros
+  macros="$(g++ "${flags}" -dM -E -x c++ /dev/null)" || return
+  if [[ ${macros} == *__AMX_INT8__* ]]; then flags+=' -mno-amx-int8'; fi
+  echo "${flags}"
 }
 
 # module_dir GO MODULE SUM: downloads a module, prints its folder.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -132,3 +133,34 @@ def test_packages_that_nobody_can_install_are_named_and_are_no_failure(machine):
     assert (result.returncode, result.stderr) == (0, "")
     assert result.stdout.startswith("Note: some tests need curl ")
     assert " prometheus prometheus-pushgateway prometheus-node-exporter " in result.stdout
+
+
+#: A Go that builds an Ollama which says with which flags its C++ was compiled.
+GO = """case $1 in
+  version) echo go version go1.25.5 linux/amd64 ;;
+  mod) mkdir -p mod; touch mod/miniaudio.h
+    case $4 in *malgo*) sum=$SUM_MINIAUDIO ;; *) sum=$SUM_OLLAMA ;; esac
+    printf '{\\n\\t"Dir": "%s",\\n\\t"Sum": "%s"\\n}\\n' "$PWD/mod" "$sum" ;;
+  install) mkdir -p "$GOBIN"
+    printf '#!/bin/sh\\necho version 0.17.4 # %s\\n' "$CGO_CXXFLAGS" >"$GOBIN/ollama"
+    chmod +x "$GOBIN/ollama" ;;
+esac"""
+
+
+@pytest.mark.skipif(os.uname().sysname != "Linux", reason="Ollama is built on Linux only")
+@pytest.mark.parametrize(("macro", "without_amx"), [("__AVX2__", False), ("__AMX_INT8__", True)])
+def test_ollama_is_built_without_the_instructions_whose_code_go_leaves_out(
+    machine, macro, without_amx
+):
+    for name in ("chmod", "cp", "ln", "sleep", "touch"):
+        (machine.bin / name).symlink_to(shutil.which(name))
+    machine.program("gcc", "exit 0")
+    machine.program("g++", f"echo '#define {macro} 1'")
+    machine.program("go", GO)
+    script = (machine.project / "scripts" / "get_ollama.sh").read_text()
+    sums = re.findall(r"^readonly (\w+)_SUM='(.*)'$", script, re.M)
+    result = machine.run("get_ollama.sh", **{f"SUM_{of}": value for of, value in sums})
+    assert result.returncode == 0, result.stderr
+    built = (machine.project / ".tools" / "bin" / "ollama").read_text()
+    assert "-march=native" in built
+    assert ("-mno-amx-int8" in built) == without_amx
