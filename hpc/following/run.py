@@ -106,10 +106,10 @@ class Run:
         if jobs:
             self._console.tell("orch", f"cancelling {', '.join(jobs)}")
         state = "stopped" if isinstance(error, Interrupted) else "failed"
+        ended = datetime.now().astimezone().isoformat(timespec="milliseconds")
         try:
             stop(self.record, self._scheduler, self._output, state)
-        except OrchError as second:
+            self.record.update(error=str(error), ended=ended)
+        except OrchError as second:  # the first one is what the user is to know
             remedy = self._output.command("--stop", self.record.id)
             self._console.error(f"{second.message} then: {remedy}")
-        ended = datetime.now().astimezone().isoformat(timespec="milliseconds")
-        self.record.update(error=str(error), ended=ended)

@@ -137,17 +137,6 @@ def test_pending_for_ever(project: Project, fault: Fault) -> None:
     project.cluster.cancel_all()
 
 
-def test_disk_is_full_when_the_jobs_begin(project: Project, fault: Fault, small: Path) -> None:
-    filler = project.fill_gpus()
-    process = waiting(project, "--output-dir", str(small))
-    fault.happens("5 disk is full when the jobs begin, so that no log can say so")
-    fill(SMALL / "filler")
-    project.cluster.on("login1", "scancel", filler, check=True)
-    fault.ends(process.end(), 4, rf"cannot write {small}/\S+: No space left.*")
-    assert torn(small) == []
-    project.assert_nothing_left()
-
-
 def test_held_by_its_user_is_said_at_once(project: Project, fault: Fault) -> None:
     filler = project.fill_gpus()
     process = project.start(project.recipe())

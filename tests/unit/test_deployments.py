@@ -301,8 +301,10 @@ def test_log_that_no_node_could_write_is_missed_by_its_path(tmp_path):
 
 def test_why_a_log_is_empty_is_found_out_by_writing_beside_it(tmp_path):
     (tmp_path / "logs").write_text("no folder")
-    assert OutputDir(tmp_path).log_tail("ollama", "7")[-1].startswith(
-        f"cannot write {tmp_path}/logs: Not a directory; make room"
+    assert (
+        OutputDir(tmp_path)
+        .log_tail("ollama", "7")[-1]
+        .startswith(f"cannot write {tmp_path}/logs: Not a directory; make room")
     )
 
 
