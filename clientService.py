@@ -3,10 +3,10 @@
     python -m gunicorn --config client/serving.py --threads 64 'clientService:create_app()'
 
 Configured by environment:
-ORCH_OUTPUT_DIR, ORCH_OLLAMA_JOB, ORCH_MODEL, ORCH_JOB_ID, ORCH_DEPLOYMENT, ORCH_QUERY_TIMEOUT
-(seconds that an answer may take; 600), ORCH_JOB_END (Unix time of the job's time limit),
-ORCH_MONITORING_JOB, ORCH_THREADS (client/serving.py sets it), and for retrieval as
-retrieval.settings says.
+ORCH_OUTPUT_DIR, ORCH_OLLAMA_JOB or ORCH_SERVER (contracts/given_server.py, as JSON), ORCH_MODEL,
+ORCH_JOB_ID, ORCH_DEPLOYMENT, ORCH_QUERY_TIMEOUT (seconds that an answer may take; 600),
+ORCH_JOB_END (Unix time of the job's time limit), ORCH_MONITORING_JOB, ORCH_THREADS
+(client/serving.py sets it), and for retrieval as retrieval.settings says.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ import gc
 import json
 import os
 import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from flask import Flask, Response, g
@@ -25,15 +27,16 @@ from client.api.answers import Error, ErrorWords, Unhealthy
 from client.api.benchmark_answers import Begun
 from client.api.bodies import BenchmarkRequest, Query
 from client.api.json_body import read, sent
-from client.benchmarks import Benchmarks, Described, new_id
-from client.errors import BenchmarkFailed, Conflict, RequestError
-from client.metrics import Metrics, State
+from client.benchmarks import Benchmarks, Described, Measured, new_id
+from client.errors import BenchmarkFailed, Conflict, NoRetrieval, NotServed, RequestError
+from client.given_server import Given
+from client.metrics import Metrics, Queries, State
 from client.monitoring_urls import monitoring_of
 from client.ollama.service import OllamaClientService
 from client.retrieval import Retriever
 from client.retrieval_routes import add_retrieval_routes, head_of, sources_fit, with_sources
 from client.self_benchmark import own_url, with_room
-from client.settings import service_settings_from
+from client.settings import ServiceSettings, service_settings_from
 from contracts.errors import TargetError
 from loadgen.load import child_process
 from retrieval.bounds import MAX_BODY_BYTES
@@ -43,12 +46,23 @@ from retrieval.settings import retrieval_settings_from
 def create_app() -> Flask:
     """Return the service that the environment describes. Raises ValueError naming what is bad."""
     settings = service_settings_from(os.environ)
-    benchmarks = Benchmarks(
-        settings.output / "benchmarks",
-        settings.record,
-        lambda: monitoring_of(settings.output, settings.monitoring_job, settings.ollama_job),
-    )
-    metrics = Metrics()
+    app, metrics = Flask("clientService", static_folder=None), Metrics()
+    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
+    app.json.sort_keys = False  # type: ignore[attr-defined]
+    _add_errors(app)
+    _add_metrics(app, metrics)
+    if settings.server is None:
+        _add_ollama(app, settings, metrics)
+    else:
+        _add_given(app, Given(settings, settings.server), metrics)
+    _add_description(app)
+    gc.freeze()  # what is there by now stays; no collection walks it while a request waits
+    return app
+
+
+def _add_ollama(app: Flask, settings: ServiceSettings, metrics: Metrics) -> None:
+    """The deployment's own Ollama, which queries are passed on to."""
+    benchmarks = _benchmarks(settings)
     sources = retrieval_settings_from(os.environ)
     service = OllamaClientService(
         settings,
@@ -58,17 +72,37 @@ def create_app() -> Flask:
     )
     metrics.show(State(settings, service.queries, benchmarks, service.replicas))
     retrieval = Retriever(sources, service.embed, service.addresses)
-    app = Flask("clientService", static_folder=None)
-    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
-    app.json.sort_keys = False  # type: ignore[attr-defined]
-    _add_errors(app)
-    _add_metrics(app, metrics)
     _add_ollama_routes(app, service, retrieval)
     add_retrieval_routes(app, retrieval)
-    _add_benchmark_routes(app, service, benchmarks, retrieval)
-    _add_description(app)
-    gc.freeze()  # what is there by now stays; no collection walks it while a request waits
-    return app
+    _add_benchmark_routes(app, service, benchmarks, retrieval.check)
+
+
+def _add_given(app: Flask, given: Given, metrics: Metrics) -> None:
+    """A server that is measured alone: it has a door of its own."""
+    benchmarks = _benchmarks(given.settings, given.token_file)
+    metrics.show(State(given.settings, Queries(), benchmarks, given))
+
+    @app.get("/health")
+    def show_health() -> tuple[Response, int]:
+        return sent(*given.health())
+
+    @app.post("/query")
+    def query() -> Response:
+        raise NotServed(f"This deployment measures {given.server.url}; ask that server itself.")
+
+    def no_retrieval() -> None:
+        raise NoRetrieval(f"This deployment measures {given.server.url}, without retrieval.")
+
+    _add_benchmark_routes(app, given, benchmarks, no_retrieval)
+
+
+def _benchmarks(settings: ServiceSettings, token_file: Path | None = None) -> Benchmarks:
+    return Benchmarks(
+        settings.output / "benchmarks",
+        settings.record,
+        lambda: monitoring_of(settings.output, settings.monitoring_job, settings.ollama_job),
+        token_file,
+    )
 
 
 def _add_errors(app: Flask) -> None:
@@ -128,22 +162,20 @@ def _add_ollama_routes(app: Flask, service: OllamaClientService, retrieval: Retr
 
 
 def _add_benchmark_routes(
-    app: Flask, service: OllamaClientService, runs: Benchmarks, retrieval: Retriever
+    app: Flask, service: Measured, runs: Benchmarks, check_retrieval: Callable[[], None]
 ) -> None:
-    def ollama() -> list[str]:
-        return [f"http://{address}" for address in service.addresses.read(fresh=True)]
-
     def ourselves() -> list[str]:
-        retrieval.check()
+        check_retrieval()
         return [own_url(service.settings)]
 
     @app.post("/benchmark")
     def start() -> tuple[Response, int] | dict[str, Any]:
-        asked, urls = read(BenchmarkRequest), ollama
+        asked, urls = read(BenchmarkRequest), service.urls
         if asked.retrieval:
             asked, urls = with_room(asked, service.settings.threads), ourselves
         run_id = asked.id or new_id()
-        run = runs.start(run_id, asked.run(service.model_for(asked.model)), urls)
+        job = asked.run(service.model_for(asked.model), api=service.api)
+        run = runs.start(run_id, job, urls)
         if run is not None and not asked.wait:
             return sent(Begun(id=run_id, state=run.state), 202)
         if run is not None:
@@ -159,14 +191,12 @@ def _add_benchmark_routes(
         return sent(runs.cancel(run_id))
 
 
-def _outcome(
-    run: child_process.ChildRun | None, found: Described, service: OllamaClientService
-) -> Described:
+def _outcome(run: child_process.ChildRun | None, found: Described, service: Measured) -> Described:
     """Return the result of a run that ended. Raises BenchmarkFailed, Conflict: it was cancelled."""
     state = found.state
     if state.state == child_process.FAILED and state.error is not None:
         unreached = run is not None and run.exit_code == TargetError.exit_code
-        more = service.addresses.exit_sentence() if unreached else ""
+        more = service.exit_sentence() if unreached else ""
         raise BenchmarkFailed(f"{state.error.message} {more}".rstrip())
     if state.state == child_process.CANCELLED and state.progress is not None:
         raise Conflict(

@@ -1,4 +1,5 @@
-"""The client service: one job on a CPU node that asks and measures Ollama."""
+"""The client service: one job on a CPU node that asks and measures Ollama, or measures a server
+that somebody else has started."""
 
 from __future__ import annotations
 
@@ -26,12 +27,14 @@ def setup_client_service(data: Deployment) -> str:
     Its CPUs come from n_clients (`hpc.planning.parts.client_cpus` says by what rule and why).
     Returns its job id. Raises SchedulerError where the scheduler refuses the job.
     """
-    jobs = data.record.jobs if data.record else {}
+    jobs, server = data.record.jobs if data.record else {}, data.plan.server
     ollama_job = jobs.get("ollama", "")
     return data.submit(
         data.plan.client,
         depends_on=[jobs[service] for service in ("ollama", "qdrant") if service in jobs],
         ollama_job=ollama_job,
+        server=server.model_dump_json() if server else "",
+        token_file=(server.token_file if server else None) or "",
         monitoring_job=number_of(jobs.get("monitoring", "")),
         threads=SERVING_THREADS,
         image=client_image(data.plan.site),

@@ -24,11 +24,13 @@ TOKEN_TIMEOUT_S = 300.0
 
 
 def setup_ollama(data: Deployment) -> str:
-    """Render and submit the Ollama job of `data`. Returns its job id.
+    """Render and submit the Ollama job of `data`. Returns its job id, "" where there is none.
 
     Raises SchedulerError where the scheduler refuses the job.
     """
     plan = data.plan
+    if plan.ollama is None:
+        return ""
     service = plan.recipe.job.service
     embedding = next(iter(models_of(plan.recipe)[1:]), "")
     return data.submit(
@@ -155,4 +157,11 @@ def _tags(model: str, precision: str) -> str:
     )
 
 
-SERVICE = Service("ollama", setup_ollama, _target, _ready, measured=True)
+SERVICE = Service(
+    "ollama",
+    setup_ollama,
+    _target,
+    _ready,
+    wanted=lambda plan: plan.ollama is not None,
+    measured=True,
+)

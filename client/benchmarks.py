@@ -10,16 +10,36 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from client.api.benchmark_answers import BenchmarkState, Progress
 from client.errors import BenchmarkFailed, CannotWrite, Conflict, Unknown
+from client.settings import ServiceSettings
 from contracts.histograms import Tally
 from contracts.load import RUN_ID, RunSpec
 from contracts.validation import shown
 from loadgen.load import child_process
 
 RUNS_REMEMBERED = 100
+
+
+class Measured(Protocol):
+    """What benchmarks are of."""
+
+    settings: ServiceSettings
+
+    @property
+    def api(self) -> str:
+        """What it speaks."""
+
+    def urls(self) -> list[str]:
+        """Return where it is, now. Raises RequestError: it is not to be had."""
+
+    def model_for(self, model: str | None) -> str:
+        """Return `model`, or the deployment's. Raises BadInput if there is neither."""
+
+    def exit_sentence(self) -> str:
+        """Return a sentence that its job has ended; empty if not."""
 
 
 @dataclass(frozen=True)
@@ -55,13 +75,15 @@ class Benchmarks:
         folder: Path,
         context: Path | None = None,
         monitoring: Callable[[], child_process.MonitoringUrls] = child_process.MonitoringUrls,
+        token_file: Path | None = None,
     ) -> None:
         """`context`: a file that goes into each result, where it is there. `monitoring` is asked at
-        the beginning of each run."""
+        the beginning of each run. `token_file`: the key that what is measured asks for."""
         RunSpec.model_rebuild()  # now: pydantic must not make it in several threads at once
         self._folder = folder
         self._context = context
         self._monitoring = monitoring
+        self._token_file = token_file
         self._runs: dict[str, child_process.ChildRun] = {}
         self._lock = threading.Lock()
         self._past = Tally()  # of the runs that are over
@@ -114,7 +136,14 @@ class Benchmarks:
         place = place_of(context) if context else None
         try:
             return child_process.ChildRun(
-                run_id, self._folder / run_id, job, urls, context, place, self._monitoring()
+                run_id,
+                self._folder / run_id,
+                job,
+                urls,
+                context,
+                place,
+                self._monitoring(),
+                self._token_file,
             )
         except OSError as error:
             raise CannotWrite(f"The benchmark cannot start: {error}.") from error

@@ -119,6 +119,24 @@ class Unanswered(Unreachable):
     """No byte of an answer came, so that another replica may be asked."""
 
 
+class ServerNotReady(RequestError):
+    """The server that is measured does not answer yet."""
+
+    status, kind = 503, "server_not_ready"
+
+
+class ServerFailed(RequestError):
+    """The server that is measured does not take what it is asked for; the message has its words."""
+
+    status, kind = 502, "server_error"
+
+
+class NotServed(RequestError):
+    """The deployment measures a server that it has not started, and passes no queries on to it."""
+
+    status, kind = 409, "not_served"
+
+
 class TooSlow(RequestError):
     """Ollama did not answer in time."""
 

@@ -13,7 +13,7 @@ from itertools import accumulate
 from pathlib import Path
 from time import perf_counter
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from flask import Response, g, request
 from prometheus_client import (
@@ -35,7 +35,6 @@ from prometheus_client.utils import floatToGoString
 
 from client.benchmarks import Benchmarks
 from client.errors import RequestError
-from client.ollama.replicas import Replicas
 from client.settings import ServiceSettings
 from contracts.figures import FIGURES
 from contracts.generation import Generation
@@ -183,6 +182,19 @@ class Metrics:
         return response
 
 
+class Counts(Protocol):
+    """Who answers: how many there are, and how many of them would not."""
+
+    def count(self) -> int:
+        """Return how many there are."""
+
+    def ejected(self) -> int:
+        """Return how many would not answer."""
+
+    def check_soon(self) -> None:
+        """Look at them beside what goes on, for the next time."""
+
+
 class State(Collector):
     """What the parts of the service know by themselves."""
 
@@ -191,7 +203,7 @@ class State(Collector):
         settings: ServiceSettings,
         queries: Queries,
         benchmarks: Benchmarks,
-        replicas: Replicas,
+        replicas: Counts,
     ) -> None:
         self._settings = settings
         self._queries = queries

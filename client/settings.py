@@ -7,6 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import ValidationError
+
+from contracts.given_server import GivenServer
+
 _JOB_ID = re.compile(r"[A-Za-z0-9_.-]+")
 
 
@@ -25,6 +29,8 @@ class ServiceSettings:
     job_end: float | None = None
     monitoring_job: str | None = None
     threads: int | None = None
+    #: What is measured in place of an Ollama of the deployment's own.
+    server: GivenServer | None = None
 
     @property
     def record(self) -> Path | None:
@@ -41,7 +47,8 @@ def service_settings_from(environment: Mapping[str, str]) -> ServiceSettings:
     end, monitoring = environment.get("ORCH_JOB_END"), environment.get("ORCH_MONITORING_JOB")
     if not Path(output).is_absolute():
         raise ValueError(f"ORCH_OUTPUT_DIR is {output!r}, but must be an absolute path")
-    if not _JOB_ID.fullmatch(job):
+    server = _server(environment.get("ORCH_SERVER") or None)
+    if server is None and not _JOB_ID.fullmatch(job):
         raise ValueError(f"ORCH_OLLAMA_JOB is {job!r}, but must be the id of the Ollama job")
     if not re.fullmatch(r"\d{1,6}(\.\d+)?", timeout) or float(timeout) == 0:
         raise ValueError(f"ORCH_QUERY_TIMEOUT is {timeout!r}, but must be a number of seconds")
@@ -62,4 +69,12 @@ def service_settings_from(environment: Mapping[str, str]) -> ServiceSettings:
         job_end=float(end) if end else None,
         monitoring_job=monitoring or None,
         threads=int(threads) if threads else None,
+        server=server,
     )
+
+
+def _server(text: str | None) -> GivenServer | None:
+    try:
+        return None if text is None else GivenServer.model_validate_json(text)
+    except ValidationError as error:
+        raise ValueError(f"ORCH_SERVER is {text!r}, but must be a server as JSON") from error

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from contracts.errors import ServiceError
 from contracts.job_files import DEFAULT_PORTS
 from engines.engine import Ask, BodyParts, Engine, Facts, Get, LoadedModel, without_end
 from engines.json_values import count_of, number_of, object_of
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from contracts.load import LoadSpec
 
 HEALTH, QUERY = "/health", "/query"
+#: That of /health where what it speaks for will not answer however long one waits.
+FAILED = 502
 
 
 def retrieval_line(answer: Generation, line: bytes, at: float) -> None:
@@ -62,6 +65,8 @@ def _ready(ask: Ask, root: str, model: str, name: str) -> Facts | str:
     """Every query would be answered. One that only has something to say, as that its model has left
     memory, is ready."""
     health = ask(f"{root}{HEALTH}")
+    if health.status == FAILED:
+        raise ServiceError(f"{health.error.rstrip('.')}.")
     if health.status != 200:
         return health.error
     retrieval = health.json.get("retrieval") or {}

@@ -10,7 +10,7 @@ from http import HTTPStatus
 
 import httptools
 
-from engines.responses import NOT_ASKED, redirected
+from engines.asking import NOT_ASKED, redirected
 
 #: Bytes of one answer that are held at most, where it must be whole to be understood: a line of a
 #: stream, or a body that is one JSON text.

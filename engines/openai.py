@@ -22,6 +22,8 @@ CHAT, MODELS = "/chat/completions", "/models"
 _USUAL_ROOT = "/v1"
 _VERSION = re.compile(r"v\d+(alpha|beta)?\d*")
 _UNSPOKEN = ("/completions", "/responses", "/embeddings")
+#: Models that a sentence names.
+MOST_NAMED = 10
 #: Statuses of a server that is still loading its model, or has no room just now.
 _NOT_YET = (429, 503)
 
@@ -102,23 +104,32 @@ def _listed(models: Mapping[str, Any], model: str) -> Mapping[str, Any] | None:
     return None
 
 
+def _listing(models: Mapping[str, Any], model: str) -> str:
+    """What is to be said of a list without a model; "" where there is none, or it has it."""
+    listed = models.get("data")
+    if not isinstance(listed, list) or not listed or _listed(models, model) is not None:
+        return ""
+    names = [str(entry.get("id")) for entry in listed if isinstance(entry, dict)]
+    more = ", …" if len(names) > MOST_NAMED else ""
+    return f" (it lists {', '.join(names[:MOST_NAMED])}{more})"
+
+
 def _is_named(entry: Mapping[str, Any], model: str) -> bool:
     name = str(entry.get("id"))
     return name == model or (entry.get("owned_by") == _OLLAMAS and same_model(name, model))
 
 
 def _ready(ask: Ask, root: str, model: str, name: str) -> Facts | str:
-    """It lists the model, unless it lists none, and answers a request for one token."""
+    """It answers a request for one token: some take names that they do not list."""
     listed = ask(f"{root}{MODELS}")
     if listed.status in _NOT_YET:
         return f"{name} is not ready yet: {listed.error}"
-    if listed.json.get("data") and _listed(listed.json, model) is None:
-        return f"{name} does not list {model} yet"
     answer = ask(f"{root}{CHAT}", one_token(model))
     if answer.status in _NOT_YET:
         return f"{name} is not ready yet: {answer.error}"
     if answer.status != 200:
-        raise ServiceError(f"{name} cannot answer with {model}: {answer.error}.")
+        listing = _listing(listed.json, model)
+        raise ServiceError(f"{name} cannot answer with {model}: {answer.error}{listing}.")
     return _facts(lambda path: ask(path).json, root, model)
 
 

@@ -5,14 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import http.client
 import os
 import socket
 import ssl
 from pathlib import Path
 
 from contracts.errors import UsageError
-from engines.responses import FinalResponse
 
 #: Where systems keep their CAs beside the place that Python was built for.
 _BUNDLES = (
@@ -50,19 +48,6 @@ def context_of(ca: str | None) -> ssl.SSLContext:
         raise UsageError(f"{f'--ca {ca}' if ca else named} cannot be used: {why}.") from error
     context.set_alpn_protocols(["http/1.1"])
     return context
-
-
-def http_client(
-    secure: bool, host: str, port: int | None, timeout_s: float, ca: str | None
-) -> http.client.HTTPConnection:
-    """Return a connection by http.client, for what is asked beside a run. Raises UsageError."""
-    connection = (
-        http.client.HTTPSConnection(host, port, timeout=timeout_s, context=context_of(ca))
-        if secure
-        else http.client.HTTPConnection(host, port, timeout=timeout_s)
-    )
-    connection.response_class = FinalResponse
-    return connection
 
 
 class Tls:

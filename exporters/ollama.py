@@ -16,8 +16,8 @@ from urllib.parse import urlsplit
 from prometheus_client.metrics_core import GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from engines.asking import FinalResponse
 from engines.ollama import RUNNING, TAGS, VERSION, loaded_model
-from engines.responses import FinalResponse
 
 #: Seconds for all three questions together: a scrape is to be over before Prometheus gives up, also
 #: where Ollama hangs.

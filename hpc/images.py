@@ -38,10 +38,10 @@ class Image:
 
 
 def check_bindable(path: Path) -> None:
-    """Raise UsageError where a container cannot be given this folder: --bind splits at , and :."""
+    """Raise UsageError where a container cannot be given this path: --bind splits at , and :."""
     if set(",:") & set(str(path)):
         raise UsageError(
-            f"a container cannot be given the folder {path}: its name has a ',' or ':'; choose "
+            f"a container cannot be given {path}: its name has a ',' or ':'; choose "
             "another one, or a site profile whose runtime is 'host'."
         )
 

@@ -16,7 +16,7 @@ from typing import Any
 from contracts.errors import ServiceError, UsageError
 from hpc.console import Console, Rows
 from hpc.lines import LINE_EVERY_S, Lines, waited
-from hpc.recipe.schema import Retrieval
+from hpc.recipe.sections import Retrieval
 from hpc.web import Answer, NoAnswer, call
 from retrieval.chunks import Chunk
 from retrieval.documents import find_files

@@ -10,7 +10,7 @@ from pydantic_core import PydanticCustomError
 
 from contracts.errors import UsageError
 from contracts.files import read_json_strictly
-from hpc.recipe.schema import _Section
+from hpc.recipe.sections import Section
 from hpc.recipe.values import Name, Partitions
 from hpc.recipe.words import validate
 from hpc.scheduler.registry import SCHEDULERS, present
@@ -72,7 +72,7 @@ def _check_image(text: str) -> str:
 Image = Annotated[str, Field(max_length=1000), AfterValidator(_check_image)]
 
 
-class Images(_Section):
+class Images(Section):
     """Container images: each the path of a `.sif` file, or a registry's address with a version."""
 
     ollama: Image = Field("docker://ollama/ollama:0.17.4", description="Ollama.")
@@ -107,14 +107,14 @@ class Images(_Section):
     )
 
 
-class Proxy(_Section):
+class Proxy(Section):
     """Proxies that compute nodes need to reach the internet (for pulling a model)."""
 
     http: Line | None = Field(None, description="Value of http_proxy.")
     https: Line | None = Field(None, description="Value of https_proxy.")
 
 
-class Site(_Section):
+class Site(Section):
     """One cluster, or one's own machine."""
 
     schema_: Annotated[str, Field(max_length=500)] | None = Field(

@@ -19,8 +19,8 @@ from urllib3.connection import HTTPConnection
 from urllib3.exceptions import MaxRetryError, NewConnectionError, ProtocolError
 
 from contracts.errors import OrchError
+from engines.asking import NOT_ASKED, FinalResponse, redirected
 from engines.engine import Ask
-from engines.responses import NOT_ASKED, FinalResponse, redirected
 from engines.sockets import connect, in_words
 
 CONNECT_TIMEOUT_S = 3.0

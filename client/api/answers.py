@@ -129,6 +129,19 @@ class Unhealthy(Health):
     error: ErrorWords = Field(description="Why the replicas would not answer.")
 
 
+class GivenHealth(Open):
+    """Whether a server that the deployment measures, and has not started, would answer."""
+
+    status: Annotated[Text, one_of(HEALTHY, UNHEALTHY)] = Field(description="Whether it would.")
+    server: Text = Field(description="Its address.")
+    api: Text = Field(description="What it speaks.")
+    version: Text | None = Field(description="Its own version.")
+    model: Text | None = Field(description="The model that is measured.")
+    deployment: Text | None = Field(description="Id of the deployment.")
+    job_id: Text | None = Field(description="Id of this service's job.")
+    error: ErrorWords | Absent = Field(None, description="Why it would not.")
+
+
 # --- POST /query, /search and /points ---
 
 

@@ -208,6 +208,16 @@ class OllamaClientService:
         body = {"model": self.model_for(query.model), "prompt": query.prompt, "stream": stream}
         return {**body, "truncate": False, **more}
 
+    api = "ollama"
+
+    def urls(self) -> list[str]:
+        """Return where all replicas are, looked up again. Raises NotReady."""
+        return [f"http://{address}" for address in self.addresses.read(fresh=True)]
+
+    def exit_sentence(self) -> str:
+        """Return a sentence that Ollama's job has ended; empty if not."""
+        return self.addresses.exit_sentence()
+
     def model_for(self, model: str | None) -> str:
         """Return `model`, or the deployment's. Raises BadInput if there is neither."""
         chosen = model or self.settings.model

@@ -18,7 +18,7 @@ from hpc.console import Console
 from hpc.deployment import common_values
 from hpc.endpoints import OutputDir
 from hpc.planning.monitoring import plan_monitoring
-from hpc.recipe.schema import Monitoring
+from hpc.recipe.sections import Monitoring
 from hpc.rendering import render
 from hpc.scheduler.registry import kind_of
 from hpc.site import Site, load_site

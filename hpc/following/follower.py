@@ -22,7 +22,7 @@ from hpc.following.report import benchmark_lines, endpoint_lines, partial_line, 
 from hpc.following.target import Target
 from hpc.following.waiting import Waiter
 from hpc.lines import LINE_EVERY_S, QUEUE_LINE_EVERY_S, Lines, waited
-from hpc.recipe.schema import Retrieval
+from hpc.recipe.sections import Retrieval
 from hpc.scheduler.interface import Scheduler
 from hpc.service import Launched, Ready, Service
 from hpc.web import call
@@ -106,7 +106,8 @@ class Follower:
             **self._where_it_runs(),
             endpoints=endpoints,
         )
-        self._console.tell("orch", f"all is ready: {', '.join(r.words for r in found if r.words)}")
+        words = ", ".join(r.words for r in found if r.words)
+        self._console.tell("orch", f"all is ready{': ' if words else ''}{words}")
         for warning in warnings:
             self._console.tell("WARNING", warning)
 

@@ -6,7 +6,7 @@ import getpass
 import json
 import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from contracts.figures import MAIN
@@ -26,7 +26,10 @@ def endpoint_lines(launched: Launched, services: Sequence[Service]) -> list[str]
     for name, at in endpoints.items():
         note = f"   # {notes[name]}" if name in notes else ""
         rows += [[name, f"{url}{note}"] for url in ([at] if isinstance(at, str) else at or ())]
-    rows.append(["ask", _curl(launched.client)])
+    if record.ollama:
+        rows.append(["ask", _curl(f"{launched.client}/query", _QUESTION)])
+    else:  # a server is measured, which has a door of its own
+        rows.append(["measure", _curl(f"{launched.client}/benchmark", _LOAD)])
     if not kind_of(record.scheduler).this_machine:
         watch = [u for name in MONITORING_SERVICES if isinstance(u := endpoints.get(name), str)]
         rows.append(["tunnel", _tunnel(launched.client, *watch)])
@@ -34,11 +37,15 @@ def endpoint_lines(launched: Launched, services: Sequence[Service]) -> list[str]
     return [f"{record.id} is ready", *(f"  {line}" for line in columns(rows))]
 
 
-def _curl(client: str) -> str:
+_QUESTION = {"prompt": "What is a supercomputer?"}
+_LOAD = {"n_clients": 4, "n_requests_per_client": 10}
+
+
+def _curl(url: str, body: Mapping[str, object]) -> str:
     proxied = any(os.environ.get(name) for name in ("http_proxy", "HTTP_PROXY", "all_proxy"))
-    data = shlex.quote(json.dumps({"prompt": "What is a supercomputer?"}))
+    data = shlex.quote(json.dumps(body))
     return (
-        f"curl -s {'--noproxy * ' if proxied else ''}{client}/query "
+        f"curl -s {'--noproxy * ' if proxied else ''}{url} "
         f"-H 'Content-Type: application/json' -d {data}"
     ).replace("--noproxy *", "--noproxy '*'")
 

@@ -22,7 +22,6 @@ def cluster_ollama(given: Given) -> tuple[JobPlan, int]:
     )
     gpus = _gpus(given, partition)
     cores = _ollama_cores(given, gpus, partition)
-    _note_common(given)
     notes.first("mem_gb", (infra.mem_gb, "recipe"))
     resources = replace(
         _common(given, partition),
@@ -66,6 +65,7 @@ def cluster_cpu_jobs(given: Given) -> MakeJob:
         (fit, f"{given.kind.lister}: a partition without GPUs"),
     )
     cpus = client_cpus(recipe.job.service.concurrency)
+    _note_common(given)
     notes.add("client_cpus", cpus, f"1 to serve + 1 for each {STREAMS_PER_CORE} clients")
     common = _common(given, partition)
     return lambda service, cores, mem_gb: JobPlan(

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from contracts.errors import UsageError
 from hpc.images import Image, image_of
-from hpc.recipe.schema import Monitoring
+from hpc.recipe.sections import Monitoring
 from hpc.scheduler.registry import kind_of
 from hpc.site import Site
 

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from contracts.given_server import GivenServer
 from hpc.planning.cluster import cluster_cpu_jobs, cluster_ollama
 from hpc.planning.local import local_cpu_jobs, local_ollama
 from hpc.planning.monitoring import MonitoringPlan, plan_monitoring
@@ -35,7 +36,8 @@ class Plan:
     gpus: int
     num_parallel: int
     max_queue: int
-    ollama: JobPlan
+    #: None where a server is measured that nobody starts here.
+    ollama: JobPlan | None
     client: JobPlan
     monitoring: MonitoringPlan
     monitoring_job: JobPlan
@@ -44,6 +46,8 @@ class Plan:
     #: Variables for the scheduler in the user's environment that are left out.
     left_out: tuple[str, ...]
     settings: tuple[Setting, ...] = field(repr=False)
+    #: That server.
+    server: GivenServer | None = None
 
     @property
     def remarks(self) -> list[tuple[str, str]]:
@@ -84,19 +88,16 @@ def make_plan(
     qdrant = _qdrant(recipe, site, on_cpus, notes)
     watch = plan_monitoring(recipe.job.monitoring, site, monitoring)
     notes.add("monitoring", ", ".join(sorted(watch.parts)) or "none", "what can be had here")
-    targets = watch.targets(recipe.job.infrastructure.nodes, gpus, qdrant is not None)
+    nodes = recipe.job.infrastructure.nodes
+    targets = watch.targets(nodes, gpus, qdrant is not None)
     notes.add("monitoring_targets", targets, "what Prometheus is to find")
-    parallel = _num_parallel(service, notes)
-    threads = (service.num_thread, "recipe"), ("its cores", "each replica, once it has begun")
-    notes.first("num_thread", *threads)
-    notes.add("context_length", service.context_length, "recipe or its default")
     return Plan(
         recipe=recipe,
         site=site,
         model=model,
         embedding_model=_embedding_model(recipe, notes),
         gpus=gpus,
-        num_parallel=parallel,
+        num_parallel=_num_parallel(service, notes),
         max_queue=max(OLLAMA_MAX_QUEUE, 2 * service.concurrency),
         ollama=ollama,
         client=on_cpus("client", client_cpus(service.concurrency), CLIENT_MEM_GB),
@@ -109,6 +110,7 @@ def make_plan(
 
 
 def _num_parallel(service: Service, notes: Notes) -> int:
+    """Requests that Ollama works on at once; notes that, and how it does."""
     if service.num_parallel:
         parallel, why = service.num_parallel, "recipe"
     else:
@@ -116,6 +118,9 @@ def _num_parallel(service: Service, notes: Notes) -> int:
         parallel = min(service.concurrency, MAX_DEFAULT_PARALLEL)
         why = f"{load}, at most {MAX_DEFAULT_PARALLEL}"
     notes.add("num_parallel", parallel, why)
+    threads = (service.num_thread, "recipe"), ("its cores", "each replica, once it has begun")
+    notes.first("num_thread", *threads)
+    notes.add("context_length", service.context_length, "recipe or its default")
     return parallel
 
 

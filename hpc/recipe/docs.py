@@ -19,7 +19,7 @@ from hpc.site import Site
 _INTRO = """# The recipe
 
 One JSON file says what to deploy. This page is generated from the types in
-`hpc/recipe/schema.py` by `python3 -m hpc.recipe.docs`; so are the schemas that editors use for
+`hpc/recipe/` by `python3 -m hpc.recipe.docs`; so are the schemas that editors use for
 completion (`"$schema": "../recipe.schema.json"`). Unknown keys are errors. Examples: `recipe_ex/`.
 """
 

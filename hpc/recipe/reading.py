@@ -11,7 +11,8 @@ from typing import NoReturn
 from contracts.errors import UsageError
 from contracts.files import read_json_strictly
 from engines.names import TAG, BadName, parse, short_name
-from hpc.recipe.schema import Recipe, Retrieval
+from hpc.recipe.schema import Recipe
+from hpc.recipe.sections import Retrieval
 from hpc.recipe.values import is_model_path, looks_like_path
 from hpc.recipe.words import count, validate
 from retrieval.documents import find_files

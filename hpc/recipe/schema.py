@@ -5,141 +5,26 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from contracts.knobs import MAX_CLIENTS, MAX_REQUESTS, NumPredict
-from contracts.load import RESERVED_THREADS, SERVING_THREADS, LoadPerClient
+from contracts.load import LoadPerClient
 from contracts.validation import WHOLE
-from hpc.recipe.values import Model, Name, Partitions, Text, TimeLimit
-from hpc.times import parse_time
-from retrieval.settings import (
-    COLLECTION,
-    DEFAULT_CHUNK_OVERLAP,
-    DEFAULT_CHUNK_TOKENS,
-    DEFAULT_TOP_K,
-    MAX_TOP_K,
+from hpc.recipe.sections import (
+    MAX_CLIENTS_WITH_RETRIEVAL,
+    Infrastructure,
+    Monitoring,
+    Retrieval,
+    Section,
 )
+from hpc.recipe.values import Model, Name, Text
+from hpc.times import parse_time
 
 #: Every slot of Ollama has a KV cache of its own, so more slots cost memory linearly.
 MAX_DEFAULT_PARALLEL = 8
 
-#: The client service, which a benchmark with retrieval asks, has room for so many.
-MAX_CLIENTS_WITH_RETRIEVAL = SERVING_THREADS - RESERVED_THREADS
 
-
-class _Section(BaseModel):
-    # Built when first used: of most sections only as a part of the whole.
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, strict=True, populate_by_name=True, defer_build=True
-    )
-
-
-class Infrastructure(_Section):
-    """What is asked of the cluster."""
-
-    partition: Partitions | None = Field(
-        None,
-        description="Partition of the Ollama job, or several (`gpu,gpu_short`), of which Slurm "
-        "takes the one that can start it first. Default: the site's GPU partition.",
-    )
-    client_partition: Partitions | None = Field(
-        None,
-        description="Partition, or several, of the client service's job. Default: the site's CPU "
-        "partition.",
-    )
-    account: Name | None = Field(
-        None, description="Account to charge (`--account`). Default: the site's, else Slurm's own."
-    )
-    qos: Name | None = Field(
-        None, description="Quality of service (`--qos`). Default: the site's, else Slurm's own."
-    )
-    nodes: int = Field(
-        1,
-        ge=1,
-        le=1024,
-        description="Ollama replicas, one per node; the client spreads requests over them.",
-    )
-    gpus: int | None = Field(
-        None,
-        ge=0,
-        le=64,
-        description="GPUs per node. Default: 1 in one of the site's GPU partitions, else 0.",
-    )
-    cpus: int | None = Field(
-        None,
-        ge=1,
-        le=1024,
-        description="CPU cores per node for Ollama. Default: 8 for each GPU, 16 without GPUs, "
-        "at most what the partition's nodes have.",
-    )
-    mem_gb: int | None = Field(
-        None,
-        ge=1,
-        le=100_000,
-        description="Memory per Ollama node in GiB (`--mem`). Default: what the partition gives.",
-    )
-    time: TimeLimit = Field(
-        "01:00:00",
-        description="Time limit of the jobs, in any of Slurm's formats: `MM`, `MM:SS`, "
-        "`HH:MM:SS`, `D-HH`, `D-HH:MM`, `D-HH:MM:SS`.",
-    )
-
-
-class Retrieval(_Section):
-    """Answers from documents of one's own: see docs/retrieval.md."""
-
-    enabled: bool = Field(True, description="`false` leaves all of this out.")
-    collection: Annotated[str, Field(pattern=f"^{COLLECTION}$")] = Field(
-        "documents",
-        description="Name of the collection, and of its folder in `output/qdrant_storage/`. It "
-        "outlives the deployment, and is found again by its name.",
-    )
-    embedding_model: Model = Field(
-        "nomic-embed-text",
-        description="Model that makes the vectors: a name or a path, as `model` is. It may be the "
-        "deployment's own model, but one made for it finds better.",
-    )
-    documents: list[Annotated[str, Field(min_length=1, max_length=4096)]] = Field(
-        default_factory=list,
-        max_length=1000,
-        description="Files and folders that are ingested once all is ready (relative paths start "
-        "at the recipe's folder): text, Markdown, JSONL and PDF.",
-    )
-    required: bool = Field(
-        False,
-        description="Makes it a failure (exit code 4, before the benchmark) where any of "
-        "`documents` is left out or their ingest breaks off. Else that is a warning.",
-    )
-    top_k: int = Field(
-        DEFAULT_TOP_K, ge=1, le=MAX_TOP_K, description="Chunks that a question is answered from."
-    )
-    chunk_tokens: int = Field(
-        DEFAULT_CHUNK_TOKENS, ge=16, le=8192, description="Tokens of a chunk, at most."
-    )
-    chunk_overlap: int = Field(
-        DEFAULT_CHUNK_OVERLAP,
-        ge=0,
-        le=4096,
-        description="Tokens at the end of a chunk that the next one repeats, at most.",
-    )
-    cpus: int = Field(2, ge=1, le=1024, description="CPU cores of Qdrant's job.")
-    mem_gb: int = Field(4, ge=1, le=100_000, description="Memory of Qdrant's job in GiB.")
-    benchmark: bool = Field(
-        False,
-        description="Whether the benchmark asks with retrieval, and measures its steps; n_clients "
-        f"is then at most {MAX_CLIENTS_WITH_RETRIEVAL}.",
-    )
-
-    @field_validator("chunk_overlap")
-    @classmethod
-    def _less_than_half(cls, value: int, info: ValidationInfo) -> int:
-        tokens = info.data.get("chunk_tokens", 8192)
-        if value > tokens // 2:
-            raise ValueError(f"must be at most half of chunk_tokens ({tokens})")
-        return value
-
-
-class Served(_Section):
+class Served(Section):
     """What is served."""
 
     type: Literal["inference"] = Field("inference", description="The kind of service.")
@@ -249,26 +134,7 @@ class Service(LoadPerClient, Served):
         return value
 
 
-class Monitoring(_Section):
-    """Prometheus, Grafana, Pushgateway and the exporters beside the services."""
-
-    enabled: bool = Field(
-        True, description="`false` starts none of it and needs none, as `--no-monitoring` does."
-    )
-    required: bool = Field(
-        False,
-        description="Makes a part that cannot be had an error (exit code 2) before anything is "
-        "submitted, and a part that fails a failure (exit code 4). Else the rest comes up.",
-    )
-    retention_days: int = Field(
-        15, ge=1, le=3650, description="Days that Prometheus keeps what it has measured."
-    )
-    retention_gb: int = Field(
-        2, ge=1, le=10_000, description="GB on disk beyond which Prometheus drops its oldest data."
-    )
-
-
-class Job(_Section):
+class Job(Section):
     """One deployment."""
 
     name: Name = Field("ollama", description="Name of the deployment; job names start with it.")
@@ -282,7 +148,7 @@ class Job(_Section):
     )
 
 
-class Recipe(_Section):
+class Recipe(Section):
     """A recipe of orch.py: one JSON file that brings up a service."""
 
     schema_: Annotated[str, Field(max_length=500)] | None = Field(

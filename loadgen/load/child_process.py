@@ -63,9 +63,10 @@ class ChildRun:
         context: Path | None = None,
         sits_on: str | None = None,
         monitoring: MonitoringUrls | None = None,
+        token_file: Path | None = None,
     ) -> None:
         """Start it. `context`: a file with what is to be known of the servers; `sits_on`: where the
-        model is to be, gpu or cpu.
+        model is to be, gpu or cpu; `token_file`: the key that the servers ask for.
 
         Raises OSError if the folder cannot be written or no process started.
         """
@@ -79,7 +80,7 @@ class ChildRun:
         self._progress: dict[str, Any] = {}
         self._cancelled = False
         self._finished = threading.Event()
-        around = {"context": context, "sits-on": sits_on}
+        around = {"context": context, "sits-on": sits_on, "token-file": token_file}
         watched = _watched(monitoring or MonitoringUrls())
         self._process = self._start([*arguments(job, urls), *_options(around), *watched])
         threading.Thread(target=self._follow, daemon=True).start()

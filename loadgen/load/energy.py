@@ -22,8 +22,8 @@ from urllib.parse import urlsplit
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from engines.asking import http_client
 from engines.sockets import addresses_of
-from engines.tls import http_client
 from loadgen.measurements import Energy
 from loadgen.options import Options
 

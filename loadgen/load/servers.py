@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import http.client
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from engines.asking import NoAnswer, asking
+from engines.engine import Ask
 from engines.headers import Mask
 from engines.registry import ENGINES
-from engines.tls import http_client
+from engines.urls import Base
 from loadgen.measurements import ServerFacts
 from loadgen.options import Options, Replica
 
@@ -23,9 +23,9 @@ def probe(options: Options) -> Sequence[ServerFacts]:
 
 
 def _facts(replica: Replica, options: Options) -> ServerFacts:
-    facts = ENGINES[options.api].facts(
-        lambda path: _get(replica, options, path), replica.root, options.model
-    )
+    base = Base(replica.secure, replica.host, replica.port, replica.root, replica.url)
+    ask = asking(base, options.headers, TIMEOUT_S, ca=options.ca)
+    facts = ENGINES[options.api].facts(lambda path: _get(ask, path), replica.root, options.model)
     model = facts.model
     return ServerFacts(
         replica.url,
@@ -47,14 +47,9 @@ def _masked(facts: ServerFacts, options: Options) -> ServerFacts:
     return replace(facts, version=version, digest=digest, quantization=quantization)
 
 
-def _get(replica: Replica, options: Options, path: str) -> Mapping[str, Any]:
+def _get(ask: Ask, path: str) -> Mapping[str, Any]:
     """The JSON object that it answers; an empty one if it does not."""
-    connection = http_client(replica.secure, replica.host, replica.port, TIMEOUT_S, options.ca)
     try:
-        connection.request("GET", path, headers=dict(options.headers))
-        answer = json.loads(connection.getresponse().read())
-    except (OSError, ValueError, http.client.HTTPException):
+        return ask(path).json
+    except NoAnswer:
         return {}
-    finally:
-        connection.close()
-    return answer if isinstance(answer, dict) else {}

@@ -22,7 +22,7 @@ from urllib.parse import urlencode, urlsplit
 from contracts.errors import UsageError
 from contracts.files import write_whole
 from contracts.summary import Summary, Sweep
-from engines.responses import FinalResponse, why_unreadable
+from engines.asking import FinalResponse, why_unreadable
 from loadgen.console import print_error, print_line
 from loadgen.options import parse_service
 from loadgen.outputs import results

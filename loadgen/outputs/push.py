@@ -16,7 +16,7 @@ from prometheus_client.registry import Collector
 
 from contracts.figures import MAIN
 from contracts.summary import Summary
-from engines.responses import FinalResponse, why_unreadable
+from engines.asking import FinalResponse, why_unreadable
 from loadgen.outputs.prometheus import deployment_of, wall_window
 
 JOB = "benchmark"

@@ -91,7 +91,6 @@ def test_a_server_of_openais_api_is_ready_once_it_answers():
     ("changes", "words"),
     [
         ({"/v1/models": 503}, "It is not ready yet: HTTP 503 no"),
-        ({"/v1/models": {"data": [{"id": "n"}]}}, "It does not list m yet"),
         ({"/v1/chat/completions": 503}, "It is not ready yet: HTTP 503 no"),
         ({"/v1/chat/completions": 429}, "It is not ready yet: HTTP 429 no"),
     ],
@@ -103,6 +102,17 @@ def test_until_then_such_a_server_is_waited_for(changes, words):
 @pytest.mark.parametrize("said", [404, {"data": []}])
 def test_one_that_lists_no_models_is_asked_all_the_same(said):
     assert ready("openai", "/v1", {**VLLM, "/v1/models": said})[0] == Facts("0.11")
+
+
+def test_one_that_answers_to_a_name_that_it_does_not_list_is_ready():
+    listed = {"data": [{"id": "n"}]}
+    assert ready("openai", "/v1", {**VLLM, "/v1/models": listed})[0] == Facts("0.11")
+
+
+def test_one_that_has_other_models_is_told_with_their_names():
+    said = {"/v1/models": {"data": [{"id": "n"}, {"id": "o"}]}, "/v1/chat/completions": 404}
+    with pytest.raises(ServiceError, match=r"with m: HTTP 404 no \(it lists n, o\)\.$"):
+        ready("openai", "/v1", said)
 
 
 def test_ollama_behind_openais_api_is_known_by_its_models():

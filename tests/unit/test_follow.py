@@ -149,7 +149,7 @@ def test_documents_end_a_deployment_only_where_they_are_required(
     follow, tmp_path, monkeypatch, required, broken
 ):
     from contracts.errors import ServiceError
-    from hpc.recipe.schema import Retrieval
+    from hpc.recipe.sections import Retrieval
     from retrieval.documents import Skipped
     from retrieval.ingest import IngestProgress as Ingest
 

@@ -62,7 +62,7 @@ def test_definition_names_every_file_of_the_app():
 
 @pytest.mark.parametrize("folder", ["/a:b", "/a,b"])
 def test_folder_that_cannot_be_bound_is_refused(folder, tmp_path):
-    with pytest.raises(UsageError, match="cannot be given the folder"):
+    with pytest.raises(UsageError, match="cannot be given "):
         images.check_bindable(tmp_path / folder)
     images.check_bindable(tmp_path / "a b")
 

@@ -83,7 +83,7 @@ def test_a_path_that_is_not_there_is_a_wrong_use(tmp_path):
     from contracts.errors import UsageError
     from hpc.console import Console
     from hpc.ingest import ingest_paths
-    from hpc.recipe.schema import Retrieval
+    from hpc.recipe.sections import Retrieval
 
     with pytest.raises(UsageError, match=r"there is no .*none; name a file or a folder"):
         ingest_paths("http://x", [Path(tmp_path / "none")], Retrieval(), Console())

@@ -4,7 +4,7 @@ import pytest
 
 from contracts.errors import UsageError
 from hpc.planning.monitoring import OFF, PROGRAMS, plan_monitoring
-from hpc.recipe.schema import Monitoring
+from hpc.recipe.sections import Monitoring
 from hpc.site import Site
 
 ALL = frozenset(PROGRAMS)

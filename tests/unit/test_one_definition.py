@@ -18,7 +18,7 @@ from contracts.knobs import DEFAULT_PROMPT, MAX_PROMPT_BYTES
 from contracts.load import RESERVED_THREADS, SERVING_THREADS, LoadPerClient
 from hpc.endpoints import OutputDir
 from hpc.recipe.reading import parse_recipe
-from hpc.recipe.schema import MAX_CLIENTS_WITH_RETRIEVAL
+from hpc.recipe.sections import MAX_CLIENTS_WITH_RETRIEVAL
 from loadgen.load.prompts import Texts
 
 #: What each knob that has bounds may be at least, and at most, by the schema of its definition.

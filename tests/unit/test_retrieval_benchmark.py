@@ -17,7 +17,8 @@ from clientServiceHandler import SERVING_THREADS
 from contracts.errors import UsageError
 from contracts.generation import Generation
 from engines.client_service import retrieval_line
-from hpc.recipe.schema import MAX_CLIENTS_WITH_RETRIEVAL, Recipe
+from hpc.recipe.schema import Recipe
+from hpc.recipe.sections import MAX_CLIENTS_WITH_RETRIEVAL
 from hpc.recipe.words import validate
 from loadgen import __main__ as command
 from loadgen.load import servers
