@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
+from contracts.errors import UsageError
 from contracts.given_server import GivenServer
+from hpc.images import check_bindable
 from hpc.planning.cluster import cluster_cpu_jobs, cluster_ollama
 from hpc.planning.local import local_cpu_jobs, local_ollama
 from hpc.planning.monitoring import MonitoringPlan, plan_monitoring
@@ -78,17 +82,17 @@ def make_plan(
     kind = kind_of(site.scheduler)
     notes = Notes(kind.options_in(site.directives), exported.chosen)
     service = recipe.job.service
-    model = ollama_name(service.model)
+    model = service.model if service.server else ollama_name(service.model)
     notes.add("site", site.name, "--site, or chosen by what is on PATH")
     notes.add("model", model, "recipe" if model == service.model else f"recipe: {service.model}")
     notes.add("time", recipe.job.infrastructure.time, "recipe")
     given = Given(recipe, site, kind, partitions, notes)
-    ollama, gpus = (local_ollama if kind.this_machine else cluster_ollama)(given)
+    server, (ollama, gpus) = _server(given), _ollama(given)
     on_cpus = (local_cpu_jobs if kind.this_machine else cluster_cpu_jobs)(given)
     qdrant = _qdrant(recipe, site, on_cpus, notes)
     watch = plan_monitoring(recipe.job.monitoring, site, monitoring)
     notes.add("monitoring", ", ".join(sorted(watch.parts)) or "none", "what can be had here")
-    nodes = recipe.job.infrastructure.nodes
+    nodes = recipe.job.infrastructure.nodes if ollama else 0
     targets = watch.targets(nodes, gpus, qdrant is not None)
     notes.add("monitoring_targets", targets, "what Prometheus is to find")
     return Plan(
@@ -97,7 +101,7 @@ def make_plan(
         model=model,
         embedding_model=_embedding_model(recipe, notes),
         gpus=gpus,
-        num_parallel=_num_parallel(service, notes),
+        num_parallel=_num_parallel(service, notes) if ollama else 0,
         max_queue=max(OLLAMA_MAX_QUEUE, 2 * service.concurrency),
         ollama=ollama,
         client=on_cpus("client", client_cpus(service.concurrency), CLIENT_MEM_GB),
@@ -106,7 +110,39 @@ def make_plan(
         qdrant=qdrant,
         left_out=exported.left_out,
         settings=tuple(notes.settings),
+        server=server,
     )
+
+
+def _ollama(given: Given) -> tuple[JobPlan | None, int]:
+    """Ollama's job and the GPUs of each of its nodes; none where a server is measured that nobody
+    starts here."""
+    if given.recipe.job.service.server is not None:
+        return None, 0
+    return (local_ollama if given.kind.this_machine else cluster_ollama)(given)
+
+
+def _server(given: Given) -> GivenServer | None:
+    """That server, with the whole path of its key. Raises UsageError where others can read the key,
+    or nobody can."""
+    server = given.recipe.job.service.server
+    if server is None:
+        return None
+    given.notes.add("server", f"{server.url} ({server.api})", "recipe; nothing is started for it")
+    if server.token_file is None:
+        return server
+    path = Path(server.token_file).expanduser()
+    what = f"job.service.server.token_file {path}"
+    if given.site.runtime != "host":
+        check_bindable(path)
+    try:
+        mode = path.stat().st_mode
+        path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"{what} cannot be read: {error.strerror}.") from error
+    if mode & 0o077:
+        raise UsageError(f"others can read {what}: chmod 600 {shlex.quote(str(path))}.")
+    return server.model_copy(update={"token_file": str(path)})
 
 
 def _num_parallel(service: Service, notes: Notes) -> int:

@@ -28,8 +28,9 @@ def load_recipe(path: Path) -> Recipe:
     data = read_json_strictly(path, "recipe")
     recipe = parse_recipe(data, f"recipe {path}")
     service = recipe.job.service
-    model = _model_at(service.model, path, "job.service.model")
-    found: dict[str, str | Retrieval] = {"model": model}
+    found: dict[str, str | Retrieval] = {}
+    if service.server is None:  # else the name is that server's affair
+        found["model"] = _model_at(service.model, path, "job.service.model")
     if service.wanted_retrieval:
         found["retrieval"] = _with_paths(service.wanted_retrieval, path)
     service = service.model_copy(update=found)

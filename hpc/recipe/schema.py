@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
+from contracts.given_server import GivenServer
 from contracts.knobs import MAX_CLIENTS, MAX_REQUESTS, NumPredict
 from contracts.load import LoadPerClient
 from contracts.validation import WHOLE
@@ -71,6 +72,31 @@ class Served(Section):
     )
 
 
+class Server(GivenServer, Section):
+    """A server that is measured, and that nobody starts here."""
+
+    @field_validator("url")
+    @classmethod
+    def _is_one(cls, value: str, info: ValidationInfo) -> str:
+        from engines.urls import BadUrl, parse  # most recipes have none
+
+        try:
+            parse(value, info.data.get("api", "openai"))
+        except BadUrl as error:
+            raise ValueError(str(error)) from error
+        return value
+
+    @field_validator("token_file")
+    @classmethod
+    def _whole(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith(("/", "~/")):
+            raise ValueError("must begin with / or ~/")
+        return value
+
+
+_OF_OUR_OLLAMA = ("precision", "num_parallel", "num_thread", "question", "retrieval")
+
+
 class Service(LoadPerClient, Served):
     """What is served, and how it is measured: the knobs of `/benchmark`, some with defaults of a
     recipe's own."""
@@ -93,6 +119,22 @@ class Service(LoadPerClient, Served):
     retrieval: Retrieval | None = Field(
         None, description="Answers from documents of one's own. Default: none."
     )
+
+    server: Server | None = Field(
+        None,
+        description="A server that is measured in place of an Ollama of the deployment's own. "
+        "Nothing is started then but the client service, which measures it.",
+    )
+
+    @field_validator("server")
+    @classmethod
+    def _alone(cls, value: Server | None, info: ValidationInfo) -> Server | None:
+        """What only an Ollama of our own can be told is not to be told to nobody."""
+        given = [name for name in _OF_OUR_OLLAMA if info.data.get(name)]
+        if value is not None and given:
+            raise ValueError(f"does not go with job.service.{given[0]}, which is for an Ollama of "
+                             "the deployment's own")  # fmt: skip
+        return value
 
     @property
     def load(self) -> dict[str, Any]:
