@@ -29,7 +29,6 @@ from client.api.bodies import BenchmarkRequest, Query
 from client.api.json_body import read, sent
 from client.benchmarks import Benchmarks, Described, Measured, new_id
 from client.errors import BenchmarkFailed, Conflict, NoRetrieval, NotServed, RequestError
-from client.given_server import Given
 from client.metrics import Metrics, Queries, State
 from client.monitoring_urls import monitoring_of
 from client.ollama.service import OllamaClientService
@@ -38,6 +37,7 @@ from client.retrieval_routes import add_retrieval_routes, head_of, sources_fit, 
 from client.self_benchmark import own_url, with_room
 from client.settings import ServiceSettings, service_settings_from
 from contracts.errors import TargetError
+from contracts.given_server import GivenServer
 from loadgen.load import child_process
 from retrieval.bounds import MAX_BODY_BYTES
 from retrieval.settings import retrieval_settings_from
@@ -54,7 +54,7 @@ def create_app() -> Flask:
     if settings.server is None:
         _add_ollama(app, settings, metrics)
     else:
-        _add_given(app, Given(settings, settings.server), metrics)
+        _add_given(app, settings, settings.server, metrics)
     _add_description(app)
     gc.freeze()  # what is there by now stays; no collection walks it while a request waits
     return app
@@ -77,8 +77,13 @@ def _add_ollama(app: Flask, settings: ServiceSettings, metrics: Metrics) -> None
     _add_benchmark_routes(app, service, benchmarks, retrieval.check)
 
 
-def _add_given(app: Flask, given: Given, metrics: Metrics) -> None:
+def _add_given(
+    app: Flask, settings: ServiceSettings, server: GivenServer, metrics: Metrics
+) -> None:
     """A server that is measured alone: it has a door of its own."""
+    from client.given_server import Given  # most have none
+
+    given = Given(settings, server)
     benchmarks = _benchmarks(given.settings, given.token_file)
     metrics.show(State(given.settings, Queries(), benchmarks, given))
 
@@ -134,11 +139,9 @@ def _add_metrics(app: Flask, metrics: Metrics) -> None:
 
 
 def _add_description(app: Flask) -> None:
-    described = json.dumps(openapi.document(), indent=1)
-
     @app.get("/openapi.json")
     def describe() -> Response:
-        return Response(described, mimetype="application/json")
+        return Response(openapi.text(), mimetype="application/json")
 
 
 def _add_ollama_routes(app: Flask, service: OllamaClientService, retrieval: Retriever) -> None:

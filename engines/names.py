@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 HOST, NAMESPACE, TAG = "registry.ollama.ai", "library", "latest"
@@ -97,6 +98,7 @@ def short_name(text: str) -> str:
     return str(parse(text))
 
 
+@lru_cache(maxsize=256)  # each query asks it of the same names
 def listed_as(text: str) -> str:
     """Return the same; a text that is no name stays what it is."""
     try:

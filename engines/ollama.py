@@ -179,10 +179,15 @@ def _ollama_end(answer: Generation, chunk: Mapping[str, Any], at: float) -> None
 _NO_ANSWER = ("load", "unload")
 
 
+def input_tokens_of(final: Mapping[str, Any]) -> int | None:
+    """Return the tokens of the prompt that a final chunk or whole answer tells."""
+    return count_of(final, "prompt_eval_count")
+
+
 def read_counts(answer: Generation, final: Mapping[str, Any]) -> Generation:
     """Read tokens and durations of a final chunk or whole answer into `answer`; return that."""
     answer.output_tokens = count_of(final, "eval_count")
-    answer.input_tokens = count_of(final, "prompt_eval_count")
+    answer.input_tokens = input_tokens_of(final)
     answer.load = seconds_of(final, "load_duration")
     answer.prefill = seconds_of(final, "prompt_eval_duration")
     answer.decode = seconds_of(final, "eval_duration")

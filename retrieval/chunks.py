@@ -20,13 +20,16 @@ import re
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
-
-import regex
+from functools import cache
+from typing import TYPE_CHECKING
 
 from retrieval.documents import Document
 from retrieval.markdown import sections_of
 from retrieval.records import Metadata
 from retrieval.settings import Chunking
+
+if TYPE_CHECKING:
+    import regex
 
 #: A part of each digest: documents are embedded again where this module cuts in another way.
 SCHEME = "2"
@@ -38,14 +41,19 @@ _CHARACTERS = 16
 #: Signs that end a sentence wherever they stand (beside Unicode's the semicolon and colon of full
 #: width, and Tibetan's shad), with what closes it; and those of Latin script,
 #: which also stand within numbers and names: there a blank must follow.
-_SENTENCE_END = regex.compile(
-    r"""(?V1)[[\p{Sentence_Terminal}--[.!?]]\uff1b\uff1a\u0f0d\u0f0e][\p{Sentence_Terminal}\p{Pe}\p{Pf}\p{M}"']*+
-    | (?<latin>[.!?:;…\u037e]++[\p{Pe}\p{Pf}\p{Pi}\p{M}"']*+)""",
-    regex.VERBOSE,
-)
-_CHARACTER = regex.compile(r"\X")
+_SENTENCE_END = r"""(?V1)
+    [[\p{Sentence_Terminal}--[.!?]]\uff1b\uff1a\u0f0d\u0f0e][\p{Sentence_Terminal}\p{Pe}\p{Pf}\p{M}"']*+
+    | (?<latin>[.!?:;…\u037e]++[\p{Pe}\p{Pf}\p{Pi}\p{M}"']*+)"""
+_CHARACTER = r"\X"
 #: Words may be told apart after these, though no blank follows.
 _SOFT_BLANKS = "\u3001\uff0c\uff64\ufe51\u200b"
+
+
+@cache
+def _pattern(text: str) -> regex.Pattern[str]:
+    import regex  # whoever asks for vectors alone cuts nothing
+
+    return regex.compile(text, regex.VERBOSE)
 
 
 @dataclass(frozen=True)
@@ -162,12 +170,12 @@ class _Window:
         part = self._text[begin : self.starts[-1] + 1]  # for flags regex looks back to the start
         if part.isascii():
             return set(self.starts)
-        return {begin + found.end() for found in _CHARACTER.finditer(part)}
+        return {begin + found.end() for found in _pattern(_CHARACTER).finditer(part)}
 
 
 def _sentence_ends(text: str, begin: int, end: int) -> set[int]:
     found = set()
-    for sign in _SENTENCE_END.finditer(text, begin, end):
+    for sign in _pattern(_SENTENCE_END).finditer(text, begin, end):
         if not sign["latin"] or text[sign.end() : sign.end() + 1].isspace():
             found.add(sign.end())
     return found

@@ -6,7 +6,9 @@ it, since more keys may come.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 from pydantic import BaseModel
@@ -56,6 +58,12 @@ RETRIEVAL_ERRORS = {
     502: f"{errors.QdrantFailed.__doc__} Or: {errors.OllamaFailed.__doc__}",
     503: f"{errors.QdrantUnreachable.__doc__} Or: {errors.Unreachable.__doc__}",
 }
+
+
+@cache
+def text() -> str:
+    """Return the document as JSON; it is made when it is first asked for."""
+    return json.dumps(document(), indent=1)
 
 
 def document() -> dict[str, Any]:

@@ -11,9 +11,8 @@ from typing import Any
 
 from client.errors import OllamaFailed, PromptTooLong, RequestError
 from client.ollama.requests import OllamaClient
-from contracts.generation import Generation
 from engines.names import entry_of
-from engines.ollama import RUNNING, is_final, loaded_model, may_be_final, read_counts
+from engines.ollama import RUNNING, input_tokens_of, is_final, loaded_model, may_be_final
 from engines.tokens import says_too_long, too_few
 
 #: How long what a replica says of its context is believed.
@@ -95,7 +94,7 @@ def _flagged(line: bytes, cut: Callable[[Mapping[str, Any]], bool]) -> bytes:
 def was_cut(given: Mapping[str, Any], answer: Mapping[str, Any], context: int | None) -> bool:
     """Return whether an answer is to a prompt that was not read whole, of an Ollama that knows no
     `truncate`: it filled the context, or has fewer tokens than its words can have."""
-    read = read_counts(Generation(), answer).input_tokens
+    read = input_tokens_of(answer)
     if not read:
         return False
     fills = context is not None and read >= context
