@@ -17,7 +17,6 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from flask import Flask, Response, g
 from werkzeug.exceptions import HTTPException
@@ -38,6 +37,7 @@ from client.self_benchmark import own_url, with_room
 from client.settings import ServiceSettings, service_settings_from
 from contracts.errors import TargetError
 from contracts.given_server import GivenServer
+from contracts.json_object import JsonObject
 from loadgen.load import child_process
 from retrieval.bounds import MAX_BODY_BYTES
 from retrieval.settings import retrieval_settings_from
@@ -151,7 +151,7 @@ def _add_ollama_routes(app: Flask, service: OllamaClientService, retrieval: Retr
         return sent(found, 503 if isinstance(found, Unhealthy) else 200)
 
     @app.post("/query")
-    def query() -> Response | dict[str, Any]:
+    def query() -> Response | JsonObject:
         asked, found = retrieval.prepare(read(Query))
         with sources_fit(found):
             if not asked.stream:
@@ -172,7 +172,7 @@ def _add_benchmark_routes(
         return [own_url(service.settings)]
 
     @app.post("/benchmark")
-    def start() -> tuple[Response, int] | dict[str, Any]:
+    def start() -> tuple[Response, int] | JsonObject:
         asked, urls = read(BenchmarkRequest), service.urls
         if asked.retrieval:
             asked, urls = with_room(asked, service.settings.threads), ourselves
@@ -186,7 +186,7 @@ def _add_benchmark_routes(
         return _outcome(run, runs.describe(run_id), service).as_json()
 
     @app.get("/benchmark/<run_id>")
-    def show(run_id: str) -> dict[str, Any]:
+    def show(run_id: str) -> JsonObject:
         return runs.describe(run_id).as_json()
 
     @app.delete("/benchmark/<run_id>")

@@ -10,13 +10,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol, cast
 
 from client.api.benchmark_answers import BenchmarkState, Progress
 from client.errors import BenchmarkFailed, CannotWrite, Conflict, Unknown
 from client.settings import ServiceSettings
-from contracts.histograms import Tally
+from contracts.histograms import Tally, TallyCounts
 from contracts.load import RUN_ID, RunSpec
+from contracts.summary import Summary
 from contracts.validation import shown
 from loadgen.load import child_process
 
@@ -60,9 +61,9 @@ class Described:
     and `results`, as they are there."""
 
     state: BenchmarkState
-    result: Mapping[str, Any] = field(default_factory=dict)
+    result: Mapping[str, object] = field(default_factory=dict)
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> Mapping[str, object]:
         """Return both, as one object."""
         return {**self.state.as_json(), **self.result}
 
@@ -107,8 +108,13 @@ class Benchmarks:
             for run in self._going_on:
                 _add(finished, run)
             last = self._going_on[-1].last_progress if self._going_on else {}
-            counts = (last.get(name) or 0 for name in ("in_flight", "planned", "done"))
-            return Totals(finished, bool(self._going_on), *counts)
+            return Totals(
+                finished,
+                bool(self._going_on),
+                in_flight=last.get("in_flight") or 0,
+                planned=last.get("planned") or 0,
+                done=last.get("done") or 0,
+            )
 
     def start(
         self, run_id: str, job: RunSpec, urls: Callable[[], list[str]]
@@ -186,7 +192,7 @@ class Benchmarks:
 def _add(tally: Tally, run: child_process.ChildRun) -> None:
     progress = run.last_progress
     if "histograms" in progress:  # else it has sent none yet
-        tally.add(progress)
+        tally.add(cast("TallyCounts", progress))
 
 
 def _so_far(run: child_process.ChildRun) -> Described:
@@ -207,23 +213,24 @@ def _stored(run_id: str, folder: Path) -> Described:
         words = BenchmarkFailed(f"It left no results in {folder}.").words
         failed = BenchmarkState(id=run_id, state=child_process.FAILED, progress=None, error=words)
         return Described(failed)
-    state = child_process.CANCELLED if result["stopped"] else child_process.DONE
-    return Described(BenchmarkState(id=run_id, state=state, progress=_progress(result)), result)
+    state = child_process.CANCELLED if result.summary.stopped else child_process.DONE
+    progress = _progress(result.summary)
+    return Described(BenchmarkState(id=run_id, state=state, progress=progress), result.told)
 
 
-def _progress(result: Mapping[str, Any]) -> Progress:
+def _progress(summary: Summary) -> Progress:
     """How far a run had come that ended."""
-    requests, seconds = result["requests"], result["seconds"]
+    requests, whole = summary.requests, summary.seconds.whole
     return Progress(
         phase="measure",
-        planned=requests["planned"],
-        done=requests["succeeded"] + requests["failed"],
-        failed=requests["failed"],
+        planned=requests.planned,
+        done=requests.completed,
+        failed=requests.failed,
         in_flight=0,
-        elapsed_seconds=seconds["warmup"] + seconds.get("total", seconds["measured"]),
-        requests_per_second=result["queries_per_second"],
-        ttft_p50=result["latency_seconds"]["ttft"]["p50"],
-        output_tokens_per_second=result["throughput"]["output_tokens_per_second"],
+        elapsed_seconds=summary.seconds.warmup + whole,
+        requests_per_second=requests.succeeded / whole if requests.succeeded else None,
+        ttft_p50=summary.latency("ttft").p50,
+        output_tokens_per_second=summary.throughput.output_tokens_per_second,
     )
 
 

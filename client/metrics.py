@@ -13,7 +13,7 @@ from itertools import accumulate
 from pathlib import Path
 from time import perf_counter
 from types import TracebackType
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from flask import Response, g, request
 from prometheus_client import (
@@ -39,6 +39,7 @@ from client.settings import ServiceSettings
 from contracts.figures import FIGURES
 from contracts.generation import Generation
 from contracts.histograms import Tally
+from contracts.json_object import JsonObject
 from engines.ollama import ollama_line, read_counts
 
 # --- queries ---
@@ -96,7 +97,7 @@ class Asked:
         if error is not None or not self._streams:
             self.end()
 
-    def answered(self, answer: Mapping[str, Any]) -> None:
+    def answered(self, answer: JsonObject) -> None:
         """Take its whole answer, which came at once: nothing is known of its first token."""
         self._answer.end = perf_counter()
         read_counts(self._answer, answer)

@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from client.api.answers import (
     DEGRADED,
@@ -29,6 +29,7 @@ from client.errors import (
 )
 from client.ollama.addresses import AddressFile
 from client.ollama.whole_prompts import too_long
+from contracts.json_object import JsonObject
 from retrieval import errors
 from retrieval.chunks import point_id, with_heading
 from retrieval.embeddings import Embedded, Embedder, Vector
@@ -68,7 +69,7 @@ class Retriever:
     def __init__(
         self,
         settings: RetrievalSettings | None,
-        embed: Callable[[bytes], dict[str, Any]],
+        embed: Callable[[bytes], JsonObject],
         addresses: AddressFile,
     ) -> None:
         self._settings = settings
@@ -203,7 +204,7 @@ class Retriever:
             raise errors.EmbeddingFailed(embedded.refused[0])
         return vector
 
-    def _ask(self, body: Mapping[str, Any]) -> dict[str, Any]:
+    def _ask(self, body: JsonObject) -> JsonObject:
         try:
             return self._embed_body(json.dumps(body).encode())
         except OllamaFailed as error:

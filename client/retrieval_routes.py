@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from datetime import datetime, timezone
-from typing import Any
 
 from flask import Flask, Response
 
@@ -17,6 +16,7 @@ from client.api.json_body import read, sent
 from client.errors import BadInput, PromptTooLong
 from client.retrieval import Retrieved, Retriever
 from contracts.generation import Generation
+from contracts.json_object import JsonObject
 from engines.ollama import read_counts
 
 #: Of a source's text, in an answer of /query; /search gives all of it.
@@ -37,7 +37,7 @@ def add_retrieval_routes(app: Flask, retrieval: Retriever) -> None:
         return sent(retrieval.put(read(Points)))
 
 
-def with_sources(answer: dict[str, Any], found: Retrieved | None) -> dict[str, Any]:
+def with_sources(answer: JsonObject, found: Retrieved | None) -> JsonObject:
     """Return an answer of Ollama with the sources that it had and the time of each step."""
     if found is None:
         return answer
@@ -69,7 +69,7 @@ def head_of(found: Retrieved | None, model: str) -> bytes:
     return json.dumps(line).encode() + b"\n"
 
 
-def _sources(found: Retrieved) -> list[dict[str, Any]]:
+def _sources(found: Retrieved) -> list[JsonObject]:
     """The sources by the numbers that they have in the prompt, each with an excerpt."""
     return [hit.as_json() for hit in _hits(found, EXCERPT_CHARACTERS)]
 
@@ -94,7 +94,7 @@ def _timings(found: Retrieved) -> SearchTimings:
     return SearchTimings(embed=found.embed_s, search=found.search_s)
 
 
-def _all_timings(answer: Mapping[str, Any], found: Retrieved) -> dict[str, Any]:
+def _all_timings(answer: JsonObject, found: Retrieved) -> JsonObject:
     counts = read_counts(Generation(), answer)
     return Timings(
         embed=found.embed_s, search=found.search_s, prefill=counts.prefill, decode=counts.decode

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypedDict
 
 from contracts.figures import BY_KEY, FIGURES
 from contracts.generation import Generation
@@ -52,6 +52,23 @@ def _histograms() -> dict[str, Histogram]:
     return {key: Histogram(bounds) for key, bounds in BUCKETS.items()}
 
 
+class HistogramCounts(TypedDict):
+    """A histogram as JSON has it."""
+
+    counts: Sequence[int]
+    sum: float
+
+
+class TallyCounts(TypedDict):
+    """A tally as JSON has it."""
+
+    ok: int
+    error: int
+    input_tokens: int
+    output_tokens: int
+    histograms: Mapping[str, HistogramCounts]
+
+
 class _Finished(NamedTuple):
     answer: Generation
     started_at: float
@@ -87,7 +104,7 @@ class Tally:
             elif (value := figure.of(request)) is not None:
                 histogram.add(value)
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> TallyCounts:
         """Return it as a line of --json-progress has it."""
         return {
             "ok": self.ok,
@@ -100,7 +117,7 @@ class Tally:
             },
         }
 
-    def add(self, other: Mapping[str, Any]) -> Tally:
+    def add(self, other: TallyCounts) -> Tally:
         """Add what another one's `as_dict` holds, and return this one."""
         for name, histogram in self.histograms.items():
             one = other["histograms"][name]

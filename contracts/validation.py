@@ -10,10 +10,11 @@ import functools
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import get_args
 
 from pydantic import BaseModel, BeforeValidator, ValidationError
 from pydantic.fields import FieldInfo
+from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import ErrorDetails, InitErrorDetails
 
 
@@ -142,12 +143,12 @@ def plain_text(kind: type[BaseModel], name: str) -> bool:
 
 
 @functools.cache
-def _properties(kind: type[BaseModel]) -> dict[str, Any]:
-    found: dict[str, Any] = kind.model_json_schema()["properties"]
+def _properties(kind: type[BaseModel]) -> JsonSchemaValue:
+    found: JsonSchemaValue = kind.model_json_schema()["properties"]
     return found
 
 
-def _words(schema: Mapping[str, Any]) -> str:
+def _words(schema: JsonSchemaValue) -> str:
     """What a JSON Schema asks for, if there is no more to it than a kind and its bounds."""
     if "anyOf" in schema:
         return " or ".join(_words(one) for one in schema["anyOf"] if one.get("type") != "null")

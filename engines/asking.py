@@ -5,10 +5,9 @@ from __future__ import annotations
 import http.client
 import json
 import ssl
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
+from contracts.json_object import JsonObject
 from engines.engine import Ask
 from engines.headers import Headers, Mask
 from engines.json_values import error_text
@@ -70,7 +69,7 @@ class Answer:
     """An answer of HTTP; `json` is {} if it is no object, `error` the server's own words."""
 
     status: int
-    json: Mapping[str, Any]
+    json: JsonObject
     error: str
 
 
@@ -81,7 +80,7 @@ def asking(
     the headers' secrets in its answers' words. It raises NoAnswer."""
     mask = Mask(headers)
 
-    def ask(path: str, body: Mapping[str, Any] | None = None) -> Answer:
+    def ask(path: str, body: JsonObject | None = None) -> Answer:
         timeout_s = get_s if body is None else post_s
         connection = http_client(base.secure, base.host, base.port, timeout_s, ca)
         method, data = ("GET", None) if body is None else ("POST", json.dumps(body).encode())
@@ -109,7 +108,7 @@ def _why(error: OSError | http.client.HTTPException) -> str:
     return f"what it sends is not HTTP ({type(error).__name__})"
 
 
-def _object(text: bytes) -> Mapping[str, Any]:
+def _object(text: bytes) -> JsonObject:
     try:
         found = json.loads(text)
     except (ValueError, RecursionError):

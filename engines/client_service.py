@@ -3,13 +3,14 @@ and /health, which speaks for the replicas of Ollama behind it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from contracts.errors import ServiceError
 from contracts.job_files import DEFAULT_PORTS
+from contracts.json_object import JsonObject
 from engines.engine import Ask, BodyParts, Engine, Facts, Get, LoadedModel, without_end
-from engines.json_values import count_of, number_of, object_of
+from engines.json_values import count_of, number_of, object_of, part_of
 from engines.names import listed_as, same_model
 from engines.ollama import UNFINISHED, body_of, ollama_line
 
@@ -37,7 +38,7 @@ def _facts(get: Get, root: str, model: str) -> Facts:
     return _facts_of(get(f"{root}{HEALTH}"), model)
 
 
-def _facts_of(health: Mapping[str, Any], model: str) -> Facts:
+def _facts_of(health: JsonObject, model: str) -> Facts:
     """Of the replicas that answer, as if they were one. It tells nothing of a model that not all of
     them have in memory, and of none the digest."""
     there = [replica for replica in _replicas(health) if replica.get("ok")]
@@ -45,16 +46,17 @@ def _facts_of(health: Mapping[str, Any], model: str) -> Facts:
     loaded = [str(replica.get("model")) for replica in there if replica.get("loaded")]
     if len(loaded) < len(there) or not all(same_model(name, model) for name in loaded):
         return Facts(version)
-    places = [replica.get("placement") or {} for replica in there]
+    places = [part_of(replica, "placement") for replica in there]
     size, size_vram = (_sum(places, key) for key in ("size", "size_vram"))
     return Facts(version, LoadedModel(next(iter(loaded), None), size=size, size_vram=size_vram))
 
 
-def _replicas(health: Mapping[str, Any]) -> list[dict[str, Any]]:
-    return [replica for replica in health.get("ollama") or () if isinstance(replica, dict)]
+def _replicas(health: JsonObject) -> list[JsonObject]:
+    listed = health.get("ollama")
+    return [one for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
 
 
-def _sum(places: Sequence[Mapping[str, Any]], key: str) -> int | None:
+def _sum(places: Sequence[JsonObject], key: str) -> int | None:
     """None if there is nothing to add up, or not all is known."""
     found = [count_of(place, key) for place in places]
     known = [value for value in found if value is not None]
@@ -69,7 +71,7 @@ def _ready(ask: Ask, root: str, model: str, name: str) -> Facts | str:
         raise ServiceError(f"{health.error.rstrip('.')}.")
     if health.status != 200:
         return health.error
-    retrieval = health.json.get("retrieval") or {}
+    retrieval = part_of(health.json, "retrieval")
     if not retrieval.get("ok", True):
         return str(retrieval.get("reason"))
     problems = (str(r.get("reason")) for r in _replicas(health.json) if not r.get("ok"))

@@ -5,9 +5,11 @@ All are found by the name of their API in engines/registry.py.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
+
+from contracts.json_object import JsonObject
 
 if TYPE_CHECKING:
     from contracts.generation import Generation
@@ -18,7 +20,7 @@ BodyParts = tuple[bytes, bytes, bytes]
 #: Takes in one line of a stream, complete at a time. Raises ValueError if it is not of the API.
 ParseLine = Callable[["Generation", bytes, float], None]
 #: The JSON object that a path of a server answers; an empty one if it does not answer.
-Get = Callable[[str], Mapping[str, Any]]
+Get = Callable[[str], JsonObject]
 
 
 class BadUrl(ValueError):
@@ -69,7 +71,7 @@ class Reply(Protocol):
         """That of HTTP."""
 
     @property
-    def json(self) -> Mapping[str, Any]:
+    def json(self) -> JsonObject:
         """The body."""
 
     @property
@@ -81,7 +83,7 @@ class Ask(Protocol):
     """Asks a server for a path: GET, or POST if there is a body. Raises what its maker says
     if there is no answer."""
 
-    def __call__(self, path: str, body: Mapping[str, Any] | None = None) -> Reply:
+    def __call__(self, path: str, body: JsonObject | None = None) -> Reply:
         """One request."""
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import Any
+
+from contracts.json_object import JsonObject
 
 _NS = 1e-9
 _MOST = 2**63  # what counts and durations of servers are below
@@ -12,32 +12,38 @@ _MOST = 2**63  # what counts and durations of servers are below
 NO_ERROR = (None, False)
 
 
-def object_of(line: bytes) -> dict[str, Any]:
+def object_of(line: bytes) -> JsonObject:
     chunk = json.loads(line)
     if not isinstance(chunk, dict):
         raise ValueError("a line of the stream is no object")
     return chunk
 
 
-def text_of(chunk: Mapping[str, Any], key: str) -> str | None:
+def text_of(chunk: JsonObject, key: str) -> str | None:
     value = chunk.get(key)
     return value if isinstance(value, str) else None
 
 
-def count_of(chunk: Mapping[str, Any], key: str) -> int | None:
+def part_of(chunk: JsonObject, key: str) -> JsonObject:
+    """Return the object under a key; an empty one if there is none."""
+    value = chunk.get(key)
+    return value if isinstance(value, dict) else {}
+
+
+def count_of(chunk: JsonObject, key: str) -> int | None:
     value = chunk.get(key)
     if not isinstance(value, int) or isinstance(value, bool):
         return None
     return value if 0 <= value < _MOST else None
 
 
-def number_of(chunk: Mapping[str, Any], key: str) -> float | None:
+def number_of(chunk: JsonObject, key: str) -> float | None:
     """Return the number under a key; None also for NaN, which is within no bounds."""
     value = chunk.get(key)
     return float(value) if isinstance(value, (int, float)) and 0 <= value < _MOST else None
 
 
-def seconds_of(chunk: Mapping[str, Any], key: str) -> float | None:
+def seconds_of(chunk: JsonObject, key: str) -> float | None:
     nanoseconds = number_of(chunk, key)
     return None if nanoseconds is None else nanoseconds * _NS
 
@@ -57,6 +63,6 @@ def error_text(body: bytes, most: int = 300) -> str:
     return text.strip()[:most]
 
 
-def keys_before(values: Mapping[str, Any]) -> str:
+def keys_before(values: JsonObject) -> str:
     """Return keys and values as they stand in a JSON object before others."""
     return json.dumps(values)[1:-1] + (", " if values else "")

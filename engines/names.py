@@ -7,10 +7,11 @@ Ollama lists as `mistral:latest`; upper and lower case are the same to it.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+
+from contracts.json_object import JsonObject
 
 HOST, NAMESPACE, TAG = "registry.ollama.ai", "library", "latest"
 #: Web pages of models, which serve no models.
@@ -112,9 +113,7 @@ def same_model(one: str, other: str) -> bool:
     return listed_as(one).lower() == listed_as(other).lower()
 
 
-def entry_of(
-    listing: Mapping[str, Any], model: str, digest: object = None
-) -> dict[str, Any] | None:
+def entry_of(listing: JsonObject, model: str, digest: object = None) -> JsonObject | None:
     """Return the entry of a model in what /api/tags or /api/ps lists: by its name, else by its
     digest, since a model that is in memory goes by the name under which it was loaded."""
     entries = list(_entries(listing))
@@ -123,15 +122,13 @@ def entry_of(
     return next(named, None) or next(alike, None)
 
 
-def loaded_entry(
-    tags: Mapping[str, Any], running: Mapping[str, Any], model: str
-) -> dict[str, Any] | None:
+def loaded_entry(tags: JsonObject, running: JsonObject, model: str) -> JsonObject | None:
     """Return the entry of a model in /api/ps, under whatever name of /api/tags it was loaded."""
     listed = entry_of(tags, model)
     return entry_of(running, model, listed and listed.get("digest"))
 
 
-def _entries(listing: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+def _entries(listing: JsonObject) -> Iterator[JsonObject]:
     models = listing.get("models")
     for entry in models if isinstance(models, list) else ():
         if isinstance(entry, dict):

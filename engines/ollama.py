@@ -9,11 +9,12 @@ and never by chunks.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from contracts.errors import ServiceError
 from contracts.job_files import DEFAULT_PORTS
+from contracts.json_object import JsonObject
 from engines.engine import Ask, BadUrl, BodyParts, Engine, Facts, Get, LoadedModel, without_end
 from engines.json_values import (
     NO_ERROR,
@@ -39,12 +40,12 @@ QUEUE_FULL, NO_SUCH_MODEL = 503, 404
 # --- requests ------------------------------------------------------------------------------------
 
 
-def one_token(model: str) -> dict[str, Any]:
+def one_token(model: str) -> JsonObject:
     """Return the body of a request that shows whether the model answers, for GENERATE."""
     return {"model": model, "prompt": "Hi", "stream": False, "options": {"num_predict": 1}}
 
 
-def embed_body(model: str, texts: Sequence[str], truncate: bool) -> dict[str, Any]:
+def embed_body(model: str, texts: Sequence[str], truncate: bool) -> JsonObject:
     """Return the body of a request for a vector of each text, for EMBED; without `truncate` one
     that is longer than the model reads is refused."""
     return {"model": model, "input": list(texts), "truncate": truncate}
@@ -76,7 +77,7 @@ def _root_of(path: str) -> str:
 # --- what it says of itself ----------------------------------------------------------------------
 
 
-def loaded_model(entry: Mapping[str, Any]) -> LoadedModel:
+def loaded_model(entry: JsonObject) -> LoadedModel:
     """Return an entry of RUNNING; what is not of its kind counts as not said."""
     details = entry.get("details")
     details = details if isinstance(details, dict) else {}
@@ -166,7 +167,7 @@ def ollama_line(answer: Generation, line: bytes, at: float) -> None:
         answer.error = error
 
 
-def _ollama_end(answer: Generation, chunk: Mapping[str, Any], at: float) -> None:
+def _ollama_end(answer: Generation, chunk: JsonObject, at: float) -> None:
     """The final chunk; one that ends a request to load the model is no answer to a prompt."""
     answer.end, answer.finish = at, text_of(chunk, "done_reason")
     read_counts(answer, chunk)
@@ -179,12 +180,12 @@ def _ollama_end(answer: Generation, chunk: Mapping[str, Any], at: float) -> None
 _NO_ANSWER = ("load", "unload")
 
 
-def input_tokens_of(final: Mapping[str, Any]) -> int | None:
+def input_tokens_of(final: JsonObject) -> int | None:
     """Return the tokens of the prompt that a final chunk or whole answer tells."""
     return count_of(final, "prompt_eval_count")
 
 
-def read_counts(answer: Generation, final: Mapping[str, Any]) -> Generation:
+def read_counts(answer: Generation, final: JsonObject) -> Generation:
     """Read tokens and durations of a final chunk or whole answer into `answer`; return that."""
     answer.output_tokens = count_of(final, "eval_count")
     answer.input_tokens = input_tokens_of(final)
@@ -195,7 +196,7 @@ def read_counts(answer: Generation, final: Mapping[str, Any]) -> Generation:
     return answer
 
 
-def is_final(chunk: Mapping[str, Any]) -> bool:
+def is_final(chunk: JsonObject) -> bool:
     """Return whether a chunk is the last of a stream, or an answer is whole."""
     return bool(chunk.get("done"))
 
@@ -205,7 +206,7 @@ def may_be_final(lines: bytes) -> bool:
     return b'"done":true' in lines or b'"done": true' in lines
 
 
-def error_of(chunk: Mapping[str, Any]) -> str | None:
+def error_of(chunk: JsonObject) -> str | None:
     """Return why it fails, in Ollama's words; None if it does not."""
     error = chunk.get("error")
     return None if error in NO_ERROR else error_words(error)

@@ -6,11 +6,12 @@ from __future__ import annotations
 import codecs
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from contracts.errors import ServiceError
 from contracts.generation import Generation
+from contracts.json_object import JsonObject
 from contracts.load import LoadSpec
 from engines.engine import Ask, BadUrl, BodyParts, Engine, Facts, Get, LoadedModel, without_end
 from engines.json_values import NO_ERROR, count_of, error_words, keys_before, object_of, text_of
@@ -30,7 +31,7 @@ _NOT_YET = (429, 503)
 # --- requests ------------------------------------------------------------------------------------
 
 
-def one_token(model: str) -> dict[str, Any]:
+def one_token(model: str) -> JsonObject:
     """Return the body of a request that shows whether the model answers, for CHAT."""
     return {"model": model, "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1}
 
@@ -47,7 +48,7 @@ def _body_of(model: str, load: LoadSpec) -> BodyParts:
     )
 
 
-def _keys(extras: Mapping[str, Any]) -> dict[str, Any]:
+def _keys(extras: JsonObject) -> JsonObject:
     """What a load asks for under OpenAI's names: `reasoning_effort` and `response_format` are its
     own, `chat_template_kwargs` vLLM's. The others have the same name everywhere."""
     keys = {name: value for name, value in extras.items() if name not in ("think", "format")}
@@ -95,7 +96,7 @@ def _facts(get: Get, root: str, model: str) -> Facts:
     return Facts(version, LoadedModel(model, context_length=length))
 
 
-def _listed(models: Mapping[str, Any], model: str) -> Mapping[str, Any] | None:
+def _listed(models: JsonObject, model: str) -> JsonObject | None:
     """Its entry; of Ollama's models under any of their names."""
     listed = models.get("data")
     for entry in listed if isinstance(listed, list) else ():
@@ -104,7 +105,7 @@ def _listed(models: Mapping[str, Any], model: str) -> Mapping[str, Any] | None:
     return None
 
 
-def _listing(models: Mapping[str, Any], model: str) -> str:
+def _listing(models: JsonObject, model: str) -> str:
     """What is to be said of a list without a model; "" where there is none, or it has it."""
     listed = models.get("data")
     if not isinstance(listed, list) or not listed or _listed(models, model) is not None:
@@ -114,7 +115,7 @@ def _listing(models: Mapping[str, Any], model: str) -> str:
     return f" (it lists {', '.join(names[:MOST_NAMED])}{more})"
 
 
-def _is_named(entry: Mapping[str, Any], model: str) -> bool:
+def _is_named(entry: JsonObject, model: str) -> bool:
     name = str(entry.get("id"))
     return name == model or (entry.get("owned_by") == _OLLAMAS and same_model(name, model))
 
@@ -158,7 +159,7 @@ def openai_line(answer: Generation, line: bytes, at: float) -> None:
         answer.input_tokens = count_of(usage, "prompt_tokens")
 
 
-def _read_choices(answer: Generation, choices: Iterable[Mapping[str, Any]], at: float) -> None:
+def _read_choices(answer: Generation, choices: Iterable[Any], at: float) -> None:
     """Read what a chunk brings. Raises AttributeError, TypeError if that is not of the API."""
     for choice in choices:
         delta = choice.get("delta") or {}
@@ -170,7 +171,7 @@ def _read_choices(answer: Generation, choices: Iterable[Mapping[str, Any]], at: 
             _read_finish(answer, choice)
 
 
-def _read_other(answer: Generation, delta: Mapping[str, Any], at: float) -> None:
+def _read_other(answer: Generation, delta: JsonObject, at: float) -> None:
     """Read what is no text: a call of a tool or a refusal, which is an answer, too, and what the
     model thinks (under vLLM's and DeepSeek's keys)."""
     if delta.get("tool_calls") or delta.get("refusal"):
@@ -179,7 +180,7 @@ def _read_other(answer: Generation, delta: Mapping[str, Any], at: float) -> None
         answer.think(at)
 
 
-def _read_finish(answer: Generation, choice: Mapping[str, Any]) -> None:
+def _read_finish(answer: Generation, choice: JsonObject) -> None:
     answer.finish = text_of(choice, "finish_reason")
     if answer.finish in _FAILED:
         answer.error = answer.error or f"the choice ended with {answer.finish!r}"
@@ -196,7 +197,7 @@ def _openai_end(answer: Generation, at: float) -> None:
         answer.error = answer.error or "the stream holds no answer"
 
 
-def _failure(chunk: Mapping[str, Any], before: str | None) -> str | None:
+def _failure(chunk: JsonObject, before: str | None) -> str | None:
     """The words of an event that says that the request failed; `before` if it does not.
 
     OpenAI's shape is {"error": …}; vLLM's of old {"object": "error", "message": …}; FastAPI's
@@ -214,7 +215,7 @@ def _failure(chunk: Mapping[str, Any], before: str | None) -> str | None:
 _ERROR_EVENT = "the server sent an event that is an error"
 
 
-def _event(answer: Generation, line: bytes) -> dict[str, Any] | bytes | None:
+def _event(answer: Generation, line: bytes) -> JsonObject | bytes | None:
     """What the event says that is whole with this line (HTML, "Interpreting an event stream"): an
     object, or _DONE; None if there is none. Comments and other fields mean nothing.
 
@@ -233,7 +234,7 @@ def _event(answer: Generation, line: bytes) -> dict[str, Any] | bytes | None:
         return None
 
 
-def _other_line(answer: Generation, line: bytes) -> dict[str, Any] | bytes | None:
+def _other_line(answer: Generation, line: bytes) -> JsonObject | bytes | None:
     """The same for what is not the first data of an event."""
     if not line:
         held, answer.held = answer.held, None
@@ -249,7 +250,7 @@ def _other_line(answer: Generation, line: bytes) -> dict[str, Any] | bytes | Non
     return None
 
 
-def _joined(answer: Generation, held: Sequence[bytes]) -> dict[str, Any] | None:
+def _joined(answer: Generation, held: Sequence[bytes]) -> JsonObject | None:
     """The data of an event that came in several lines; that of an error may be any text."""
     data = b"\n".join(held)
     if answer.error != _ERROR_EVENT:
@@ -261,7 +262,7 @@ def _joined(answer: Generation, held: Sequence[bytes]) -> dict[str, Any] | None:
         return None
 
 
-def _no_event(line: bytes) -> dict[str, Any]:
+def _no_event(line: bytes) -> JsonObject:
     """An object in place of a stream: an error, of which that is all. Raises ValueError if it
     is none."""
     chunk = object_of(line)

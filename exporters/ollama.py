@@ -6,7 +6,7 @@ import argparse
 import http.client
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from time import perf_counter
@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from prometheus_client.metrics_core import GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from contracts.json_object import JsonObject
 from engines.asking import FinalResponse
 from engines.ollama import RUNNING, TAGS, VERSION, loaded_model
 
@@ -50,7 +51,7 @@ class OllamaStatus:
 
     version: str
     on_disk: int
-    loaded: list[Mapping[str, Any]]
+    loaded: list[JsonObject]
 
 
 def ask(server: Server, timeout_s: float = TIMEOUT_S) -> OllamaStatus | None:
@@ -138,7 +139,7 @@ def _known(status: OllamaStatus) -> Iterable[Metric]:
 
 
 def _of_each(
-    status: OllamaStatus, name: str, words: str, value: Callable[[Mapping[str, Any]], float | None]
+    status: OllamaStatus, name: str, words: str, value: Callable[[JsonObject], float | None]
 ) -> Metric:
     family = GaugeMetricFamily(name, words, labels=["model"])
     for model in status.loaded:
@@ -148,15 +149,15 @@ def _of_each(
     return family
 
 
-def _size(model: Mapping[str, Any]) -> float:
+def _size(model: JsonObject) -> float:
     return float(loaded_model(model).size or 0)
 
 
-def _on_gpus(model: Mapping[str, Any]) -> float:
+def _on_gpus(model: JsonObject) -> float:
     return float(loaded_model(model).size_vram or 0)  # Ollama leaves it out where it is 0
 
 
-def _expires(model: Mapping[str, Any]) -> float | None:
+def _expires(model: JsonObject) -> float | None:
     return unix_time(str(model.get("expires_at")))
 
 

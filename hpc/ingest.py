@@ -8,10 +8,10 @@ refuses for what is in it is left out; only a service that is gone ends an inges
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 from contracts.errors import ServiceError, UsageError
 from hpc.console import Console, Rows
@@ -22,7 +22,7 @@ from retrieval.chunks import Chunk
 from retrieval.documents import find_files
 from retrieval.errors import ChunksRefused, NoDocuments
 from retrieval.finding import Skipped
-from retrieval.ingest import IngestProgress, ingest
+from retrieval.ingest import IngestProgress, Stored, ingest
 from retrieval.settings import Chunking
 from retrieval.text import on_one_line
 
@@ -43,9 +43,7 @@ class ServicePoints:
     def __init__(self, url: str) -> None:
         self._url = url
 
-    def put(
-        self, source: str, version: str, count: int, chunks: Sequence[Chunk]
-    ) -> Mapping[str, Any]:
+    def put(self, source: str, version: str, count: int, chunks: Sequence[Chunk]) -> Stored:
         """POST /points. Raises ChunksRefused, or ServiceError, in the service's own words."""
         body = {"source": source, "version": version, "count": count}
         answer = self._patiently({**body, "chunks": [asdict(chunk) for chunk in chunks]}, source)
@@ -53,7 +51,7 @@ class ServicePoints:
             raise ChunksRefused(answer.error)
         if answer.status != 200 or "complete" not in answer.json:
             raise _broke_off(source, answer.error)
-        return answer.json
+        return cast("Stored", answer.json)
 
     def _patiently(self, body: object, source: str) -> Answer:
         """The answer, which is no error of the moment. Raises ServiceError."""

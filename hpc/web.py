@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Mapping
 from dataclasses import dataclass
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any
@@ -19,6 +18,7 @@ from urllib3.connection import HTTPConnection
 from urllib3.exceptions import MaxRetryError, NewConnectionError, ProtocolError
 
 from contracts.errors import OrchError
+from contracts.json_object import JsonObject
 from engines.asking import NOT_ASKED, FinalResponse, redirected
 from engines.engine import Ask
 from engines.sockets import connect, in_words
@@ -84,7 +84,7 @@ class Answer:
     `location`: where a redirect leads."""
 
     status: int
-    json: dict[str, Any]
+    json: JsonObject
     text: str
     location: str = ""
 
@@ -120,7 +120,7 @@ def call(method: str, url: str, body: object = None, timeout_s: float = 10.0) ->
 def asking(url: str, get_s: float = 10.0, post_s: float = 10.0) -> Ask:
     """What asks the server at `url`, with the timeouts of GET and POST. It raises NoAnswer."""
 
-    def ask(path: str, body: Mapping[str, Any] | None = None) -> Answer:
+    def ask(path: str, body: JsonObject | None = None) -> Answer:
         if body is None:
             return call("GET", f"{url}{path}", timeout_s=get_s)
         return call("POST", f"{url}{path}", body, timeout_s=post_s)

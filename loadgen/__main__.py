@@ -13,11 +13,10 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
 
 from contracts.errors import OrchError, UsageError
 from contracts.summary import Summary
@@ -26,7 +25,7 @@ from loadgen.load import runner
 from loadgen.load.arguments import parse, points
 from loadgen.load.worker import TOO_MANY_ERRORS
 from loadgen.measure import self_check, validity
-from loadgen.measure.provenance import ROOT, provenance, read_context
+from loadgen.measure.provenance import ROOT, About, provenance, read_context
 from loadgen.measure.summarise import summarise
 from loadgen.options import Options
 from loadgen.outputs import run_files
@@ -82,7 +81,7 @@ def _measure(words: list[str]) -> int:
     context = read_context(given.context) if given.context else None
     runs = points(given)
     _prepare(given.out, runs)
-    about = {"context": context, "command": words}
+    about = About(words, context)
     if given.sweep or given.sweep_rate:
         return _sweep(runs, given, about)
     _, code = _one(runs[0], given, about)
@@ -118,9 +117,7 @@ def _raise_file_limit(options: Options) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (need, hard))
 
 
-def _one(
-    options: Options, given: argparse.Namespace, about: Mapping[str, Any]
-) -> tuple[Summary, int]:
+def _one(options: Options, given: argparse.Namespace, about: About) -> tuple[Summary, int]:
     """Carry out one run, write its files and table, and return its summary and exit code."""
     started_at = datetime.now(timezone.utc)
     watch = _Watch(given)
@@ -167,7 +164,7 @@ def _exit_code(stopped: str | None, summary: Summary) -> int:
     return 0 if summary.validity.valid else EXIT_NOT_VALID
 
 
-def _sweep(runs: Sequence[Options], given: argparse.Namespace, about: Mapping[str, Any]) -> int:
+def _sweep(runs: Sequence[Options], given: argparse.Namespace, about: About) -> int:
     """Carry out a run for each point, then put them together. A stop ends it with what there is."""
     started_at, found, codes = datetime.now(timezone.utc), [], []
     for options in runs:

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+from contracts.json_object import JsonObject
 from engines.ollama import embed_body
 from retrieval.errors import EmbeddingFailed, TooLong
 
@@ -42,7 +43,7 @@ class Embedder:
     def __init__(
         self,
         model: str,
-        ask: Callable[[Mapping[str, Any]], Mapping[str, Any]],
+        ask: Callable[[JsonObject], JsonObject],
         replicas: Callable[[], int] = lambda: 1,
     ) -> None:
         self.model = model

@@ -8,10 +8,10 @@ cannot be read, or is refused for what is in it, is named and left out, and trie
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol, TypedDict
 
 from retrieval.chunks import Chunk, chunks_of, version_of
 from retrieval.documents import MAX_FILE_BYTES, NAMED, Document, Skipped, read_document
@@ -24,15 +24,31 @@ BATCH_CHUNKS = 64
 BATCH_CHARACTERS = 500_000
 
 
+class RefusedChunk(TypedDict):
+    """A chunk that the model does not embed, by its place in the document."""
+
+    position: int
+    reason: str
+
+
+class Stored(TypedDict, total=False):
+    """What became of chunks, as POST /points tells it. `points`: those of this version that are
+    there; `complete`: whether these are all; then other versions are not, any more."""
+
+    points: int
+    complete: bool
+    added: int
+    present: int
+    removed: int
+    truncated: int
+    refused: Sequence[RefusedChunk]
+
+
 class ChunkSink(Protocol):
     """Takes chunks of documents, as POST /points does (see docs/retrieval.md)."""
 
-    def put(
-        self, source: str, version: str, count: int, chunks: Sequence[Chunk]
-    ) -> Mapping[str, Any]:
-        """Store what is missing of `chunks`. The answer has `points`, those of this version that
-        are there; `complete`: whether these are all `count`; then other versions are not, any more;
-        and `refused`: position and reason of those that the model does not embed.
+    def put(self, source: str, version: str, count: int, chunks: Sequence[Chunk]) -> Stored:
+        """Store what is missing of `chunks`, which are `count` with those before.
 
         Raises ChunksRefused if these chunks cannot be stored, for what is in them.
         """
@@ -65,10 +81,12 @@ class IngestProgress:
         lost = [one for one in self.skipped if one.kind != "duplicate"]
         return len(lost) + self.parts + self.refused
 
-    def count(self, answer: Mapping[str, Any]) -> None:
+    def count(self, answer: Stored) -> None:
         """Take in what became of a batch."""
-        for name in ("added", "present", "removed", "truncated"):
-            setattr(self, name, getattr(self, name) + int(answer.get(name, 0)))
+        self.added += answer.get("added", 0)
+        self.present += answer.get("present", 0)
+        self.removed += answer.get("removed", 0)
+        self.truncated += answer.get("truncated", 0)
 
 
 def ingest(
@@ -145,7 +163,7 @@ class _Handover:
         total = len(self._chunks) if count is None else count
         answer = self._points.put(self._document.source, self._version, total, chunks)
         self._progress.count(answer)
-        self._there = int(answer.get("points", 0))
+        self._there = answer.get("points", 0)
         for one in answer.get("refused", ()):
             self._refuse(one["position"], one["reason"])
         return bool(answer["complete"])

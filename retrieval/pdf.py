@@ -13,10 +13,10 @@ import resource
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from retrieval.errors import Unusable
 
@@ -36,12 +36,22 @@ class Pages:
     problems: list[str] = field(default_factory=list)
 
 
+class _Line(TypedDict, total=False):
+    """What the program says of a page, or of the file: `pages`, once all of it was read."""
+
+    page: int
+    text: str
+    problem: str
+    password: str
+    pages: int
+
+
 def read_pages(data: bytes) -> Pages:
     """Return all pages that can be read. Raises Unusable if the file is no PDF file that can be."""
     seconds = SECONDS + SECONDS_PER_MB * len(data) // 10**6
     output, end = _run(data, seconds)
     pages = Pages()
-    last: Mapping[str, Any] = {}
+    last: _Line = {}
     for last in _lines(output):
         if "text" in last:
             pages.texts[last["page"]] = last["text"]
@@ -77,7 +87,7 @@ def _run(data: bytes, seconds: int) -> tuple[bytes, str]:
     return done.stdout, f"its reader ended with code {done.returncode}"
 
 
-def _lines(output: bytes) -> Iterator[Mapping[str, Any]]:
+def _lines(output: bytes) -> Iterator[_Line]:
     """Without the last one if it is not whole."""
     for line in output.split(b"\n")[:-1]:
         yield json.loads(line)
@@ -109,7 +119,7 @@ def _bound(seconds: int) -> None:
         resource.setrlimit(which, (most, hard))
 
 
-def _read(data: bytes) -> Iterator[dict[str, Any]]:
+def _read(data: bytes) -> Iterator[_Line]:
     import pypdf  # takes a tenth of a second, which only this process needs
 
     reader = pypdf.PdfReader(io.BytesIO(data))
@@ -129,7 +139,7 @@ def _in_words(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"[:200]
 
 
-def _write(line: Mapping[str, Any]) -> None:
+def _write(line: _Line) -> None:
     sys.stdout.write(json.dumps(line) + "\n")
     sys.stdout.flush()
 

@@ -8,6 +8,7 @@ from pydantic import Field, create_model
 
 from client.api.answers import Absent, Count, ErrorWords, Open, Seconds, Text, one_of
 from contracts.figures import MAIN
+from contracts.json_object import JsonObject
 from loadgen.load import child_process
 
 _RUNNING, _DONE = child_process.RUNNING, child_process.DONE
@@ -103,13 +104,13 @@ class BenchmarkResult(Open):
         description="Mean E2E latency of those that succeeded, in seconds."
     )
     queries_per_second: Seconds | None = Field(description="successful / total_time.")
-    results: list[dict[str, Any]] = Field(description="A line for each request.")
+    results: list[JsonObject] = Field(description="A line for each request.")
     latency_seconds: Latencies = Field(
         description="How long requests took; also `ttfo`, to the first text of the answer itself, "
         "where the model thinks before it."
     )
-    throughput: dict[str, Any] = Field(
+    throughput: JsonObject = Field(
         description="Requests and tokens per second, of all clients together."
     )
     validity: Validity = Field(description="Whether the figures may be used, and in words why not.")
-    provenance: dict[str, Any] = Field(description="Where the figures come from.")
+    provenance: JsonObject = Field(description="Where the figures come from.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, TypeVar
 
 from flask import Response, jsonify, request
@@ -14,6 +14,7 @@ from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 
 from client.api.answers import Answered
 from client.errors import BadInput, Unsupported
+from contracts.json_object import JsonObject
 from contracts.validation import sentences, shown
 from retrieval.bounds import MAX_BODY_BYTES
 
@@ -30,7 +31,7 @@ def read(kind: type[Kind]) -> Kind:
     return validate(_json_object(), kind)
 
 
-def validate(body: Mapping[str, Any], kind: type[Kind]) -> Kind:
+def validate(body: JsonObject, kind: type[Kind]) -> Kind:
     """Return what was given as a `kind`; null counts as not given. Raises BadInput naming all
     that is wrong (of many unknown keys the first ones)."""
     known = kind.model_fields
@@ -69,7 +70,7 @@ def _unknown(key: str, known: Collection[str]) -> str:
 # --- JSON ---
 
 
-def _json_object() -> dict[str, Any]:
+def _json_object() -> JsonObject:
     if request.mimetype != "application/json" and not request.mimetype.endswith("+json"):
         raise Unsupported("The body must be JSON: send Content-Type: application/json.")
     data = _whole_body()
@@ -123,7 +124,7 @@ def _finite(digits: str) -> float:
     return value
 
 
-def _no_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _no_twins(pairs: list[tuple[str, Any]]) -> JsonObject:
     members = dict(pairs)
     if len(members) < len(pairs):
         raise ValueError("a key appears twice in one object")

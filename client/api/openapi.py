@@ -13,6 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, models_json_schema
+from pydantic.json_schema import JsonSchemaValue as Schema
 from pydantic_core import core_schema
 
 from client import errors
@@ -21,8 +22,6 @@ from client.api.bodies import BenchmarkRequest, Points, Query, Search
 from client.errors import RequestError
 from contracts.knobs import Load
 from contracts.load import RUN_ID
-
-Schema = dict[str, Any]
 
 _NULL: Schema = {"type": "null"}
 _TEXT: Schema = {"type": "string"}
@@ -66,7 +65,7 @@ def text() -> str:
     return json.dumps(document(), indent=1)
 
 
-def document() -> dict[str, Any]:
+def document() -> Schema:
     """Return the OpenAPI document."""
     return {
         "openapi": "3.1.0",
@@ -89,11 +88,11 @@ def document() -> dict[str, Any]:
     }
 
 
-def _body(name: str) -> dict[str, Any]:
+def _body(name: str) -> Schema:
     return {"required": True, "content": {"application/json": {"schema": _named(name)}}}
 
 
-def _id() -> dict[str, Any]:
+def _id() -> Schema:
     schema = {"type": "string", "pattern": f"^{RUN_ID.pattern}$"}
     return {"name": "id", "in": "path", "required": True, "schema": schema}
 
@@ -101,7 +100,7 @@ def _id() -> dict[str, Any]:
 # --- the routes ---
 
 
-def _health() -> dict[str, Any]:
+def _health() -> Schema:
     return {
         "operationId": "health",
         "summary": "Whether a query would be answered, and what each replica says of itself.",
@@ -112,7 +111,7 @@ def _health() -> dict[str, Any]:
     }
 
 
-def _query() -> dict[str, Any]:
+def _query() -> Schema:
     answer = _json("Ollama's answer, whole or, with stream, as its lines come.", _named("Answer"))
     answer["content"]["application/x-ndjson"] = {"schema": _TEXT}
     answer["headers"] = {
@@ -133,7 +132,7 @@ def _behind() -> dict[int, str]:
     return {**ollama, **RETRIEVAL_ERRORS}
 
 
-def _search() -> dict[str, Any]:
+def _search() -> Schema:
     return {
         "operationId": "search",
         "summary": "The chunks of the ingested documents that are nearest to a text.",
@@ -145,7 +144,7 @@ def _search() -> dict[str, Any]:
     }
 
 
-def _points() -> dict[str, Any]:
+def _points() -> Schema:
     return {
         "operationId": "points",
         "summary": "Store chunks of a document; what is there already is left as it is. Once all "
@@ -158,7 +157,7 @@ def _points() -> dict[str, Any]:
     }
 
 
-def _start() -> dict[str, Any]:
+def _start() -> Schema:
     wrong = {
         **BODY_ERRORS,
         409: "Another benchmark runs, this id has other parameters, or the run was cancelled. With "
@@ -184,11 +183,11 @@ def _start() -> dict[str, Any]:
 _FOLLOWING = {"show": "showBenchmark", "cancel": "cancelBenchmark"}
 
 
-def _link(operation: str) -> dict[str, Any]:
+def _link(operation: str) -> Schema:
     return {"operationId": operation, "parameters": {"id": "$response.body#/id"}}
 
 
-def _show() -> dict[str, Any]:
+def _show() -> Schema:
     return {
         "operationId": "showBenchmark",
         "summary": "How far a benchmark is, and, once it has ended, its result.",
@@ -199,7 +198,7 @@ def _show() -> dict[str, Any]:
     }
 
 
-def _cancel() -> dict[str, Any]:
+def _cancel() -> Schema:
     return {
         "operationId": "cancelBenchmark",
         "summary": "End a benchmark now; what was measured is kept.",
@@ -211,21 +210,21 @@ def _cancel() -> dict[str, Any]:
     }
 
 
-def _metrics() -> dict[str, Any]:
+def _metrics() -> Schema:
     text = {"description": "Prometheus' text format.", "content": {"text/plain": {"schema": _TEXT}}}
     return {"operationId": "metrics", "summary": "Metrics.", "responses": {"200": text}}
 
 
-def _description() -> dict[str, Any]:
+def _description() -> Schema:
     found = _json("OpenAPI 3.1.", {"type": "object", "required": ["openapi", "info", "paths"]})
     return {"operationId": "openapi", "summary": "This document.", "responses": {"200": found}}
 
 
-def _errors(texts: Mapping[int, str]) -> dict[str, Any]:
+def _errors(texts: Mapping[int, str]) -> Schema:
     return {str(status): _json(text, _named("Error")) for status, text in texts.items()}
 
 
-def _json(text: str, schema: Schema) -> dict[str, Any]:
+def _json(text: str, schema: Schema) -> Schema:
     return {"description": text, "content": {"application/json": {"schema": schema}}}
 
 

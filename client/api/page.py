@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
+from pydantic.json_schema import JsonSchemaValue
 
 from client.api import openapi
 from client.api.bodies import BenchmarkRequest, Points, Query, Search
@@ -84,7 +84,7 @@ def page() -> str:
     return "\n".join([*lines, *_errors(), ""])
 
 
-def _operation(title: str, operation: Mapping[str, Any]) -> Iterator[str]:
+def _operation(title: str, operation: JsonSchemaValue) -> Iterator[str]:
     name = operation["operationId"]
     yield from (f"## {title}", "", operation["summary"], "")
     yield from (f"    {line}" for line in _EXAMPLES[name])
@@ -124,7 +124,7 @@ def _fields(kind: type[BaseModel]) -> dict[str, FieldInfo]:
     return {key: kind.model_fields[key] for key in own if key in kind.model_fields}
 
 
-def _answer(name: str, schema: Mapping[str, Any]) -> Iterator[str]:
+def _answer(name: str, schema: JsonSchemaValue) -> Iterator[str]:
     yield from (f"### {name}", "")
     required = schema["required"]
     rows = [
@@ -138,7 +138,7 @@ def _answer(name: str, schema: Mapping[str, Any]) -> Iterator[str]:
     yield from _table(("key", "type", "meaning"), rows)
 
 
-def _content(content: Mapping[str, Any]) -> str:
+def _content(content: JsonSchemaValue) -> str:
     """What an answer may hold: schemas by name, other media by theirs."""
     return ", ".join(
         _type(media["schema"]) if kind == "application/json" else f"`{kind}`"
@@ -146,7 +146,7 @@ def _content(content: Mapping[str, Any]) -> str:
     )
 
 
-def _type(schema: Mapping[str, Any]) -> str:
+def _type(schema: JsonSchemaValue) -> str:
     if "$ref" in schema:
         name = schema["$ref"].rpartition("/")[2]
         return f"[{name}](#{name.lower()})"

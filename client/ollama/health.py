@@ -8,7 +8,7 @@ asked for, in the background, and never while a benchmark runs, which it would d
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -27,6 +27,7 @@ from client.ollama.evidence import Evidence, Judgement
 from client.ollama.replicas import CHECKED_AT_ONCE, Replicas
 from client.ollama.requests import OllamaClient
 from client.ollama.streams import placement_of
+from contracts.json_object import JsonObject
 from engines.names import entry_of, loaded_entry
 from engines.ollama import RUNNING, TAGS, VERSION, embed_body, one_token
 
@@ -161,7 +162,7 @@ class HealthChecker:
         )
 
     def _judge(
-        self, address: str, listed: Mapping[str, Any] | None, loaded: Mapping[str, Any] | None
+        self, address: str, listed: JsonObject | None, loaded: JsonObject | None
     ) -> Judgement:
         if listed is None:
             return Judgement(False, _lacks(address, str(self._model)))
@@ -188,7 +189,7 @@ class HealthChecker:
         words = f"{self._model} is not in memory: the next query waits until it is loaded"
         return Judgement(True, f"{_at(address)}: {words}.")
 
-    def _embedding_problem(self, address: str, tags: Mapping[str, Any]) -> str | None:
+    def _embedding_problem(self, address: str, tags: JsonObject) -> str | None:
         if self._embedding_model is None:
             return None
         if entry_of(tags, self._embedding_model) is None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from client.errors import (
     Busy,
@@ -19,6 +18,7 @@ from client.errors import (
 )
 from client.ollama.connection_pool import ConnectionPool, Response
 from client.ollama.streams import json_object
+from contracts.json_object import JsonObject
 from engines.http_answers import BadAnswer
 from engines.json_values import error_text
 from engines.ollama import (
@@ -48,12 +48,12 @@ class OllamaClient:
         """Return if it answers. Raises Unreachable, TooSlow, OllamaFailed, Busy."""
         self.get(address, VERSION)
 
-    def get(self, address: str, path: str) -> dict[str, Any]:
+    def get(self, address: str, path: str) -> JsonObject:
         """Return a JSON object. Raises Unreachable, TooSlow, OllamaFailed, Busy."""
         data = self._whole("GET", address, path, None, CHECK_TIMEOUT_S)
         return json_object(data, f"Ollama's answer to {path}")
 
-    def generate(self, address: str, body: bytes, timeout_s: float) -> dict[str, Any]:
+    def generate(self, address: str, body: bytes, timeout_s: float) -> JsonObject:
         """Return the whole answer. Raises Unanswered, Unreachable, TooSlow, OllamaFailed, Busy."""
         data = self._whole("POST", address, GENERATE, body, timeout_s)
         answer = json_object(data, "Ollama's answer")
@@ -64,12 +64,12 @@ class OllamaClient:
             raise OllamaFailed(f"Ollama at {address} gave no whole answer: {data[:100]!r}.")
         return answer
 
-    def embed(self, address: str, body: bytes, timeout_s: float) -> dict[str, Any]:
+    def embed(self, address: str, body: bytes, timeout_s: float) -> JsonObject:
         """Return the answer of /api/embed. Raises as `generate` does."""
         data = self._whole("POST", address, EMBED, body, timeout_s)
         return json_object(data, "Ollama's answer")
 
-    def show(self, address: str, body: bytes) -> dict[str, Any]:
+    def show(self, address: str, body: bytes) -> JsonObject:
         """Return the answer of /api/show, for which Ollama reads the model. Raises like `get`."""
         data = self._whole("POST", address, SHOW, body, CHECK_TIMEOUT_S)
         return json_object(data, f"Ollama's answer to {SHOW}")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from client.api.answers import Health, Unhealthy
 from client.api.bodies import Query
@@ -20,6 +20,7 @@ from client.ollama.requests import OllamaClient
 from client.ollama.streams import Stream, lines
 from client.ollama.whole_prompts import Contexts, flagged, read_whole, was_cut
 from client.settings import ServiceSettings
+from contracts.json_object import JsonObject
 from engines.names import same_model
 
 T = TypeVar("T")
@@ -61,7 +62,7 @@ class OllamaClientService:
         """
         return self.addresses.read()[0]
 
-    def query_ollama(self, query: Query) -> dict[str, Any]:
+    def query_ollama(self, query: Query) -> JsonObject:
         """Return Ollama's own answer, `request_time` in seconds, `replica` and whether it is
         `retried`; and `truncated` if the prompt was not read whole, though Ollama was told to
         refuse it.
@@ -72,7 +73,7 @@ class OllamaClientService:
         given = self._given(query, stream=False)
         body = json.dumps(given).encode()
 
-        def ask(address: str, left_s: float) -> dict[str, Any]:
+        def ask(address: str, left_s: float) -> JsonObject:
             with self._read_whole(given, address):
                 return self._ollama.generate(address, body, left_s)
 
@@ -118,16 +119,16 @@ class OllamaClientService:
         stream.replica, stream.retried = replica, retried
         return stream
 
-    def _read_whole(self, given: Mapping[str, Any], address: str) -> AbstractContextManager[None]:
-        return read_whole(given, lambda: self._contexts.of(address, given["model"], given))
+    def _read_whole(self, given: JsonObject, address: str) -> AbstractContextManager[None]:
+        return read_whole(given, lambda: self._contexts.of(address, str(given["model"]), given))
 
-    def _was_cut(self, given: Mapping[str, Any], answer: Mapping[str, Any], address: str) -> bool:
-        return was_cut(given, answer, self._contexts.of(address, given["model"], given))
+    def _was_cut(self, given: JsonObject, answer: JsonObject, address: str) -> bool:
+        return was_cut(given, answer, self._contexts.of(address, str(given["model"]), given))
 
-    def embed(self, body: bytes) -> dict[str, Any]:
+    def embed(self, body: bytes) -> JsonObject:
         """Return Ollama's answer of /api/embed. Raises what query_ollama raises."""
 
-        def ask(address: str, left_s: float) -> dict[str, Any]:
+        def ask(address: str, left_s: float) -> JsonObject:
             return self._ollama.embed(address, body, left_s)
 
         answer, replica, _ = self._ask(ask, self._health.vectors)
@@ -202,7 +203,7 @@ class OllamaClientService:
             return Health(**answer), found.embedding_problem
         return Unhealthy(**answer, error=found.error), found.embedding_problem
 
-    def _given(self, query: Query, stream: bool) -> dict[str, Any]:
+    def _given(self, query: Query, stream: bool) -> JsonObject:
         """The body for Ollama, which is to refuse a prompt rather than cut it."""
         more = {name: value for name in _PASSED_ON if (value := getattr(query, name)) is not None}
         body = {"model": self.model_for(query.model), "prompt": query.prompt, "stream": stream}

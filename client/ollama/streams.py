@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Generator, Iterable, Iterator
 
 from client.api.answers import Error, Placement
 from client.errors import OllamaFailed, RequestError, TooSlow
 from client.ollama.connection_pool import Response
+from contracts.json_object import JsonObject
 from engines.http_answers import MOST_HELD, TOO_LONG, BadAnswer
 from engines.ollama import error_in, is_whole, loaded_model
 from engines.sockets import in_words, is_our_limit
 
 
-def json_object(data: bytes, what: str) -> dict[str, Any]:
+def json_object(data: bytes, what: str) -> JsonObject:
     try:
         value = json.loads(data)
     except (ValueError, RecursionError) as error:
@@ -25,7 +25,7 @@ def json_object(data: bytes, what: str) -> dict[str, Any]:
     return value
 
 
-def placement_of(entry: Mapping[str, Any]) -> Placement:
+def placement_of(entry: JsonObject) -> Placement:
     """Return where a model of /api/ps sits."""
     model = loaded_model(entry)
     return Placement(size=model.size or 0, size_vram=model.size_vram or 0, where=model.where)

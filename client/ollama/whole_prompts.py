@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
-from typing import Any
 
 from client.errors import OllamaFailed, PromptTooLong, RequestError
 from client.ollama.requests import OllamaClient
+from contracts.json_object import JsonObject
+from engines.json_values import part_of
 from engines.names import entry_of
 from engines.ollama import RUNNING, input_tokens_of, is_final, loaded_model, may_be_final
 from engines.tokens import says_too_long, too_few
@@ -33,9 +34,9 @@ class Contexts:
         self._ollama = ollama
         self._known: dict[tuple[str, str], tuple[float, int | None]] = {}
 
-    def of(self, address: str, model: str, given: Mapping[str, Any]) -> int | None:
+    def of(self, address: str, model: str, given: JsonObject) -> int | None:
         """Return that of a query's own options, else the replica's; None if it is not known."""
-        asked = (given.get("options") or {}).get("num_ctx")
+        asked = part_of(given, "options").get("num_ctx")
         if isinstance(asked, int):
             return asked
         at, found = self._known.get((address, model), (-FRESH_S, None))
@@ -53,7 +54,7 @@ class Contexts:
 
 
 @contextmanager
-def read_whole(given: Mapping[str, Any], context: Callable[[], int | None]) -> Iterator[None]:
+def read_whole(given: JsonObject, context: Callable[[], int | None]) -> Iterator[None]:
     """Ask Ollama within this. Raises PromptTooLong if it refuses the prompt for its length."""
     try:
         yield
@@ -71,7 +72,7 @@ def read_whole(given: Mapping[str, Any], context: Callable[[], int | None]) -> I
 
 
 def flagged(
-    parts: Generator[bytes, None, None], cut: Callable[[Mapping[str, Any]], bool]
+    parts: Generator[bytes, None, None], cut: Callable[[JsonObject], bool]
 ) -> Generator[bytes, None, None]:
     """Yield the lines of a stream; the final one says `truncated` if the prompt was cut."""
     with closing(parts):
@@ -81,7 +82,7 @@ def flagged(
             yield piece
 
 
-def _flagged(line: bytes, cut: Callable[[Mapping[str, Any]], bool]) -> bytes:
+def _flagged(line: bytes, cut: Callable[[JsonObject], bool]) -> bytes:
     try:
         answer = json.loads(line)
     except (ValueError, RecursionError):  # it is passed on as it came
@@ -91,7 +92,7 @@ def _flagged(line: bytes, cut: Callable[[Mapping[str, Any]], bool]) -> bytes:
     return json.dumps({**answer, "truncated": True}).encode()
 
 
-def was_cut(given: Mapping[str, Any], answer: Mapping[str, Any], context: int | None) -> bool:
+def was_cut(given: JsonObject, answer: JsonObject, context: int | None) -> bool:
     """Return whether an answer is to a prompt that was not read whole, of an Ollama that knows no
     `truncate`: it filled the context, or has fewer tokens than its words can have."""
     read = input_tokens_of(answer)

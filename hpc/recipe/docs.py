@@ -8,9 +8,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from pydantic import BaseModel
+from pydantic.json_schema import JsonSchemaValue
 
 from contracts.files import PROJECT
 from hpc.recipe.schema import Recipe
@@ -54,7 +54,7 @@ def _table(kind: type[BaseModel]) -> Iterator[str]:
     yield from _rows(schema, schema, "")
 
 
-def _rows(schema: dict[str, Any], part: dict[str, Any], prefix: str) -> Iterator[str]:
+def _rows(schema: JsonSchemaValue, part: JsonSchemaValue, prefix: str) -> Iterator[str]:
     for name, field in part["properties"].items():
         path = f"{prefix}{name}"
         reference = _reference(field)
@@ -69,13 +69,13 @@ def _rows(schema: dict[str, Any], part: dict[str, Any], prefix: str) -> Iterator
         yield f"| `{path}` | {_type(field)} | {default} | {field.get('description', '')} |"
 
 
-def _reference(field: dict[str, Any]) -> str | None:
+def _reference(field: JsonSchemaValue) -> str | None:
     """Where the section is described that a field is, or may be."""
     parts = [field, *field.get("anyOf", [])]
     return next((part["$ref"] for part in parts if "$ref" in part), None)
 
 
-def _type(field: dict[str, Any]) -> str:
+def _type(field: JsonSchemaValue) -> str:
     alternatives = [_type(a) for a in field.get("anyOf", []) if a.get("type") != "null"]
     if alternatives:
         return " or ".join(alternatives)

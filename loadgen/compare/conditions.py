@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
+from contracts.json_object import JsonObject
 from engines.ollama import OLLAMA
 from engines.registry import ENGINES
 from loadgen.outputs import tables
@@ -53,7 +53,7 @@ def _differences(who: str, some: Sequence[RunResult], others: Sequence[RunResult
     return found
 
 
-def _model(options: Mapping[str, Any]) -> str:
+def _model(options: JsonObject) -> str:
     """By the name that its server lists: to Ollama a model has many."""
     name = options.get("model")
     if isinstance(name, str):

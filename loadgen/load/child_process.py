@@ -7,6 +7,7 @@ folder holds what was asked (request.json), its results, and what it said (loadg
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import subprocess
@@ -16,12 +17,15 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
+
+from pydantic import TypeAdapter
 
 from contracts import json_lines
 from contracts.figures import SINGLE
 from contracts.files import write_whole
 from contracts.load import RunSpec
+from contracts.summary import Summary
 from engines.headers import KEY_VARIABLES
 from loadgen.load.flags import flags_of
 from loadgen.measurements import INTERRUPTED
@@ -34,8 +38,6 @@ RUNNING, DONE, FAILED, CANCELLED = "running", "done", "failed", "cancelled"
 # Exit codes of the load generator: it has measured all that was asked; it was stopped.
 _MEASURED = (0, 6)
 _STOPPED = 130
-#: What a running benchmark tells beside its counts.
-FIGURES_SO_FAR = ("requests_per_second", "ttft_p50", "output_tokens_per_second")
 _STATUS = {None: "ok", INTERRUPTED: INTERRUPTED}
 
 _drawing = threading.Lock()
@@ -49,6 +51,21 @@ class MonitoringUrls:
     push_gateway: str | None = None
     prometheus: str | None = None
     gpu_metrics: tuple[str, ...] = ()
+
+
+class ProgressLine(TypedDict, total=False):
+    """What the child prints of its progress; seconds, and requests or tokens per second. With
+    counts and histograms, it is a contracts.histograms.TallyCounts, too."""
+
+    phase: str
+    planned: int | None
+    done: int
+    failed: int
+    in_flight: int
+    elapsed_seconds: float
+    requests_per_second: float | None
+    output_tokens_per_second: float | None
+    ttft_p50: float | None
 
 
 class ChildRun:
@@ -77,7 +94,7 @@ class ChildRun:
         self.exit_code: int | None = None
         self.job = job
         self._started_at = time.monotonic()
-        self._progress: dict[str, Any] = {}
+        self._progress: ProgressLine = {}
         self._cancelled = False
         self._finished = threading.Event()
         around = {"context": context, "sits-on": sits_on, "token-file": token_file}
@@ -156,9 +173,9 @@ class ChildRun:
             return ""
         return lines[-1].removeprefix("loadgen: ") if lines else ""
 
-    def progress(self) -> dict[str, Any]:
-        """Return requests planned (None: as many as the time allows), done and failed so far, and
-        in flight; seconds since the start, and figures so far, None if there are none yet."""
+    def progress(self) -> ProgressLine:
+        """Return how far it is; `planned` None: as many as the time allows; figures are None if
+        there are none yet."""
         last = self._progress
         return {
             "phase": last.get("phase", "start"),
@@ -167,13 +184,14 @@ class ChildRun:
             "failed": last.get("failed", 0),
             "in_flight": last.get("in_flight", 0),
             "elapsed_seconds": round(time.monotonic() - self._started_at, 3),
-            **{name: last.get(name) for name in FIGURES_SO_FAR},
+            "requests_per_second": last.get("requests_per_second"),
+            "ttft_p50": last.get("ttft_p50"),
+            "output_tokens_per_second": last.get("output_tokens_per_second"),
         }
 
     @property
-    def last_progress(self) -> Mapping[str, Any]:
-        """The last line of its progress as it was, with counts and histograms; empty before the
-        first one."""
+    def last_progress(self) -> ProgressLine:
+        """The last line of its progress as it was; empty before the first one."""
         return self._progress
 
     def wait(self, timeout_s: float | None = None) -> bool:
@@ -213,21 +231,37 @@ def read_job(folder: Path) -> RunSpec | None:
         return None
 
 
-def read_result(folder: Path) -> dict[str, Any] | None:
-    """Return the summary of a run that ended and its `results`, a dict per request; None: there is
-    none.
+@dataclass(frozen=True)
+class RunResult:
+    """A run that ended. `told`: all of summary.json as it is there, its figures under their plain
+    names, and `results`, an object for each request."""
+
+    summary: Summary
+    told: Mapping[str, object]
+
+
+def read_result(folder: Path) -> RunResult | None:
+    """Return the result of a run that ended; None: there is none.
 
     Raises OSError or ValueError if the files cannot be read.
     """
     try:
-        summary: dict[str, Any] = json.loads((folder / "summary.json").read_text("utf-8"))
+        found = json.loads((folder / "summary.json").read_text("utf-8"))
     except FileNotFoundError:
         return None
+    summary = _summaries().validate_python(found)
     results = [_result(line) for line in json_lines.read(folder / "requests.jsonl")]
-    return {**_totals(summary, results), **summary, "results": results}
+    totals = _totals(summary, len(results))
+    return RunResult(summary, {**totals, **found, "results": results})
 
 
-def _result(line: Mapping[str, Any]) -> dict[str, Any]:
+@functools.cache
+def _summaries() -> TypeAdapter[Summary]:
+    """To make it takes longer than to read a summary by it."""
+    return TypeAdapter(Summary)
+
+
+def _result(line: Mapping[str, Any]) -> Mapping[str, object]:
     same = ("request", "client", "replica", "error", "message", "http_status")
     return {
         **{key: line[key] for key in same},
@@ -239,24 +273,26 @@ def _result(line: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _totals(summary: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _totals(summary: Summary, sent: int) -> Mapping[str, object]:
     """The figures under their plain names: averages over what succeeded, None if nothing did.
 
     total_time is from the start to the end of the last request, queries_per_second is
     successful / total_time.
     """
-    asked, requests = summary["provenance"]["options"], summary["requests"]
-    seconds = summary["seconds"].get("total", summary["seconds"]["measured"])  # older runs
-    succeeded = requests["succeeded"]
-    clients, planned = asked["clients"], asked["requests"]
+    asked, requests, seconds = (
+        summary.provenance["options"],
+        summary.requests,
+        summary.seconds.whole,
+    )
+    clients, planned, succeeded = asked["clients"], asked["requests"], requests.succeeded
     return {
         "n_clients": clients,
         "n_requests_per_client": planned // clients if clients and planned else None,
-        "total_queries": len(results),
+        "total_queries": sent,
         "successful": succeeded,
-        "failed": requests["failed"],
-        "retried": requests.get("retried", 0),
+        "failed": requests.failed,
+        "retried": requests.retried or 0,
         "total_time": seconds,
-        "avg_request_time": summary["latency_seconds"]["e2e"]["mean"],
+        "avg_request_time": summary.latency("e2e").mean,
         "queries_per_second": succeeded / seconds if succeeded else None,
     }

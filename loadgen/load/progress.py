@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 from time import perf_counter
-from typing import Any
 
 from contracts.figures import ttft
-from contracts.histograms import Tally
+from contracts.histograms import Tally, TallyCounts
 from loadgen.measurements import RequestRecord
 
 #: Of so many requests that ended last the median is taken.
@@ -25,7 +24,7 @@ class Counts:
     failed: int = 0
     tokens: int = 0
     in_flight: int = 0
-    tally: dict[str, Any] | None = None
+    tally: TallyCounts | None = None
 
 
 @dataclass
@@ -79,7 +78,7 @@ class RunProgress:
                 if part.tally is not None:
                     self.tally.add(part.tally)
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> Mapping[str, object]:
         """Return it as --json-progress prints it: seconds, and requests or tokens per second."""
         elapsed = max(0.0, perf_counter() - self.started_at)
         whole = self.done - self.failed

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
+from contracts.json_object import JsonObject
 from engines.asking import NoAnswer, asking
 from engines.engine import Ask
 from engines.headers import Mask
@@ -47,7 +47,7 @@ def _masked(facts: ServerFacts, options: Options) -> ServerFacts:
     return replace(facts, version=version, digest=digest, quantization=quantization)
 
 
-def _get(ask: Ask, path: str) -> Mapping[str, Any]:
+def _get(ask: Ask, path: str) -> JsonObject:
     """The JSON object that it answers; an empty one if it does not."""
     try:
         return ask(path).json

@@ -7,14 +7,14 @@ import platform
 import shlex
 import socket
 import subprocess
-from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import NamedTuple
 
 from contracts.errors import UsageError
+from contracts.json_object import JsonObject
 from contracts.knobs import EXTRAS
 from engines.headers import hide_values
 from loadgen.load.prompts import Texts
@@ -25,9 +25,17 @@ from loadgen.options import Options
 ROOT = Path(__file__).resolve().parents[2]
 
 
+class About(NamedTuple):
+    """What is known of a run from outside: the words of its command line, and the context that was
+    given; None: none was."""
+
+    command: list[str]
+    context: JsonObject | None
+
+
 def provenance(
-    options: Options, measured: Measured, started_at: datetime, about: Mapping[str, Any]
-) -> dict[str, Any]:
+    options: Options, measured: Measured, started_at: datetime, about: About
+) -> JsonObject:
     """Return all that is known about a run's circumstances; times are wall-clock. It began before
     its warm-up, and started when it was measured."""
     started = datetime.now(timezone.utc) - timedelta(seconds=perf_counter() - measured.start)
@@ -40,13 +48,13 @@ def provenance(
         "python": platform.python_version(),
         "event_loop": EVENT_LOOP,
         "git_commit": git_commit(),
-        "command": command_line(about["command"]),
+        "command": command_line(about.command),
         "options": _asked(options),
         "server": {
             "before": [asdict(facts) for facts in before],
             "after": [asdict(facts) for facts in after],
         },
-        "context": about["context"],
+        "context": about.context,
     }
 
 
@@ -55,7 +63,7 @@ def command_line(words: list[str]) -> str:
     return shlex.join(["python3", "-m", "loadgen", *hide_values(words)])
 
 
-def _asked(options: Options) -> dict[str, Any]:
+def _asked(options: Options) -> JsonObject:
     """The options, with the first characters of the first prompts."""
     texts = options.prompts.texts if isinstance(options.prompts, Texts) else ()
     ours = {"prompt", "input_tokens", "workers", *_RENAMED, *EXTRAS}
@@ -89,7 +97,7 @@ def git_commit() -> str | None:
     return found.stdout.strip() or None
 
 
-def read_context(path: Path) -> dict[str, Any]:
+def read_context(path: Path) -> JsonObject:
     """Return the JSON object of a file. Raises UsageError."""
     try:
         found = json.loads(path.read_text("utf-8"))

@@ -29,6 +29,7 @@ from loadgen.outputs import (
     tables,
 )
 from loadgen.outputs.plot_data import Requests
+from loadgen.outputs.prometheus import Snapshot
 
 _TEMPLATES = Environment(
     loader=FileSystemLoader(Path(__file__).parent / "templates"),
@@ -60,7 +61,7 @@ class _Section:
     aligned: bool = False
 
 
-def run_page(summary: Summary, requests: Requests, seen: Mapping[str, Any] | None = None) -> str:
+def run_page(summary: Summary, requests: Requests, seen: Snapshot | None = None) -> str:
     """Return the page of one run; `seen`: what metrics.json holds."""
     beside, note = node_plots.draw_plots(seen, summary, requests), node_plots.note(seen)
     sections = [
@@ -81,7 +82,7 @@ def run_page(summary: Summary, requests: Requests, seen: Mapping[str, Any] | Non
     )
 
 
-def _common(summary: Summary | Sweep, load: str, first: Summary) -> dict[str, Any]:
+def _common(summary: Summary | Sweep, load: str, first: Summary) -> Mapping[str, object]:
     origin = summary.provenance
     return {
         "model": formatting.text(formatting.lookup(origin, "options", "model")),
@@ -153,7 +154,7 @@ def _columns(points: Sequence[SweepPoint]) -> list[Column]:
     ]
 
 
-def _point(point: SweepPoint, columns: Sequence[Column]) -> dict[str, Any]:
+def _point(point: SweepPoint, columns: Sequence[Column]) -> Mapping[str, object]:
     return {
         "value": f"{point.value:g}",
         "link": f"{point.folder}/report.html",

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -14,8 +13,7 @@ from loadgen.outputs import drawing, plot_data, plots
 from loadgen.outputs.drawing import BLUE, COLOURS, DASHES, Plot
 from loadgen.outputs.plot_data import Floats, Requests, Slices
 from loadgen.outputs.plots import Window
-
-Series = Sequence[Mapping[str, Any]]
+from loadgen.outputs.prometheus import Series, Snapshot
 
 
 @dataclass(frozen=True)
@@ -37,9 +35,7 @@ _UNITS = {
 SHOWN = ("gpu", "gpu_power", "gpu_memory", "cpu", "memory")
 
 
-def draw_plots(
-    snapshot: Mapping[str, Any] | None, summary: Summary, requests: Requests
-) -> list[Plot]:
+def draw_plots(snapshot: Snapshot | None, summary: Summary, requests: Requests) -> list[Plot]:
     """Draw a plot for each kind of figure that there is."""
     over = plot_data.slices(requests)
     if snapshot is None or over is None:
@@ -52,7 +48,7 @@ def draw_plots(
     return drawn
 
 
-def note(snapshot: Mapping[str, Any] | None) -> str:
+def note(snapshot: Snapshot | None) -> str:
     """Return whose figures these are, and what is missing in them; empty if nobody was asked."""
     if snapshot is None:
         return ""
@@ -61,7 +57,7 @@ def note(snapshot: Mapping[str, Any] | None) -> str:
     return f"{words} {snapshot['problem']}" if "problem" in snapshot else words
 
 
-def _plot(name: str, found: Series, over: Slices, window: Window) -> Plot:
+def _plot(name: str, found: Sequence[Series], over: Slices, window: Window) -> Plot:
     unit, names = _UNITS[found[0]["unit"]], _names(found)
     few = len(found) <= len(COLOURS)
 
@@ -82,13 +78,13 @@ def _plot(name: str, found: Series, over: Slices, window: Window) -> Plot:
     return Plot(drawing.draw(f"beside-{name}", found[0]["title"], fill), caption)
 
 
-def _each(axes: Axes, found: Series, names: Sequence[str], unit: _Unit) -> None:
+def _each(axes: Axes, found: Sequence[Series], names: Sequence[str], unit: _Unit) -> None:
     for one, label, colour, dash in zip(found, names, COLOURS, DASHES, strict=False):
         times, values = _points(one)
         axes.plot(times, values / unit.by, dash, color=colour, label=label)
 
 
-def _range(axes: Axes, found: Series, unit: _Unit) -> None:
+def _range(axes: Axes, found: Sequence[Series], unit: _Unit) -> None:
     """All of them at the times that any of them has."""
     points = [_points(one) for one in found]
     times = np.unique(np.concatenate([each for each, _ in points]))
@@ -100,12 +96,12 @@ def _range(axes: Axes, found: Series, unit: _Unit) -> None:
     axes.plot(times, every.mean(axis=0), color=BLUE, label="mean")
 
 
-def _points(one: Mapping[str, Any]) -> tuple[Floats, Floats]:
+def _points(one: Series) -> tuple[Floats, Floats]:
     times, values = np.array(one["points"], dtype=np.float64).T
     return times, values
 
 
-def _names(found: Series) -> list[str]:
+def _names(found: Sequence[Series]) -> list[str]:
     """What tells them apart: the GPU, the node, or both; and a GPU's UUID where that is not
     enough."""
     one_node = len({each["labels"].get("node") for each in found}) == 1

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from typing import Any
 
+from contracts.json_object import JsonObject
 from contracts.summary import Summary
 from loadgen.outputs.formatting import (
     every,
@@ -18,11 +18,11 @@ from loadgen.outputs.formatting import (
 
 
 def fact_groups(
-    summary: Summary, origin: Mapping[str, Any], load: str
+    summary: Summary, origin: JsonObject, load: str
 ) -> list[tuple[str, list[tuple[str, str]]]]:
     """Return groups of facts by name; what is not known is n/a. `origin`: the provenance, of a run
     or of the sweep that it begins; `load`: in words."""
-    context, options = origin.get("context") or {}, origin.get("options") or {}
+    context, options = lookup(origin, "context") or {}, lookup(origin, "options") or {}
     groups = {
         "Deployment": _deployment(context),
         "Model and server": _model(origin, context, options),
@@ -37,7 +37,7 @@ def fact_groups(
 Facts = list[tuple[str, Any]]
 
 
-def _deployment(context: Mapping[str, Any]) -> Facts:
+def _deployment(context: JsonObject) -> Facts:
     asked = lookup(context, "recipe", "job", "infrastructure")
     jobs = lookup(context, "jobs") or {}
     return [
@@ -55,7 +55,7 @@ def _deployment(context: Mapping[str, Any]) -> Facts:
     ]
 
 
-def _images(context: Mapping[str, Any]) -> Facts:
+def _images(context: JsonObject) -> Facts:
     """What the images of the services were made from, and which files they are."""
     if lookup(context, "site", "runtime") in (None, "host"):
         return [("images", None)]
@@ -66,7 +66,7 @@ def _images(context: Mapping[str, Any]) -> Facts:
     ]
 
 
-def _image(image: Mapping[str, Any]) -> str:
+def _image(image: Any) -> str:
     """An image by its digest; if nobody has computed that, by its size and last change."""
     name = image["path"].rpartition("/")[2]
     if image["sha256"]:
@@ -74,9 +74,7 @@ def _image(image: Mapping[str, Any]) -> str:
     return f"{name}, {number(image['bytes'])} bytes, changed {image['changed']}"
 
 
-def _model(
-    origin: Mapping[str, Any], context: Mapping[str, Any], options: Mapping[str, Any]
-) -> Facts:
+def _model(origin: JsonObject, context: JsonObject, options: JsonObject) -> Facts:
     sources = [lookup(context, "loaded_model"), lookup(origin, "server")]
     return [
         ("model", options.get("model")),
@@ -96,8 +94,8 @@ def _place(sources: Any) -> str | None:
     return f"{on_gpus / size:.0%} in GPU memory" if size else None
 
 
-def _load(summary: Summary, options: Mapping[str, Any]) -> Facts:
-    prompts = summary.prompts
+def _load(summary: Summary, options: JsonObject) -> Facts:
+    prompts, extras = summary.prompts, lookup(options, "extras") or {}
     return [
         ("replicas", options.get("replicas")),
         ("API", options.get("api")),
@@ -106,28 +104,26 @@ def _load(summary: Summary, options: Mapping[str, Any]) -> Facts:
         ("input tokens asked for", prompts.input_tokens_asked),
         ("about the prompts", prompts.note),
         ("output tokens at most", options.get("num_predict")),
-        *((name.replace("_", " "), value) for name, value in (options.get("extras") or {}).items()),
+        *((name.replace("_", " "), value) for name, value in extras.items()),
         ("warm-up requests per replica", options.get("warmup")),
         ("timeout of a request [s]", options.get("timeout_s")),
         ("connections used again", summary.load.get("reuse_connections")),
     ]
 
 
-def _repeat(
-    origin: Mapping[str, Any], context: Mapping[str, Any], options: Mapping[str, Any]
-) -> Facts:
+def _repeat(origin: JsonObject, context: JsonObject, options: JsonObject) -> Facts:
     return [
         ("command", origin.get("command")),
         ("seed", options.get("seed")),
         ("git commit", origin.get("git_commit") or find(context, "git_commit")),
-        ("began", when(origin.get("began"))),
-        ("ended", when(origin.get("ended"))),
+        ("began", when(lookup(origin, "began"))),
+        ("ended", when(lookup(origin, "ended"))),
         ("host of the load generator", origin.get("host")),
         ("Python", origin.get("python")),
         ("event loop", origin.get("event_loop")),
     ]
 
 
-def as_recorded(origin: Mapping[str, Any]) -> str:
+def as_recorded(origin: JsonObject) -> str:
     """Return the whole provenance, as the file has it."""
     return json.dumps(origin, indent=2, ensure_ascii=False)

@@ -16,8 +16,10 @@ from datetime import datetime
 from pathlib import Path
 from string import Template
 from time import monotonic
-from typing import Any
+from typing import TypedDict, cast
 from urllib.parse import urlencode, urlsplit
+
+from typing_extensions import NotRequired
 
 from contracts.errors import UsageError
 from contracts.files import write_whole
@@ -117,27 +119,45 @@ def write_snapshot(out: Path, summary: Summary, url: str) -> str | None:
     """
     found = snapshot(url, *wall_window(summary), deployment_of(summary))
     write_whole(out / FILE, [json.dumps(found, allow_nan=False) + "\n"])
-    problem: str | None = found.get("problem")
-    return problem
+    return found.get("problem")
 
 
-def read_snapshot(out: Path) -> dict[str, Any] | None:
+def read_snapshot(out: Path) -> Snapshot | None:
     """Return metrics.json of a run; None if there is none that can be read."""
     try:
         found = json.loads((out / FILE).read_text("utf-8"))
     except (OSError, ValueError):
         return None
-    return found if isinstance(found, dict) and "series" in found else None
+    return cast("Snapshot", found) if isinstance(found, dict) and "series" in found else None
 
 
 # --- Prometheus ---
+
+
+class Series(TypedDict):
+    """A figure over time; a point is seconds since the start, and a value."""
+
+    name: str
+    title: str
+    unit: str
+    labels: Mapping[str, str]
+    points: Sequence[Sequence[float]]
+
+
+class Snapshot(TypedDict):
+    """metrics.json; `window` in Unix seconds."""
+
+    window: Mapping[str, float]
+    source: str
+    series: list[Series]
+    problem: NotRequired[str]
 
 
 class _NotHad(Exception):
     """Prometheus does not answer as it should; the words say how."""
 
 
-def snapshot(url: str, start: float, end: float, deployment: str = "") -> dict[str, Any]:
+def snapshot(url: str, start: float, end: float, deployment: str = "") -> Snapshot:
     """Return what Prometheus at `url` has of the time from `start` to `end` (Unix seconds), as
     metrics.json has it. Points are seconds since the start, and values; the last one is at the
     end."""
@@ -148,7 +168,7 @@ def snapshot(url: str, start: float, end: float, deployment: str = "") -> dict[s
         "on": f"deployment={json.dumps(deployment)}" if deployment else "",
         "range": f"{max(LEAST_RANGE_S, step)}s",
     }
-    content: dict[str, Any] = {
+    content: Snapshot = {
         "window": {"start": start, "end": end, "step_seconds": step},
         "source": url,
         "series": [],
@@ -167,7 +187,7 @@ def snapshot(url: str, start: float, end: float, deployment: str = "") -> dict[s
     return content
 
 
-def _series(wanted: Wanted, found: Mapping[str, Any], start: float) -> dict[str, Any]:
+def _series(wanted: Wanted, found: _Found, start: float) -> Series:
     points = [(float(at), float(value)) for at, value in found["values"]]
     return {
         "name": wanted.name,
@@ -182,7 +202,14 @@ def _series(wanted: Wanted, found: Mapping[str, Any], start: float) -> dict[str,
     }
 
 
-def _ask(url: str, query: Mapping[str, str], until: float) -> list[dict[str, Any]]:
+class _Found(TypedDict):
+    """A series as Prometheus' range queries tell it: Unix times, and values as text."""
+
+    metric: Mapping[str, str]
+    values: Sequence[tuple[float, str]]
+
+
+def _ask(url: str, query: Mapping[str, str], until: float) -> list[_Found]:
     """The series that a range query finds. Raises _NotHad."""
     timeout = min(TIMEOUT_S, until - monotonic())
     if timeout <= 0:
@@ -205,7 +232,7 @@ def _ask(url: str, query: Mapping[str, str], until: float) -> list[dict[str, Any
     try:
         if answer["status"] != "success":
             raise _NotHad(f"refuses a query ({answer['error']})")
-        found: list[dict[str, Any]] = answer["data"]["result"]
+        found: list[_Found] = answer["data"]["result"]
     except (LookupError, TypeError) as error:
         raise _NotHad("answers otherwise than Prometheus does") from error
     return found

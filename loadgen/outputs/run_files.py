@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from contracts.figures import FIGURES, MAIN
 from contracts.files import write_whole
+from contracts.json_object import JsonObject
 from contracts.summary import (
     STEPS,
     Distribution,
@@ -21,6 +21,7 @@ from contracts.summary import (
     SweepPoints,
     Validity,
 )
+from loadgen.measure.provenance import About
 from loadgen.measure.summarise import window_of
 from loadgen.measurements import Measured, RequestRecord
 from loadgen.options import Options
@@ -49,9 +50,7 @@ def _write_summary(out: Path, summary: Summary | Sweep) -> None:
     write_whole(out / "summary.json", [text + "\n"])
 
 
-def write_sweep(
-    out: Path, found: Sequence[Found], started_at: datetime, about: Mapping[str, Any]
-) -> None:
+def write_sweep(out: Path, found: Sequence[Found], started_at: datetime, about: About) -> None:
     """The summary of a sweep: each point's own, and a verdict on all. Raises OSError."""
     by = "rate" if found[0][0].open_loop else "clients"
     points = [SweepPoint(getattr(o, by), o.out.name, summary) for o, summary in found]
@@ -62,13 +61,13 @@ def write_sweep(
         **found[0][1].provenance,
         "began": started_at.isoformat(timespec="milliseconds"),
         "ended": found[-1][1].provenance["ended"],
-        "context": about["context"],
+        "context": about.context,
     }
     validity = Validity(not reasons, reasons, codes, [])
     _write_summary(out, Sweep(SweepPoints(by, points), validity, provenance))
 
 
-def as_dict(record: RequestRecord, start: float, in_window: bool) -> dict[str, Any]:
+def as_dict(record: RequestRecord, start: float, in_window: bool) -> JsonObject:
     """Return a line of requests.jsonl: times in seconds from `start`; None if something did not
     come so far."""
     answer = record.answer

@@ -120,7 +120,7 @@ def test_other_programs_get_it(figure, folders, summary):
     schema = openapi.document()["components"]["schemas"]["Latencies"]
     assert figure.key in schema["required"]
     assert figure.label in schema["properties"][figure.key]["description"]
-    lines = benchmark_lines(read(Result, read_result(folders[0])), folders[0])
+    lines = benchmark_lines(read(Result, read_result(folders[0]).told), folders[0])
     assert any(line.startswith(f"  {figure.label} [s]") for line in lines)
 
 
@@ -135,7 +135,7 @@ def test_goodput_can_ask_for_it(figure, summary):
 
 
 def test_benchmark_results_have_those_of_each_request(folders, summary):
-    line = read_result(folders[0])["results"][0]
+    line = read_result(folders[0]).told["results"][0]
     assert line["request_time"] == pytest.approx(0.9)
     for figure in FIGURES:
         assert figure.each or figure.key == "e2e" or line[figure.key] is not None
