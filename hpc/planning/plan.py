@@ -91,10 +91,7 @@ def make_plan(
     on_cpus = (local_cpu_jobs if kind.this_machine else cluster_cpu_jobs)(given)
     qdrant = _qdrant(recipe, site, on_cpus, notes)
     watch = plan_monitoring(recipe.job.monitoring, site, monitoring)
-    notes.add("monitoring", ", ".join(sorted(watch.parts)) or "none", "what can be had here")
-    nodes = recipe.job.infrastructure.nodes if ollama else 0
-    targets = watch.targets(nodes, gpus, qdrant is not None)
-    notes.add("monitoring_targets", targets, "what Prometheus is to find")
+    _note_watch(given, watch, gpus if ollama else None, qdrant is not None)
     return Plan(
         recipe=recipe,
         site=site,
@@ -112,6 +109,15 @@ def make_plan(
         settings=tuple(notes.settings),
         server=server,
     )
+
+
+def _note_watch(given: Given, watch: MonitoringPlan, gpus: int | None, qdrant: bool) -> None:
+    """Note what is watched; `gpus` of each replica of Ollama, None where there is none."""
+    notes = given.notes
+    notes.add("monitoring", ", ".join(sorted(watch.parts)) or "none", "what can be had here")
+    nodes = 0 if gpus is None else given.recipe.job.infrastructure.nodes
+    targets = watch.targets(nodes, gpus or 0, qdrant)
+    notes.add("monitoring_targets", targets, "what Prometheus is to find")
 
 
 def _ollama(given: Given) -> tuple[JobPlan | None, int]:

@@ -51,7 +51,7 @@ LONG = {
     "loadgen/load/worker.py": 349,
     "retrieval/store.py": 345,
 }
-MOST_LINES, MOST_MODULES, MOST_LINES_OF_A_FUNCTION = 300, 15, 44
+MOST_LINES, MOST_MODULES, MOST_LINES_OF_A_FUNCTION = 300, 15, 42
 
 
 @cache
