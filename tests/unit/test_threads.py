@@ -17,9 +17,11 @@ CORES = len(os.sched_getaffinity(0))
 def bash(script, *arguments, cores=None, **environment):
     """What a script says that has sourced the library, on some cores, in no job of Slurm."""
     names = {name: os.environ[name] for name in os.environ if not name.startswith("SLURM_")}
-    affinity = cores or os.sched_getaffinity(0)
+    # No code of ours in a fork of this process, which has threads of many libraries.
+    bound = ["taskset", "--cpu-list", ",".join(map(str, cores))] if cores else []
     done = subprocess.run(
         [
+            *bound,
             "bash",
             "-uc",
             f"{LIBRARY}; {script}",
@@ -27,7 +29,6 @@ def bash(script, *arguments, cores=None, **environment):
             *arguments,
         ],
         env={**names, **environment},
-        preexec_fn=lambda: os.sched_setaffinity(0, affinity),
         capture_output=True,
         text=True,
         check=True,
