@@ -25,7 +25,7 @@ def setup_client_service(data: Deployment) -> str:
     """Render and submit the client's job of `data`; it starts once the Ollama job has started.
 
     Its CPUs come from n_clients (`hpc.planning.parts.client_cpus` says by what rule and why).
-    Returns its job id. Raises SchedulerError where the scheduler refuses the job.
+    Returns its job id. Raises SchedulerError if the scheduler refuses the job.
     """
     jobs, server = data.record.jobs if data.record else {}, data.plan.server
     ollama_job = jobs.get("ollama", "")
@@ -46,7 +46,7 @@ def setup_client_service(data: Deployment) -> str:
 
 
 def _retrieval(plan: Plan) -> str:
-    """What the service is told of retrieval; "" where there is none."""
+    """What the service is told of retrieval; "" if there is none."""
     wanted = plan.recipe.job.service.wanted_retrieval
     if wanted is None or plan.embedding_model is None:
         return ""
@@ -54,7 +54,7 @@ def _retrieval(plan: Plan) -> str:
 
 
 def _storage(data: Deployment) -> str:
-    """The folder of the collection, which is the service's own; "" where there is none."""
+    """The folder of the collection, which is the service's own; "" if there is none."""
     wanted = data.plan.recipe.job.service.wanted_retrieval
     return str(data.output.path / "qdrant_storage" / wanted.collection) if wanted else ""
 

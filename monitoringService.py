@@ -13,7 +13,7 @@ def setup_monitoring(data: Deployment) -> str:
     """Render and submit the monitoring job of `data`. Returns its job id, "" when the plan has no
     monitoring.
 
-    Raises SchedulerError where the scheduler refuses the job.
+    Raises SchedulerError if the scheduler refuses the job.
     """
     if not data.plan.monitoring.on:
         return ""

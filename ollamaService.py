@@ -24,9 +24,9 @@ TOKEN_TIMEOUT_S = 300.0
 
 
 def setup_ollama(data: Deployment) -> str:
-    """Render and submit the Ollama job of `data`. Returns its job id, "" where there is none.
+    """Render and submit the Ollama job of `data`. Returns its job id, "" if there is none.
 
-    Raises SchedulerError where the scheduler refuses the job.
+    Raises SchedulerError if the scheduler refuses the job.
     """
     plan = data.plan
     if plan.ollama is None:
@@ -68,7 +68,7 @@ def _folders(models: list[str]) -> list[str]:
 def probe_ollama(url: str, model: str) -> Facts | str:
     """Whether Ollama at `url` is ready to answer with `model`, or a sentence saying why not yet.
 
-    Raises ServiceError with Ollama's own words where the model fails.
+    Raises ServiceError with Ollama's own words if the model fails.
     """
     # Once the jobs are on their way: to load both takes a while.
     from engines.ollama import OLLAMA
@@ -122,7 +122,7 @@ def _warnings(launched: Launched, model: LoadedModel) -> list[str]:
 
 
 def placement_problem(gpus: int, model: LoadedModel) -> str | None:
-    """A sentence where GPUs were asked for and the model does not sit on them."""
+    """A sentence if GPUs were asked for and the model does not sit on them."""
     if gpus == 0 or model.where == "gpu":
         return None
     on_gpus, size = ((part or 0) / 1024**3 for part in (model.size_vram, model.size))
@@ -134,7 +134,7 @@ def placement_problem(gpus: int, model: LoadedModel) -> str | None:
 
 
 def precision_problem(recipe: Recipe, model: LoadedModel) -> str | None:
-    """A sentence where the recipe's precision is not the one of the loaded model."""
+    """A sentence if the recipe's precision is not the one of the loaded model."""
     from engines.ollama import same_precision
 
     asked = recipe.job.service.precision

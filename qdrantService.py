@@ -15,10 +15,10 @@ KEY_BYTES = 24
 
 
 def setup_qdrant(data: Deployment) -> str:
-    """Render and submit the Qdrant job of `data`. Returns its job id, "" where the client service
+    """Render and submit the Qdrant job of `data`. Returns its job id, "" if the client service
     keeps the points itself.
 
-    Its API key is made here, in a file for its owner alone. Raises SchedulerError where the
+    Its API key is made here, in a file for its owner alone. Raises SchedulerError if the
     scheduler refuses the job.
     """
     retrieval = data.plan.recipe.job.service.wanted_retrieval

@@ -78,7 +78,7 @@ class Benchmarks:
         monitoring: Callable[[], child_process.MonitoringUrls] = child_process.MonitoringUrls,
         token_file: Path | None = None,
     ) -> None:
-        """`context`: a file that goes into each result, where it is there. `monitoring` is asked at
+        """`context`: a file that goes into each result, if it is there. `monitoring` is asked at
         the beginning of each run. `token_file`: the key that what is measured asks for."""
         RunSpec.model_rebuild()  # now: pydantic must not make it in several threads at once
         self._folder = folder

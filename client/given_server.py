@@ -30,7 +30,7 @@ class Given:
     """The server of the settings, for any thread; asked by one at a time, and seldom."""
 
     def __init__(self, settings: ServiceSettings, server: GivenServer) -> None:
-        """Raises UsageError where the key cannot be read, or TLS is not to be had."""
+        """Raises UsageError if the key cannot be read, or TLS is not to be had."""
         self.settings = settings
         self.server = server
         self._base = parse(server.url, server.api)

@@ -241,7 +241,7 @@ def _gauge(name: str, words: str, value: float) -> Metric:
 
 
 def _of_output(folder: Path) -> Iterator[Metric]:
-    """Nothing where the file system does not say."""
+    """Nothing if the file system does not say."""
     try:
         found = os.statvfs(folder)
     except OSError:

@@ -81,7 +81,7 @@ def _no_constant(name: str) -> NoReturn:
 def write_atomically(path: Path, text: str, mode: int = 0o644) -> None:
     """Write `text` to `path` so that a reader sees the old file or the new one, never a part.
 
-    Raises OrchError (exit code 4) naming the path where the disk is full or not writable.
+    Raises OrchError (exit code 4) naming the path if the disk is full or not writable.
     """
     try:
         write_whole(path, [text], mode)

@@ -1,4 +1,4 @@
-"""A server that nobody here starts: what is measured where a recipe names one by its URL."""
+"""A server that nobody here starts: what is measured if a recipe names one by its URL."""
 
 from __future__ import annotations
 

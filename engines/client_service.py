@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from contracts.load import LoadSpec
 
 HEALTH, QUERY = "/health", "/query"
-#: That of /health where what it speaks for will not answer however long one waits.
+#: That of /health if what it speaks for will not answer however long one waits.
 FAILED = 502
 
 

@@ -38,7 +38,7 @@ def headers_of(
 ) -> tuple[Headers, list[str]]:
     """Return what requests have beside our own, and sentences on files that others can read.
 
-    A key is that of `token_file`, else the one that the API's variable has, where no header says
+    A key is that of `token_file`, else the one that the API's variable has, if no header says
     who we are. Raises UsageError, which names no value.
     """
     warnings: list[str] = []
@@ -83,7 +83,7 @@ def _bearer(text: str, where: str) -> tuple[str, str]:
 
 
 def _read(path: Path, option: str, warnings: list[str]) -> str:
-    """A file's text; a warning where it is a file that others than its owner can read."""
+    """A file's text; a warning if it is a file that others than its owner can read."""
     try:
         text = path.read_text("utf-8-sig")
         mode = path.stat().st_mode

@@ -12,7 +12,7 @@ import httptools
 
 from engines.asking import NOT_ASKED, redirected
 
-#: Bytes of one answer that are held at most, where it must be whole to be understood: a line of a
+#: Bytes of one answer that are held at most, if it must be whole to be understood: a line of a
 #: stream, or a body that is one JSON text.
 MOST_HELD = 268_435_456
 TOO_LONG = f"sent more than {MOST_HELD >> 20} MiB without an end"

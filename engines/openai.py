@@ -106,7 +106,7 @@ def _listed(models: JsonObject, model: str) -> JsonObject | None:
 
 
 def _listing(models: JsonObject, model: str) -> str:
-    """What is to be said of a list without a model; "" where there is none, or it has it."""
+    """What is to be said of a list without a model; "" if there is none, or it has it."""
     listed = models.get("data")
     if not isinstance(listed, list) or not listed or _listed(models, model) is not None:
         return ""

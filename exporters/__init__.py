@@ -1,4 +1,4 @@
-"""Exporters for what has none: Ollama, and GPUs where NVIDIA's DCGM exporter cannot run.
+"""Exporters for what has none: Ollama, and GPUs if NVIDIA's DCGM exporter cannot run.
 
 One small process beside each Ollama: `python3 -m exporters --help`. It imports contracts and
 engines.

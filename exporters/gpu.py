@@ -2,7 +2,7 @@
 
 One nvidia-smi runs all the time and prints a line for each GPU every second. A call per scrape
 would cost more: each start opens the driver anew, and looks at every GPU of the node, which takes
-seconds where no other program holds it open; a loop only asks for a few values. A second, because
+seconds if no other program holds it open; a loop only asks for a few values. A second, because
 that is the time over which `power.draw` is an average (nvidia-smi --help-query-gpu: "On Ampere or
 newer devices, returns average power draw over 1 sec"), so that its sum over time is the energy.
 

@@ -21,7 +21,7 @@ from engines.asking import FinalResponse
 from engines.ollama import RUNNING, TAGS, VERSION, loaded_model
 
 #: Seconds for all three questions together: a scrape is to be over before Prometheus gives up, also
-#: where Ollama hangs.
+#: if Ollama hangs.
 TIMEOUT_S = 1.5
 _FRACTION = re.compile(r"\.(\d{1,6})\d*")
 
@@ -154,7 +154,7 @@ def _size(model: JsonObject) -> float:
 
 
 def _on_gpus(model: JsonObject) -> float:
-    return float(loaded_model(model).size_vram or 0)  # Ollama leaves it out where it is 0
+    return float(loaded_model(model).size_vram or 0)  # Ollama leaves it out if it is 0
 
 
 def _expires(model: JsonObject) -> float | None:

@@ -69,7 +69,7 @@ class Console:
         self, rows: Callable[[], Rows], tick: Callable[[], None] = lambda: None
     ) -> Iterator[None]:
         """Show the table that `rows()` gives while the block runs. Not on a terminal: call `tick`
-        each second, which says a line where one is due."""
+        each second, which says a line if one is due."""
         if not self.interactive:
             with ticking(tick):
                 yield

@@ -40,7 +40,7 @@ FOLDERS = (
     "qdrant_storage",
     "scripts",
 )
-#: Where there is room for this, there was room for a line in a log: some blocks of any file system.
+#: If there is room for this, there was room for a line in a log: some blocks of any file system.
 PROBE_BYTES = 65536
 #: What the monitoring's job may publish.
 MONITORING_SERVICES = ("prometheus", "grafana", "pushgateway")
@@ -92,27 +92,27 @@ class OutputDir:
         return self.path / "logs" / f"{service}_{number_of(job_id)}.{stream}"
 
     def begun(self, job_id: str) -> int | None:
-        """When the job's script last began to run (ns since the epoch); None where it has not.
+        """When the job's script last began to run (ns since the epoch); None if it has not.
 
         A job that was requeued and runs anew has another number.
         """
         return _mtime_ns(fresh(self.path / "logs" / f"{number_of(job_id)}.started"))
 
     def host(self, job_id: str) -> str | None:
-        """Where the job's script began to run; None where it has not."""
+        """Where the job's script began to run; None if it has not."""
         try:
             return (self.path / "logs" / f"{number_of(job_id)}.started").read_text().strip() or None
         except OSError:
             return None
 
     def ended(self, job_id: str) -> ExitStatus | None:
-        """What the job's exit-code file says; None where there is none (yet)."""
+        """What the job's exit-code file says; None if there is none (yet)."""
         return read_exit_status(self.path, number_of(job_id))
 
     def addresses(self, service: str, job_id: str) -> list[str]:
-        """`host:port` of each replica that the job has published; none where it has not yet.
+        """`host:port` of each replica that the job has published; none if it has not yet.
 
-        Raises BadAddressFile naming the file and the line where it is no address.
+        Raises BadAddressFile naming the file and the line if it is no address.
         """
         path = fresh(address_file(self.path, service, number_of(job_id)))
         try:
@@ -129,7 +129,7 @@ class OutputDir:
         return {service: addresses[0] for service, addresses in found.items() if addresses}
 
     def gpus(self, job_id: str) -> GpuFacts:
-        """The names and driver versions of a job's GPUs, on all its nodes, each once; none where
+        """The names and driver versions of a job's GPUs, on all its nodes, each once; none if
         it has none, or no nvidia-smi to tell."""
         paths = sorted((self.path / "logs").glob(f"{number_of(job_id)}.*gpus"))
         lines = [line for path in paths for line in path.read_text(errors="replace").splitlines()]
@@ -199,8 +199,8 @@ class OutputDir:
                 _remove(path)
 
     def log_tail(self, service: str, job_id: str, lines: int = 15) -> list[str]:
-        """The last lines of what the job wrote to stderr, or of stdout where that is empty; and
-        why nobody can write there, where that is so."""
+        """The last lines of what the job wrote to stderr, or of stdout if that is empty; and
+        why nobody can write there, if that is so."""
         return [*self._last_lines(service, job_id, lines), *_not_writable(self.path / "logs")]
 
     def _last_lines(self, service: str, job_id: str, lines: int) -> list[str]:
@@ -231,7 +231,7 @@ def _not_writable(folder: Path) -> list[str]:
 
 
 def _remove(path: Path) -> None:
-    """Remove a file or a folder with what is in it; no error where it is gone."""
+    """Remove a file or a folder with what is in it; no error if it is gone."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:

@@ -38,7 +38,7 @@ class Image:
 
 
 def check_bindable(path: Path) -> None:
-    """Raise UsageError where a container cannot be given this path: --bind splits at , and :."""
+    """Raise UsageError if a container cannot be given this path: --bind splits at , and :."""
     if set(",:") & set(str(path)):
         raise UsageError(
             f"a container cannot be given {path}: its name has a ',' or ':'; choose "

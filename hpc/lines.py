@@ -31,7 +31,7 @@ class Lines:
         self._lock = threading.Lock()
 
     def tick(self) -> None:
-        """Say it where it is time."""
+        """Say it if it is time."""
         with self._lock:
             if self._clock() - self._told_at < self._every_s():
                 return

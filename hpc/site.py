@@ -133,7 +133,7 @@ class Site(Section):
     gpu_partitions: list[Partitions] = Field(
         default_factory=list,
         description="Partitions whose nodes have GPUs; the first one is the default of the "
-        "Ollama job. Where both lists are empty, `sinfo` is asked.",
+        "Ollama job. If both lists are empty, `sinfo` is asked.",
     )
     cpu_partitions: list[Partitions] = Field(
         default_factory=list,
@@ -144,7 +144,7 @@ class Site(Section):
     gpu_request: Annotated[str, Field(max_length=200), AfterValidator(_check_gpu_request)] = Field(
         "--gres=gpu:{n}",
         description="How N GPUs per node are asked for: `--gres=gpu:{n}`, `--gres=gpu:a100:{n}`, "
-        "`--gpus-per-node={n}`, or nothing where nodes are given whole.",
+        "`--gpus-per-node={n}`, or nothing if nodes are given whole.",
     )
     directives: list[Directive] = Field(
         default_factory=list, description="Further options of sbatch for every job."
@@ -165,9 +165,9 @@ class Site(Section):
 def load_site(name: str | None) -> Site:
     """The site `name`: a profile in sites/, or the path of one; None chooses.
 
-    The choice is the profile of the first scheduler that is present: Slurm where sbatch is on PATH,
+    The choice is the profile of the first scheduler that is present: Slurm if sbatch is on PATH,
     else this machine.
-    Raises UsageError where there is no such profile or it is wrong.
+    Raises UsageError if there is no such profile or it is wrong.
     """
     if name is None:
         name = present()

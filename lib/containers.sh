@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # Services from container images: each image is made once for all jobs, and a service sees nothing of
-# the host but what it needs. Sourced after service.sh, where the site's runtime is not `host`.
+# the host but what it needs. Sourced after service.sh, if the site's runtime is not `host`.
 #
 # Files, all in containers/ of the output directory:
 #   NAME-STAMP.sif          an image, whole from the moment that it is there, and never written again
@@ -27,7 +27,7 @@ use_image() {
   if [ "$BASHPID" = $$ ]; then note_image; fi
 }
 
-# note_image: logs/ID.image, four lines for records: path, sha256 where it is written beside the image
+# note_image: logs/ID.image, four lines for records: path, sha256 if it is written beside the image
 # (an image has gigabytes, which are read for it once, when it is made), bytes, time of last change.
 note_image() {
   local path digest=
@@ -39,7 +39,7 @@ note_image() {
 }
 
 # The lock is the kernel's: it goes with whoever holds it, however that ends. What is fetching holds it
-# as well, so that there is one at a time even where its script was killed.
+# as well, so that there is one at a time even if its script was killed.
 make_once() {
   mkdir -p "$CONTAINERS" || fail "cannot make $CONTAINERS"
   exec 7>>"$CONTAINERS/.$1.lock" || fail "cannot write into $CONTAINERS"

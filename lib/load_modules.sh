@@ -1,7 +1,7 @@
 #!/bin/bash
 # load_modules.sh FILE LINE...: `module load` of each line, and what that has made of the environment in
 # FILE, to be sourced. $ORCH_OURS: names of variables that are not to be in it. The last line of FILE says
-# how far this came: "# none" where there is no `module`, "# load LINE", or "# all".
+# how far this came: "# none" if there is no `module`, "# load LINE", or "# all".
 #
 # What a site wrote (profile scripts, module functions, modulefiles) runs here as it expects to: in a
 # shell without options, in which there is nothing of ours. It may read unset variables, go on after

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# What runs beside a service so that Prometheus sees it. Sourced after service.sh where the deployment
+# What runs beside a service so that Prometheus sees it. Sourced after service.sh if the deployment
 # has monitoring. None of it is needed by the service: what does not start is said in the log, and
 # Prometheus shows its target as down.
 #

@@ -12,16 +12,16 @@
 # After this file comes scheduler/NAME.sh, of the scheduler that runs the job (`library` of its kind, see
 # hpc/scheduler/kind.py). That sets
 #   JOB_ID       what the job's files are named after
-#   FULL_JOB_ID  by what other jobs ask for it: NUMBER;CLUSTER, where there are clusters
-#   JOB_END      when its time limit ends, in seconds since 1970; empty where the scheduler does not say
-#   SUBMIT_HOST  where it was submitted; empty where that is this machine
-#   RANK         which one this is of what run_on_nodes has begun; empty where it is told by an argument
+#   FULL_JOB_ID  by what other jobs ask for it: NUMBER;CLUSTER if there are clusters
+#   JOB_END      when its time limit ends, in seconds since 1970; empty if the scheduler does not say
+#   SUBMIT_HOST  where it was submitted; empty if that is this machine
+#   RANK         which one this is of what run_on_nodes has begun; empty if it is told by an argument
 # and has these functions:
 #   granted_cores               prints the cores of the job's tasks, as the scheduler says; the least counts
 #   run_on_nodes N COMMAND...   begins COMMAND on each of the job's N nodes, as CHILDREN
 #   is_job_id ID                whether a job is this scheduler's
-#   state_of_job ID             prints its state, in Slurm's words; "unknown" where the scheduler does not know
-#                               the job; false where it does not answer
+#   state_of_job ID             prints its state, in Slurm's words; "unknown" if the scheduler does not know
+#                               the job; false if it does not answer
 #   job_has_ended ID            whether the scheduler has seen it end
 
 # What a site has its batch shells read first ($BASH_ENV) is not to change what is written here. Its traps
@@ -148,7 +148,7 @@ load_modules() {
   rm -rf "$folder"
 }
 
-# check_modules FOLDER LINE...: ends the job where one could not be loaded. Old module functions say
+# check_modules FOLDER LINE...: ends the job if one could not be loaded. Old module functions say
 # so, and return 0.
 check_modules() {
   local folder=$1 loaded line errors what
@@ -257,7 +257,7 @@ service_listens() {
   return 1
 }
 
-# wait_for_port: true once our service listens on PORT, false where it has ended, or goes on although
+# wait_for_port: true once our service listens on PORT, false if it has ended, or goes on although
 # somebody else has had the port for longer than a service needs to notice.
 wait_for_port() {
   local patience=200

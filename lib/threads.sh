@@ -45,7 +45,7 @@ bound_cores() {
 }
 
 # quota_cores [CGROUPS [MEMBERSHIP]]: whole cores that the CPU time of this process's control groups is
-# worth, the parents' too, at least one; nothing where no group has a limit.
+# worth, the parents' too, at least one; nothing if no group has a limit.
 quota_cores() {
   local root=${1-/sys/fs/cgroup} line path controllers
   while IFS= read -r line; do
@@ -141,7 +141,7 @@ point_view() {
   if ! { ln -sfn "$1" "$VIEW.new" && mv -fT "$VIEW.new" "$VIEW"; }; then fail "cannot make the link $VIEW"; fi
 }
 
-# own_manifest PATH: the view's copy of a manifest, with our parameter. None where a blob is missing:
+# own_manifest PATH: the view's copy of a manifest, with our parameter. None if a blob is missing:
 # somebody fetches it, or has deleted it.
 own_manifest() {
   local text digests

@@ -31,7 +31,7 @@ from retrieval.settings import Chunking
 if TYPE_CHECKING:
     import regex
 
-#: A part of each digest: documents are embedded again where this module cuts in another way.
+#: A part of each digest: documents are embedded again if this module cuts in another way.
 SCHEME = "2"
 
 _NAMESPACE = uuid.UUID("6f1c8e0a-52c5-4b9f-9f43-0d6b6a3c7e11")

@@ -20,7 +20,7 @@ from retrieval.text import decoded, is_visible, on_one_line, storable, with_plai
 
 #: A larger file is more likely a data set or an archive than a document.
 MAX_FILE_BYTES = 100_000_000
-#: Parts of one file that are named one by one where they are left out.
+#: Parts of one file that are named one by one if they are left out.
 NAMED = 5
 
 

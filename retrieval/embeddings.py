@@ -18,7 +18,7 @@ BATCH = 16
 Vector = list[float]
 
 
-#: A text that any model embeds: where it gets no vector either, it is not for what is in a text.
+#: A text that any model embeds: if it gets no vector either, it is not for what is in a text.
 _PLAIN_TEXT = "text"
 
 
@@ -36,7 +36,7 @@ class Embedder:
     """Embeds with one model.
 
     `ask` sends a body to /api/embed of some replica and returns its answer; it raises TooLong
-    where a text is longer than the model's context, and EmbeddingFailed where Ollama answers with
+    if a text is longer than the model's context, and EmbeddingFailed if Ollama answers with
     an error. `replicas`: how many there are to ask at once.
     """
 
@@ -69,7 +69,7 @@ class Embedder:
         return found
 
     def _batch(self, texts: Sequence[str]) -> Embedded:
-        """Where one of several is too long, or gets no vector, each alone: Ollama does not say
+        """If one of several is too long, or gets no vector, each alone: Ollama does not say
         which it was."""
         try:
             return Embedded([*self._vectors(texts, truncate=False)], 0, {})

@@ -107,7 +107,7 @@ def main() -> None:
 
 
 def _bound(seconds: int) -> None:
-    """The limits that the system keeps; no core is written where they are met."""
+    """The limits that the system keeps; no core is written if they are met."""
     wanted = (
         (resource.RLIMIT_CPU, seconds),
         (resource.RLIMIT_AS, MEMORY_BYTES),

@@ -22,7 +22,7 @@ def one_of(*words: str) -> WithJsonSchema:
 Text = Annotated[str, PlainValidator(_as_it_is), WithJsonSchema({"type": "string"})]
 Count = Annotated[int, Field(ge=0)]
 Seconds = Annotated[float, Field(ge=0)]
-#: Of a key that is absent where there is nothing to say: None is not sent.
+#: Of a key that is absent if there is nothing to say: None is not sent.
 Absent = SkipJsonSchema[None]
 
 
@@ -119,7 +119,7 @@ class Health(Open):
     deployment: Text | None = Field(description="Id of the deployment.")
     job_id: Text | None = Field(description="Id of this service's job.")
     ollama_job: Text = Field(description="Id of Ollama's job.")
-    retrieval: Collection | Absent = Field(None, description="The collection, where there is one.")
+    retrieval: Collection | Absent = Field(None, description="The collection, if there is one.")
 
 
 class Unhealthy(Health):
@@ -153,7 +153,7 @@ class SearchTimings(Open):
 
 
 class Timings(SearchTimings):
-    """Seconds of the steps of a query with retrieval; null where Ollama does not say."""
+    """Seconds of the steps of a query with retrieval; null if Ollama does not say."""
 
     prefill: Seconds | None = Field(description="To read the prompt, by Ollama's own count.")
     decode: Seconds | None = Field(description="To write the answer, by Ollama's own count.")
@@ -184,12 +184,12 @@ class Answer(Open):
         description="Whether another replica was asked before, and gave no answer."
     )
     sources: list[Hit] | Absent = Field(
-        None, description="Where there was retrieval: what the model was given, by number."
+        None, description="If there was retrieval: what the model was given, by number."
     )
     timings: Timings | Absent = Field(None, description="Likewise: seconds of each step.")
     truncated: bool | Absent = Field(
         None,
-        description="True where the prompt was not read whole, though Ollama was told to refuse "
+        description="True if the prompt was not read whole, though Ollama was told to refuse "
         "it: old versions cut it all the same. With stream it stands in the last line.",
     )
 

@@ -28,7 +28,7 @@ class Progress(Open):
     """How far a benchmark is."""
 
     phase: Text = Field(description="`start`, `warmup`, or `measure`.")
-    planned: Count | None = Field(description="Requests in all; null where a time was asked for.")
+    planned: Count | None = Field(description="Requests in all; null if a time was asked for.")
     done: Count = Field(description="Requests that have ended, with those that failed.")
     failed: Count = Field(description="Requests that failed.")
     in_flight: Count = Field(description="Requests that were sent and have not ended.")
@@ -48,11 +48,11 @@ class BenchmarkState(Open):
 
 
 def _percentile(percent: int) -> Any:
-    return Field(description=f"Percentile {percent}; null where the values are too few.")
+    return Field(description=f"Percentile {percent}; null if the values are too few.")
 
 
 class Distribution(Open):
-    """How a figure is spread over the requests; null where there are none."""
+    """How a figure is spread over the requests; null if there are none."""
 
     mean: Seconds | None = Field(description="Mean.")
     std: Seconds | None = Field(description="Standard deviation.")
@@ -107,7 +107,7 @@ class BenchmarkResult(Open):
     results: list[JsonObject] = Field(description="A line for each request.")
     latency_seconds: Latencies = Field(
         description="How long requests took; also `ttfo`, to the first text of the answer itself, "
-        "where the model thinks before it."
+        "if the model thinks before it."
     )
     throughput: JsonObject = Field(
         description="Requests and tokens per second, of all clients together."

@@ -33,7 +33,7 @@ RunId = Annotated[
     Field(pattern=f"^{RUN_ID.pattern}$"),
     Must("1 to 100 of A-Z a-z 0-9 . _ - and not begin with a dot"),
 ]
-_MODEL = "Name of a model; the deployment's where none is given."
+_MODEL = "Name of a model; the deployment's if none is given."
 _ABOUT = {name: field.description for name, field in LoadSpec.model_fields.items()}
 
 TopK = Annotated[int, Field(ge=1, le=MAX_TOP_K), WHOLE]

@@ -127,7 +127,7 @@ def _query() -> Schema:
 
 
 def _behind() -> dict[int, str]:
-    """What can go wrong where both Ollama and Qdrant may be asked."""
+    """What can go wrong if both Ollama and Qdrant may be asked."""
     ollama = {status: str(error.__doc__) for status, error in OLLAMA_ERRORS.items()}
     return {**ollama, **RETRIEVAL_ERRORS}
 

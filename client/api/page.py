@@ -22,7 +22,7 @@ PAGE = Path(__file__).resolve().parents[2] / "docs" / "api.md"
 _INTRO = f"""# The client service's HTTP API
 
 `CLIENT` stands for the address that orch prints, that `--status` shows and that
-`output/client_ip_<jobid>.txt` holds. Where `http_proxy` is set, give curl `--noproxy '*'`. The same
+`output/client_ip_<jobid>.txt` holds. If `http_proxy` is set, give curl `--noproxy '*'`. The same
 for programs: `CLIENT/openapi.json`. This page is generated from `client/` by
 `python3 -m client.api.page`.
 

@@ -92,7 +92,7 @@ class Response(Answers):
     def begin(self, request: bytes, timeout_s: float) -> None:
         """Send a request, and read until the status is known; `timeout_s` is for each wait.
 
-        Raises OSError: TimeoutError without an errno where nothing came in time, BadAnswer.
+        Raises OSError: TimeoutError without an errno if nothing came in time, BadAnswer.
         """
         assert self._sock is not None
         self._sock.settimeout(timeout_s)

@@ -1,4 +1,4 @@
-"""Whether replicas would answer with a model: their last answers, and, where those are old, a
+"""Whether replicas would answer with a model: their last answers, and, if those are old, a
 request for one token."""
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Evidence:
         return known.judgement
 
     def refresh(self, address: str, patience_s: float) -> None:
-        """Ask for a token where what is known is old; see for at most `patience_s` what comes."""
+        """Ask for a token if what is known is old; see for at most `patience_s` what comes."""
         busy, known = self._busy(address), self._of(address)
         limit = RETRY_S if not known.judgement.ok else QUIET_S if busy else STALE_S
         if time.monotonic() - known.at > limit:

@@ -1,6 +1,6 @@
 """What /health says: every replica by name, and whether all, some or none of them would answer.
 
-A replica would answer where Ollama does, has the deployment's model, and did not fail when it was
+A replica would answer if Ollama does, has the deployment's model, and did not fail when it was
 last asked to use it. What is known of that may be old (client/ollama/evidence.py): then a token is
 asked for, in the background, and never while a benchmark runs, which it would disturb.
 """
@@ -50,7 +50,7 @@ class _ReplicaReport:
 
 @dataclass(frozen=True)
 class HealthReport:
-    """What all replicas come to. `embedding_problem`: of the first that has one; `error`: where no
+    """What all replicas come to. `embedding_problem`: of the first that has one; `error`: if no
     query would be answered."""
 
     status: str

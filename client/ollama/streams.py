@@ -37,7 +37,7 @@ def lines(
     """Yield whole lines as they arrive, each piece of the network at once; at the end an error's
     line if the stream broke off, failed, or took longer than `deadline` (time.monotonic).
 
-    `broke` is called where the network failed, not Ollama.
+    `broke` is called if the network failed, not Ollama.
     """
     last = b""
     failure: RequestError | None = None

@@ -26,7 +26,7 @@ def plan_of(
 ) -> tuple[Plan, Scheduler]:
     """The plan for a recipe at a site, and the site's scheduler. Submits nothing.
 
-    Raises UsageError for a wrong recipe or site, SchedulerError where the site's scheduler is not
+    Raises UsageError for a wrong recipe or site, SchedulerError if the site's scheduler is not
     to be had here.
     """
     recipe, site = load_recipe(recipe_path), load_site(site_name)
@@ -43,14 +43,14 @@ def plan_of(
 
 
 def _clusters(site: Site, kind: Kind, asked: Exported) -> str:
-    """The clusters that jobs are given to, "" where nobody names one."""
+    """The clusters that jobs are given to, "" if nobody names one."""
     variable = asked.chosen.get("clusters")
     named = kind.options_in(site.directives).get("clusters")
     return named or (str(variable.value) if variable else "")
 
 
 def _partitions(recipe: Recipe, site: Site, scheduler: Scheduler) -> list[Partition]:
-    """What the scheduler knows of its partitions, asked only where recipe and site do not say."""
+    """What the scheduler knows of its partitions, asked only if recipe and site do not say."""
     said = site.gpu_partitions or site.cpu_partitions
     return [] if said else list(scheduler.partitions())
 

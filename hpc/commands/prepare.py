@@ -61,7 +61,7 @@ def _run(deployment: Deployment, service: str, job_id: str, console: Console) ->
                     if f" {service}: " in line:  # what the script says itself, not Ollama's log
                         console.tell(service, line.partition(f" {service}: ")[2].rstrip())
             finally:
-                process.terminate()  # of no effect where it has ended; else its trap cleans up
+                process.terminate()  # of no effect if it has ended; else its trap cleans up
     if process.returncode != 0:
         ended = deployment.output.ended(job_id)
         reason = ended.reason if ended and ended.reason else f"exit code {process.returncode}"

@@ -13,7 +13,7 @@ from hpc.scheduler.states import GONE, JobStatus
 
 #: By then Slurm has looked at a new job, as a rule, and knows why it does not start.
 FIRST_POLL_S = 1.0
-#: One more look where it had not.
+#: One more look if it had not.
 EARLY_POLL_S = 4.0
 #: Twice a minute, whatever the number of jobs: what a shared controller does not notice.
 POLL_INTERVAL_S = 30.0
@@ -44,11 +44,11 @@ class Poller:
         self.error: SchedulerUnavailable | None = None
 
     def status(self, job_id: str) -> JobStatus:
-        """The last known status of a job; GONE where the scheduler did not know it."""
+        """The last known status of a job; GONE if the scheduler did not know it."""
         return self._statuses.get(job_id, GONE)
 
     def step(self) -> bool:
-        """Ask where that is due. True where an answer, or the lack of one, has just been taken."""
+        """Ask if that is due. True if an answer, or the lack of one, has just been taken."""
         patience_s = 0.0
         if not self._call.started:
             if time.monotonic() < self._next:
@@ -78,7 +78,7 @@ class Poller:
     def settled(self, job_id: str, completing_s: float = END_PATIENCE_S) -> JobStatus | None:
         """What became of a job that seems to have ended: over, in the queue again, or GONE.
 
-        None where the scheduler does not answer, says for `END_PATIENCE_S` that the job runs, or
+        None if the scheduler does not answer, says for `END_PATIENCE_S` that the job runs, or
         for `completing_s` that it completes.
         """
         since, pause, patience_s = time.monotonic(), SETTLE_PAUSE_S, END_PATIENCE_S

@@ -24,7 +24,7 @@ class Prober:
         self._next = 0.0
 
     def step(self) -> None:
-        """Collect a finished probe's result, and start the next one where one is due."""
+        """Collect a finished probe's result, and start the next one if one is due."""
         if not self._call.started:
             if time.monotonic() < self._next:
                 return

@@ -12,7 +12,7 @@ class Target:
     """A service that is waited for.
 
     `probe(addresses)` returns anything but a str once the service is ready, and else a sentence
-    saying why it is not; it may raise ServiceError, which ends the wait. Where it is not
+    saying why it is not; it may raise ServiceError, which ends the wait. If it is not
     `required`, nothing that becomes of it ends the wait, and nothing in the queue holds it up.
     `published_as`: the name of its address file; None: its own.
     """
@@ -22,7 +22,7 @@ class Target:
     probe: Callable[[list[str]], Any]
     required: bool = True
     published_as: str | None = None
-    #: Given up, where it is not required.
+    #: Given up, if it is not required.
     lost: bool = False
     #: When its script began (OutputDir.begun), and when we saw that (time.monotonic()).
     begun: int | None = None

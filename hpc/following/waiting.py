@@ -65,8 +65,8 @@ class Waiter:
     def wait(self) -> None:
         """Return once every target is ready.
 
-        Raises ServiceError where a job ends first or a service says it cannot, SchedulerError
-        where a job can never start, DeadlineError where a deadline passes.
+        Raises ServiceError if a job ends first or a service says it cannot, SchedulerError
+        if a job can never start, DeadlineError if a deadline passes.
         """
         while not self._done():
             self._look_at_files()
@@ -143,7 +143,7 @@ class Waiter:
     def _requeued(self, target: Target, status: JobStatus | None) -> None:
         """The job goes on under its id, from the queue: wait for it anew.
 
-        `status` is its place in the queue, None where it has left that already.
+        `status` is its place in the queue, None if it has left that already.
         """
         self._output.forget_run(target.job_id, target.begun)
         target.back_to_queue()
@@ -281,7 +281,7 @@ def completing_patience_s(ended: ExitStatus) -> float:
 
 
 def _clock(start: float | None) -> str:
-    """ "at 14:05", with the date where that is another day; "" for what is past or not known."""
+    """ "at 14:05", with the date if that is another day; "" for what is past or not known."""
     if start is None or start <= time.time():
         return ""
     moment, now = time.localtime(start), time.localtime()

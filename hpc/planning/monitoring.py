@@ -63,7 +63,7 @@ class MonitoringPlan:
 
     def parts_in(self, job: str) -> list[str]:
         """What runs in the job of a service: its own parts, and the node exporter. Of that there is
-        one on each node; where all jobs are on one host, beside the client."""
+        one on each node; if all jobs are on one host, beside the client."""
         own = _PARTS_IN.get(job, frozenset())
         there = job == "client" or not self.one_host
         return sorted(self.parts & (own | ({"node_exporter"} if there else set())))
@@ -73,9 +73,9 @@ OFF = MonitoringPlan()
 
 
 def plan_monitoring(asked: Monitoring, site: Site, wanted: bool) -> MonitoringPlan:
-    """What of the monitoring can be had at `site`; nothing where it is not `wanted`.
+    """What of the monitoring can be had at `site`; nothing if it is not `wanted`.
 
-    Raises UsageError where the recipe requires a part that cannot be had.
+    Raises UsageError if the recipe requires a part that cannot be had.
     """
     if not (wanted and asked.enabled):
         return OFF
@@ -93,7 +93,7 @@ def plan_monitoring(asked: Monitoring, site: Site, wanted: bool) -> MonitoringPl
 
 
 def _problem(part: str, site: Site) -> str:
-    """Why a part cannot be had, "" where nothing speaks against it. Modules that a site loads may
+    """Why a part cannot be had, "" if nothing speaks against it. Modules that a site loads may
     bring any program, and a registry any image: that is seen when they are fetched."""
     if site.runtime == "host":
         found = site.modules or any(map(shutil.which, PROGRAMS[part]))

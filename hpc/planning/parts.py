@@ -40,11 +40,11 @@ class Notes:
         self._exported = exported
 
     def directive(self, option: str) -> tuple[object, str]:
-        """The choice that the site's directives make; None where there is none."""
+        """The choice that the site's directives make; None if there is none."""
         return self._directives.get(option), "site: directives"
 
     def variable(self, option: str) -> tuple[object, str]:
-        """The choice that a variable makes; None where there is none, or a directive makes it."""
+        """The choice that a variable makes; None if there is none, or a directive makes it."""
         found = self._exported.get(option)
         if found is None or option in self._directives:
             return None, ""

@@ -40,12 +40,12 @@ class Plan:
     gpus: int
     num_parallel: int
     max_queue: int
-    #: None where a server is measured that nobody starts here.
+    #: None if a server is measured that nobody starts here.
     ollama: JobPlan | None
     client: JobPlan
     monitoring: MonitoringPlan
     monitoring_job: JobPlan
-    #: None where there is no retrieval, or the client service keeps the points itself.
+    #: None if there is no retrieval, or the client service keeps the points itself.
     qdrant: JobPlan | None
     #: Variables for the scheduler in the user's environment that are left out.
     left_out: tuple[str, ...]
@@ -74,10 +74,10 @@ def make_plan(
 ) -> Plan:
     """Decide everything about a deployment of `recipe` at `site`.
 
-    `partitions` is what the scheduler knows, needed where the profile names none; without
-    `monitoring` there is none, whatever the recipe says. Where neither recipe nor site decide,
+    `partitions` is what the scheduler knows, needed if the profile names none; without
+    `monitoring` there is none, whatever the recipe says. If neither recipe nor site decide,
     `exported` does.
-    Raises UsageError where the two do not fit together.
+    Raises UsageError if the two do not fit together.
     """
     kind = kind_of(site.scheduler)
     notes = Notes(kind.options_in(site.directives), exported.chosen)
@@ -112,7 +112,7 @@ def make_plan(
 
 
 def _note_watch(given: Given, watch: MonitoringPlan, gpus: int | None, qdrant: bool) -> None:
-    """Note what is watched; `gpus` of each replica of Ollama, None where there is none."""
+    """Note what is watched; `gpus` of each replica of Ollama, None if there is none."""
     notes = given.notes
     notes.add("monitoring", ", ".join(sorted(watch.parts)) or "none", "what can be had here")
     nodes = 0 if gpus is None else given.recipe.job.infrastructure.nodes
@@ -121,7 +121,7 @@ def _note_watch(given: Given, watch: MonitoringPlan, gpus: int | None, qdrant: b
 
 
 def _ollama(given: Given) -> tuple[JobPlan | None, int]:
-    """Ollama's job and the GPUs of each of its nodes; none where a server is measured that nobody
+    """Ollama's job and the GPUs of each of its nodes; none if a server is measured that nobody
     starts here."""
     if given.recipe.job.service.server is not None:
         return None, 0
@@ -129,7 +129,7 @@ def _ollama(given: Given) -> tuple[JobPlan | None, int]:
 
 
 def _server(given: Given) -> GivenServer | None:
-    """That server, with the whole path of its key. Raises UsageError where others can read the key,
+    """That server, with the whole path of its key. Raises UsageError if others can read the key,
     or nobody can."""
     server = given.recipe.job.service.server
     if server is None:
@@ -177,7 +177,7 @@ def _embedding_model(recipe: Recipe, notes: Notes) -> str | None:
 
 
 def _qdrant(recipe: Recipe, site: Site, make: MakeJob, notes: Notes) -> JobPlan | None:
-    """The job of Qdrant's server, where there is retrieval and a server to be had."""
+    """The job of Qdrant's server, if there is retrieval and a server to be had."""
     retrieval = recipe.job.service.wanted_retrieval
     if retrieval is None:
         return None

@@ -90,7 +90,7 @@ def _not_gguf(model: Path) -> str | None:
 
 
 def _as_name(model: str) -> str:
-    """How a text that was taken for a path is written where it was meant as a model's name."""
+    """How a text that was taken for a path is written if it was meant as a model's name."""
     parts = model.split("/")
     name = f"{'/'.join(parts[:-1])}:{parts[-1]}" if len(parts) > 3 else f"{model}:{TAG}"
     try:

@@ -45,7 +45,7 @@ class Served(Section):
     )
     allow_cpu: bool = Field(
         False,
-        description="Where GPUs were asked for and the model does not sit on them: "
+        description="If GPUs were asked for and the model does not sit on them: "
         "`false` fails (exit code 4), `true` warns.",
     )
     num_parallel: int | None = Field(
@@ -59,7 +59,7 @@ class Served(Section):
         None,
         ge=1,
         le=1024,
-        description="Threads that Ollama computes with where a request does not say it "
+        description="Threads that Ollama computes with if a request does not say it "
         "(`options.num_thread`). Default: the cores that the replica has.",
     )
     context_length: int = Field(
@@ -138,7 +138,7 @@ class Service(LoadPerClient, Served):
 
     @property
     def load(self) -> dict[str, Any]:
-        """What is asked of `/benchmark`, by its keys; nothing where there is no benchmark."""
+        """What is asked of `/benchmark`, by its keys; nothing if there is no benchmark."""
         if self.requests_planned == 0:
             return {}
         return self.model_dump(include=set(LoadPerClient.model_fields), exclude_none=True)
@@ -153,7 +153,7 @@ class Service(LoadPerClient, Served):
 
     @property
     def wanted_retrieval(self) -> Retrieval | None:
-        """The section on retrieval, where it is there and enabled."""
+        """The section on retrieval, if it is there and enabled."""
         return self.retrieval if self.retrieval and self.retrieval.enabled else None
 
     @field_validator("retrieval")

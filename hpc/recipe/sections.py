@@ -100,7 +100,7 @@ class Retrieval(Section):
     )
     required: bool = Field(
         False,
-        description="Makes it a failure (exit code 4, before the benchmark) where any of "
+        description="Makes it a failure (exit code 4, before the benchmark) if any of "
         "`documents` is left out or their ingest breaks off. Else that is a warning.",
     )
     top_k: int = Field(

@@ -26,7 +26,7 @@ def _check_model(text: str) -> str:
     except BadName as error:
         raise ValueError(
             "must be a model's name in Ollama (such as mistral:7b-instruct-fp16) or the path of a "
-            f".gguf file, with ./ before it where it is a relative one: {error}"
+            f".gguf file, with ./ before it if it is a relative one: {error}"
         ) from error
     return text
 
@@ -45,7 +45,7 @@ def is_model_path(model: str) -> bool:
 
 
 def looks_like_path(model: str) -> bool:
-    """Whether a text can mean a file alone. One with a tag is a name, also where that is a file's,
+    """Whether a text can mean a file alone. One with a tag is a name, also if that is a file's,
     as Hugging Face writes it: hf.co/USER/REPOSITORY:FILE.gguf."""
     last = model.rpartition("/")[2]
     file = last.lower().endswith(".gguf") and ":" not in last

@@ -49,7 +49,7 @@ class Submission:
     """A rendered script, ready to be submitted.
 
     `stdout` and `stderr` hold `%j` for the job's id; `time_seconds` is the job's time limit;
-    `cluster` is the one that the jobs before it were taken by, "" where none was named.
+    `cluster` is the one that the jobs before it were taken by, "" if none was named.
     """
 
     name: str
@@ -78,12 +78,12 @@ class Scheduler(Protocol):
     title: str
 
     def partitions(self) -> Sequence[Partition]:
-        """What there is; nothing where there are no partitions."""
+        """What there is; nothing if there are no partitions."""
 
     def submit(self, job: Submission) -> str:
         """Submit and return the job's id, of letters and digits (hpc/scheduler/job_ids.py).
 
-        Nothing has been submitted where it raises, but for SchedulerUnavailable: then the job may
+        Nothing has been submitted if it raises, but for SchedulerUnavailable: then the job may
         have been taken, to be found by its name.
         """
 
@@ -91,21 +91,21 @@ class Scheduler(Protocol):
         """The status of each job, in one call for each cluster.
 
         Jobs that are not known are left out: none of them is thereby seen to have ended, for their
-        controller may be another one, or have lost its memory. Raises SchedulerUnavailable where
+        controller may be another one, or have lost its memory. Raises SchedulerUnavailable if
         the scheduler does not answer.
         """
 
     def mine(self, name: str = "") -> dict[str, JobStatus]:
         """This user's jobs (of that name) that are known, by id; each has its name.
 
-        Raises SchedulerUnavailable where the scheduler does not answer.
+        Raises SchedulerUnavailable if the scheduler does not answer.
         """
 
     def explain(self, reason: str, job_id: str) -> Reason:
         """What the `reason` of a job's status means for the job, which waits."""
 
     def cancelled_by(self, job_id: str) -> str:
-        """Who cancelled the job ("user NAME", "uid N"), "" where that is not known."""
+        """Who cancelled the job ("user NAME", "uid N"), "" if that is not known."""
 
     def cancel(self, job_ids: Iterable[str]) -> None:
         """Ask for the end of the jobs. Those that are over already, or not known, do not matter; a

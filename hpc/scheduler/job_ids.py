@@ -1,4 +1,4 @@
-"""Job ids: a number, or NUMBER;CLUSTER where sbatch named the cluster that took the job.
+"""Job ids: a number, or NUMBER;CLUSTER if sbatch named the cluster that took the job.
 
 Files of a job are named after the number; whoever asks about the job asks that cluster.
 """
@@ -17,5 +17,5 @@ def number_of(job_id: str) -> str:
 
 
 def cluster_of(job_id: str) -> str:
-    """The cluster that took the job, "" where sbatch named none (the default one)."""
+    """The cluster that took the job, "" if sbatch named none (the default one)."""
     return job_id.partition(";")[2]

@@ -33,7 +33,7 @@ class Kind(ABC):
 
     @abstractmethod
     def open(self, output: Path, known: Known) -> Scheduler:
-        """Who submits and is asked. Raises SchedulerError where it is not to be had here."""
+        """Who submits and is asked. Raises SchedulerError if it is not to be had here."""
 
     @abstractmethod
     def header(self, job: Submission, asked: Resources, after: Sequence[str]) -> list[str]:
@@ -67,5 +67,5 @@ class Kind(ABC):
         return dict(os.environ)
 
     def seconds_of_this_job(self) -> int | None:
-        """The time limit of the job that we run in; None where that is not known."""
+        """The time limit of the job that we run in; None if that is not known."""
         return None

@@ -20,13 +20,13 @@ def _local() -> Kind:
     return LocalKind()
 
 
-#: Each by what a site profile calls it. Where no site is named, the profile of that name counts
+#: Each by what a site profile calls it. If no site is named, the profile of that name counts
 #: whose scheduler is the first one present: a further scheduler goes before "local".
 SCHEDULERS: dict[str, Callable[[], Kind]] = {"slurm": _slurm, "local": _local}
 
 
 def kind_of(name: str) -> Kind:
-    """The scheduler of that name. Raises UsageError where there is none."""
+    """The scheduler of that name. Raises UsageError if there is none."""
     if name not in SCHEDULERS:
         raise UsageError(f"there is no scheduler {name!r}; there are: {', '.join(SCHEDULERS)}.")
     return SCHEDULERS[name]()

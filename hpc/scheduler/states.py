@@ -57,10 +57,10 @@ _IN_QUEUE = ("PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT
 
 @dataclass(frozen=True)
 class JobStatus:
-    """A job as its scheduler sees it: its state and, where there is one, the scheduler's reason.
+    """A job as its scheduler sees it: its state and, if there is one, the scheduler's reason.
 
     `start` is when it began or, while it waits, is expected to begin (seconds since the epoch,
-    None where that is not known); `left_s` is what is left of its time limit.
+    None if that is not known); `left_s` is what is left of its time limit.
     """
 
     state: str

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# What a job script learns where there is no scheduler, and jobs are processes of this machine. Sourced after
+# What a job script learns if there is no scheduler, and jobs are processes of this machine. Sourced after
 # service.sh, which says what is to be in a file of this folder.
 # shellcheck disable=SC2034 # read by the other libraries and by job scripts
 
@@ -11,7 +11,7 @@ RANK=
 
 granted_cores() { :; }
 
-# All of them on this machine, as this job, also where nobody has given it an id.
+# All of them on this machine, as this job, also if nobody has given it an id.
 run_on_nodes() {
   local rank
   for ((rank = 0; rank < $1; rank++)); do

@@ -20,7 +20,7 @@ run_on_nodes() {
 
 # --- other jobs ----------------------------------------------------------------------------------
 
-# An id is NUMBER, or NUMBER;CLUSTER where sbatch named the cluster that took it.
+# An id is NUMBER, or NUMBER;CLUSTER if sbatch named the cluster that took it.
 is_job_id() { [[ $1 =~ ^[0-9]+(\;.*)?$ ]]; }
 
 # A job is asked for at the cluster that took it. Whatever a site's wrapper prints around the answer.
@@ -56,7 +56,7 @@ job_has_ended() {
   esac
 }
 
-# on_our_cluster ID: where no cluster was named, it is the one that is asked by default.
+# on_our_cluster ID: if no cluster was named, it is the one that is asked by default.
 on_our_cluster() {
   case $1 in *\;*) [ "${1#*;}" = "${SLURM_CLUSTER_NAME-}" ] ;; esac
 }

@@ -135,7 +135,7 @@ def _known(figure: Compared, runs: Sequence[RunResult]) -> list[float]:
 
 
 def _over_runs(a: Sequence[RunResult], b: Sequence[RunResult]) -> Iterator[tuple[Compared, Change]]:
-    """A figure that some run lacks is compared over the others, where two of each side have it."""
+    """A figure that some run lacks is compared over the others, if two of each side have it."""
     for figure in COMPARED:
         known_a, known_b = _known(figure, a), _known(figure, b)
         if len(known_a) > 1 and len(known_b) > 1:

@@ -39,7 +39,7 @@ def _not_valid(name: str, run: RunResult) -> str:
 
 
 def _differences(who: str, some: Sequence[RunResult], others: Sequence[RunResult]) -> list[str]:
-    """A sentence for each condition that is not one and the same in all of these runs; where both
+    """A sentence for each condition that is not one and the same in all of these runs; if both
     are the same runs, of those that differ among themselves."""
     found = []
     for name in conditions(some[0]):

@@ -3,7 +3,7 @@
 Several runs on each side: the run is the unit, since the requests of one run share its server, its
 caches and its queue, and so are not independent. Their means are compared by Welch's t interval
 (B. L. Welch, Biometrika 34, 1947: unequal spreads); the ratio of the means has Fieller's interval
-with the same t, which holds 1 exactly where Welch's holds 0 (E. C. Fieller, J. R. Stat. Soc. B 16,
+with the same t, which holds 1 exactly if Welch's holds 0 (E. C. Fieller, J. R. Stat. Soc. B 16,
 1954; for computer benchmarks: Kalibera and Jones, ISMM 2013).
 
 One run on each side: blocks of consecutive requests are drawn anew (block bootstrap, H. R. Kuensch,
@@ -134,7 +134,7 @@ def within_runs(
 
 def _drawn(statistic: Statistic, count: int, dice: np.random.Generator) -> Floats:
     """The figure of DRAWS runs made of blocks drawn with replacement; a draw without any value,
-    where almost all requests failed, is left to the others."""
+    if almost all requests failed, is left to the others."""
     weights = dice.multinomial(count, np.full(count, 1 / count), size=DRAWS)
     drawn = statistic(weights.astype(np.float64))
     return np.where(np.isfinite(drawn), drawn, np.nanmedian(drawn))

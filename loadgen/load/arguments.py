@@ -69,7 +69,7 @@ def _add_target(parser: argparse.ArgumentParser) -> None:
     )
     add("--ca", metavar="FILE", help="of CAs to trust for https (default: the system's)")
     add("--api-key", "--token", dest="shown_key", help=argparse.SUPPRESS)
-    add("--sits-on", choices=("gpu", "cpu"), help="not valid where the model sits elsewhere")
+    add("--sits-on", choices=("gpu", "cpu"), help="not valid if the model sits elsewhere")
     add("--gpu-metrics", action="append", default=[], metavar="URL",
         help="/metrics of a DCGM exporter, for the energy; one for each GPU node")  # fmt: skip
 

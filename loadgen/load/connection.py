@@ -2,7 +2,7 @@
 
 The time of arrival is the kernel's: it stamps what the network hands over (SO_TIMESTAMPNS; for TCP
 since Linux 4.13: Documentation/networking/timestamping.rst), so that it does not matter how much
-later the program comes to read it. Where the kernel gives none, it is the time of reading, before
+later the program comes to read it. If the kernel gives none, it is the time of reading, before
 anything is parsed.
 
 The loop only tells that a socket can be read. A transport has no stamps, and uvloop's holds writes
@@ -296,7 +296,7 @@ class Connection(Answers):
             self.close()
 
     def _no_stream(self) -> str:
-        """What the answer is by its own word, where that is no stream."""
+        """What the answer is by its own word, if that is no stream."""
         kind = self.field("content-type").partition(";")[0].strip().lower()
         return f" (it is {kind})" if kind in _NO_STREAMS else ""
 

@@ -1,7 +1,7 @@
 """The energy of the GPUs while a run is measured.
 
 By a counter of DCGM's exporter, read before and after (--gpu-metrics URL, one for each GPU node),
-or by nvidia-smi on this machine, where the replicas run on it; a process of its own takes the
+or by nvidia-smi on this machine, if the replicas run on it; a process of its own takes the
 samples. All GPUs that are visible there count, whoever uses them.
 """
 

@@ -14,7 +14,7 @@ from contracts.knobs import SLO_NAMES, Load
 from contracts.load import LoadSpec
 from contracts.validation import plain_text, sentences
 
-#: What stands for a value in --help, where the option's name does not say it.
+#: What stands for a value in --help, if the option's name does not say it.
 _METAVARS = {
     "rate": "R",
     "prompt": "TEXT",
@@ -51,7 +51,7 @@ def given_load(given: argparse.Namespace) -> dict[str, Any]:
 
 
 def _value(name: str, text: str) -> object:
-    """As JSON where the knob is no text and it is JSON, else the text itself: 10m, low."""
+    """As JSON if the knob is no text and it is JSON, else the text itself: 10m, low."""
     if plain_text(LoadSpec, name):
         return text
     try:

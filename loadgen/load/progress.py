@@ -30,7 +30,7 @@ class Counts:
 @dataclass
 class RunProgress:
     """`phase` is "warmup", then "measure"; seconds count from its beginning. `planned` is None
-    where the run's time is given and not its requests. `tally`: what is counted beside that, where
+    if the run's time is given and not its requests. `tally`: what is counted beside that, if
     somebody asks for it."""
 
     planned: int | None

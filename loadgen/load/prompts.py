@@ -42,7 +42,7 @@ class Prompts(Protocol):
 
     @property
     def input_tokens_asked(self) -> int | None:
-        """The length that was asked for, where one was."""
+        """The length that was asked for, if one was."""
 
     def encoded(self, index: int) -> bytes:
         """Return the prompt of request `index` as a JSON string."""

@@ -32,7 +32,7 @@ def clients_of(options: Options, process: int) -> range:
 
 def closed_loop(options: Options, client: int) -> Iterator[Planned]:
     """Yield the requests of one client, one after another: those whose index is `client` mod
-    clients; without end where the run has a duration."""
+    clients; without end if the run has a duration."""
     assert options.clients is not None
     for index in itertools.count(client, options.clients):
         if options.requests is not None and index >= options.requests:

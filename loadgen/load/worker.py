@@ -94,7 +94,7 @@ class Worker:
         gc.freeze()  # what is there now stays: collections need not look at it again
 
     def _connections(self) -> int:
-        """How many are wanted at the beginning: as many as requests may be in flight. Where any
+        """How many are wanted at the beginning: as many as requests may be in flight. If any
         number may, it is the rate times the time of one (Little's law), which under load is longer
         than in the warm-up."""
         if self._most or self._options.rate is None:

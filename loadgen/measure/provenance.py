@@ -85,7 +85,7 @@ _RENAMED = {"duration_seconds": "duration_s", "timeout_seconds": "timeout_s"}
 
 
 def git_commit() -> str | None:
-    """Return the commit of this program, with a + where files differ from it; None if git does not
+    """Return the commit of this program, with a + if files differ from it; None if git does not
     know."""
     try:
         found = subprocess.run(

@@ -52,7 +52,7 @@ def _replicas(names: Sequence[str], key: str, spread: Sequence[Distribution]) ->
         axes.set_xlabel(f"{label} [ms]")
 
     svg = draw(f"replicas-{key}", f"{label} by replica", fill)
-    return Plot(svg, "Dot: p50; line up to the bar: p95 (no line where the requests are too few).")
+    return Plot(svg, "Dot: p50; line up to the bar: p95 (no line if the requests are too few).")
 
 
 def against(name: str, title: str, axis: tuple[str, str], at: Sequence[float],

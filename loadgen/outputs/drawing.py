@@ -20,7 +20,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-# Where the home folder cannot be written it says so each time; nobody needs to know.
+# If the home folder cannot be written it says so each time; nobody needs to know.
 logging.getLogger("matplotlib").setLevel(logging.ERROR)
 
 # Okabe and Ito's palette (jfly.uni-koeln.de/color, 2008), told apart by nearly all eyes; each line

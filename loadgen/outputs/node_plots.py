@@ -102,7 +102,7 @@ def _points(one: Series) -> tuple[Floats, Floats]:
 
 
 def _names(found: Sequence[Series]) -> list[str]:
-    """What tells them apart: the GPU, the node, or both; and a GPU's UUID where that is not
+    """What tells them apart: the GPU, the node, or both; and a GPU's UUID if that is not
     enough."""
     one_node = len({each["labels"].get("node") for each in found}) == 1
     names = []

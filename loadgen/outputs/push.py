@@ -1,6 +1,6 @@
 """A run's figures for the Pushgateway: one push, once the run is over.
 
-Its group is job="benchmark", the deployment (where the run knows of one) and the run; so it stays
+Its group is job="benchmark", the deployment (if the run knows of one) and the run; so it stays
 until it is deleted, and a dashboard can show runs beside each other.
 """
 

@@ -10,7 +10,7 @@ from loadgen.outputs.plot_data import Requests, counted
 #: In the order in which they come; the rest is waiting, and the way there and back. What a server
 #: does not say is in the rest.
 STEPS = ("embed", "search", "load", "prefill", "decode", "rest")
-#: Of the slowest requests this share is looked at apart, where that makes at least one.
+#: Of the slowest requests this share is looked at apart, if that makes at least one.
 SLOWEST = 0.1
 
 #: Seconds of each of STEPS.

@@ -26,7 +26,7 @@ class LocalKind(Kind):
         return LocalScheduler(output)
 
     def header(self, job: Submission, asked: Resources, after: Sequence[str]) -> list[str]:
-        """Of no meaning here, where the runner is told. Somebody may give such a script to sbatch:
+        """Of no meaning here, if the runner is told. Somebody may give such a script to sbatch:
         it has name, logs and time limit there as well."""
         return [directive(pair) for pair in [*naming(job, after), ("--time", asked.time)]]
 

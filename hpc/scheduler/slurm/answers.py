@@ -26,7 +26,7 @@ _CLUSTER = re.compile(r"CLUSTER: *(\S+)")
 
 
 def parse_sbatch(text: str) -> str | None:
-    """The job's id; None where no line, or more than one, can be it."""
+    """The job's id; None if no line, or more than one, can be it."""
     found = {join(*match.groups("")) for line in text.splitlines()
              if (match := _SUBMITTED.fullmatch(line.strip()))}  # fmt: skip
     return found.pop() if len(found) == 1 else None
@@ -52,7 +52,7 @@ class Listing:
 
 def parse_squeue(text: str, cluster: str = "") -> Listing:
     """Jobs from squeue's lines (in `SQUEUE_FORMAT`); `cluster` is the one that was asked, "all"
-    where the lines say of which each is."""
+    if the lines say of which each is."""
     jobs: dict[str, JobStatus] = {}
     other, headed, of = [], False, "" if cluster == "all" else cluster
     for line in filter(None, map(str.strip, text.splitlines())):

@@ -40,7 +40,7 @@ class _Unreadable(SchedulerUnavailable):
 
 
 class SlurmScheduler:
-    """Submits with sbatch and asks squeue, then sacct where there is accounting.
+    """Submits with sbatch and asks squeue, then sacct if there is accounting.
 
     `clusters`: where jobs go that have no
     id yet ("a,b", "all"; "": the one that is asked by default). `names`: of jobs submitted earlier,
@@ -106,7 +106,7 @@ class SlurmScheduler:
         )
 
     def _accepted(self, name: str) -> str | None:
-        """The id of the job of that name, where there is one that is not over."""
+        """The id of the job of that name, if there is one that is not over."""
         return next((i for i, status in self.mine(name).items() if not status.over), None)
 
     def _sbatch(self, job: Submission) -> str:
@@ -205,7 +205,7 @@ class SlurmScheduler:
         return explain(reason, job_id)
 
     def cancelled_by(self, job_id: str) -> str:
-        """The user who cancelled the job, "" where that is not known."""
+        """The user who cancelled the job, "" if that is not known."""
         if not self._accounting:
             return ""
         found = self._sacct(cluster_of(job_id), [job_id]).get(job_id)
@@ -214,7 +214,7 @@ class SlurmScheduler:
     def cancel(self, job_ids: Iterable[str]) -> None:
         """scancel, for each cluster; jobs that are over or unknown are no error to it.
 
-        A job that somebody else submitted may have its id by now, where the controller began them
+        A job that somebody else submitted may have its id by now, if the controller began them
         anew: one of an earlier run is looked at first.
         """
         problem = None

@@ -94,6 +94,6 @@ def means(name: str, option: str) -> bool:
 
 
 def value_of(option: str, directives: Iterable[str]) -> str | None:
-    """The value of an option, the last one where there are several; None where it is not named."""
+    """The value of an option, the last one if there are several; None if it is not named."""
     found = [value for name, value in map(split_option, directives) if means(name, option)]
     return (found[-1] or "") if found else None

@@ -15,7 +15,7 @@ from hpc.scheduler.interface import Exported, Setting
 _CONTROLLER = ("SLURM_CONF", "SLURM_CONF_SERVER")
 #: How one reaches it and proves who one is; passed on as they are.
 _KEPT = {*_CONTROLLER, "SLURM_JWT", "SLURM_SACK_KEY", "SLURM_SACK_JWKS"}
-#: Options of sbatch that are honoured where neither recipe nor site names them; their variables.
+#: Options of sbatch that are honoured if neither recipe nor site names them; their variables.
 HONOURED = {
     "partition": ("SBATCH_PARTITION",),
     "account": ("SBATCH_ACCOUNT",),

@@ -23,7 +23,7 @@ class SlurmKind(Kind):
     elsewhere = "another SLURM_CONF, another login node; or its controller has lost its memory"
 
     def open(self, output: Path, known: Known) -> Scheduler:
-        """Raises SchedulerError where there is no sbatch on PATH."""
+        """Raises SchedulerError if there is no sbatch on PATH."""
         from hpc.scheduler.slurm.commands import SlurmScheduler  # not for who only looks for sbatch
 
         return SlurmScheduler(known.clusters, known.names, known.controller)
@@ -50,7 +50,7 @@ class SlurmKind(Kind):
         return environment.exported()
 
     def controller(self) -> dict[str, str]:
-        """Its configuration, where the user's environment names one."""
+        """Its configuration, if the user's environment names one."""
         return environment.controller()
 
     def environment(self) -> dict[str, str]:
