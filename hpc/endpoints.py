@@ -91,7 +91,7 @@ class OutputDir:
         """The log of a job; `stream` is "out" or "err", `job_id` may be Slurm's %j."""
         return self.path / "logs" / f"{service}_{number_of(job_id)}.{stream}"
 
-    def begun(self, job_id: str) -> int | None:
+    def started_at(self, job_id: str) -> int | None:
         """When the job's script last began to run (ns since the epoch); None if it has not.
 
         A job that was requeued and runs anew has another number.
@@ -105,7 +105,7 @@ class OutputDir:
         except OSError:
             return None
 
-    def ended(self, job_id: str) -> ExitStatus | None:
+    def exit_status(self, job_id: str) -> ExitStatus | None:
         """What the job's exit-code file says; None if there is none (yet)."""
         return read_exit_status(self.path, number_of(job_id))
 
@@ -183,13 +183,13 @@ class OutputDir:
         for path in self.files_of_jobs().get(number_of(job_id), []):
             _remove(path)
 
-    def forget_run(self, job_id: str, begun: int | None) -> None:
-        """Remove what a run of a job left that was requeued; `begun` is when that run began.
+    def forget_run(self, job_id: str, started_at: int | None) -> None:
+        """Remove what a run of a job left that was requeued; `started_at` is when that run began.
 
         A run that has begun meanwhile wrote files of its own, which stay.
         """
-        newer = self.begun(job_id)
-        if newer in (None, begun):
+        newer = self.started_at(job_id)
+        if newer in (None, started_at):
             self.forget(job_id)
             for path in (self.path / "logs").glob(f"{number_of(job_id)}.*"):
                 path.unlink(missing_ok=True)

@@ -63,8 +63,12 @@ def _run(deployment: Deployment, service: str, job_id: str, console: Console) ->
             finally:
                 process.terminate()  # of no effect if it has ended; else its trap cleans up
     if process.returncode != 0:
-        ended = deployment.output.ended(job_id)
-        reason = ended.reason if ended and ended.reason else f"exit code {process.returncode}"
+        exit_status = deployment.output.exit_status(job_id)
+        reason = (
+            exit_status.reason
+            if exit_status and exit_status.reason
+            else f"exit code {process.returncode}"
+        )
         raise ServiceError(f"cannot prepare {service}: {reason}", list(tail))
 
 

@@ -44,16 +44,19 @@ class Ends:
         )  # fmt: skip
 
     def _by_its_file(self, job_id: str) -> str | None:
-        ended = self._output.ended(job_id)
-        return f"ended: {ended.reason}" if ended else None
+        exit_status = self._output.exit_status(job_id)
+        return f"ended: {exit_status.reason}" if exit_status else None
 
     def _seen_before(self, service: str) -> str | None:
         before = str(self._record.job_states.get(service, ""))
         return before if before.startswith("ended: ") or JobStatus(before).over else None
 
     def _by_its_limit(self, job_id: str) -> str | None:
-        begun = self._output.begun(job_id)
-        if begun is None or time.time() < begun / 1e9 + self._record.limit_s + LIMIT_SLACK_S:
+        started_at = self._output.started_at(job_id)
+        if (
+            started_at is None
+            or time.time() < started_at / 1e9 + self._record.limit_s + LIMIT_SLACK_S
+        ):
             return None
         return "ended: its time limit has passed"
 

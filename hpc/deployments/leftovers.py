@@ -56,7 +56,9 @@ def _is_dead(
     number: str, status: JobStatus, owner: Owner | None, output: OutputDir, all_known: bool
 ) -> bool:
     if owner is None:  # submitted by hand
-        return status.over or (status is GONE and (all_known or output.ended(number) is not None))
+        return status.over or (
+            status is GONE and (all_known or output.exit_status(number) is not None)
+        )
     record, service = owner
     ours = record.names[record.jobs[service]]
     if ours and status.name and status.name != ours:

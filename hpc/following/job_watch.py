@@ -40,10 +40,10 @@ class JobWatch:
         scheduler."""
         asked = self._poller.step() and self._poller.error is None
         for service, job_id in self._needed.items():
-            ended = self._output.ended(job_id)
+            exit_status = self._output.exit_status(job_id)
             status = self._poller.status(job_id)
-            if ended is not None:
-                settled = self._poller.settled(job_id, completing_patience_s(ended))
+            if exit_status is not None:
+                settled = self._poller.settled(job_id, completing_patience_s(exit_status))
                 self._fail(service, job_id, settled or status)
             elif asked and (status.over or status.in_queue):
                 self._fail(service, job_id, status)
@@ -61,13 +61,15 @@ class JobWatch:
                 f"the {service} job {job_id} was requeued during the run (now {status.state}): it "
                 "was preempted, its node failed, or somebody did it; deploy again."
             )
-        ended = self._output.ended(job_id)
+        exit_status = self._output.exit_status(job_id)
         by = self._scheduler.cancelled_by(job_id) if status.state == "CANCELLED" else ""
         # Slurm knows more of the other states than the script does.
-        own = ended.reason if ended and _plain(status) else ""
+        own = exit_status.reason if exit_status and _plain(status) else ""
         why = f"was cancelled by {by}" if by else own or status.words
         state = f" [{status.state}]" if status.over else ""
-        raise (MeasuredDied if service == self._measured and _died(ended, status) else JobEnded)(
+        raise (
+            MeasuredDied if service == self._measured and _died(exit_status, status) else JobEnded
+        )(
             f"the {service} job {job_id}{state} ended during the run: {why}.",
             self._output.log_tail(service, job_id),
         )
@@ -78,7 +80,7 @@ def _plain(status: JobStatus) -> bool:
     return not status.over or status.state in ("FAILED", "COMPLETED", "CANCELLED")
 
 
-def _died(ended: ExitStatus | None, status: JobStatus) -> bool:
+def _died(exit_status: ExitStatus | None, status: JobStatus) -> bool:
     """Whether a job's service ended by itself, rather than by anybody's or Slurm's will."""
-    told = ended is None or ended.exit_code in (0, *TOLD_TO_END)
+    told = exit_status is None or exit_status.exit_code in (0, *TOLD_TO_END)
     return not told and _plain(status) and status.state != "CANCELLED"

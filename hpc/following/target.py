@@ -24,8 +24,8 @@ class Target:
     published_as: str | None = None
     #: Given up, if it is not required.
     lost: bool = False
-    #: When its script began (OutputDir.begun), and when we saw that (time.monotonic()).
-    begun: int | None = None
+    #: When its script began (OutputDir.started_at), and when we saw that (time.monotonic()).
+    started_at: int | None = None
     seen_at: float = 0.0
     expected: float | None = None
     addresses: list[str] = field(default_factory=list)
@@ -36,9 +36,9 @@ class Target:
     @property
     def started(self) -> bool:
         """Whether its script has begun."""
-        return self.begun is not None
+        return self.started_at is not None
 
     def back_to_queue(self) -> None:
         """It was requeued: nothing of its earlier run counts."""
-        self.begun = self.expected = self.result = None
+        self.started_at = self.expected = self.result = None
         self.addresses, self.ready = [], False

@@ -99,21 +99,21 @@ class Waiter:
 
     def _look_at_files(self) -> None:
         for target in self._live():
-            ended = self._output.ended(target.job_id)
-            if ended is not None:
-                self._judge_end(target, ended)
+            exit_status = self._output.exit_status(target.job_id)
+            if exit_status is not None:
+                self._judge_end(target, exit_status)
                 if target.lost:
                     continue
-            begun = self._output.begun(target.job_id)
-            if target.started and begun not in (None, target.begun):
+            started_at = self._output.started_at(target.job_id)
+            if target.started and started_at not in (None, target.started_at):
                 self._requeued(target, None)
-            if begun is not None and not target.started:
-                self._set_started(target, begun)
+            if started_at is not None and not target.started:
+                self._set_started(target, started_at)
             if target.started and not target.ready:
                 self._look_for_address(target)
 
-    def _set_started(self, target: Target, begun: int) -> None:
-        target.begun, target.seen_at = begun, time.monotonic()
+    def _set_started(self, target: Target, started_at: int) -> None:
+        target.started_at, target.seen_at = started_at, time.monotonic()
         target.detail = "its job has begun"
         self._tell(target.service, f"job {target.job_id} has begun")
         if self._all_started is None and all(t.started for t in self._required()):
@@ -128,24 +128,24 @@ class Waiter:
             self._probers[target.job_id] = Prober(target)
             self._tell(target.service, f"serves at {', '.join(target.addresses)}")
 
-    def _judge_end(self, target: Target, ended: ExitStatus) -> None:
+    def _judge_end(self, target: Target, exit_status: ExitStatus) -> None:
         """The script has ended: the job is over, unless it was requeued."""
-        status = self._poller.settled(target.job_id, completing_patience_s(ended))
+        status = self._poller.settled(target.job_id, completing_patience_s(exit_status))
         if status is not None and status.in_queue:
             self._requeued(target, status)
-        elif self._output.ended(target.job_id) == ended:
+        elif self._output.exit_status(target.job_id) == exit_status:
             state = status.state if status is not None and status.over else ""
-            what = f"ended with exit code {ended.exit_code}"
+            what = f"ended with exit code {exit_status.exit_code}"
             if status is not None and state not in ("", "FAILED", "COMPLETED"):
-                what = f"{status.words} (exit code {ended.exit_code})"  # Slurm knows more
-            self._fail(target, what, ended.reason, state)
+                what = f"{status.words} (exit code {exit_status.exit_code})"  # Slurm knows more
+            self._fail(target, what, exit_status.reason, state)
 
     def _requeued(self, target: Target, status: JobStatus | None) -> None:
         """The job goes on under its id, from the queue: wait for it anew.
 
         `status` is its place in the queue, None if it has left that already.
         """
-        self._output.forget_run(target.job_id, target.begun)
+        self._output.forget_run(target.job_id, target.started_at)
         target.back_to_queue()
         self._probers.pop(target.job_id, None)
         self._all_started, self._queued_since = None, time.monotonic()
@@ -194,7 +194,7 @@ class Waiter:
     def _judge(self, target: Target, status: JobStatus) -> None:
         before = self._statuses.get(target.job_id)
         self._statuses[target.job_id] = status
-        if self._output.ended(target.job_id) is not None:
+        if self._output.exit_status(target.job_id) is not None:
             return  # the next look at the files judges it, with the reason
         if status.over:
             self._fail(target, *self._how_it_ended(target, status), status.state)
@@ -275,9 +275,9 @@ class Waiter:
         )
 
 
-def completing_patience_s(ended: ExitStatus) -> float:
+def completing_patience_s(exit_status: ExitStatus) -> float:
     """How long a job whose script has ended may be COMPLETING before we go by the script alone."""
-    return COMPLETING_PATIENCE_S if ended.exit_code in TOLD_TO_END else END_PATIENCE_S
+    return COMPLETING_PATIENCE_S if exit_status.exit_code in TOLD_TO_END else END_PATIENCE_S
 
 
 def _clock(start: float | None) -> str:

@@ -118,7 +118,7 @@ def test_all_jobs_of_a_deployment_go_where_sbatch_sent_the_first(clusters, outpu
 def test_files_of_a_job_have_no_cluster_in_their_names(output):
     (output.path / "logs" / "7.rc").write_text("3\nno space left\n")
     (output.path / "ollama_ip_7.txt").write_text("10.0.0.1:11434\n")
-    assert output.ended("7;north").reason == "no space left"
+    assert output.exit_status("7;north").reason == "no space left"
     assert output.addresses("ollama", "7;north") == ["10.0.0.1:11434"]
     output.forget("7;north")
     assert not (output.path / "ollama_ip_7.txt").exists()
