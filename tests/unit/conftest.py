@@ -1,10 +1,15 @@
 """Shared by the unit tests: no services, no cluster."""
 
 import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
 from paced_server import Pace, running
+
+ROOT = Path(__file__).resolve().parents[2]
 
 #: How long an example takes is the machine's business.
 settings.register_profile("any machine", settings(deadline=None))
@@ -67,3 +72,28 @@ def server(shared):
     shared.pace = Pace()
     shared.forget()
     return shared
+
+
+@pytest.fixture
+def start(server, tmp_path):
+    """Start `python3 -m loadgen` on the stand-in; its results go to tmp_path/out. `files`: its
+    limits of open files, which are not set by code of ours in a fork of this process: that has
+    threads of many libraries."""
+    started = []
+
+    def begin(*arguments, url=None, report=False, files=None, **how):
+        command = [] if files is None else ["prlimit", f"--nofile={files[0]}:{files[1]}"]
+        command += [sys.executable, "-m", "loadgen", "--out", str(tmp_path / "out")]
+        command += [] if report else ["--no-report"]
+        command += ["--url", url or f"http://127.0.0.1:{server.port}", "--model", "known"]
+        pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+        process = subprocess.Popen(
+            [*command, *map(str, arguments)], cwd=ROOT, text=True, **{**pipes, **how}
+        )
+        started.append(process)
+        return process
+
+    yield begin
+    for process in started:
+        process.kill()
+        process.communicate()

@@ -13,30 +13,6 @@ from paced_server import Pace, running
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.fixture
-def start(server, tmp_path):
-    """Start the command; its results go to tmp_path/out. `files`: its limits of open files, which
-    are not set by code of ours in a fork of this process: that has threads of many libraries."""
-    started = []
-
-    def begin(*arguments, url=None, report=False, files=None, **how):
-        command = [] if files is None else ["prlimit", f"--nofile={files[0]}:{files[1]}"]
-        command += [sys.executable, "-m", "loadgen", "--out", str(tmp_path / "out")]
-        command += [] if report else ["--no-report"]
-        command += ["--url", url or f"http://127.0.0.1:{server.port}", "--model", "known"]
-        pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
-        process = subprocess.Popen(
-            [*command, *map(str, arguments)], cwd=ROOT, text=True, **{**pipes, **how}
-        )
-        started.append(process)
-        return process
-
-    yield begin
-    for process in started:
-        process.kill()
-        process.communicate()
-
-
 def finish(process):
     out, err = process.communicate(timeout=PATIENCE_S)
     return process.returncode, out, err

@@ -3,10 +3,7 @@
 import json
 import random
 import signal
-import subprocess
-import sys
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
 from events import PATIENCE_S, undisturbed, until
@@ -16,30 +13,11 @@ from contracts.histograms import BUCKETS, Histogram, Tally
 from loadgen.load.progress import Counts, RunProgress
 from loadgen.measurements import INTERRUPTED, RequestRecord
 
-ROOT = Path(__file__).resolve().parents[2]
-
 
 @pytest.fixture
-def start(server, tmp_path):
-    """Start a run whose results go to tmp_path/out; the process."""
-    started = []
-
-    def begin(*arguments):
-        command = [sys.executable, "-m", "loadgen", "--out", str(tmp_path / "out"), "--no-report"]
-        command += ["--url", f"http://127.0.0.1:{server.port}", "--model", "known", "--quiet"]
-        process = subprocess.Popen(
-            [*command, "--json-progress", *map(str, arguments)],
-            cwd=ROOT,
-            text=True,
-            stdout=subprocess.PIPE,
-        )
-        started.append(process)
-        return process
-
-    yield begin
-    for process in started:
-        process.kill()
-        process.communicate()
+def watch(start):
+    """Start a run that says how it stands; the process."""
+    return lambda *arguments: start("--quiet", "--json-progress", *arguments)
 
 
 def last_line(process):
@@ -76,10 +54,10 @@ def agrees(line, tmp_path):
 
 @pytest.mark.parametrize("processes", [1, 2])
 def test_the_last_line_has_every_request_of_the_run_and_not_the_warm_up(
-    start, server, tmp_path, processes
+    watch, server, tmp_path, processes
 ):
     server.pace = Pace(ttft=0.02, itl=0.012, failure="cut", fail_from=5, fail_every=7)
-    line = last_line(start("--clients", 6, "--requests", 60, "--processes", processes))
+    line = last_line(watch("--clients", 6, "--requests", 60, "--processes", processes))
     assert agrees(line, tmp_path)
     assert line["ok"] + line["error"] == 60 == server.seen.requests - processes
     assert line["error"] > 0
@@ -87,9 +65,9 @@ def test_the_last_line_has_every_request_of_the_run_and_not_the_warm_up(
 
 
 @pytest.mark.parametrize("processes", [1, 2])
-def test_interrupted_requests_are_in_none_of_them(start, server, tmp_path, processes):
+def test_interrupted_requests_are_in_none_of_them(watch, server, tmp_path, processes):
     server.pace = Pace(itl=0.01)
-    process = start("--clients", 8, "--requests", 4000, "--processes", processes)
+    process = watch("--clients", 8, "--requests", 4000, "--processes", processes)
     until(lambda: server.seen.requests >= 60)
     process.send_signal(signal.SIGINT)
     line = last_line(process)
@@ -100,9 +78,9 @@ def test_interrupted_requests_are_in_none_of_them(start, server, tmp_path, proce
 
 
 @undisturbed
-def test_requests_are_in_flight_while_they_are(start, server):
+def test_requests_are_in_flight_while_they_are(watch, server):
     server.pace = Pace(ttft=1.0)
-    process = start("--clients", 5, "--requests", 5, "--warmup", 0)
+    process = watch("--clients", 5, "--requests", 5, "--warmup", 0)
     seen = [json.loads(line) for line in process.stdout]
     assert max(line["in_flight"] for line in seen) == 5
     assert seen[-1]["in_flight"] == 0

@@ -3,34 +3,11 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from events import PATIENCE_S, undisturbed, until
 from paced_server import Pace
-
-ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture
-def start(server, tmp_path):
-    """Start `python3 -m loadgen` with several processes; its results go to tmp_path/out."""
-    started = []
-
-    def begin(*arguments):
-        command = [sys.executable, "-m", "loadgen", "--out", str(tmp_path / "out"), "--no-report"]
-        command += ["--url", f"http://127.0.0.1:{server.port}", "--model", "known", *arguments]
-        pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
-        process = subprocess.Popen(command, cwd=ROOT, text=True, **pipes)
-        started.append(process)
-        return process
-
-    yield begin
-    for process in started:
-        process.kill()
-        process.communicate()
 
 
 def finish(process):
