@@ -92,7 +92,9 @@ def _add_given(
         return sent(*given.health())
 
     @app.post("/query")
-    def query() -> Response:
+    @app.post("/search")
+    @app.post("/points")
+    def not_served() -> Response:
         raise NotServed(f"This deployment measures {given.server.url}; ask that server itself.")
 
     def no_retrieval() -> None:

@@ -112,6 +112,8 @@ def test_one_that_comes_back_is_seen_again(
     ("path", "body", "kind"),
     [
         ("/query", {"prompt": "Hi"}, "not_served"),
+        ("/search", {"query": "Hi"}, "not_served"),
+        ("/points", {}, "not_served"),
         ("/benchmark", {"retrieval": True}, "no_retrieval"),
     ],
 )
