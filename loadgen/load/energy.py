@@ -20,8 +20,6 @@ from statistics import fmean
 from time import perf_counter
 from urllib.parse import urlsplit
 
-from prometheus_client.parser import text_string_to_metric_families
-
 from engines.asking import http_client
 from engines.sockets import addresses_of
 from loadgen.measurements import Energy
@@ -135,6 +133,8 @@ def read_counters(url: str, ca: str | None = None) -> Counters:
 def counters_in(text: str, host: str) -> Counters:
     """Return millijoules by GPU, of an exporter on `host`. A GPU has one counter, however many
     lines: DCGM's exporter has one for each instance (MIG), and each is that of the whole GPU."""
+    from prometheus_client.parser import text_string_to_metric_families  # most ask no exporter
+
     found: dict[Gpu, float] = {}
     for line in text.splitlines():
         if not line.startswith(_COUNTER):
