@@ -9,7 +9,7 @@ from pathlib import Path
 from client.api.answers import HEALTHY, UNHEALTHY, GivenHealth
 from client.errors import RequestError, ServerFailed, ServerNotReady
 from client.settings import ServiceSettings
-from contracts.errors import ServiceError
+from contracts.errors import OrchError
 from contracts.given_server import GivenServer
 from engines.asking import NoAnswer, asking
 from engines.engine import Facts
@@ -30,7 +30,7 @@ class Given:
     """The server of the settings, for any thread; asked by one at a time, and seldom."""
 
     def __init__(self, settings: ServiceSettings, server: GivenServer) -> None:
-        """Raises UsageError if the key cannot be read, or TLS is not to be had."""
+        """Raises UsageError if the key cannot be read."""
         self.settings = settings
         self.server = server
         self._base = parse(server.url, server.api)
@@ -111,6 +111,6 @@ class Given:
             found = engine.ready(self._ask, self._base.root, model, self._base.shown)
         except NoAnswer as error:
             return ServerNotReady(f"{error}.")
-        except ServiceError as error:
+        except OrchError as error:  # it fails, or TLS is not to be had
             return ServerFailed(error.message)
         return ServerNotReady(f"{found}.") if isinstance(found, str) else found

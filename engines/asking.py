@@ -15,6 +15,8 @@ from engines.sockets import in_words
 from engines.tls import context_of, tls_error_words
 from engines.urls import Base
 
+#: Of an answer that is read: lists of models have some kilobytes.
+MOST_BYTES = 2**24
 NOT_ASKED = ", although only identity was asked for"
 
 
@@ -88,7 +90,7 @@ def asking(
         try:
             connection.request(method, path, data, {**dict(headers), **typed})
             response = connection.getresponse()
-            text = response.read()
+            text = response.read(MOST_BYTES)
         except (OSError, http.client.HTTPException) as error:
             raise NoAnswer(f"{base.shown} does not answer: {_why(error)}") from error
         finally:

@@ -14,6 +14,7 @@ from scripted_server import scripted
 
 import clientService
 from client import given_server
+from engines.tls import context_of
 
 KEY = "sk-0123456789abcdef"
 
@@ -87,6 +88,16 @@ def test_one_that_is_not_there_yet_is_waited_for(client_of: Make) -> None:
     health = client_of(f"http://127.0.0.1:{port}").get("/health")
     assert (health.status_code, health.get_json()["status"]) == (503, "unhealthy")
     assert "does not answer: Connection refused." in health.get_json()["error"]["message"]
+
+
+def test_certificates_that_are_not_there_are_named(
+    client_of: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", "/nowhere/ca.pem")
+    context_of.cache_clear()  # as in a process of its own
+    health = client_of("https://127.0.0.1:1").get("/health")
+    assert health.status_code == 502
+    assert "SSL_CERT_FILE names /nowhere/ca.pem" in health.get_json()["error"]["message"]
 
 
 def test_looks_at_it_cost_a_token_seldom(client_of: Make, server: Server) -> None:
