@@ -19,6 +19,9 @@ from hpc.scheduler.job_ids import cluster_of
 from hpc.scheduler.registry import kind_of
 from hpc.site import Site
 
+#: For services that nobody on another host is to reach.
+LOOPBACK = "127.0.0.1"
+
 
 @dataclass(frozen=True)
 class Deployment:
@@ -103,7 +106,7 @@ def common_values(
         "deployment": deployment,
         "modules": site.modules,
         "loopback": loopback,
-        "bind": "127.0.0.1" if loopback else "0.0.0.0",
+        "bind": LOOPBACK if loopback else "0.0.0.0",
         "interface": site.interface or "",
         "proxy": _proxy_variables(site),
         "monitoring": monitoring.on,

@@ -15,7 +15,7 @@ from pathlib import Path
 from contracts.errors import OrchError, UsageError
 from contracts.files import write_atomically
 from hpc.console import Console
-from hpc.deployment import common_values
+from hpc.deployment import LOOPBACK, common_values
 from hpc.endpoints import OutputDir
 from hpc.planning.monitoring import plan_monitoring
 from hpc.recipe.sections import Monitoring
@@ -41,12 +41,15 @@ def render_stack(wanted: Sequence[str], site: Site, output: OutputDir, console: 
     output.prepare()
     plan = replace(found, parts=frozenset(parts))
     path = output.path / "scripts" / f"{NAME}-{os.getpid()}.sh"
+    kind = kind_of(site.scheduler)
     values = common_values(NAME, site, output, plan)
+    if not kind.in_a_job():  # a login node, which everybody reaches
+        values["bind"] = LOOPBACK
     text = render(
         "monitoring.sbatch.j2",
         header=[],
         script=path,
-        time_seconds=kind_of(site.scheduler).seconds_of_this_job() or DEFAULT_TIME_S,
+        time_seconds=kind.seconds_of_this_job() or DEFAULT_TIME_S,
         parts=sorted(parts),
         qdrant_key="",
         **values,

@@ -66,6 +66,11 @@ class Kind(ABC):
         """This environment, as a job script that runs here and now is to see it."""
         return dict(os.environ)
 
+    def in_a_job(self) -> bool:
+        """Whether we run in a job of its own: then what is started here is to be reached from other
+        hosts."""
+        return False
+
     def seconds_of_this_job(self) -> int | None:
         """The time limit of the job that we run in; None if that is not known."""
         return None

@@ -145,3 +145,16 @@ def test_scripts_for_those_who_start_them_by_hand_pass_shellcheck(tmp_path, part
     script = render_stack(parts, site, OutputDir(tmp_path), Console())
     check = subprocess.run(["shellcheck", "-x", script], capture_output=True, text=True)
     assert check.stdout == ""
+
+
+@pytest.mark.parametrize(("job", "address"), [(None, "127.0.0.1"), ("7", "0.0.0.0")])
+def test_what_is_started_by_hand_is_reached_from_elsewhere_only_if_it_is_a_job(
+    tmp_path, monkeypatch, job, address
+):
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    if job:
+        monkeypatch.setenv("SLURM_JOB_ID", job)
+    site = Site(name="s", scheduler="slurm", modules=["Python"])
+    script = render_stack(["prometheus"], site, OutputDir(tmp_path), Console()).read_text()
+    assert f"\nBIND={address}\n" in script
+    assert ("\nADDRESS=127.0.0.1\n" in script) == (job is None)

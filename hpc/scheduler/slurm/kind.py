@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -56,6 +57,10 @@ class SlurmKind(Kind):
     def environment(self) -> dict[str, str]:
         """Without Slurm's variables: inside salloc there is a job id, which is not the script's."""
         return environment.clean_environment()
+
+    def in_a_job(self) -> bool:
+        """By what Slurm tells each of them."""
+        return "SLURM_JOB_ID" in os.environ
 
     def seconds_of_this_job(self) -> int | None:
         """As Slurm says since version 22.05."""
