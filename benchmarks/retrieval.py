@@ -33,8 +33,9 @@ sys.path.insert(0, str(PROJECT))
 
 from loadgen.measure.stats import percentile
 from retrieval.chunks import point_id
+from retrieval.points import Point
 from retrieval.settings import RetrievalSettings
-from retrieval.store import Point, Store
+from retrieval.store import Store
 
 COLLECTION = "orch_benchmark"
 CENTRES, SPREAD = 200, 0.6

@@ -33,11 +33,11 @@ from contracts.json_object import JsonObject
 from retrieval import errors
 from retrieval.chunks import point_id, with_heading
 from retrieval.embeddings import Embedded, Embedder, Vector
-from retrieval.prompt import build
+from retrieval.points import Hit, Point, build
 from retrieval.settings import RetrievalSettings
 
 if TYPE_CHECKING:
-    from retrieval.store import Hit, Store
+    from retrieval.store import Store
 
 _KINDS: Mapping[type[errors.RetrievalError], type[RequestError]] = {
     errors.StoreUnreachable: QdrantUnreachable,
@@ -142,8 +142,6 @@ class Retriever:
         self, store: Store, chunks: Mapping[str, Chunk], source: str, version: str
     ) -> Embedded:
         """Embed and store; what became of it."""
-        from retrieval.store import Point
-
         embedded = self._embed([with_heading(c.heading, c.text) for c in chunks.values()])
         points = [
             Point(key, vector, source=source, digest=version, **dict(chunk))

@@ -21,8 +21,8 @@ from pathlib import Path
 from contracts.errors import OrchError, UsageError
 from contracts.summary import Summary
 from loadgen import console
+from loadgen.arguments import parse, points
 from loadgen.load import runner
-from loadgen.load.arguments import parse, points
 from loadgen.load.worker import TOO_MANY_ERRORS
 from loadgen.measure import self_check, validity
 from loadgen.measure.provenance import ROOT, About, provenance, read_context

@@ -14,8 +14,7 @@ import contextlib
 import sqlite3
 import threading
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +31,7 @@ from retrieval.errors import (
     StoreRefused,
     StoreUnreachable,
 )
+from retrieval.points import Filter, Hit, Point
 from retrieval.settings import RetrievalSettings
 from retrieval.turns import Turns
 
@@ -42,43 +42,11 @@ _UNREACHABLE = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
 _NOT_TAKEN = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.RESOURCE_EXHAUSTED)
 _REFUSED = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED)
 
-Filter = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Point:
-    """A chunk as it is stored: its id, its vector, and all that an answer needs of it."""
-
-    id: str
-    vector: Sequence[float]
-    text: str
-    source: str
-    digest: str
-    position: int
-    heading: str = ""
-    metadata: Mapping[str, Any] = field(default_factory=dict)
-
-    def payload(self) -> dict[str, Any]:
-        """Return all but id and vector."""
-        return {key: value for key, value in vars(self).items() if key not in ("id", "vector")}
-
-
-@dataclass(frozen=True)
-class Hit:
-    """A point that was found; `score` is the cosine of its angle to the question's vector."""
-
-    score: float
-    text: str
-    source: str
-    position: int
-    heading: str
-    metadata: Mapping[str, Any]
-
 
 class Store:
     """One collection. Made without a word to Qdrant; for any thread.
 
-    Each method raises StoreUnreachable, StoreRefused or StoreFailed where Qdrant does not do what
+    Each method raises StoreUnreachable, StoreRefused or StoreFailed if Qdrant does not do what
     it is asked.
     """
 
@@ -187,7 +155,7 @@ class Store:
                 search_params=models.SearchParams(exact=exact),
                 with_payload=True,
             )
-            return [_hit(point) for point in found.points]
+            return [Hit.of(point.score, point.payload or {}) for point in found.points]
 
     # --- the collection ---
 
@@ -321,25 +289,11 @@ def filter_of(where: Filter) -> models.Filter:
     conditions = []
     for key, value in where.items():
         path = key if key in OWN_KEYS else f"metadata.{key}"
-        conditions.append(models.FieldCondition(key=path, match=_match(value)))
+        many = isinstance(value, list)
+        match = models.MatchAny(any=value) if many else models.MatchValue(value=value)
+        conditions.append(models.FieldCondition(key=path, match=match))
     return models.Filter(must=list(conditions))
-
-
-def _match(value: Any) -> models.MatchAny | models.MatchValue:
-    return models.MatchAny(any=value) if isinstance(value, list) else models.MatchValue(value=value)
 
 
 def _equals(key: str, value: str) -> models.FieldCondition:
     return models.FieldCondition(key=key, match=models.MatchValue(value=value))
-
-
-def _hit(point: models.ScoredPoint) -> Hit:
-    payload = point.payload or {}
-    return Hit(
-        score=float(point.score),
-        text=str(payload.get("text", "")),
-        source=str(payload.get("source", "")),
-        position=int(payload.get("position") or 0),
-        heading=str(payload.get("heading") or ""),
-        metadata=payload.get("metadata") or {},
-    )

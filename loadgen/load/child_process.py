@@ -27,7 +27,7 @@ from contracts.files import write_whole
 from contracts.load import RunSpec
 from contracts.summary import Summary
 from engines.headers import KEY_VARIABLES
-from loadgen.load.flags import flags_of
+from loadgen.flags import flags_of
 from loadgen.measurements import INTERRUPTED
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -21,8 +21,7 @@ from collections.abc import Callable, Sequence
 from time import perf_counter, time
 
 from engines.engine import Engine
-from engines.http_answers import MOST_HELD, TOO_LONG, Answers, BadAnswer
-from engines.json_values import error_text
+from engines.http_answers import BadAnswer
 from engines.sockets import (
     NOTICE_DEATH,
     Address,
@@ -32,12 +31,8 @@ from engines.sockets import (
     none_answered,
 )
 from engines.tls import Tls, tls_error_words
+from loadgen.load.answer_lines import CLOSED, AnswerLines
 from loadgen.measurements import INTERRUPTED, RequestRecord
-
-MAX_ERROR_BODY = 65_536
-_RETURN = ord("\r")  # a number is found in bytes five times as fast as bytes are
-_NO_STREAMS = ("application/json", "text/html", "text/plain")
-_CLOSED = "the connection was closed before the end of the answer"
 
 _SO_TIMESTAMPNS = 35  # include/uapi/asm-generic/socket.h
 _STAMP = struct.Struct("@ll")  # struct timespec, of CLOCK_REALTIME
@@ -46,7 +41,7 @@ _buffer = bytearray(65_536)  # one for all: what comes is parsed before the loop
 _received = memoryview(_buffer)
 
 
-class Connection(Answers):
+class Connection(AnswerLines):
     """A connection that carries one request at a time. Made by `open_connection`.
 
     `went_stale`: it was kept from an earlier request and closed before a byte of an answer. Servers
@@ -56,26 +51,16 @@ class Connection(Answers):
     def __init__(
         self, sock: socket.socket, engine: Engine, address: Address, tls: Tls | None = None
     ) -> None:
-        super().__init__()
+        super().__init__(engine)
         self.address = address
         self.went_stale = False
         self._sock = sock
         self._tls = tls
-        self._parse_line = engine.parse_line
-        self._any_line_end = engine.events
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(sock, self._receive)
         self._open = True
         self._unsent = b""
-        self._record: RequestRecord | None = None
         self._finished: asyncio.Future[None] | None = None
-        self._rest: list[bytes] = []  # of a line that is not complete yet, or of an error's body
-        self._held = 0  # bytes of it
-        self._after_return = False  # whether a line ended with a carriage return, at a piece's end
-        self._used = False
-        self._now = 0.0
-        self._heard = False  # a byte of this answer
-        self._lines = 0  # in what was read last
 
     @property
     def usable(self) -> bool:
@@ -96,7 +81,7 @@ class Connection(Answers):
             self._loop.remove_writer(self._sock)
             self._sock.close()
         if self._record is not None:
-            self._fail("cut", _CLOSED)
+            self._fail("cut", CLOSED)
 
     async def exchange(self, request: bytes, record: RequestRecord, timeout_s: float) -> None:
         """Send a request and note in `record` what comes, until it ends in one way or another.
@@ -104,10 +89,8 @@ class Connection(Answers):
         A record that has a time of sending keeps it: the timeout, too, counts from there.
         Raises nothing of the network: a failure is noted. Cancelled, it notes an interruption.
         """
-        self._record, self._finished = record, self._loop.create_future()
-        self._rest, self._held, self._after_return = [], 0, False
-        self._heard = False
-        self.next_answer()
+        self._finished = self._loop.create_future()
+        self.expect(record)
         left = timeout_s if record.sent is None else timeout_s + record.sent - perf_counter()
         timer = self._loop.call_later(left, self._fail, "timeout", f"no end in {timeout_s:g} s")
         try:
@@ -154,7 +137,7 @@ class Connection(Answers):
             return
         except OSError as error:
             gone = host_is_gone(error)
-            self._fail("cut", f"its host is gone ({in_words(error)})" if gone else _CLOSED)
+            self._fail("cut", f"its host is gone ({in_words(error)})" if gone else CLOSED)
             return
         if not length:
             self._hung_up()
@@ -188,7 +171,7 @@ class Connection(Answers):
             self.answer_ends()
             self.close()
         else:
-            self._fail("cut", _CLOSED)
+            self._fail("cut", CLOSED)
 
     def _stamped(self, stamp: bytes) -> float:
         """The kernel's stamp as a time of perf_counter."""
@@ -214,109 +197,17 @@ class Connection(Answers):
             answer.unsure_end = not stamped
         return None
 
-    # --- what the answer is ---
-
-    def on_message_begin(self) -> None:
-        """Httptools': an answer, perhaps one too many: then nobody knows what comes next."""
-        super().on_message_begin()
-        if self.surplus:
-            self.close()
-
-    def answer_begins(self) -> None:
-        """The status is known."""
-        if self._record is None:
-            return
-        if self._used and self.closed_idle:
-            self._heard = False
-            self._fail("cut", _CLOSED)
-            return
-        self._record.http_status = self.status
-        why = self.unreadable()
-        if why is not None and self.status in (101, 200):
-            self._fail("bad_http", f"the server {why}")
-
-    def on_body(self, body: bytes) -> None:
-        """A piece of the body; it may hold several lines, or a part of one."""
-        record = self._record
-        if record is None:
-            return None
-        if self.status != 200:
-            return self._hold(body[: MAX_ERROR_BODY - self._held])
-        if self._any_line_end and (_RETURN in body or self._after_return):
-            body = self._with_line_feeds(body)
-        at = body.find(b"\n")
-        if at < 0:
-            return self._hold(body)
-        if self._rest:
-            body = b"".join((*self._rest, body))
-            self._rest, self._held = [], 0
-        elif at == len(body) - 1:  # one whole line, as a rule
-            self._line(record, body[:-1])
-            return None
-        *lines, rest = body.split(b"\n")
-        if rest:
-            self._hold(rest)
-        for line in lines:
-            if (line or record.answer.held) and not self._line(record, line):
-                return None
-        return None
-
-    def _hold(self, piece: bytes) -> None:
-        """Until the rest of it comes."""
-        if piece:
-            self._rest.append(piece)
-            self._held += len(piece)
-        if self._held > MOST_HELD:
-            self._fail("bad_json", f"the server {TOO_LONG} of a line")
-
-    def _with_line_feeds(self, body: bytes) -> bytes:
-        """Events may end their lines with CR LF, LF or CR; the two of one end may come apart."""
-        if self._after_return and body.startswith(b"\n"):
-            body = body[1:]
-        self._after_return = body.endswith(b"\r")
-        return body.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-
-    def answer_ends(self) -> None:
-        """The answer is over."""
-        record = self._record
-        if record is None:
-            return
-        rest = b"".join(self._rest)
-        if self.status != 200:
-            self._end(f"http_{self.status}", self.refusal(error_text(rest)))
-        elif rest and not self._line(record, rest):
-            return
-        elif record.answer.end is None:
-            self._end("cut", f"the stream ended without its final chunk{self._no_stream()}")
-        else:
-            if record.answer.in_one_piece and self._no_stream():
-                record.answer.error = "the answer came in one piece, though a stream was asked for"
-            self._end(None, None)
-        if self._unsent or not self._parser.should_keep_alive():
-            self.close()
-
-    def _no_stream(self) -> str:
-        """What the answer is by its own word, if that is no stream."""
-        kind = self.field("content-type").partition(";")[0].strip().lower()
-        return f" (it is {kind})" if kind in _NO_STREAMS else ""
-
     # --- ends ---
 
-    def _line(self, record: RequestRecord, line: bytes) -> bool:
-        self._lines += 1
-        try:
-            self._parse_line(record.answer, line, self._now)
-        except (ValueError, RecursionError) as error:
-            self._fail("bad_json", f"{error}: {line[:100]!r}")
-            return False
-        return True
+    def _may_be_kept(self) -> bool:
+        return not self._unsent and self._parser.should_keep_alive()
 
     def _fail(self, error: str, message: str) -> None:
         """End the request as failed, and the connection, which is in no known state."""
         self._now = perf_counter()
         if self._record is not None:
             self._record.unanswered = error == "cut" and not self._heard
-            self.went_stale = self._record.unanswered and self._used and message == _CLOSED
+            self.went_stale = self._record.unanswered and self._used and message == CLOSED
         self._end(error, message)
         self.close()
 

@@ -17,13 +17,10 @@ from typing import Any
 
 from contracts.errors import TargetError
 from contracts.histograms import Tally
-from engines.headers import Mask
-from engines.sockets import in_words
-from loadgen.load.connection import Connection
 from loadgen.load.progress import RunProgress
-from loadgen.load.protocols import Requests
 from loadgen.load.replicas import Replicas
 from loadgen.load.schedule import Planned, clients_of, closed_loop, open_loop, warm_up
+from loadgen.load.sender import GONE, Sender
 from loadgen.load.timer import LagProbe, Timer, sleep_until
 from loadgen.measurements import INTERRUPTED, RequestRecord, WorkerResult
 from loadgen.options import Options
@@ -38,7 +35,6 @@ else:
     EVENT_LOOP = "uvloop"
 
 TOO_MANY_ERRORS = "too many requests failed (--stop-on-errors)"
-_GONE = ("connect", "cut")  # errors by which a replica is taken out
 #: Connections that an open loop has at its begin beyond those it will need as a rule, and at most.
 #: It makes more as it needs them, but each takes a part of a millisecond that others wait for.
 _SPARE_CONNECTIONS, _MOST_CONNECTIONS = 64, 1000
@@ -56,10 +52,9 @@ class Worker:
     def __init__(self, options: Options, process: int = 0) -> None:
         self._options = options
         self._process = process
-        self._requests = Requests(options)
         self._most = self._most_at_once()
         self._replicas = Replicas(options)
-        self._mask = Mask(options.headers)
+        self._sender = Sender(options, self._replicas)
         self._records: list[RequestRecord] = []
         self._idle_from: float | None = None
         self._warm_seconds: list[float] = []  # of each request of the warm-up that succeeded
@@ -150,7 +145,7 @@ class Worker:
         if not self._options.warmup:
             return
         failures = await _all([self._warm_up_one(index) for index in range(len(self._replicas))])
-        gone = [last is not None and last.error in _GONE for last in failures]
+        gone = [last is not None and last.error in GONE for last in failures]
         for replica, last in enumerate(failures):
             if last is not None and (all(gone) or not gone[replica]):
                 why = f"{last.error}: {last.message}".rstrip(".")
@@ -161,7 +156,7 @@ class Worker:
         records = []
         for planned in warm_up(self._options, self._process):
             record = RequestRecord(planned.index, planned.client, perf_counter())
-            await self._attempt(planned, record, self._replicas.acquire(replica))
+            await self._sender.attempt(planned, record, self._replicas.acquire(replica))
             records.append(record)
         took = [r.end - r.sent for r in records if r.error is None and r.end and r.sent]
         self._warm_seconds += took
@@ -234,7 +229,7 @@ class Worker:
         self._records.append(record)
         self.progress.in_flight += 1
         try:
-            await self._send(planned, record)
+            await self._sender.send(planned, record)
         finally:
             self.progress.in_flight -= 1
             if record.end is not None and record.error != INTERRUPTED:
@@ -242,59 +237,6 @@ class Worker:
         limit = self._options.stop_on_errors
         if limit is not None and self.progress.failed >= limit:
             self.stop(TOO_MANY_ERRORS)
-
-    async def _send(self, planned: Planned, record: RequestRecord) -> None:
-        """Send it, and once more if another replica may have it; or the same one, if all that
-        ended was a connection that had been idle."""
-        replica = self._replicas.acquire()
-        went_stale = await self._attempt(planned, record, replica)
-        other = self._replicas.acquire_other(replica) if record.unanswered else None
-        if other is None and went_stale:
-            other = self._replicas.acquire(replica)
-        if other is not None:
-            record.again()
-            await self._attempt(planned, record, other)
-
-    async def _attempt(self, planned: Planned, record: RequestRecord, replica: int) -> bool:
-        """Send a request to the replica acquired for it; note a failure in the record.
-        Return whether its connection went stale."""
-        record.replica = self._replicas.url(replica)
-        kept = self._options.reuse_connections and record.retried_from != record.replica
-        connection = self._replicas.idle(replica) if kept else None
-        try:
-            connection = connection or await self._connect(record, replica)
-            if connection is not None:
-                request = self._requests.bytes_of(planned, replica)
-                await connection.exchange(request, record, self._options.timeout_seconds)
-        finally:
-            self._replicas.release(replica, connection)
-            if record.message is not None:
-                record.message = self._mask(record.message)
-        if record.error in _GONE:
-            self._replicas.eject(replica, str(record.message))
-        return connection is not None and connection.went_stale
-
-    async def _connect(self, record: RequestRecord, replica: int) -> Connection | None:
-        started_at = perf_counter()
-        try:
-            connection = await self._replicas.connect(replica)
-        except OSError as error:
-            record.end, record.error, record.message = perf_counter(), "connect", in_words(error)
-            record.unanswered = True
-            return None
-        except asyncio.CancelledError:
-            record.end, record.error = perf_counter(), INTERRUPTED
-            raise
-        if record.retried_from is None:
-            self._note_connect(record, started_at, perf_counter())
-        return connection
-
-    def _note_connect(self, record: RequestRecord, started_at: float, now: float) -> None:
-        """The time until now was the connection's. If each request is to have one of its own,
-        that belongs to its latency."""
-        record.connect, record.due = now - started_at, now
-        if not self._options.reuse_connections and record.counts_from is None:
-            record.counts_from = started_at
 
 
 def _perhaps_tls(record: RequestRecord) -> str:

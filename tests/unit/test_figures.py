@@ -19,8 +19,8 @@ from contracts.summary import Sweep, SweepPoint, SweepPoints
 from hpc.following.answers import Result, read
 from hpc.following.report import benchmark_lines
 from loadgen.compare import changes
+from loadgen.flags import parse_goodput
 from loadgen.load.child_process import read_result
-from loadgen.load.flags import parse_goodput
 from loadgen.measure import self_check, summarise
 from loadgen.outputs import html, push, results, run_files
 

@@ -14,9 +14,9 @@ from contracts.knobs import SLO_NAMES, Load
 from contracts.load import LoadPerClient, LoadSpec
 from hpc.recipe.reading import parse_recipe
 from hpc.recipe.schema import Service
+from loadgen.arguments import parse, points
+from loadgen.flags import flag
 from loadgen.load import child_process
-from loadgen.load.arguments import parse, points
-from loadgen.load.flags import flag
 from loadgen.options import Options
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from contracts.errors import UsageError
 from contracts.figures import normalised, tpot
-from loadgen.load.flags import parse_goodput
+from loadgen.flags import parse_goodput
 from loadgen.load.prompts import Texts, Varied, read_prompts
 from loadgen.load.schedule import arrivals, closed_loop, open_loop
 from loadgen.measure.stats import concurrency, distribution, percentile, supported

@@ -17,7 +17,7 @@ from programs import needed
 from contracts.errors import UsageError
 from contracts.load import RETRIEVAL
 from engines.headers import HIDDEN, Mask, headers_of, hide_values
-from loadgen.load import arguments
+from loadgen import arguments
 from loadgen.load.protocols import Requests
 from loadgen.load.schedule import Planned
 from loadgen.options import parse_replica, parse_replicas

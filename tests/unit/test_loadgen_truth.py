@@ -434,7 +434,7 @@ def test_ollama_is_known_by_its_list_of_models_and_asked_in_its_own_api():
 
 def asked(*words, api="ollama"):
     """The body of a request of a command line, or the words of its refusal."""
-    from loadgen.load.arguments import parse, points
+    from loadgen.arguments import parse, points
 
     given = ["--url", "http://h:1", "--model", "m", "--out", "x", "--api", api, *words]
     (options,) = points(parse(given))

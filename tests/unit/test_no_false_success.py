@@ -14,8 +14,8 @@ from contracts.errors import UsageError
 from contracts.generation import Generation
 from engines.ollama import ollama_line
 from engines.openai import openai_line
+from loadgen.arguments import parse, points
 from loadgen.load import runner
-from loadgen.load.arguments import parse, points
 from loadgen.load.prompts import Texts, Varied
 from loadgen.load.protocols import Requests
 from loadgen.load.schedule import Planned

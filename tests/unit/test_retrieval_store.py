@@ -13,8 +13,9 @@ import qdrant_server
 
 from retrieval import turns
 from retrieval.errors import Mismatch, NoCollection, StoreFailed, StoreRefused, StoreUnreachable
+from retrieval.points import Point
 from retrieval.settings import RetrievalSettings, retrieval_settings_from, section
-from retrieval.store import Point, Store
+from retrieval.store import Store
 
 
 def point(number, vector, source="/a.txt", digest="one", **more):

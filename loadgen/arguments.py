@@ -14,7 +14,7 @@ from contracts.load import APIS, RETRIEVAL, LoadSpec
 from engines.headers import Headers, headers_of
 from engines.tls import context_of
 from loadgen.console import print_error
-from loadgen.load.flags import add_flags, flag, given_load, validate_load
+from loadgen.flags import add_flags, flag, given_load, validate_load
 from loadgen.load.prompts import Prompts, Texts, Varied, read_prompts
 from loadgen.options import Options, parse_metrics, parse_replicas, parse_service
 

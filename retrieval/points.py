@@ -1,0 +1,67 @@
+"""What is stored of a chunk, what is found of it, and the prompt that a question becomes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from retrieval.chunks import with_heading
+
+INSTRUCTION = (
+    "Answer the question from the numbered sources below. After each statement give the number of "
+    "its source in brackets, such as [1]. If the sources do not answer the question, say so."
+)
+
+
+#: What a point's keys are to be: values, or lists of them, by key.
+Filter = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Point:
+    """A chunk as it is stored: its id, its vector, and all that an answer needs of it."""
+
+    id: str
+    vector: Sequence[float]
+    text: str
+    source: str
+    digest: str
+    position: int
+    heading: str = ""
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    def payload(self) -> dict[str, Any]:
+        """Return all but id and vector."""
+        return {key: value for key, value in vars(self).items() if key not in ("id", "vector")}
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A point that was found; `score` is the cosine of its angle to the question's vector."""
+
+    score: float
+    text: str
+    source: str
+    position: int
+    heading: str
+    metadata: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, score: float, payload: Mapping[str, Any]) -> Hit:
+        """Return what a payload of the store says."""
+        return cls(
+            score=float(score),
+            text=str(payload.get("text", "")),
+            source=str(payload.get("source", "")),
+            position=int(payload.get("position") or 0),
+            heading=str(payload.get("heading") or ""),
+            metadata=payload.get("metadata") or {},
+        )
+
+
+def build(question: str, hits: Sequence[Hit]) -> str:
+    """Return the prompt for `question`; source n is `hits[n - 1]`."""
+    sources = [f"[{n}] {with_heading(hit.heading, hit.text)}" for n, hit in enumerate(hits, 1)]
+    listed = "\n\n".join(sources) or "(There are none.)"
+    return f"{INSTRUCTION}\n\nSources:\n\n{listed}\n\nQuestion: {question}\n\nAnswer:"
