@@ -168,7 +168,10 @@ class Benchmarks:
 
     def describe(self, run_id: str) -> Described:
         """Return state, progress and, once it has ended, the result. Raises Unknown."""
-        run, folder = self._runs.get(run_id), self._folder / run_id
+        folder, run = self._folder / run_id, self._runs.get(run_id)
+        if run is None:
+            with self._lock:  # one that is just being started has its folder before it is known
+                run = self._runs.get(run_id)
         if run is not None and run.state in (child_process.RUNNING, child_process.FAILED):
             return _so_far(run)
         if not RUN_ID.fullmatch(run_id) or not folder.is_dir():

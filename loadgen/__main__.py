@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import os
 import resource
@@ -13,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -121,7 +122,7 @@ def _one(options: Options, given: argparse.Namespace, about: About) -> tuple[Sum
     """Carry out one run, write its files and table, and return its summary and exit code."""
     started_at = datetime.now(timezone.utc)
     watch = _Watch(given)
-    measured = runner.run(options, watch.attach)
+    measured = runner.run(options, watch.attach, watch.detach)
     watch.conclude()
     summary = self_check.withhold(summarise(measured, options))
     summary = replace(
@@ -130,10 +131,11 @@ def _one(options: Options, given: argparse.Namespace, about: About) -> tuple[Sum
         provenance=provenance(options, measured, started_at, about),
     )
     run_files.write_files(options, measured, summary)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if not given.quiet:
         console.print_line(run_files.table(summary))
     _export_figures(options.out, given, summary)
-    return summary, _exit_code(measured.stopped, summary)
+    return summary, _exit_code(measured.stopped or watch.told_late, summary)
 
 
 def _export_figures(out: Path, given: argparse.Namespace, summary: Summary) -> None:
@@ -203,6 +205,8 @@ class _Watch:
     def __init__(self, given: argparse.Namespace) -> None:
         self._given = given
         self._workers: runner.Workers | None = None
+        #: As Measured.stopped, if that came when all was measured.
+        self.told_late: str | None = None
 
     def attach(self, workers: runner.Workers) -> None:
         """Watch a run; called in its loop."""
@@ -215,6 +219,17 @@ class _Watch:
         if self._given.json_progress:
             os.set_blocking(1, False)  # a reader that sleeps must not stop the clients
             self._print_periodically(loop)
+
+    def detach(self) -> None:
+        """Have SIGTERM wait until the results are written; called in the loop, whose handlers go
+        with it. Whoever cancels a job tells all of its processes, also one that has just stopped
+        since its parent ended."""
+        with _held():  # in between, it would end us at once
+            asyncio.get_running_loop().remove_signal_handler(signal.SIGTERM)
+            signal.signal(signal.SIGTERM, self._note)
+
+    def _note(self, *_: object) -> None:
+        self.told_late = "by SIGTERM"
 
     def _print_periodically(self, loop: asyncio.AbstractEventLoop) -> None:
         self._print_progress()
@@ -248,7 +263,18 @@ def _stop_with_stdin(loop: asyncio.AbstractEventLoop, workers: runner.Workers) -
         except RuntimeError:
             pass  # the loop is closed: the run is over already
 
-    threading.Thread(target=wait, daemon=True).start()
+    with _held():  # a thread has the mask of who starts it
+        threading.Thread(target=wait, daemon=True).start()
+
+
+@contextlib.contextmanager
+def _held() -> Iterator[None]:
+    """SIGTERM comes after this. For all of the process only as long as no other thread takes it."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM,))
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM,))
 
 
 if __name__ == "__main__":

@@ -38,19 +38,24 @@ class Clocks:
         }
 
 
-def run(options: Options, attach: Callable[[Workers], None]) -> Measured:
-    """Run the load on the fastest event loop there is; `attach` is called first, in the loop.
+def run(
+    options: Options, attach: Callable[[Workers], None], detach: Callable[[], None] = lambda: None
+) -> Measured:
+    """Run the load on the fastest event loop there is; `attach` is called first, in the loop, and
+    `detach` last.
 
     Raises TargetError.
     """
     loop = new_event_loop()
     try:
-        return loop.run_until_complete(_run(options, attach))
+        return loop.run_until_complete(_run(options, attach, detach))
     finally:
         loop.close()
 
 
-async def _run(options: Options, attach: Callable[[Workers], None]) -> Measured:
+async def _run(
+    options: Options, attach: Callable[[Workers], None], detach: Callable[[], None]
+) -> Measured:
     several = options.workers > 1
     workers: Workers = WorkerGroup(options) if several else Worker(options)
     attach(workers)
@@ -74,3 +79,4 @@ async def _run(options: Options, attach: Callable[[Workers], None]) -> Measured:
         )
     finally:
         await workers.close()
+        detach()

@@ -74,6 +74,21 @@ def test_benchmark_through_the_client(deployed):
     assert result["latency_seconds"]["ttft"]["p50"] > 0
 
 
+def test_a_server_that_somebody_else_started_is_measured_and_left_alone(deployed, place):
+    """Here it is the Ollama of another deployment, by OpenAI's API."""
+    _, record, _ = deployed
+    (url,) = record["endpoints"]["ollama"]
+    recipe = place.recipe(model=record["model"], num_thread=None, n_clients=2,
+                          n_requests_per_client=2, server={"url": f"{url}/v1"})  # fmt: skip
+    result = place.orch(recipe, "--site", "local")
+    assert_measured(result, place.output)
+    (found,) = place.records()
+    assert list(found["jobs"]) == ["client"]
+    assert found["benchmark"]["successful"] == 4
+    assert place.orch("--stop", "all").returncode == 0
+    assert http("GET", f"{url}/api/version")[0] == 200
+
+
 def test_users_scripts_find_the_keys_that_they_know(deployed):
     place, _, _ = deployed
     now = contract_keys.found(place)
@@ -247,18 +262,3 @@ def test_time_limit_ends_a_deployment_cleanly(place):
     place.deploy(place.recipe(time="0:20"))
     wait_for(lambda: place.records()[0]["state"] == "ended", PATIENCE_S)
     place.assert_nothing_left()
-
-
-def test_a_server_that_somebody_else_started_is_measured_and_left_alone(deployed, place):
-    """Here it is the Ollama of another deployment, by OpenAI's API."""
-    _, record, _ = deployed
-    (url,) = record["endpoints"]["ollama"]
-    recipe = place.recipe(model=record["model"], num_thread=None, n_clients=2,
-                          n_requests_per_client=2, server={"url": f"{url}/v1"})  # fmt: skip
-    result = place.orch(recipe, "--site", "local")
-    assert_measured(result, place.output)
-    (found,) = place.records()
-    assert list(found["jobs"]) == ["client"]
-    assert found["benchmark"]["successful"] == 4
-    assert place.orch("--stop", "all").returncode == 0
-    assert http("GET", f"{url}/api/version")[0] == 200

@@ -374,7 +374,7 @@ def test_a_line_of_many_megabytes_is_read():
 
 
 def test_a_line_that_is_longer_than_may_be_held_is_named(monkeypatch):
-    monkeypatch.setattr("loadgen.load.connection.MOST_HELD", 100_000)
+    monkeypatch.setattr("loadgen.load.answer_lines.MOST_HELD", 100_000)
     with scripted([answer(body=b"x" * 60_000), b"x" * 60_000]) as server:
         (record,) = load(server, requests=1)
     assert record.error == "bad_json"

@@ -1,14 +1,20 @@
 """`python3 -m loadgen` as people and the client service call it."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
+from argparse import Namespace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from events import PATIENCE_S, undisturbed, until
 from paced_server import Pace, running
+
+from loadgen.__main__ import _Watch
+from loadgen.load.worker import new_event_loop
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -220,3 +226,22 @@ def test_nothing_of_the_rest_of_the_project_is_imported():
     code += "('hpc', 'flask', 'numpy', 'orch', 'clientService')])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.stdout == "[]\n"
+
+
+def test_a_word_to_end_that_comes_last_waits_until_the_results_are_written():
+    """Whoever cancels a job tells all of its processes, also one that has just stopped."""
+    before = signal.getsignal(signal.SIGTERM)
+    watch = _Watch(Namespace(die_with_stdin=False, json_progress=False))
+
+    async def run():
+        watch.attach(SimpleNamespace(stop=None))
+        watch.detach()
+
+    loop = new_event_loop()
+    try:
+        loop.run_until_complete(run())
+        loop.close()  # which takes its handlers away
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert watch.told_late == "by SIGTERM"
+    finally:
+        signal.signal(signal.SIGTERM, before)
