@@ -3,8 +3,6 @@ them."""
 
 from __future__ import annotations
 
-from abc import abstractmethod
-
 from engines.engine import Engine
 from engines.http_answers import MOST_HELD, TOO_LONG, Answers
 from engines.json_values import error_text
@@ -40,21 +38,21 @@ class AnswerLines(Answers):
         self._heard = False
         self.next_answer()
 
-    @abstractmethod
     def close(self) -> None:
         """Close the connection; a request on it ends as cut."""
+        raise NotImplementedError
 
-    @abstractmethod
     def _may_be_kept(self) -> bool:
         """Return whether another request may follow on the connection."""
+        raise NotImplementedError
 
-    @abstractmethod
     def _fail(self, error: str, message: str) -> None:
         """End the request as failed, and the connection, which is in no known state."""
+        raise NotImplementedError
 
-    @abstractmethod
     def _end(self, error: str | None, message: str | None) -> None:
         """End the request."""
+        raise NotImplementedError
 
     def on_message_begin(self) -> None:
         """Httptools': an answer, perhaps one too many: then nobody knows what comes next."""

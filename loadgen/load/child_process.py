@@ -279,11 +279,8 @@ def _totals(summary: Summary, sent: int) -> Mapping[str, object]:
     total_time is from the start to the end of the last request, queries_per_second is
     successful / total_time.
     """
-    asked, requests, seconds = (
-        summary.provenance["options"],
-        summary.requests,
-        summary.seconds.whole,
-    )
+    asked, requests = summary.provenance["options"], summary.requests
+    seconds = summary.seconds.whole
     clients, planned, succeeded = asked["clients"], asked["requests"], requests.succeeded
     return {
         "n_clients": clients,

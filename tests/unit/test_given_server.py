@@ -79,7 +79,9 @@ def test_a_key_that_it_refuses_is_said_at_once_and_not_shown(client_of: Make) ->
     assert (health.status_code, started.status_code) == (502, 502)
     words = health.get_json()["error"]["message"]
     assert words.endswith("cannot answer with known:latest: HTTP 401: bad key ***.")
-    assert started.get_json()["error"]["type"] == "server_error"
+    failed = started.get_json()["error"]
+    assert failed["type"] == "benchmark_failed" and "http_401" in failed["message"]
+    assert KEY not in failed["message"]
 
 
 def test_one_that_is_not_there_yet_is_waited_for(client_of: Make) -> None:
