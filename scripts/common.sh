@@ -25,6 +25,21 @@ apt_install() {
   "${install[@]}" >/dev/null
 }
 
+readonly POLICY=/usr/sbin/policy-rc.d # asked by Debian's packages before they start anything
+
+# forbid_starts: until this shell ends; a policy that the machine has already is left as it is.
+forbid_starts() {
+  [[ ! -e ${POLICY} ]] || return 0
+  trap 'rm -f "${POLICY}"' EXIT
+  printf '#!/bin/sh\nexit 101\n' >"${POLICY}"
+  chmod 755 "${POLICY}"
+}
+
+# stay_off SERVICE...: the policy keeps packages from starting a service, not from enabling it.
+stay_off() {
+  if have systemctl; then systemctl --quiet disable "$@" 2>/dev/null || true; fi
+}
+
 # lock FILE: wait for and hold a lock until this script ends. Where there is no flock (macOS), or the
 # file system cannot lock (some Lustre mounts), go on without: callers make results appear by rename.
 lock() {

