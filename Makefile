@@ -12,24 +12,27 @@ COMPILE := .venv/bin/uv pip compile --quiet --universal --python-version 3.10 --
 	--no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' $(LOCK_FLAGS)
 
 .PHONY: help quickstart quickstart-rag test lint test-unit test-local test-cluster test-long lock clean \
-	system venv-dev ollama model
+	system venv-dev ollama haproxy model
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
 
 quickstart: ## Try it on this machine: sets everything up, then deploys and benchmarks a small model
-	@echo '[1/4] Python environment (.venv)'
+	@echo '[1/5] Python environment (.venv)'
 	@scripts/make_venv.sh
-	@echo '[2/4] Ollama'
+	@echo '[2/5] Ollama'
 	@scripts/get_ollama.sh
-	@echo '[3/4] Demo model (SmolLM2 135M)'
+	@echo '[3/5] HAProxy'
+	@scripts/get_haproxy.sh
+	@echo '[4/5] Demo model (SmolLM2 135M)'
 	@$(PYTHON_BIN) scripts/get_model.py
-	@echo '[4/4] Deployment of recipe_ex/quickstart.json'
+	@echo '[5/5] Deployment of recipe_ex/quickstart.json'
 	@$(PYTHON_BIN) orch.py recipe_ex/quickstart.json --site local --no-monitoring
 
 quickstart-rag: ## The same with retrieval: ask the small model about this project's own docs
 	@scripts/make_venv.sh --dev
 	@scripts/get_ollama.sh
+	@scripts/get_haproxy.sh
 	@$(PYTHON_BIN) scripts/get_model.py
 	@$(PYTHON_BIN) scripts/get_embedding_model.py
 	@$(PYTHON_BIN) orch.py recipe_ex/quickstart_rag.json --site local
@@ -43,10 +46,10 @@ lint: venv-dev ## Check format, types and shell scripts
 test-unit: venv-dev ## Run the unit tests (seconds, no services)
 	@scripts/run_pytest.sh tests/unit
 
-test-local: system venv-dev ollama model ## Run the tests with real processes on this machine
+test-local: system venv-dev ollama haproxy model ## Run the tests with real processes on this machine
 	@scripts/run_pytest.sh tests/local
 
-test-cluster: system venv-dev ollama model ## Run the tests on a real Slurm (root on Debian or Ubuntu)
+test-cluster: system venv-dev ollama haproxy model ## Run the tests on a real Slurm (root on Debian or Ubuntu)
 	@scripts/run_pytest.sh tests/cluster
 
 test-long: venv-dev ## Run the tests that take too long for `make test`
@@ -68,6 +71,10 @@ venv-dev:
 
 ollama:
 	@scripts/get_ollama.sh
+
+# After `system`: both forbid Debian's packages to start services, and the first to end lifts that.
+haproxy: | system
+	@scripts/get_haproxy.sh
 
 model: $(TINY_MODEL)
 	@$(PYTHON_BIN) scripts/get_model.py

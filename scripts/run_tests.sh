@@ -6,7 +6,7 @@ set -uo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 cd "${ROOT}" || exit
 
-readonly SYSTEM='System packages' PYTHON='Python environment' OLLAMA='Ollama and models'
+readonly SYSTEM='System packages' PYTHON='Python environment' HAPROXY=HAProxy OLLAMA='Ollama and models'
 readonly OLLAMA_LOG=.tools/get_ollama.out LOCAL_LOG=.tools/test_local.out
 declare -A OUTCOME=()
 declare -A BESIDE=() # what runs beside the groups: process by log
@@ -22,14 +22,15 @@ main() {
   # The build takes minutes and needs nothing of the steps before it is used. Not at a lower priority: on
   # a machine that does something else, too, it would not come to its end.
   beside "${OLLAMA_LOG}" scripts/get_ollama.sh
+  group "${HAPROXY}" '' scripts/get_haproxy.sh
   group 'Format, types, shell scripts' "${PYTHON}" scripts/lint.sh
   group 'Unit tests' "${PYTHON}" scripts/run_pytest.sh tests/unit
   group "${OLLAMA}" "${PYTHON}" get_ollama_and_models
   # Most of the cluster's time is waiting for Slurm; its hosts are its own.
-  [[ -n $(failed_of "${SYSTEM}:${OLLAMA}") ]] || beside "${LOCAL_LOG}" scripts/run_pytest.sh tests/local
-  group 'Tests on the Slurm test cluster' "${SYSTEM}:${OLLAMA}" \
+  [[ -n $(failed_of "${SYSTEM}:${HAPROXY}:${OLLAMA}") ]] || beside "${LOCAL_LOG}" scripts/run_pytest.sh tests/local
+  group 'Tests on the Slurm test cluster' "${SYSTEM}:${HAPROXY}:${OLLAMA}" \
     scripts/run_pytest.sh tests/cluster
-  group 'Tests with processes on this machine' "${SYSTEM}:${OLLAMA}" joined "${LOCAL_LOG}"
+  group 'Tests with processes on this machine' "${SYSTEM}:${HAPROXY}:${OLLAMA}" joined "${LOCAL_LOG}"
   all_passed
 }
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-STEPS = ("get_system_packages", "make_venv", "lint", "get_ollama")
+STEPS = ("get_system_packages", "make_venv", "lint", "get_ollama", "get_haproxy")
 #: `name` is the step's, or for pytest the folder of the tests.
 STAND_IN = """#!/bin/bash
 echo {name} >>called
@@ -19,6 +19,7 @@ echo {name} >>called
 GROUPS = [
     "System packages",
     "Python environment",
+    "HAProxy",
     "Format, types, shell scripts",
     "Unit tests",
     "Ollama and models",
