@@ -83,7 +83,7 @@ class Images(Section):
     python: Image = Field(
         "docker://python:3.12-slim",
         description="What `client_service.def` builds on: any Linux with Python 3.10 or newer, "
-        "with its `venv` module.",
+        "with its `venv` module and HAProxy (on Debian and Ubuntu that is added).",
     )
     qdrant: Image | None = Field(
         "docker://qdrant/qdrant:v1.16.0",

@@ -47,3 +47,5 @@ def test_client_service_is_built_without_a_registry(images: Images, project: Pro
     inside = ["apptainer", "--silent", "exec", "--pwd", "/opt/orch", str(images.client())]
     shown = project.cluster.on("cpu1", *inside, "python", "-c", "import clientService, gunicorn")
     assert (shown.returncode, shown.stderr) == (0, "")
+    proxy = project.cluster.on("cpu1", *inside, "haproxy", "-vv", check=True)
+    assert " +OPENSSL " in proxy.stdout
