@@ -6,8 +6,6 @@ service's threads.
 
 from __future__ import annotations
 
-from http import HTTPStatus
-
 import httptools
 
 from engines.asking import NOT_ASKED, redirected
@@ -18,7 +16,8 @@ MOST_HELD = 268_435_456
 TOO_LONG = f"sent more than {MOST_HELD >> 20} MiB without an end"
 _MOST_HEAD = 1_048_576
 _TLS_ALERT, _HTTP_2 = b"\x15\x03", (b"\x00\x00", b"HTTP/2")
-_SWITCHED = 101
+_SWITCHED, _REQUEST_TIMEOUT = 101, 408
+_CODED = (b"content-encoding", b"transfer-encoding")
 _CODINGS = (b"", b"identity", b"chunked")
 
 
@@ -97,7 +96,7 @@ class Answers:
     def closed_idle(self) -> bool:
         """Whether the answer means an idle connection that ends, not the request that crossed it
         (RFC 9110, 15.5.9): true of one on a kept connection."""
-        return self.status == HTTPStatus.REQUEST_TIMEOUT
+        return self.status == _REQUEST_TIMEOUT
 
     def field(self, name: str) -> str:
         """Return a field of the head, named in small letters; empty if it has none."""
@@ -107,10 +106,13 @@ class Answers:
         """Return why the body cannot be read, as a BadAnswer says it; None: it can."""
         if self.status == _SWITCHED:
             return f"switched to another protocol ({self.field('upgrade') or 'not named'})"
-        for name in ("content-encoding", "transfer-encoding"):
-            codings = self._fields.get(name.encode(), b"").lower().split(b",")
-            if any(coding.strip() not in _CODINGS for coding in codings):
-                return f"sent {name.title()}: {self.field(name)}{NOT_ASKED}"
+        for name in _CODED:
+            codings = self._fields.get(name, b"")
+            if codings in _CODINGS:  # one, or none, as a rule
+                continue
+            if any(coding.strip() not in _CODINGS for coding in codings.lower().split(b",")):
+                text = name.decode()
+                return f"sent {text.title()}: {self.field(text)}{NOT_ASKED}"
         return None
 
     def refusal(self, words: str) -> str:
@@ -143,20 +145,16 @@ class Answers:
         """Httptools': the head is over."""
         self._in_head, self._head_size = False, 0
         status = self._parser.get_status_code()
-        if self._is_final(status) and not self.over:
+        if (status >= 200 or status == _SWITCHED) and not self.over:
             self.status = status
             self.answer_begins()
 
     def on_message_complete(self) -> None:
         """Httptools': an answer is over."""
-        if self._is_final(self._parser.get_status_code()) and not self.over:
+        if self.status and not self.over:  # it was a final one
             self.over = True
             self.answer_ends()
         self._in_head = True
-
-    @staticmethod
-    def _is_final(status: int) -> bool:
-        return status >= 200 or status == _SWITCHED
 
     def _what_it_is(self, data: bytes, error: httptools.HttpParserError) -> str:
         if self.status or self._fields:

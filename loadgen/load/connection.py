@@ -37,6 +37,7 @@ from loadgen.measurements import INTERRUPTED, RequestRecord
 _SO_TIMESTAMPNS = 35  # include/uapi/asm-generic/socket.h
 _STAMP = struct.Struct("@ll")  # struct timespec, of CLOCK_REALTIME
 _STAMP_SPACE = socket.CMSG_SPACE(_STAMP.size)
+_MOMENT_S = 0.1  # in which no server finds a connection idle
 _buffer = bytearray(65_536)  # one for all: what comes is parsed before the loop goes on
 _received = memoryview(_buffer)
 
@@ -54,6 +55,7 @@ class Connection(AnswerLines):
         super().__init__(engine)
         self.address = address
         self.went_stale = False
+        self._was_kept = False  # for another answer after its first one
         self._sock = sock
         self._tls = tls
         self._loop = asyncio.get_running_loop()
@@ -68,8 +70,12 @@ class Connection(AnswerLines):
         return self._open
 
     def probe(self) -> bool:
-        """Return the same, having read what came since the loop last did: nothing should have."""
-        if self._open:
+        """Return the same, having read what came since the loop last did: nothing should have.
+
+        That is another call of the system, and spared a connection in full use: servers close
+        either after the first answer, or one that has been idle.
+        """
+        if self._open and not (self._was_kept and perf_counter() - self._now < _MOMENT_S):
             self._receive()
         return self._open
 
@@ -101,7 +107,7 @@ class Connection(AnswerLines):
             raise
         finally:
             timer.cancel()
-            self._used = True
+            self._was_kept, self._used = self._used, True
 
     def _send(self, request: bytes, record: RequestRecord) -> None:
         self._now = perf_counter()
