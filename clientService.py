@@ -21,7 +21,6 @@ from pathlib import Path
 from flask import Flask, Response, g
 from werkzeug.exceptions import HTTPException
 
-from client.api import openapi
 from client.api.answers import Error, ErrorWords, Unhealthy
 from client.api.benchmark_answers import Begun
 from client.api.bodies import BenchmarkRequest, Query
@@ -143,6 +142,8 @@ def _add_metrics(app: Flask, metrics: Metrics) -> None:
 def _add_description(app: Flask) -> None:
     @app.get("/openapi.json")
     def describe() -> Response:
+        from client.api import openapi  # few ask for it
+
         return Response(openapi.text(), mimetype="application/json")
 
 

@@ -10,16 +10,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 from client.api.benchmark_answers import BenchmarkState, Progress
 from client.errors import BenchmarkFailed, CannotWrite, Conflict, Unknown
 from client.settings import ServiceSettings
 from contracts.histograms import Tally, TallyCounts
 from contracts.load import RUN_ID, RunSpec
-from contracts.summary import Summary
 from contracts.validation import shown
 from loadgen.load import child_process
+
+if TYPE_CHECKING:
+    from contracts.summary import Summary
 
 RUNS_REMEMBERED = 100
 

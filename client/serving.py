@@ -5,6 +5,7 @@ Address and threads are given on its command line.
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 import struct
@@ -22,6 +23,9 @@ worker_tmp_dir = "/dev/shm"
 control_socket_disable = True
 forwarded_allow_ips = ""  # there is no proxy in front, whose headers could be believed
 
+# Nobody's plugins change what a body means; looking for them reads all installed packages.
+os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+
 
 def when_ready(server: Any) -> None:
     """Tell the worker, which comes after us, its threads; and limit the time of what listens: on
@@ -33,3 +37,13 @@ def when_ready(server: Any) -> None:
     for listener in server.LISTENERS:
         for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
             listener.sock.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", STALL_S, 0))
+
+
+def post_fork(_server: Any, _worker: Any) -> None:
+    """The worker is about to load the service, which makes many objects and no garbage."""
+    gc.disable()
+
+
+def post_worker_init(_worker: Any) -> None:
+    """The service is loaded, and is going to answer requests."""
+    gc.enable()

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 class GivenServer(BaseModel):
     """Where a server is, what it speaks, and where the key is that it asks for."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, defer_build=True)
 
     api: Literal["ollama", "openai"] = Field(
         "openai",

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from contracts.knobs import EXTRAS, MAX_CLIENTS, MAX_REQUESTS, MAX_SECONDS, KeepAlive, Load
 from contracts.validation import WHOLE, Sentence
@@ -69,6 +69,8 @@ class RunSpec(LoadSpec):
 
 class _PerClient(BaseModel):
     """The amount, which comes first in schemas and pages."""
+
+    model_config = ConfigDict(defer_build=True)  # of what has it as a part alone
 
     n_clients: Annotated[int, Field(ge=1, le=MAX_CLIENTS), WHOLE] | None = Field(
         None, description="Clients at once (default: 1)."

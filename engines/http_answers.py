@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import httptools
 
-from engines.asking import NOT_ASKED, redirected
-
 #: Bytes of one answer that are held at most, if it must be whole to be understood: a line of a
 #: stream, or a body that is one JSON text.
 MOST_HELD = 268_435_456
@@ -111,6 +109,8 @@ class Answers:
             if codings in _CODINGS:  # one, or none, as a rule
                 continue
             if any(coding.strip() not in _CODINGS for coding in codings.lower().split(b",")):
+                from engines.asking import NOT_ASKED  # which loads http.client and more
+
                 text = name.decode()
                 return f"sent {text.title()}: {self.field(text)}{NOT_ASKED}"
         return None
@@ -118,6 +118,8 @@ class Answers:
     def refusal(self, words: str) -> str:
         """Return the server's `words` of an answer that is no 200, and what its head adds."""
         if 300 <= self.status < 400 and self.field("location"):
+            from engines.asking import redirected
+
             return redirected(self.field("location"))
         why = self.unreadable()
         if why is not None:

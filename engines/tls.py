@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import functools
 import os
@@ -60,6 +59,8 @@ class Tls:
 
     async def shake_hands(self, sock: socket.socket) -> None:
         """Return when both sides know who they are. Raises OSError."""
+        import asyncio  # nobody shakes hands so but the load generator
+
         loop = asyncio.get_running_loop()
         while True:
             try:

@@ -23,13 +23,14 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
-from retrieval.documents import Document
 from retrieval.markdown import sections_of
-from retrieval.records import Metadata
 from retrieval.settings import Chunking
 
 if TYPE_CHECKING:
     import regex
+
+    from retrieval.documents import Document
+    from retrieval.records import Metadata
 
 #: A part of each digest: documents are embedded again if this module cuts in another way.
 SCHEME = "2"

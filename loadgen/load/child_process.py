@@ -17,7 +17,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from pydantic import TypeAdapter
 
@@ -25,10 +25,11 @@ from contracts import json_lines
 from contracts.figures import SINGLE
 from contracts.files import write_whole
 from contracts.load import RunSpec
-from contracts.summary import Summary
-from engines.headers import KEY_VARIABLES
 from loadgen.flags import flags_of
 from loadgen.measurements import INTERRUPTED
+
+if TYPE_CHECKING:
+    from contracts.summary import Summary
 
 ROOT = Path(__file__).resolve().parents[2]
 #: What was measured is written within a second; on a node that is busy it took more than five.
@@ -103,6 +104,8 @@ class ChildRun:
         threading.Thread(target=self._follow, daemon=True).start()
 
     def _start(self, options: Sequence[str]) -> subprocess.Popen[bytes]:
+        from engines.headers import KEY_VARIABLES  # they know all engines
+
         self.folder.mkdir(parents=True, exist_ok=True)
         write_whole(self.folder / "request.json", [json.dumps(self.job.model_dump()) + "\n"])
         command = [sys.executable, "-m", "loadgen", *options]
@@ -258,6 +261,8 @@ def read_result(folder: Path) -> RunResult | None:
 @functools.cache
 def _summaries() -> TypeAdapter[Summary]:
     """To make it takes longer than to read a summary by it."""
+    from contracts.summary import Summary  # once there are results
+
     return TypeAdapter(Summary)
 
 
