@@ -60,6 +60,8 @@ def client_image(site: Site) -> Image:
     """The client service's image: the site's own, or the one that client_service.def makes."""
     if site.images.client:
         return image_of(site.images.client)
+    if site.runtime == "host":  # there is none, whose files would have to be read
+        return image_of(site.images.python)
     parts = [site.images.python.encode(), (PROJECT / DEFINITION).read_bytes()]
     parts += [path.read_bytes() for path in _app_files()]
     return Image(site.images.python, _stamp(*parts), DEFINITION)

@@ -15,8 +15,8 @@ from hpc.recipe.schema import Recipe
 from hpc.recipe.sections import Retrieval
 from hpc.recipe.values import is_model_path, looks_like_path
 from hpc.recipe.words import count, validate
-from retrieval.documents import find_files
 from retrieval.errors import NoDocuments
+from retrieval.finding import find_files
 
 
 def load_recipe(path: Path) -> Recipe:
