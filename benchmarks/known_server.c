@@ -3,7 +3,7 @@
  *     cc -O2 -o known_server known_server.c
  *     ./known_server --port 11500 --ttft 0.2 --itl 0.02 --tokens 64 [--slots N] [--apart]
  *
- * It speaks Ollama's /api/generate (NDJSON) and OpenAI's /v1/completions and /v1/chat/completions
+ * It speaks Ollama's /api/generate and /api/chat (NDJSON) and OpenAI's /v1/completions and /v1/chat/completions
  * (SSE), streamed or not. Token k (from 0) of an answer is due at the request's arrival + ttft +
  * k * itl, the end one itl after the last token; with --slots N a request beyond N waits for its
  * turn, and counts from there. What is due at once goes out in one write, with --apart in one
@@ -40,7 +40,12 @@ enum { MAX_REQUEST = 4 << 20, EVENTS = 512, ROOM = 256 };
 #define CREATED "2026-01-01T00:00:00.000000000Z"
 
 typedef int64_t ns;
-typedef enum { OLLAMA, COMPLETION, CHAT } Api;
+typedef enum { OLLAMA, OLLAMA_CHAT, COMPLETION, CHAT } Api;
+
+static bool is_ollama(Api api)
+{
+    return api == OLLAMA || api == OLLAMA_CHAT;
+}
 
 static struct {
     ns ttft, itl;
@@ -292,6 +297,8 @@ static void add_chunk(Buffer *out, const Buffer *data)
 static const char *const TOKEN[] = {
     [OLLAMA] = "{\"model\":\"" MODEL "\",\"created_at\":\"" CREATED
                "\",\"response\":\" a\",\"done\":false}\n",
+    [OLLAMA_CHAT] = "{\"model\":\"" MODEL "\",\"created_at\":\"" CREATED
+                    "\",\"message\":{\"role\":\"assistant\",\"content\":\" a\"},\"done\":false}\n",
     [COMPLETION] = "data: {\"id\":\"cmpl-1\",\"object\":\"text_completion\",\"created\":1767225600,"
                    "\"model\":\"" MODEL "\",\"choices\":[{\"text\":\" a\",\"index\":0,"
                    "\"finish_reason\":null}]}\n\n",
@@ -300,7 +307,7 @@ static const char *const TOKEN[] = {
              "\"role\":\"assistant\",\"content\":\" a\"},\"finish_reason\":null}]}\n\n",
 };
 
-static Buffer token_chunks[3]; /* TOKEN as it goes out, chunked */
+static Buffer token_chunks[CHAT + 1]; /* TOKEN as it goes out, chunked */
 
 static void prepare(void)
 {
@@ -345,9 +352,11 @@ static void add_end_openai(Buffer *out, const Connection *c)
 
 static void add_end(Buffer *out, const Connection *c)
 {
-    if (c->api != OLLAMA)
+    if (!is_ollama(c->api))
         return add_end_openai(out, c);
-    addf(out, "{\"model\":\"" MODEL "\",\"created_at\":\"" CREATED "\",\"response\":\"\",");
+    addf(out, "{\"model\":\"" MODEL "\",\"created_at\":\"" CREATED "\",%s,",
+         c->api == OLLAMA ? "\"response\":\"\""
+                          : "\"message\":{\"role\":\"assistant\",\"content\":\"\"}");
     add_end_ollama(out, c);
 }
 
@@ -356,10 +365,12 @@ static void answer_whole(Connection *c)
     Buffer text = {0}, body = {0};
     for (int i = 0; i < c->tokens; i++)
         add(&text, " a", 2);
-    if (c->api == OLLAMA) {
-        addf(&body, "{\"model\":\"" MODEL "\",\"created_at\":\"" CREATED "\",\"response\":\"");
+    if (is_ollama(c->api)) {
+        bool chat = c->api == OLLAMA_CHAT;
+        addf(&body, "{\"model\":\"" MODEL "\",\"created_at\":\"" CREATED "\",%s\"",
+             chat ? "\"message\":{\"role\":\"assistant\",\"content\":" : "\"response\":");
         add(&body, text.data, text.size);
-        addf(&body, "\",");
+        addf(&body, chat ? "\"}," : "\",");
         add_end_ollama(&body, c);
     } else {
         addf(&body, "{\"id\":\"cmpl-1\",\"object\":\"%s\",\"created\":1767225600,\"model\":\"" MODEL
@@ -439,7 +450,7 @@ static void advance(Connection *c, ns until)
         if (!c->made && c->stream)
             addf(&c->out,
                  "HTTP/1.1 200 OK\r\nContent-Type: %s\r\nTransfer-Encoding: chunked\r\n\r\n",
-                 c->api == OLLAMA ? "application/x-ndjson" : "text/event-stream");
+                 is_ollama(c->api) ? "application/x-ndjson" : "text/event-stream");
         if (c->stream)
             add(&c->out, token_chunks[c->api].data, token_chunks[c->api].size);
         c->due = c->base + pace.ttft + ++c->made * pace.itl;
@@ -490,9 +501,9 @@ static bool is_true(const char *json, const char *key, bool otherwise)
 static void generate(Connection *c, Api api, const char *body)
 {
     c->api = api;
-    c->stream = is_true(body, "\"stream\"", api == OLLAMA);
+    c->stream = is_true(body, "\"stream\"", is_ollama(api));
     c->usage = is_true(body, "\"include_usage\"", false);
-    c->tokens = number(body, api == OLLAMA ? "\"num_predict\"" : "\"max_tokens\"", 0);
+    c->tokens = number(body, is_ollama(api) ? "\"num_predict\"" : "\"max_tokens\"", 0);
     if (c->tokens <= 0)
         c->tokens = number(body, "\"max_completion_tokens\"", pace.tokens);
     c->truth = (Truth){.received = c->arrived, .seed = number(body, "\"seed\"", -1)};
@@ -530,6 +541,8 @@ static void serve(Connection *c, const char *request, const char *body)
     Buffer out = {0};
     if (is(request, "POST /api/generate "))
         return generate(c, OLLAMA, body);
+    if (is(request, "POST /api/chat "))
+        return generate(c, OLLAMA_CHAT, body);
     if (is(request, "POST /v1/completions "))
         return generate(c, COMPLETION, body);
     if (is(request, "POST /v1/chat/completions "))

@@ -116,7 +116,7 @@ def same_model(one: str, other: str) -> bool:
 def entry_of(listing: JsonObject, model: str, digest: object = None) -> JsonObject | None:
     """Return the entry of a model in what /api/tags or /api/ps lists: by its name, else by its
     digest, since a model that is in memory goes by the name under which it was loaded."""
-    entries = list(_entries(listing))
+    entries = list(entries_of(listing))
     named = (entry for entry in entries if same_model(str(entry.get("name")), model))
     alike = (entry for entry in entries if digest and entry.get("digest") == digest)
     return next(named, None) or next(alike, None)
@@ -128,7 +128,8 @@ def loaded_entry(tags: JsonObject, running: JsonObject, model: str) -> JsonObjec
     return entry_of(running, model, listed and listed.get("digest"))
 
 
-def _entries(listing: JsonObject) -> Iterator[JsonObject]:
+def entries_of(listing: JsonObject) -> Iterator[JsonObject]:
+    """Yield what /api/tags or /api/ps lists."""
     models = listing.get("models")
     for entry in models if isinstance(models, list) else ():
         if isinstance(entry, dict):

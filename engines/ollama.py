@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from contracts.generation import Generation
     from contracts.load import LoadSpec
 
-GENERATE, EMBED, SHOW = "/api/generate", "/api/embed", "/api/show"
+GENERATE, CHAT = "/api/generate", "/api/chat"
+EMBED, SHOW = "/api/embed", "/api/show"
 #: What it says of itself: its version, the models that it has, and those in memory.
 VERSION, TAGS, RUNNING = "/api/version", "/api/tags", "/api/ps"
 #: Its statuses when its queue is full, and when it does not have the model.
@@ -71,7 +72,7 @@ def body_of(model: str, load: LoadSpec, more: str = "") -> BodyParts:
 def _root_of(path: str) -> str:
     if path.endswith(("/v1", "/v1/chat/completions", "/v1/models")):
         raise BadUrl("is OpenAI's API: give --api openai")
-    return without_end(path, (GENERATE, "/api/chat", TAGS, "/api"))
+    return without_end(path, (GENERATE, CHAT, TAGS, "/api"))
 
 
 # --- what it says of itself ----------------------------------------------------------------------

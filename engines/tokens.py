@@ -16,6 +16,16 @@ def too_few(read: int, words: int, tokens_per_word: float = TOKENS_PER_WORD) -> 
     return words >= MIN_WORDS and read < words * tokens_per_word
 
 
+#: Bytes of a text by its tokens, roughly: of English, in the usual vocabularies.
+BYTES_PER_TOKEN = 4
+
+
+def estimate(size: int, holds: int | None) -> int:
+    """Return about how many tokens a text of so many bytes has, which is longer than a context that
+    holds so many of them (None: that is not known)."""
+    return max(size // BYTES_PER_TOKEN, (holds or 0) + 1)
+
+
 #: What Ollama, OpenAI, vLLM, llama.cpp and our own client service say: whoever speaks one API may
 #: pass on the words of a server of another.
 _TOO_LONG = re.compile(

@@ -14,12 +14,10 @@ from contracts.json_object import JsonObject
 from engines.json_values import part_of
 from engines.names import entry_of
 from engines.ollama import RUNNING, input_tokens_of, is_final, loaded_model, may_be_final
-from engines.tokens import says_too_long, too_few
+from engines.tokens import estimate, says_too_long, too_few
 
 #: How long what a replica says of its context is believed.
 FRESH_S = 60.0
-#: Bytes of a text by its tokens, roughly: of English, in the usual vocabularies.
-BYTES_PER_TOKEN = 4
 
 
 def too_long(error: OllamaFailed) -> bool:
@@ -63,7 +61,7 @@ def read_whole(given: JsonObject, context: Callable[[], int | None]) -> Iterator
             raise
         size = sum(len(str(given.get(key) or "").encode()) for key in ("prompt", "system"))
         holds = context()
-        tokens = max(size // BYTES_PER_TOKEN, (holds or 0) + 1)
+        tokens = estimate(size, holds)
         raise PromptTooLong(
             f"The prompt has about {tokens} tokens ({size} bytes), but the model's context holds "
             f"{'fewer' if holds is None else holds}; shorten it, or raise context_length in the "

@@ -1,0 +1,111 @@
+"""The command line: `python -m client.compatible --help`."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import gc
+import os
+import resource
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import uvloop
+
+from client.compatible.addresses import Address, parse_socket
+from client.compatible.engine import Engine
+from client.compatible.http_server import ClientConnection
+from client.compatible.routes import Routes
+from contracts.errors import OrchError, ServiceError, UsageError
+from engines.headers import headers_of
+
+#: Connections that wait to be taken: many clients may begin at once.
+_BACKLOG = 4096
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serve until SIGTERM or SIGINT; return the exit code."""
+    given = _parser().parse_args(arguments)
+    try:
+        listen = parse_socket(given.listen, "--listen")
+        engine = _engine(given)
+        uvloop.run(_serve(listen, Routes(engine, given.model)))
+    except OrchError as error:
+        print(f"client.compatible: {error}", file=sys.stderr)  # noqa: T201
+        return error.exit_code
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    p = argparse.ArgumentParser(
+        prog="python -m client.compatible", description="OpenAI's API in front of an Ollama."
+    )
+    where = "HOST:PORT or unix:PATH"
+    p.add_argument("--listen", required=True, metavar="ADDRESS", help=f"where it listens: {where}")
+    p.add_argument("--engine", required=True, metavar="ADDRESS", help=f"where Ollama is: {where}")
+    p.add_argument("--model", required=True, help="that of requests that name none")
+    p.add_argument(
+        "--token-file", type=Path, metavar="FILE", help="the token that the engine asks for"
+    )
+    p.add_argument(
+        "--timeout", type=float, default=600.0, metavar="SECONDS",
+        help="what an answer may take (default: %(default)g)",
+    )  # fmt: skip
+    return p
+
+
+def _engine(given: argparse.Namespace) -> Engine:
+    """Raises UsageError."""
+    if not 0 < given.timeout < 1e6:
+        raise UsageError(f"--timeout is {given.timeout:g}, but must be a number of seconds.")
+    headers, warnings = headers_of([], given.token_file, "ollama", {})
+    for warning in warnings:
+        print(f"client.compatible: {warning}", file=sys.stderr)  # noqa: T201
+    return Engine(parse_socket(given.engine, "--engine"), headers, given.timeout)
+
+
+async def _serve(listen: Address, routes: Routes) -> None:
+    """Raises ServiceError: it cannot listen there."""
+    _all_files()
+    gc.freeze()  # what is there by now stays; no collection walks it while a chunk waits
+    loop, stopped = asyncio.get_running_loop(), asyncio.Event()
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(signum, stopped.set)
+    tasks: set[asyncio.Task[None]] = set()
+    server = await _listening(listen, lambda: ClientConnection(routes.handle, tasks))
+    shown = f"{listen}" if listen.path else "{}:{}".format(*server.sockets[0].getsockname()[:2])
+    print(f"listening on {shown}", flush=True)  # noqa: T201
+    await stopped.wait()
+    server.close()
+    for task in tuple(tasks):
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    if listen.path:
+        with contextlib.suppress(OSError):
+            Path(listen.path).unlink()
+
+
+async def _listening(listen: Address, protocol: Callable[[], asyncio.Protocol]) -> asyncio.Server:
+    loop = asyncio.get_running_loop()
+    before = os.umask(0o177)  # a socket is nobody's but ours
+    try:
+        if listen.path:
+            return await loop.create_unix_server(protocol, listen.path, backlog=_BACKLOG)
+        return await loop.create_server(protocol, listen.host, listen.port, backlog=_BACKLOG)
+    except OSError as error:
+        raise ServiceError(f"It cannot listen at {listen}: {error}.") from error
+    finally:
+        os.umask(before)
+
+
+def _all_files() -> None:
+    """Two descriptors for each answer under way: as many as we may have."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,33 @@
+"""Addresses of the command line: HOST:PORT, or unix:PATH of a socket."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from contracts.errors import UsageError
+from engines.urls import authority
+
+_UNIX = "unix:"
+
+
+@dataclass(frozen=True)
+class Address:
+    """A socket: `path` is that of a Unix one, else it is `host` and `port`."""
+
+    path: str = ""
+    host: str = ""
+    port: int = 0
+
+    def __str__(self) -> str:
+        """As the command line has it."""
+        return f"{_UNIX}{self.path}" if self.path else authority(self.host, self.port)
+
+
+def parse_socket(text: str, option: str) -> Address:
+    """Return the address that an option of the command line names. Raises UsageError."""
+    if text.startswith(_UNIX) and len(text) > len(_UNIX):
+        return Address(path=text.removeprefix(_UNIX))
+    host, _, port = text.rpartition(":")
+    if not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
+        raise UsageError(f"{option} is {text!r}, but must be HOST:PORT or unix:PATH.")
+    return Address(host=host.removeprefix("[").removesuffix("]"), port=int(port))

@@ -1,0 +1,118 @@
+"""What a caller is told when it fails: errors in OpenAI's shape, with its types and codes."""
+
+from __future__ import annotations
+
+from client.compatible.compact import compact
+from contracts.json_object import JsonObject
+
+#: Seconds after which one may come again, if the engine does not say.
+RETRY_AFTER_S = 1
+
+
+class ApiError(Exception):
+    """A sentence, the HTTP status, and what programs look at: `type`, `code`, and the key of the
+    body that it is about."""
+
+    status = 500
+    type = "server_error"
+    code: str | None = None
+
+    def __init__(self, message: str, param: str | None = None, code: str | None = None) -> None:
+        super().__init__(message)
+        self.message, self.param = message, param
+        self.code = code or type(self).code
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What goes with it in the head of an answer."""
+        return {}
+
+    def as_json(self) -> JsonObject:
+        """The body of the answer."""
+        words = {"message": self.message, "type": self.type, "param": self.param, "code": self.code}
+        return {"error": words}
+
+    def as_event(self) -> bytes:
+        """The same as the last event of a stream."""
+        return b"data: %b\n\n" % compact(self.as_json())
+
+
+class BadRequest(ApiError):
+    """The request makes no sense."""
+
+    status, type = 400, "invalid_request_error"
+
+
+class NotSupported(BadRequest):
+    """It asks for what there is not here."""
+
+    code = "unsupported_parameter"
+
+
+class ContextLengthExceeded(BadRequest):
+    """The prompt has more tokens than the model's context holds."""
+
+    code = "context_length_exceeded"
+
+
+class NotFound(BadRequest):
+    """There is no such path."""
+
+    status, code = 404, "unknown_url"
+
+
+class ModelNotFound(BadRequest):
+    """There is no such model."""
+
+    status, code = 404, "model_not_found"
+
+    def __init__(self, model: str) -> None:
+        super().__init__(f"The model {model!r} does not exist here: GET /v1/models lists those "
+                         "that do.", "model")  # fmt: skip
+
+
+class WrongMethod(BadRequest):
+    """The path is asked in another way."""
+
+    status, code = 405, "method_not_allowed"
+
+
+class TooLarge(BadRequest):
+    """The body, or the head, is larger than what is taken."""
+
+    status, code = 413, "request_too_large"
+
+
+class Busy(ApiError):
+    """The queue in front of the model is full (429), or there is no engine just now (503)."""
+
+    code = "queue_full"
+
+    def __init__(self, message: str, status: int, retry_after: str = "") -> None:
+        super().__init__(message)
+        self.status = status
+        self.type = "rate_limit_error" if status == 429 else "server_error"
+        self._retry_after = retry_after or str(RETRY_AFTER_S)
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """When to come again, in seconds."""
+        return {"Retry-After": self._retry_after}
+
+
+class EngineFailed(ApiError):
+    """The engine answered with an error, or with what cannot be understood."""
+
+    status, code = 502, "engine_error"
+
+
+class EngineGone(ApiError):
+    """The engine does not answer, or closed the connection."""
+
+    status, code = 502, "engine_unreachable"
+
+
+class TooSlow(ApiError):
+    """The engine did not answer in time."""
+
+    status, code = 504, "timeout"

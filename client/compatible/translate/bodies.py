@@ -1,0 +1,120 @@
+"""What the bodies share: how texts come, what is taken and changes nothing, what is refused."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, TypeAlias
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic_core import PydanticCustomError
+
+from contracts.json_object import JsonObject
+
+NOT_SUPPORTED = "unsupported_parameter"
+
+
+class Taken(BaseModel):
+    """An object in a body, of which keys that are not known mean nothing."""
+
+    model_config = ConfigDict(strict=True, frozen=True, allow_inf_nan=False)
+
+
+def no(why: str) -> AfterValidator:
+    """Return a check that refuses every value but null."""
+
+    def check(value: object) -> object:
+        if value is not None:
+            raise PydanticCustomError(NOT_SUPPORTED, "is not supported here: {why}", {"why": why})
+        return value
+
+    return AfterValidator(check)
+
+
+def only(*values: object, why: str) -> AfterValidator:
+    """Return a check that refuses every value but these and null."""
+
+    def check(value: object) -> object:
+        if value is not None and value not in values:
+            raise PydanticCustomError(
+                NOT_SUPPORTED,
+                "is supported here only as {values}: {why}",
+                {"values": " or ".join(map(json.dumps, values)), "why": why},
+            )
+        return value
+
+    return AfterValidator(check)
+
+
+class StreamOptions(Taken):
+    """How an answer is streamed."""
+
+    include_usage: bool | None = None
+
+
+Count: TypeAlias = Annotated[int, Field(ge=1, le=2**31 - 1)]
+Penalty: TypeAlias = Annotated[float, Field(ge=-2, le=2)]
+Stop: TypeAlias = str | list[str]
+
+
+class Body(BaseModel):
+    """A body: the model that it is for, and who asks."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+    model: str | None = Field(None, description="Name of a model; the deployment's by default.")
+    user: str | None = Field(None, description="Taken; changes nothing.")
+
+
+class Asked(Body):
+    """A body that asks for text: how it is made, and how it comes."""
+
+    stream: bool | None = Field(None, description="Whether it comes as events, piece by piece.")
+    stream_options: StreamOptions | None = Field(
+        None, description="With `include_usage` the last event but one has the counts of tokens."
+    )
+    max_tokens: Count | None = Field(None, description="Tokens of the answer at most.")
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = Field(
+        None, description="The model's own by default."
+    )
+    top_p: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        None, description="The model's own by default."
+    )
+    top_k: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = Field(
+        None, description="The model's own by default. OpenAI has none."
+    )
+    min_p: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        None, description="The model's own by default. OpenAI has none."
+    )
+    seed: Annotated[int, Field(ge=-(2**31), le=2**31 - 1)] | None = Field(
+        None, description="With the same seed the same answer comes again, as far as Ollama has it."
+    )
+    stop: Stop | None = Field(None, description="Texts at which the answer ends.")
+    frequency_penalty: Penalty | None = Field(None, description="The model's own by default.")
+    presence_penalty: Penalty | None = Field(None, description="The model's own by default.")
+    n: Annotated[Count | None, only(1, why="ask again for another answer")] = Field(
+        None, description="1."
+    )
+    logit_bias: Annotated[dict[str, float] | None, only({}, why="Ollama has no such thing")] = (
+        Field(None, description="Refused unless empty.")
+    )
+
+    def options(self, num_predict: int | None) -> JsonObject:
+        """Return Ollama's options, of what was given."""
+        stop = [self.stop] if isinstance(self.stop, str) else self.stop
+        same = {name: getattr(self, name) for name in _SAME}
+        found = {"num_predict": num_predict, "stop": stop, **same}
+        return {name: value for name, value in found.items() if value is not None}
+
+    @property
+    def wants_usage(self) -> bool:
+        """Whether a stream is to end with the counts of tokens."""
+        return self.stream_options is not None and bool(self.stream_options.include_usage)
+
+
+#: Options that Ollama calls as OpenAI does.
+_SAME = (
+    *("temperature", "top_p", "top_k", "min_p", "seed"),
+    *("frequency_penalty", "presence_penalty"),
+)
+#: Goes with every request: a text that is too long is refused rather than cut, also in the midst.
+WHOLE: JsonObject = {"truncate": False, "shift": False}

@@ -1,0 +1,117 @@
+"""A chat as Ollama's /api/chat has it, from what OpenAI's API asks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from client.compatible.compact import compact
+from client.compatible.errors import BadRequest
+from client.compatible.translate.bodies import WHOLE
+from client.compatible.translate.chat_bodies import ChatBody, Message, Tool, ToolCall
+from contracts.json_object import JsonObject
+
+_NO_PARAMETERS: JsonObject = {"type": "object", "properties": {}}
+
+
+def native_chat(body: ChatBody, model: str, think: bool | str | None) -> bytes:
+    """Return the body for /api/chat. Raises BadRequest for what Ollama could not read."""
+    limit = body.max_completion_tokens or body.max_tokens
+    more = {
+        "tools": _tools(body),
+        "format": _format(body),
+        "think": think,
+        "logprobs": body.logprobs,
+        "top_logprobs": body.top_logprobs,
+    }
+    asked = {
+        "model": model,
+        "messages": list(_messages(body.messages)),
+        "stream": bool(body.stream),
+        **WHOLE,
+        "options": body.options(limit),
+        **{name: value for name, value in more.items() if value is not None},
+    }
+    return compact(asked)
+
+
+def text_size(body: ChatBody) -> int:
+    """Return the bytes of all texts of a conversation."""
+    return sum(len(_text(message).encode()) for message in body.messages)
+
+
+def _messages(messages: Sequence[Message]) -> Iterator[JsonObject]:
+    names: dict[str, str] = {}  # of the functions, by the ids of their calls
+    for index, message in enumerate(messages):
+        found: dict[str, Any] = {"role": _role(message.role), "content": _text(message)}
+        images = [p.image_url.url for p in _parts(message) if p.image_url is not None]
+        thinking = message.reasoning or message.reasoning_content
+        if images:
+            found["images"] = images
+        if thinking:
+            found["thinking"] = thinking
+        if message.tool_calls:
+            names.update((call.id or "", call.function.name) for call in message.tool_calls)
+            found["tool_calls"] = [_call(call, index, i) for i, call in _numbered(message)]
+        if message.role == "tool":
+            name = message.name or names.get(message.tool_call_id or "", "")
+            found |= {"tool_name": name, "tool_call_id": message.tool_call_id or ""}
+        yield found
+
+
+def _role(role: str) -> str:
+    return "system" if role == "developer" else role
+
+
+def _parts(message: Message) -> Sequence[Any]:
+    return message.content if isinstance(message.content, list) else ()
+
+
+def _text(message: Message) -> str:
+    if isinstance(message.content, str):
+        return message.content
+    texts = [part.text or part.refusal for part in _parts(message)]
+    return "\n".join(text for text in texts if text) or message.refusal or ""
+
+
+def _numbered(message: Message) -> Iterator[tuple[int, ToolCall]]:
+    return iter(enumerate(message.tool_calls or ()))
+
+
+def _call(call: ToolCall, message: int, number: int) -> JsonObject:
+    """A call as Ollama has it: its arguments are an object."""
+    try:
+        arguments = json.loads(call.function.arguments or "{}")
+    except (ValueError, RecursionError):
+        arguments = None
+    if not isinstance(arguments, dict):
+        param = f"messages[{message}].tool_calls[{number}].function.arguments"
+        raise BadRequest(f"{param} must be a JSON object, as a text.", param, "invalid_value")
+    function = {"name": call.function.name, "arguments": arguments, "index": number}
+    return {"id": call.id or "", "function": function}
+
+
+def _tools(body: ChatBody) -> list[JsonObject] | None:
+    if not body.tools or body.tool_choice == "none":
+        return None
+    return [_tool(tool) for tool in body.tools]
+
+
+def _tool(tool: Tool) -> JsonObject:
+    """Ollama reads no function without the properties of its parameters."""
+    function = {
+        "name": tool.function.name,
+        "description": tool.function.description or "",
+        "parameters": {**_NO_PARAMETERS, **(tool.function.parameters or {})},
+    }
+    return {"type": "function", "function": function}
+
+
+def _format(body: ChatBody) -> str | JsonObject | None:
+    asked = body.response_format
+    if asked is None or asked.type == "text":
+        return None
+    if asked.type == "json_schema" and asked.json_schema is not None:
+        return asked.json_schema.schema_
+    return "json"

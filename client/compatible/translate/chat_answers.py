@@ -1,0 +1,114 @@
+"""Answers of a chat as OpenAI's API has them, from what Ollama's /api/chat says."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+from client.compatible.translate.events import Events, checked, finish_reason, heading, usage_of
+from contracts.json_object import JsonObject
+from engines.json_values import part_of, text_of
+
+_PREFIX = "chatcmpl"
+
+
+class ChatEvents(Events):
+    """A chat, streamed: `delta` has what each event adds to the message."""
+
+    before, after = b'"message":{"role":"assistant","content":"', b'"},"done":false}'
+
+    def __init__(self, model: str, usage: bool) -> None:
+        super().__init__(heading("chat.completion.chunk", _PREFIX, model), usage)
+        self._calls = 0
+
+    def _around(self, key: str) -> tuple[bytes, bytes]:
+        return b'%b"delta":{"%b":"' % (self._begin, key.encode()), b'"}' + self._end
+
+    def _choice(self, line: JsonObject) -> dict[str, Any]:
+        message = part_of(line, "message")
+        delta = {name: text for name, text in _texts(message).items() if text}
+        calls = list(_calls(message, self._calls))
+        if calls:
+            delta["tool_calls"] = calls
+            self._calls += len(calls)
+        logprobs = _log_probabilities(line)
+        if not delta and logprobs is None:
+            return {}
+        found: dict[str, Any] = {"delta": {**self._role(), **delta}}
+        return found if logprobs is None else {**found, "logprobs": logprobs}
+
+    def _finish(self, line: JsonObject) -> dict[str, Any]:
+        why = "tool_calls" if self._calls else finish_reason(line)
+        return {"delta": self._role(), "finish_reason": why}
+
+    def _role(self) -> dict[str, Any]:
+        """It comes with the first event."""
+        return {"role": "assistant", "content": ""} if self._first else {}
+
+
+def whole_chat(answer: JsonObject, model: str) -> JsonObject:
+    """Return an answer that was not streamed. Raises EngineFailed."""
+    message = part_of(checked(answer), "message")
+    calls = [_without_index(call) for call in _calls(message, 0)]
+    texts = _texts(message)
+    said = {"role": "assistant", **texts, "refusal": None}
+    if not texts["content"] and calls:
+        said["content"] = None
+    if not texts["reasoning"]:
+        del said["reasoning"]
+    choice = {
+        "index": 0,
+        "message": {**said, "tool_calls": calls} if calls else said,
+        "logprobs": _log_probabilities(answer),
+        "finish_reason": "tool_calls" if calls else finish_reason(answer),
+    }
+    head = heading("chat.completion", _PREFIX, model)
+    return {**head, "choices": [choice], "usage": usage_of(answer)}
+
+
+def _texts(message: JsonObject) -> dict[str, Any]:
+    return {
+        "content": text_of(message, "content") or "",
+        "reasoning": text_of(message, "thinking") or "",
+    }
+
+
+def _calls(message: JsonObject, before: int) -> Iterator[dict[str, Any]]:
+    """Calls of tools, numbered from `before` on."""
+    for index, call in enumerate(_objects(message, "tool_calls"), before):
+        function = part_of(call, "function")
+        arguments = json.dumps(function.get("arguments") or {}, ensure_ascii=False)
+        yield {
+            "index": index,
+            "id": text_of(call, "id") or f"call_{uuid.uuid4().hex[:24]}",
+            "type": "function",
+            "function": {"name": text_of(function, "name") or "", "arguments": arguments},
+        }
+
+
+def _without_index(call: dict[str, Any]) -> JsonObject:
+    return {key: value for key, value in call.items() if key != "index"}
+
+
+def _log_probabilities(line: JsonObject) -> JsonObject | None:
+    tokens = token_probabilities(line)
+    return {"content": tokens, "refusal": None} if tokens else None
+
+
+def token_probabilities(line: JsonObject) -> list[dict[str, Any]]:
+    """Return the log probabilities of the tokens of a line or an answer; none if it has none."""
+    return [
+        _token(one) | {"top_logprobs": [_token(other) for other in _objects(one, "top_logprobs")]}
+        for one in _objects(line, "logprobs")
+    ]
+
+
+def _token(one: JsonObject) -> dict[str, Any]:
+    return {name: one.get(name) for name in ("token", "logprob", "bytes")}
+
+
+def _objects(of: JsonObject, key: str) -> list[JsonObject]:
+    listed = of.get(key)
+    return [one for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []

@@ -1,0 +1,197 @@
+"""The body of POST /v1/chat/completions: each key with what it means here."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
+from pydantic_core import PydanticCustomError
+from typing_extensions import Self
+
+from client.compatible.translate.bodies import Asked, Count, Taken, no, only
+
+IMAGES = ("png", "jpeg", "jpg", "webp")
+_HEADS = ("data:;base64,", *(f"data:image/{kind};base64," for kind in IMAGES))
+
+
+def _image(url: str) -> str:
+    """The data of an image, as Ollama takes it."""
+    head = next(filter(url.startswith, _HEADS), None)
+    if head is None:
+        words = f"must be data:image/KIND;base64,… with one of {', '.join(IMAGES)}: nothing is "
+        raise PydanticCustomError("invalid_value", f"{words}fetched from elsewhere")
+    return url.removeprefix(head)
+
+
+class ImageUrl(Taken):
+    """An image, in its URL itself."""
+
+    url: Annotated[str, AfterValidator(_image)]
+
+
+class Part(Taken):
+    """A part of a message: a text or an image."""
+
+    type: Annotated[str, only("text", "image_url", "refusal", why="the model reads no others")]
+    text: str | None = None
+    image_url: ImageUrl | None = None
+    refusal: str | None = None
+
+    @model_validator(mode="after")
+    def _has_it(self) -> Self:
+        if getattr(self, self.type) is None:
+            words = "has no {name}"
+            raise PydanticCustomError("missing_required_parameter", words, {"name": self.type})
+        return self
+
+
+def _kind(content: object) -> str | None:
+    if isinstance(content, str):
+        return "text"
+    return "parts" if isinstance(content, list) else None
+
+
+Content: TypeAlias = Annotated[
+    Annotated[str, Tag("text")] | Annotated[list[Part], Tag("parts")],
+    Discriminator(
+        _kind,
+        custom_error_type="invalid_type",
+        custom_error_message="must be a text, or a list of parts",
+    ),
+]
+
+
+class CalledFunction(Taken):
+    """What a call of a tool calls; `arguments` is a JSON object as a text."""
+
+    name: str
+    arguments: str
+
+
+class ToolCall(Taken):
+    """A call that the model made before."""
+
+    id: str | None = None
+    type: Literal["function"] = "function"
+    function: CalledFunction
+
+
+class Message(Taken):
+    """A message of the conversation."""
+
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: Content | None = None
+    name: str | None = None
+    tool_calls: list[ToolCall] | None = None
+    tool_call_id: str | None = None
+    refusal: str | None = None
+    reasoning: str | None = None
+    reasoning_content: str | None = None
+    audio: Annotated[dict[str, Any] | None, no("the model neither hears nor speaks")] = None
+    function_call: Annotated[dict[str, Any] | None, no("give tool_calls")] = None
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        if self.content is None and not self.tool_calls and self.refusal is None:
+            raise PydanticCustomError("missing_required_parameter", "has no content")
+        return self
+
+
+class Function(Taken):
+    """A function that the model may call; `parameters` is its JSON Schema."""
+
+    name: Annotated[str, Field(min_length=1)]
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+
+
+class Tool(Taken):
+    """A tool that the model may call."""
+
+    type: Annotated[str, only("function", why="there are no tools of ours")]
+    function: Function
+
+
+class JsonSchema(Taken):
+    """The JSON Schema of an answer."""
+
+    schema_: dict[str, Any] = Field(alias="schema")
+
+
+class ResponseFormat(Taken):
+    """The form of an answer."""
+
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: JsonSchema | None = None
+
+    @model_validator(mode="after")
+    def _has_schema(self) -> Self:
+        if self.type == "json_schema" and self.json_schema is None:
+            raise PydanticCustomError("missing_required_parameter", "has no json_schema")
+        return self
+
+
+_TOOLS = "Ollama cannot make the model call one"
+Effort: TypeAlias = Literal["none", "minimal", "low", "medium", "high", "xhigh"]
+
+
+class ChatBody(Asked):
+    """The body of POST /v1/chat/completions."""
+
+    messages: Annotated[list[Message], Field(min_length=1)] = Field(
+        description="The conversation: `content` is a text, or a list of parts `text` and "
+        "`image_url` (a data: URL). `developer` counts as `system`."
+    )
+    max_completion_tokens: Count | None = Field(
+        None, description="As `max_tokens`, before which it goes."
+    )
+    response_format: ResponseFormat | None = Field(
+        None, description="`json_object` or `json_schema` make the answer be that."
+    )
+    tools: list[Tool] | None = Field(None, description="Functions that the model may call.")
+    tool_choice: Annotated[str | dict[str, Any] | None, only("auto", "none", why=_TOOLS)] = Field(
+        None, description="`auto` or `none`; `required` or one tool are refused."
+    )
+    parallel_tool_calls: Annotated[
+        bool | None, only(True, why="Ollama cannot hold the model to one call")
+    ] = Field(None, description="true; false is refused.")
+    reasoning_effort: Effort | None = Field(
+        None,
+        description="Ollama's `think`: `none` is off, others are on, or of models that have levels "
+        "`low`, `medium` or `high`. Refused where the model does not think.",
+    )
+    logprobs: bool | None = Field(None, description="Whether each token's log probability comes.")
+    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = Field(
+        None, description="That of so many other tokens, too; with `logprobs`."
+    )
+    modalities: list[Annotated[str, only("text", why="the model writes")]] | None = Field(
+        None, description="`text` alone."
+    )
+    audio: Annotated[dict[str, Any] | None, no("the model writes")] = Field(
+        None, description="Refused."
+    )
+    web_search_options: Annotated[dict[str, Any] | None, no("nothing is looked up")] = Field(
+        None, description="Refused."
+    )
+    verbosity: Annotated[str | None, only("medium", why="ask for it in words")] = Field(
+        None, description="`medium` alone."
+    )
+    functions: Annotated[list[Any] | None, no("give tools")] = Field(None, description="Refused.")
+    function_call: Annotated[str | dict[str, Any] | None, no("give tool_choice")] = Field(
+        None, description="Refused."
+    )
+    metadata: dict[str, str] | None = Field(None, description="Taken; changes nothing.")
+    store: bool | None = Field(None, description="Taken; nothing is kept.")
+    service_tier: str | None = Field(None, description="Taken; changes nothing.")
+    safety_identifier: str | None = Field(None, description="Taken; changes nothing.")
+    prompt_cache_key: str | None = Field(None, description="Taken; changes nothing.")
+    prompt_cache_retention: str | None = Field(None, description="Taken; changes nothing.")
+    prediction: dict[str, Any] | None = Field(None, description="Taken; changes nothing.")
+
+    @model_validator(mode="after")
+    def _goes_together(self) -> Self:
+        if self.top_logprobs and not self.logprobs:
+            raise PydanticCustomError(
+                "invalid_value", "{param} goes only with logprobs", {"param": "top_logprobs"}
+            )
+        return self
