@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 
 from client.compatible.engine import Engine, EngineConnection
-from client.compatible.errors import ApiError, EngineFailed, ModelNotFound
+from client.compatible.errors import ApiError, EngineFailed, ModelNotFound, NotSupported
 from contracts.json_object import JsonObject
 from engines.json_values import count_of, object_of, part_of, text_of
 from engines.names import entry_of
@@ -21,9 +21,10 @@ _LEVELS, _LEVELS_FAMILIES = "harmony", ("gptoss", "gpt-oss")
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """What /api/show says of a model; the context that it was made for, in tokens."""
+    """What /api/show says of a model: what it can (None if that is not said), whether its thinking
+    has levels, and the context that it was made for, in tokens."""
 
-    thinks: bool
+    capabilities: frozenset[str] | None
     has_levels: bool
     context: int | None
     at: float
@@ -48,6 +49,15 @@ class Lookups:
             found = self._known[model] = await self._shown(model)
         return found
 
+    async def require(self, model: str, capability: str, param: str) -> ModelFacts:
+        """Return what is known of a model. Raises NotSupported if it cannot do what that key of a
+        body asks for, and as `facts` does."""
+        facts = await self.facts(model)
+        if facts.capabilities is not None and capability not in facts.capabilities:
+            words = f"{model} has no {capability} ({param} asks for it)"
+            raise NotSupported(f"{words}: leave that out, or ask another model.", param)
+        return facts
+
     async def context(self, model: str) -> int | None:
         """Return the tokens that the model reads and writes at most: those that it was loaded
         with, else those that it was made for; None if nobody says."""
@@ -64,11 +74,11 @@ class Lookups:
             if answer.status == 404:
                 raise ModelNotFound(model)
             shown = await json_of(answer)
-        capabilities, details = shown.get("capabilities"), part_of(shown, "details")
-        thinks = isinstance(capabilities, list) and "thinking" in capabilities
-        families = text_of(details, "family") in _LEVELS_FAMILIES
-        levels = families or text_of(shown, "parser") == _LEVELS
-        return ModelFacts(thinks, levels, _made_for(shown), time.monotonic())
+        listed, details = shown.get("capabilities"), part_of(shown, "details")
+        capabilities = frozenset(map(str, listed)) if isinstance(listed, list) else None
+        of_levels = text_of(details, "family") in _LEVELS_FAMILIES
+        levels = of_levels or text_of(shown, "parser") == _LEVELS
+        return ModelFacts(capabilities, levels, _made_for(shown), time.monotonic())
 
 
 def _made_for(shown: JsonObject) -> int | None:

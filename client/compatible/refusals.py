@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from client.compatible.engine import EngineConnection
@@ -25,11 +26,11 @@ _NO_NAME = "model is required"
 
 @dataclass(frozen=True)
 class Sent:
-    """What was asked of the engine: the model, the bytes of its texts, and the key of the body that
-    has them."""
+    """What was asked of the engine: the model, how many bytes its longest text has, and the key of
+    the body that has it."""
 
     model: str
-    size: int
+    size: Callable[[], int]
     param: str
 
 
@@ -55,10 +56,11 @@ def _retry_after(answer: EngineConnection) -> str:
 
 
 def _too_long(sent: Sent, holds: int | None) -> ContextLengthExceeded:
-    tokens = estimate(sent.size, holds)
+    size = sent.size()
+    tokens = estimate(size, holds)
     most = "is less than that" if holds is None else f"is {holds} tokens"
     return ContextLengthExceeded(
         f"This model's maximum context length {most}. However, {sent.param} came with about "
-        f"{tokens} tokens ({sent.size} bytes): please send less.",
+        f"{tokens} tokens ({size} bytes): please send less.",
         sent.param,
     )

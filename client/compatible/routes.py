@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from urllib.parse import unquote
 
 from client.compatible.engine import Engine, EngineConnection
-from client.compatible.errors import ApiError, NotFound, NotSupported, WrongMethod
+from client.compatible.errors import ApiError, NotFound, WrongMethod
 from client.compatible.http_server import ClientConnection, Request
 from client.compatible.lookups import Lookups, json_of
 from client.compatible.pass_through import is_passed_on, pass_on
 from client.compatible.refusals import Sent, refusal
 from client.compatible.translate import models
-from client.compatible.translate.chat import native_chat, text_size
+from client.compatible.translate.chat import native_chat, needs, text_size
 from client.compatible.translate.chat_answers import ChatEvents, whole_chat
 from client.compatible.translate.chat_bodies import ChatBody
 from client.compatible.translate.completion_bodies import CompletionBody, EmbeddingBody
@@ -76,8 +77,10 @@ class Routes:
     async def _chat(self, request: Request, client: ClientConnection) -> None:
         body = read(request.body, ChatBody)
         model = body.model or self._model
+        for capability, param in needs(body):
+            await self._lookups.require(model, capability, param)
         native = native_chat(body, model, await self._think(body, model))
-        sent = Sent(model, text_size(body), "messages")
+        sent = Sent(model, partial(text_size, body), "messages")
         async with self._engine.ask("POST", CHAT, native) as answer:
             await self._check(answer, sent)
             if body.stream:
@@ -88,7 +91,9 @@ class Routes:
     async def _complete(self, request: Request, client: ClientConnection) -> None:
         body = read(request.body, CompletionBody)
         model = body.model or self._model
-        sent = Sent(model, len(body.prompt.encode()), "prompt")
+        if body.suffix:
+            await self._lookups.require(model, "insert", "suffix")
+        sent = Sent(model, lambda: len(body.prompt.encode()), "prompt")
         async with self._engine.ask("POST", GENERATE, native_completion(body, model)) as answer:
             await self._check(answer, sent)
             if body.stream:
@@ -99,7 +104,7 @@ class Routes:
     async def _embed(self, request: Request, client: ClientConnection) -> None:
         body = read(request.body, EmbeddingBody)
         model = body.model or self._model
-        sent = Sent(model, max(len(text.encode()) for text in body.input), "input")
+        sent = Sent(model, lambda: max(len(text.encode()) for text in body.input), "input")
         async with self._engine.ask("POST", EMBED, native_embedding(body, model)) as answer:
             await self._check(answer, sent)
             client.answer(200, embeddings(await json_of(answer), body, model))
@@ -109,10 +114,7 @@ class Routes:
         effort = body.reasoning_effort
         if effort is None or effort == "none":
             return None if effort is None else False
-        facts = await self._lookups.facts(model)
-        if not facts.thinks:
-            raise NotSupported(f"{model} does not think: leave reasoning_effort out, or give none.",
-                               "reasoning_effort")  # fmt: skip
+        facts = await self._lookups.require(model, "thinking", "reasoning_effort")
         return _LEVELS.get(effort, effort) if facts.has_levels else True
 
     async def _check(self, answer: EngineConnection, sent: Sent) -> None:

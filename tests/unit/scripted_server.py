@@ -8,12 +8,15 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Scripted:
-    """Where it listens, the heads of the requests that came, and the number of connections."""
+    """Where it listens, the heads and bodies of the requests that came, and the number of
+    connections, and of those that the client ended."""
 
     host: str
     port: int
     heads: list[bytes] = field(default_factory=list)
+    bodies: list[bytes] = field(default_factory=list)
     connections: int = 0
+    ended: int = 0
 
     @property
     def url(self):
@@ -34,17 +37,20 @@ def scripted(*answers, host="127.0.0.1", port=0, spared=("/api/version", "/api/p
         def serve(connection):
             with connection, contextlib.suppress(OSError):
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                while head := read_request(connection):
+                while (request := read_request(connection)) is not None:
+                    head, body = request
                     if head.split()[1].decode() in spared:
                         connection.sendall(b"HTTP/1.1 404 No\r\nContent-Length: 0\r\n\r\n")
                         continue
                     with lock:
                         server.heads.append(head)
+                        server.bodies.append(body)
                         answer = script.pop(0) if len(script) > 1 else script[0]
                     for piece in [answer] if isinstance(answer, bytes) else answer:
                         connection.sendall(piece)
                     if isinstance(answer, tuple):
                         return
+                server.ended += 1
 
         def accept():
             with contextlib.suppress(OSError):  # closed: the test is over
@@ -59,16 +65,16 @@ def scripted(*answers, host="127.0.0.1", port=0, spared=("/api/version", "/api/p
 
 
 def read_request(connection):
-    """The head of the next request, whose body is read, too; empty at the connection's end."""
+    """The head and the body of the next request; None at the connection's end."""
     data = b""
     while b"\r\n\r\n" not in data:
         more = connection.recv(65_536)
         if not more:
-            return b""
+            return None
         data += more
     head, _, body = data.partition(b"\r\n\r\n")
     fields = [line.partition(b":") for line in head.split(b"\r\n")[1:]]
     length = next((int(v) for name, _, v in fields if name.lower() == b"content-length"), 0)
     while len(body) < length:
         body += connection.recv(65_536)
-    return head
+    return head, body

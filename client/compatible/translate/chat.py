@@ -36,6 +36,15 @@ def native_chat(body: ChatBody, model: str, think: bool | str | None) -> bytes:
     return compact(asked)
 
 
+def needs(body: ChatBody) -> Iterator[tuple[str, str]]:
+    """Yield what the model must be able to, as Ollama calls it, each with the key that asks for it:
+    of images Ollama says nothing if a model sees none."""
+    if _tools(body):
+        yield "tools", "tools"
+    if any(part.image_url for message in body.messages for part in _parts(message)):
+        yield "vision", "messages"
+
+
 def text_size(body: ChatBody) -> int:
     """Return the bytes of all texts of a conversation."""
     return sum(len(_text(message).encode()) for message in body.messages)

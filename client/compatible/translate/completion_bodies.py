@@ -10,7 +10,7 @@ from pydantic_core import PydanticCustomError
 from client.compatible.translate.bodies import NOT_SUPPORTED, Asked, Body, Count, only
 
 _Text: TypeAlias = Annotated[str, Field(min_length=1)]
-_TEXTS_ALONE = "tokens are not taken, only texts: Ollama has its own tokenizer"
+_TEXTS_ALONE = "is supported here only as text: Ollama takes no tokens"
 
 
 def _listed(value: object) -> object:
@@ -22,11 +22,13 @@ def _listed(value: object) -> object:
 
 def _one(value: object) -> object:
     """The only one of a list."""
-    if isinstance(value, list) and len(value) > 1:
+    listed = _listed(value)
+    if not isinstance(listed, list) or not listed:
+        return value
+    if len(listed) > 1:
         words = "is supported here only as one text: ask again for another answer"
         raise PydanticCustomError(NOT_SUPPORTED, words)
-    listed = _listed(value)
-    return listed[0] if isinstance(listed, list) and listed else value
+    return listed[0]
 
 
 class CompletionBody(Asked):
