@@ -9,4 +9,7 @@ from contracts.json_object import JsonObject
 
 def compact(value: JsonObject) -> bytes:
     """Return an object as JSON, all of ASCII: half of a surrogate pair is no UTF-8."""
-    return json.dumps(value, separators=(",", ":")).encode()
+    return _ENCODER.encode(value).encode()
+
+
+_ENCODER = json.JSONEncoder(separators=(",", ":"))  # json.dumps would make one each time

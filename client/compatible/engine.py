@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from typing import cast
+from collections.abc import Callable, Coroutine
+from typing import TypeVar, cast
 
 from client.compatible.addresses import Address
 from client.compatible.errors import ApiError, EngineFailed, EngineGone, TooSlow
@@ -22,6 +21,8 @@ from engines.sockets import NOTICE_DEATH, in_words
 #: Idle connections that are kept at most.
 MOST_IDLE = 1024
 JSON = "application/json"
+
+T = TypeVar("T")
 
 
 class EngineConnection(Answers, asyncio.Protocol):
@@ -41,15 +42,18 @@ class EngineConnection(Answers, asyncio.Protocol):
 
     # --- for who asks ---
 
-    async def begin(self, request: bytes, timeout_s: float) -> None:
-        """Send a request, and return once the status of its answer is known; the whole answer may
-        take `timeout_s`. Raises EngineGone, TooSlow, EngineFailed."""
+    def send(self, request: bytes, timeout_s: float) -> None:
+        """Send a request; the whole answer may take `timeout_s`."""
         self.next_answer()
         self.heard = self._keep = False
         self._sink, self._held = None, []
         loop = asyncio.get_running_loop()
         self._timer = loop.call_later(timeout_s, self._expire, timeout_s)
         self._transport.write(request)
+
+    async def head(self) -> None:
+        """Return once the status of the answer is known. Raises EngineGone, TooSlow,
+        EngineFailed."""
         while not self.status:
             await self._something()
         why = self.unreadable()
@@ -57,7 +61,7 @@ class EngineConnection(Answers, asyncio.Protocol):
             raise EngineFailed(f"{self._name} {why}.")
 
     async def stream(self, sink: Callable[[bytes], None]) -> None:
-        """Pass each piece of the body to `sink` as it comes; return at the end. Raises as `begin`
+        """Pass each piece of the body to `sink` as it comes; return at the end. Raises as `head`
         does, and what `sink` raises of ApiError."""
         held, self._held = self._held, []
         for piece in held:
@@ -67,7 +71,7 @@ class EngineConnection(Answers, asyncio.Protocol):
             await self._something()
 
     async def read(self) -> bytes:
-        """Return the whole body. Raises as `begin` does."""
+        """Return the whole body. Raises as `head` does."""
         pieces: list[bytes] = []
         size = 0
 
@@ -180,41 +184,21 @@ class Engine:
     def __init__(self, address: Address, headers: Headers, timeout_s: float) -> None:
         """`headers` go with each request; `timeout_s` is what an answer may take, in seconds."""
         self.name = f"The engine at {address}"
-        self._address, self._timeout_s = address, timeout_s
+        self.timeout_s = timeout_s
+        self._address = address
         self._idle: deque[EngineConnection] = deque()  # the last used last
         host = str(address) if address.host else "localhost"
         fields = {"Host": host, "Accept-Encoding": "identity", **dict(headers)}
         self._fields = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
 
-    @asynccontextmanager
-    async def ask(
-        self, method: str, path: str, body: bytes | None = None, fields: str = ""
-    ) -> AsyncIterator[EngineConnection]:
-        """Send a request, and yield the connection once the status of its answer is known; `fields`
-        are lines of its head. Raises EngineGone, TooSlow, EngineFailed."""
-        request = self._request(method, path, body, fields)
-        connection = await self._answering(request)
-        try:
-            yield connection
-        finally:
-            connection.let_go()
+    def ask(self, method: str, path: str, body: bytes | None = None, fields: str = "") -> Asked:
+        """Send a request; `fields` are lines of its head. What it returns must be entered, or let
+        go."""
+        return Asked(self, self._request(method, path, body, fields))
 
-    async def _answering(self, request: bytes) -> EngineConnection:
-        """A connection on which an answer has begun. One from before may have been closed by the
-        engine just as the request went out: then it is sent once more, on a new one."""
-        while True:
-            kept = bool(self._idle)
-            connection = self._idle.pop() if kept else await self._connected()
-            try:
-                await connection.begin(request, self._timeout_s)
-                return connection
-            except EngineGone:
-                connection.let_go()
-                if connection.heard or not kept:
-                    raise
-            except BaseException:  # also that nobody waits any longer
-                connection.let_go()
-                raise
+    def idle(self) -> EngineConnection | None:
+        """Return a connection from before, if there is one: the last that was used."""
+        return self._idle.pop() if self._idle else None
 
     def _request(self, method: str, path: str, body: bytes | None, fields: str) -> bytes:
         head = f"{method} {path} HTTP/1.1\r\n{self._fields}{fields}"
@@ -223,20 +207,87 @@ class Engine:
         kind = "" if fields else f"Content-Type: {JSON}\r\n"
         return f"{head}{kind}Content-Length: {len(body)}\r\n\r\n".encode("latin-1") + body
 
-    async def _connected(self) -> EngineConnection:
+    async def connected(self) -> EngineConnection:
+        """Return a new connection. Raises EngineGone."""
         loop, to = asyncio.get_running_loop(), self._address
 
         def connection() -> EngineConnection:
             return EngineConnection(self.name, self._idle)
 
+        made = (
+            loop.create_unix_connection(connection, to.path)
+            if to.path
+            else loop.create_connection(connection, to.host, to.port)
+        )
         try:
-            made = (
-                loop.create_unix_connection(connection, to.path)
-                if to.path
-                else loop.create_connection(connection, to.host, to.port)
-            )
-            return (await asyncio.wait_for(made, CONNECT_TIMEOUT_S))[1]
-        except asyncio.TimeoutError as error:
-            raise EngineGone(f"{self.name} does not answer.") from error
+            return (await _in_time(made, CONNECT_TIMEOUT_S))[1]
         except OSError as error:
             raise EngineGone(f"{self.name} does not answer: {in_words(error)}.") from error
+
+
+class Asked:
+    """A request to the engine. It goes out at once if there is a connection for it; as an
+    asynchronous context it is the connection, once the status of the answer is known, and may raise
+    what `head` and `connected` do."""
+
+    def __init__(self, engine: Engine, request: bytes) -> None:
+        self._engine, self._request = engine, request
+        self._connection = engine.idle()
+        if self._connection is not None:
+            self._connection.send(request, engine.timeout_s)
+
+    async def __aenter__(self) -> EngineConnection:
+        """Wait for the answer."""
+        try:
+            return await self._answering()
+        except BaseException:  # also that nobody waits any longer
+            self.let_go()
+            raise
+
+    async def __aexit__(self, *error: object) -> None:
+        """The answer has been read, or is not wanted."""
+        self.let_go()
+
+    def let_go(self) -> None:
+        """Keep the connection if the answer has come whole, else close it. Any number of times."""
+        connection, self._connection = self._connection, None  # it may be another request's soon
+        if connection is not None:
+            connection.let_go()
+
+    async def _answering(self) -> EngineConnection:
+        """On a connection from before, which the engine may have closed just as the request went
+        out: then it is sent once more, on a new one."""
+        kept = self._connection
+        if kept is not None:
+            try:
+                await kept.head()
+                return kept
+            except EngineGone:
+                if kept.heard:
+                    raise
+                kept.let_go()
+        self._connection = new = await self._engine.connected()
+        new.send(self._request, self._engine.timeout_s)
+        await new.head()
+        return new
+
+
+async def _in_time(made: Coroutine[object, object, T], seconds: float) -> T:
+    """Await a coroutine for so long. asyncio.wait_for, which makes a task of it, takes as long as
+    a connection itself. Raises TimeoutError."""
+    task, over = asyncio.current_task(), asyncio.Event()
+
+    def expire() -> None:
+        over.set()
+        if task is not None:
+            task.cancel()
+
+    timer = asyncio.get_running_loop().call_later(seconds, expire)
+    try:
+        return await made
+    except asyncio.CancelledError:
+        if over.is_set():
+            raise TimeoutError(f"no connection in {seconds:g} s") from None
+        raise
+    finally:
+        timer.cancel()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import traceback
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Protocol, cast
@@ -46,7 +46,8 @@ class Source(Protocol):
         """Read on."""
 
 
-Handler = Callable[[Request, "ClientConnection"], Awaitable[None]]
+#: Does what it can at once, and returns the rest. Raises ApiError, as that may.
+Handler = Callable[[Request, "ClientConnection"], Coroutine[object, object, None]]
 
 
 class ClientConnection(asyncio.Protocol):
@@ -67,6 +68,8 @@ class ClientConnection(asyncio.Protocol):
         self._head = b""
         self._source: Source | None = None
         self.began = False
+        #: Called when the client goes: also if the rest of a handler has not begun.
+        self.on_gone: Callable[[], None] | None = None
 
     # --- for a handler ---
 
@@ -95,10 +98,12 @@ class ClientConnection(asyncio.Protocol):
             self._transport.write(self._head + data)
             self._head = b""
 
-    def end(self) -> None:
-        """The answer is whole."""
+    def end(self, last: bytes = b"") -> None:
+        """Send the last piece: the answer is whole."""
         self._source = None
-        self._transport.write(self._head + (b"0\r\n\r\n" if self._chunked else b""))
+        data = b"%x\r\n%b\r\n" % (len(last), last) if last and self._chunked else last
+        whole = b"0\r\n\r\n" if self._chunked else b""
+        self._transport.write(b"%b%b%b" % (self._head, data, whole))
 
     def abort(self) -> None:
         """Break the answer off, so that nobody takes it for whole."""
@@ -137,6 +142,8 @@ class ClientConnection(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         """Asyncio's: nobody waits for an answer any longer."""
+        if self.on_gone is not None:
+            self.on_gone()
         if self._task is not None:
             self._task.cancel()
 
@@ -197,29 +204,42 @@ class ClientConnection(asyncio.Protocol):
             return
         self._request.body = b"".join(self._body)
         self._body, self.began = [], False
-        self._task = asyncio.get_running_loop().create_task(self._serve(self._request))
-        self._tasks.add(self._task)
+        rest = self._at_once(self._request)
+        if rest is not None:
+            self._task = asyncio.get_running_loop().create_task(self._later(rest))
+            self._tasks.add(self._task)
+        elif self._close:
+            self._transport.close()
 
     # --- one request ---
 
-    async def _serve(self, request: Request) -> None:
+    def _at_once(self, request: Request) -> Coroutine[object, object, None] | None:
+        """The rest of the handler; None if there is none."""
         try:
-            await self._answered(request)
-        finally:
-            if self._task is not None:
-                self._tasks.discard(self._task)
-            self._task = self._source = None
-            if self._close:
-                self._transport.close()
-
-    async def _answered(self, request: Request) -> None:
-        try:
-            await self._handler(request, self)
+            return self._handler(request, self)
         except ApiError as error:
             self._fail(error)
         except Exception:  # noqa: BLE001  # one request's; the others go on
-            traceback.print_exc()
-            self._fail(ApiError("What has gone wrong here is in the log of this service."))
+            self._break()
+        return None
+
+    async def _later(self, rest: Coroutine[object, object, None]) -> None:
+        task = asyncio.current_task()
+        try:
+            await rest
+        except ApiError as error:
+            self._fail(error)
+        except Exception:  # noqa: BLE001  # one request's; the others go on
+            self._break()
+        finally:
+            self._tasks.discard(cast("asyncio.Task[None]", task))
+            self._task = self._source = self.on_gone = None
+            if self._close:
+                self._transport.close()
+
+    def _break(self) -> None:
+        traceback.print_exc()
+        self._fail(ApiError("What has gone wrong here is in the log of this service."))
 
     def _fail(self, error: ApiError) -> None:
         """Tell the client; it sees an answer that has begun break off."""

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from urllib.parse import unquote
 
-from client.compatible.engine import Engine, EngineConnection
+from client.compatible.engine import Asked, Engine, EngineConnection
 from client.compatible.errors import ApiError, NotFound, WrongMethod
 from client.compatible.http_server import ClientConnection, Request
 from client.compatible.lookups import Lookups, json_of
 from client.compatible.pass_through import is_passed_on, pass_on
 from client.compatible.refusals import Sent, refusal
 from client.compatible.translate import models
-from client.compatible.translate.chat import native_chat, needs, text_size
+from client.compatible.translate.chat import THINKING, level, native_chat, needs, text_size
 from client.compatible.translate.chat_answers import ChatEvents, whole_chat
 from client.compatible.translate.chat_bodies import ChatBody
 from client.compatible.translate.completion_bodies import CompletionBody, EmbeddingBody
@@ -25,12 +25,15 @@ from client.compatible.translate.completions import (
 from client.compatible.translate.embeddings import embeddings, native_embedding
 from client.compatible.translate.events import Events
 from client.compatible.validation import read
+from contracts.json_object import JsonObject
 from engines.ollama import CHAT, EMBED, GENERATE
 
 _MODELS = "/v1/models"
 EVENTS = "text/event-stream; charset=utf-8"
 #: A route: what is asked, and what it is answered on.
-Route = Callable[[Request, ClientConnection], Awaitable[None]]
+Route = Callable[[Request, ClientConnection], Coroutine[object, object, None]]
+#: A capability, and the key of a body that asks for it.
+Need = tuple[str, str]
 
 
 class Routes:
@@ -47,11 +50,11 @@ class Routes:
             "/v1/embeddings": {"POST": self._embed},
         }
 
-    async def handle(self, request: Request, client: ClientConnection) -> None:
-        """Answer a request. Raises ApiError."""
+    def handle(self, request: Request, client: ClientConnection) -> Coroutine[object, object, None]:
+        """Ask the engine, and return what answers the request. Both raise ApiError."""
         path = request.target.partition("?")[0]
         if is_passed_on(path):
-            return await pass_on(self._engine, request, client)
+            return pass_on(self._engine, request, client)
         routes = self._routes.get(path)
         if routes is None and path.startswith(f"{_MODELS}/"):
             routes = {"GET": self._show_model}
@@ -61,7 +64,7 @@ class Routes:
         if route is None:
             raise WrongMethod(f"Not allowed to {request.method} on {path[:200]} (HINT: "
                               f"{' or '.join(routes)}).")  # fmt: skip
-        return await route(request, client)
+        return route(request, client)
 
     # --- models ---
 
@@ -74,67 +77,90 @@ class Routes:
 
     # --- answers of a model ---
 
-    async def _chat(self, request: Request, client: ClientConnection) -> None:
+    def _chat(self, request: Request, client: ClientConnection) -> Coroutine[object, object, None]:
         body = read(request.body, ChatBody)
         model = body.model or self._model
-        for capability, param in needs(body):
-            await self._lookups.require(model, capability, param)
-        native = native_chat(body, model, await self._think(body, model))
-        sent = Sent(model, partial(text_size, body), "messages")
-        async with self._engine.ask("POST", CHAT, native) as answer:
-            await self._check(answer, sent)
-            if body.stream:
-                await stream(answer, ChatEvents(model, body.wants_usage), client)
-            else:
-                client.answer(200, whole_chat(await json_of(answer), model))
+        wanted = list(needs(body))
+        if wanted:
+            return self._able_chat(body, model, wanted, client)
+        return self._asked_chat(
+            body, model, None if body.reasoning_effort is None else False, client
+        )
 
-    async def _complete(self, request: Request, client: ClientConnection) -> None:
+    async def _able_chat(
+        self, body: ChatBody, model: str, wanted: Sequence[Need], client: ClientConnection
+    ) -> None:
+        """If the model can what is wanted."""
+        think: bool | str | None = False if body.reasoning_effort == "none" else None
+        for capability, param in wanted:
+            facts = await self._lookups.require(model, capability, param)
+            if capability == THINKING:
+                think = level(body) if facts.has_levels else True
+        await self._asked_chat(body, model, think, client)
+
+    def _asked_chat(
+        self, body: ChatBody, model: str, think: bool | str | None, client: ClientConnection
+    ) -> Coroutine[object, object, None]:
+        asked = self._engine.ask("POST", CHAT, native_chat(body, model, think))
+        client.on_gone = asked.let_go
+        sent = Sent(model, partial(text_size, body), "messages")
+        events = ChatEvents(model, body.wants_usage) if body.stream else None
+        return self._answer(asked, sent, client, events, whole_chat)
+
+    def _complete(
+        self, request: Request, client: ClientConnection
+    ) -> Coroutine[object, object, None]:
         body = read(request.body, CompletionBody)
         model = body.model or self._model
+        return self._completion(body, model, client)
+
+    async def _completion(self, body: CompletionBody, model: str, client: ClientConnection) -> None:
         if body.suffix:
             await self._lookups.require(model, "insert", "suffix")
+        asked = self._engine.ask("POST", GENERATE, native_completion(body, model))
         sent = Sent(model, lambda: len(body.prompt.encode()), "prompt")
-        async with self._engine.ask("POST", GENERATE, native_completion(body, model)) as answer:
-            await self._check(answer, sent)
-            if body.stream:
-                await stream(answer, CompletionEvents(model, body.wants_usage), client)
-            else:
-                client.answer(200, whole_completion(await json_of(answer), model))
+        events = CompletionEvents(model, body.wants_usage) if body.stream else None
+        await self._answer(asked, sent, client, events, whole_completion)
 
     async def _embed(self, request: Request, client: ClientConnection) -> None:
         body = read(request.body, EmbeddingBody)
         model = body.model or self._model
         sent = Sent(model, lambda: max(len(text.encode()) for text in body.input), "input")
-        async with self._engine.ask("POST", EMBED, native_embedding(body, model)) as answer:
-            await self._check(answer, sent)
-            client.answer(200, embeddings(await json_of(answer), body, model))
+        asked = self._engine.ask("POST", EMBED, native_embedding(body, model))
+        whole = partial(embeddings, body)
+        await self._answer(asked, sent, client, None, whole)
 
-    async def _think(self, body: ChatBody, model: str) -> bool | str | None:
-        """Ollama's `think`. Raises NotSupported: the model does not."""
-        effort = body.reasoning_effort
-        if effort is None or effort == "none":
-            return None if effort is None else False
-        facts = await self._lookups.require(model, "thinking", "reasoning_effort")
-        return _LEVELS.get(effort, effort) if facts.has_levels else True
-
-    async def _check(self, answer: EngineConnection, sent: Sent) -> None:
-        """Raises what an answer that is no 200 means."""
-        if answer.status != 200:
-            raise await refusal(answer, sent, self._lookups)
-
-
-#: Efforts that Ollama does not know, as those that it does.
-_LEVELS = {"minimal": "low", "xhigh": "high"}
+    async def _answer(
+        self,
+        asked: Asked,
+        sent: Sent,
+        client: ClientConnection,
+        events: Events | None,
+        whole: Callable[[JsonObject, str], JsonObject],
+    ) -> None:
+        """Answer with `events`, or if there are none with what `whole` makes of the engine's answer
+        and the model. Raises ApiError."""
+        async with asked as answer:
+            if answer.status != 200:
+                raise await refusal(answer, sent, self._lookups)
+            if events is not None:
+                await stream(answer, events, client)
+            else:
+                client.answer(200, whole(await json_of(answer), sent.model))
 
 
 async def stream(answer: EngineConnection, events: Events, client: ClientConnection) -> None:
     """Pass a stream on as events, as they come; a failure on the way is the last of them, and ends
     the connection."""
     client.begin(200, EVENTS, answer)
+
+    def take(piece: bytes) -> None:
+        client.write(events.feed(piece))
+
     try:
-        await answer.stream(lambda piece: client.write(events.feed(piece)))
-        client.write(events.end())
+        await answer.stream(take)
+        last = events.end()
     except ApiError as error:
-        client.write(error.as_event())
+        last = error.as_event()
         client.close_after()
-    client.end()
+    client.end(last)

@@ -14,6 +14,10 @@ from contracts.json_object import JsonObject
 
 _NO_PARAMETERS: JsonObject = {"type": "object", "properties": {}}
 
+THINKING = "thinking"
+#: Efforts that Ollama does not know, as those that it does.
+_LEVELS = {"minimal": "low", "xhigh": "high"}
+
 
 def native_chat(body: ChatBody, model: str, think: bool | str | None) -> bytes:
     """Return the body for /api/chat. Raises BadRequest for what Ollama could not read."""
@@ -43,6 +47,14 @@ def needs(body: ChatBody) -> Iterator[tuple[str, str]]:
         yield "tools", "tools"
     if any(part.image_url for message in body.messages for part in _parts(message)):
         yield "vision", "messages"
+    if body.reasoning_effort not in (None, "none"):
+        yield THINKING, "reasoning_effort"
+
+
+def level(body: ChatBody) -> str:
+    """Return the effort as Ollama has it, of a model whose thinking has levels."""
+    effort = body.reasoning_effort or ""
+    return _LEVELS.get(effort, effort)
 
 
 def text_size(body: ChatBody) -> int:

@@ -18,13 +18,14 @@ class ChatEvents(Events):
     """A chat, streamed: `delta` has what each event adds to the message."""
 
     before, after = b'"message":{"role":"assistant","content":"', b'"},"done":false}'
+    text, text_ends = b'"delta":{"content":"', b'"}'
+    first_text = b'"delta":{"role":"assistant","content":"'
+    thought = b'"delta":{"reasoning":"'
+    first_thought = first_text + b'","reasoning":"'
 
     def __init__(self, model: str, usage: bool) -> None:
         super().__init__(heading("chat.completion.chunk", _PREFIX, model), usage)
         self._calls = 0
-
-    def _around(self, key: str) -> tuple[bytes, bytes]:
-        return b'%b"delta":{"%b":"' % (self._begin, key.encode()), b'"}' + self._end
 
     def _choice(self, line: JsonObject) -> dict[str, Any]:
         message = part_of(line, "message")

@@ -21,13 +21,14 @@ _MAX_TOKENS = 16
 def native_completion(body: CompletionBody, model: str) -> bytes:
     """Return the body for /api/generate. Only a text with a suffix goes through the template, which
     has the signs of the gap."""
-    filling = {"suffix": body.suffix} if body.suffix else {"raw": True, "think": False}
+    filling = {"suffix": body.suffix} if body.suffix else {"raw": True}
     tops = {} if body.logprobs is None else {"logprobs": True, "top_logprobs": body.logprobs}
     asked = {
         "model": model,
         "prompt": body.prompt,
         "stream": bool(body.stream),
         **WHOLE,
+        "think": False,
         **filling,
         **tops,
         "options": body.options(body.max_tokens or _MAX_TOKENS),
@@ -39,13 +40,12 @@ class CompletionEvents(Events):
     """A completion, streamed: each event has a piece of its text."""
 
     before, after = b'"response":"', b'","done":false}'
+    text = first_text = b'"text":"'
+    text_ends = b'","logprobs":null'
 
     def __init__(self, model: str, usage: bool) -> None:
         super().__init__(heading(_KIND, _PREFIX, model), usage)
         self._length = 0
-
-    def _around(self, key: str) -> tuple[bytes, bytes]:
-        return b'%b"text":"' % self._begin, b'","logprobs":null' + self._end
 
     def _choice(self, line: JsonObject) -> dict[str, Any]:
         text, logprobs = text_of(line, "response") or "", _old_form(line, self._length)

@@ -19,7 +19,7 @@ def native_embedding(body: EmbeddingBody, model: str) -> bytes:
     return compact({**embed_body(model, body.input, truncate=False), **more})
 
 
-def embeddings(answer: JsonObject, body: EmbeddingBody, model: str) -> JsonObject:
+def embeddings(body: EmbeddingBody, answer: JsonObject, model: str) -> JsonObject:
     """Return the answer. Raises EngineFailed: there is not a vector for each text."""
     vectors = answer.get("embeddings")
     if not isinstance(vectors, list) or len(vectors) != len(body.input):

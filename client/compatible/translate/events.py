@@ -7,8 +7,8 @@ JSON holds no quote that is not escaped, so that one without any quote is all of
 
 from __future__ import annotations
 
+import secrets
 import time
-import uuid
 from abc import ABC, abstractmethod
 from typing import Any
 
@@ -22,11 +22,12 @@ from engines.ollama import error_of, input_tokens_of, is_final
 DONE = b"data: [DONE]\n\n"
 _QUOTE = b'"'
 _THOUGHT = b'","thinking":"'
+_AFTER = len(_THOUGHT)
 
 
 def heading(kind: str, prefix: str, model: str) -> dict[str, Any]:
     """Return the keys that each object of an answer begins with; `prefix` is that of its id."""
-    number = f"{prefix}-{uuid.uuid4().hex}"
+    number = f"{prefix}-{secrets.token_hex(14)}"
     return {"id": number, "object": kind, "created": int(time.time()), "model": model}
 
 
@@ -50,30 +51,32 @@ def finish_reason(final: JsonObject) -> str:
 
 
 class Events(ABC):
-    """Makes events of one stream. `over`: its last line has come."""
+    """Makes the events of one stream."""
 
     #: What is before and after the text in a line that brings nothing else.
     before: bytes
     after: bytes
+    #: What is before a text in the choice of an event, in that of the first one, and after it; and
+    #: before what the model thinks, if that is passed on.
+    text: bytes
+    first_text: bytes
+    text_ends: bytes
+    thought: bytes = b""
+    first_thought: bytes = b""
 
     def __init__(self, heading: JsonObject, usage: bool) -> None:
         """`usage`: whether the counts of tokens come in an event of their own."""
         self._heading, self._usage = heading, usage
         self._rest = b""
-        self.over = False
-        no_usage = b',"usage":null' if usage else b""
-        head = compact(heading)[:-1]
-        self._begin = b'data: %b,"choices":[{"index":0,' % head
-        self._end = b',"finish_reason":null}]%b}\n\n' % no_usage
-        self._text_begins, self._text_ends = self._around("content")
-        self._thought_begins, self._thought_ends = self._around("reasoning")
+        self._last = b""  # those of the last line: they go with the end of the answer
         self._first = True
+        self._begin = b'data: %b,"choices":[{"index":0,' % compact(heading)[:-1]
+        no_usage = b',"usage":null' if usage else b""
+        self._end = b'%b,"finish_reason":null}]%b}\n\n' % (self.text_ends, no_usage)
+        self._text = self._begin + self.first_text
+        self._thought = self._begin + self.first_thought
 
     # --- for a subclass ---
-
-    @abstractmethod
-    def _around(self, key: str) -> tuple[bytes, bytes]:
-        """What is before and after a text of that key in an event."""
 
     @abstractmethod
     def _choice(self, line: JsonObject) -> dict[str, Any]:
@@ -95,23 +98,33 @@ class Events(ABC):
         return b"".join(self._event(line) for line in lines if line)
 
     def end(self) -> bytes:
-        """Return the events of what has no end of a line. Raises EngineFailed if the stream has
-        broken off."""
+        """Return the last events. Raises EngineFailed if the stream has broken off."""
         rest, self._rest = self._rest, b""
-        events = self._event(rest) if rest.strip() else b""
-        if not self.over:
+        if rest.strip():  # it has no end of a line
+            self._event(rest)
+        if not self._last:
             raise EngineFailed("The engine's answer broke off.")
-        return events
+        return self._last
 
     def _event(self, line: bytes) -> bytes:
         start = line.find(self.before)
-        if start > 0 and not self._first and line.endswith(self.after):
+        if start > 0 and line.endswith(self.after):
             text = line[start + len(self.before) : -len(self.after)]
             if text.find(_QUOTE) < 0:
-                return self._text_begins + text + self._text_ends if text else b""
-            if text.startswith(_THOUGHT) and text.find(_QUOTE, len(_THOUGHT)) < 0:
-                return self._thought_begins + text[len(_THOUGHT) :] + self._thought_ends
+                return self._piece(self._text, text) if text else b""
+            if self.thought and text.startswith(_THOUGHT) and text.find(_QUOTE, _AFTER) < 0:
+                return self._piece(self._thought, text[_AFTER:])
         return self._read(line)
+
+    def _piece(self, begin: bytes, text: bytes) -> bytes:
+        if self._first:
+            self._began()
+        return begin + text + self._end
+
+    def _began(self) -> None:
+        """The first event is made."""
+        self._first = False
+        self._text, self._thought = self._begin + self.text, self._begin + self.thought
 
     def _read(self, line: bytes) -> bytes:
         """Any line, by its JSON."""
@@ -120,14 +133,14 @@ class Events(ABC):
         except (ValueError, RecursionError) as error:
             raise EngineFailed(f"The engine sent what is no line of a stream: {error}.") from error
         choice = self._choice(read)
-        events = [self._written(choice)] if choice else []
-        if is_final(read):
-            events += [self._written(self._finish(read)), *self._counts(read), DONE]
-            self.over = True
-        return b"".join(events)
+        event = self._written(choice) if choice else b""
+        if not is_final(read):
+            return event
+        self._last = b"".join((event, self._written(self._finish(read)), *self._counts(read), DONE))
+        return b""
 
     def _written(self, choice: JsonObject) -> bytes:
-        self._first = False
+        self._began()
         usage = {"usage": None} if self._usage else {}
         whole = {"index": 0, "finish_reason": None, **choice}
         return _data({**self._heading, "choices": [whole], **usage})
