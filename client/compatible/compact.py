@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 
+from pydantic_core import PydanticSerializationError, to_json
+
 from contracts.json_object import JsonObject
 
 
 def compact(value: JsonObject) -> bytes:
-    """Return an object as JSON, all of ASCII: half of a surrogate pair is no UTF-8."""
-    return _ENCODER.encode(value).encode()
-
-
-_ENCODER = json.JSONEncoder(separators=(",", ":"))  # json.dumps would make one each time
+    """Return an object as JSON. Half of a surrogate pair, which is no UTF-8, stays escaped."""
+    try:
+        return to_json(value)
+    except PydanticSerializationError:
+        return json.dumps(value, separators=(",", ":")).encode()

@@ -47,8 +47,7 @@ class EngineConnection(Answers, asyncio.Protocol):
         self.next_answer()
         self.heard = self._keep = False
         self._sink, self._held = None, []
-        loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(timeout_s, self._expire, timeout_s)
+        self._timer = self._loop.call_later(timeout_s, self._expire, timeout_s)
         self._transport.write(request)
 
     async def head(self) -> None:
@@ -108,7 +107,7 @@ class EngineConnection(Answers, asyncio.Protocol):
     async def _something(self) -> None:
         """Wait until something has come. Raises what has failed."""
         if self._failure is None:
-            self._waiter = asyncio.get_running_loop().create_future()
+            self._waiter = self._loop.create_future()
             await self._waiter
         if self._failure is not None:
             raise self._failure
@@ -129,6 +128,7 @@ class EngineConnection(Answers, asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Asyncio's."""
+        self._loop = asyncio.get_running_loop()
         self._transport = cast(asyncio.Transport, transport)  # of uvloop's it is no subclass
         sock = transport.get_extra_info("socket")
         for option in NOTICE_DEATH if transport.get_extra_info("peername") else ():

@@ -54,9 +54,9 @@ class ClientConnection(asyncio.Protocol):
     """One connection of a client. To a handler it is what the request is answered on: by `answer`,
     or by `begin`, any number of `write`, and `end`."""
 
-    def __init__(self, handler: Handler, tasks: set[asyncio.Task[None]]) -> None:
-        """`tasks` are those of all connections."""
-        self._handler, self._tasks = handler, tasks
+    def __init__(self, handler: Handler, connections: set[ClientConnection]) -> None:
+        """`connections` are all that there are."""
+        self._handler, self._connections = handler, connections
         self._parser = httptools.HttpRequestParser(self)
         self._request = Request()
         self._body: list[bytes] = []
@@ -122,6 +122,8 @@ class ClientConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Asyncio's."""
+        self._connections.add(self)
+        self._loop = asyncio.get_running_loop()
         self._transport = cast(asyncio.Transport, transport)  # of uvloop's it is no subclass
 
     def data_received(self, data: bytes) -> None:
@@ -142,6 +144,7 @@ class ClientConnection(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         """Asyncio's: nobody waits for an answer any longer."""
+        self._connections.discard(self)
         if self.on_gone is not None:
             self.on_gone()
         if self._task is not None:
@@ -206,8 +209,7 @@ class ClientConnection(asyncio.Protocol):
         self._body, self.began = [], False
         rest = self._at_once(self._request)
         if rest is not None:
-            self._task = asyncio.get_running_loop().create_task(self._later(rest))
-            self._tasks.add(self._task)
+            self._task = self._loop.create_task(self._later(rest))
         elif self._close:
             self._transport.close()
 
@@ -224,7 +226,6 @@ class ClientConnection(asyncio.Protocol):
         return None
 
     async def _later(self, rest: Coroutine[object, object, None]) -> None:
-        task = asyncio.current_task()
         try:
             await rest
         except ApiError as error:
@@ -232,7 +233,6 @@ class ClientConnection(asyncio.Protocol):
         except Exception:  # noqa: BLE001  # one request's; the others go on
             self._break()
         finally:
-            self._tasks.discard(cast("asyncio.Task[None]", task))
             self._task = self._source = self.on_gone = None
             if self._close:
                 self._transport.close()

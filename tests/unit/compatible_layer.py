@@ -87,13 +87,15 @@ def layer(*answers, timeout_s=PATIENCE_S, headers=(), **how):
 @contextlib.contextmanager
 def in_front_of(port, timeout_s=PATIENCE_S, headers=()):
     """The port of a layer in front of an engine's."""
-    loop, tasks, listening = uvloop.new_event_loop(), set(), threading.Event()
+    loop, connections, listening = uvloop.new_event_loop(), set(), threading.Event()
     servers = []
 
     async def begin():
         routes = Routes(Engine(Address(host="127.0.0.1", port=port), headers, timeout_s), "known")
         servers.append(
-            await loop.create_server(lambda: ClientConnection(routes.handle, tasks), "127.0.0.1", 0)
+            await loop.create_server(
+                lambda: ClientConnection(routes.handle, connections), "127.0.0.1", 0
+            )
         )
         listening.set()
 
@@ -101,9 +103,9 @@ def in_front_of(port, timeout_s=PATIENCE_S, headers=()):
         asyncio.set_event_loop(loop)
         loop.create_task(begin())
         loop.run_forever()
-        for task in tasks:
-            task.cancel()
-        loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+        for connection in tuple(connections):
+            connection.abort()
+        loop.run_until_complete(asyncio.sleep(0.01))
         loop.close()
 
     thread = threading.Thread(target=run)

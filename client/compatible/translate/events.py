@@ -7,9 +7,9 @@ JSON holds no quote that is not escaped, so that one without any quote is all of
 
 from __future__ import annotations
 
-import secrets
 import time
 from abc import ABC, abstractmethod
+from random import getrandbits
 from typing import Any
 
 from client.compatible.compact import compact
@@ -27,7 +27,7 @@ _AFTER = len(_THOUGHT)
 
 def heading(kind: str, prefix: str, model: str) -> dict[str, Any]:
     """Return the keys that each object of an answer begins with; `prefix` is that of its id."""
-    number = f"{prefix}-{secrets.token_hex(14)}"
+    number = f"{prefix}-{getrandbits(112):028x}"
     return {"id": number, "object": kind, "created": int(time.time()), "model": model}
 
 
