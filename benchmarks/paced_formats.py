@@ -24,7 +24,7 @@ class Ollama:
 
     def token(self, text: str) -> bytes:
         """The line that brings a piece of text."""
-        return _line(self.head | {"response": text, "done": False})
+        return _line(self.head | self.said(text) | {"done": False})
 
     def error(self, words: str) -> bytes:
         """The line that says what went wrong in the midst of an answer."""
@@ -32,17 +32,31 @@ class Ollama:
 
     def end(self, tokens: int | None, times: dict[str, int]) -> list[bytes]:
         """The last lines; without counts and times where `tokens` is None."""
-        return [_line(self._end(tokens, times) | {"response": ""})]
+        return [_line(self._end(tokens, times) | self.said(""))]
 
     def whole(self, text: str, tokens: int | None, times: dict[str, int]) -> dict[str, Any]:
         """The answer in one piece."""
-        return self._end(tokens, times) | {"response": text}
+        return self._end(tokens, times) | self.said(text)
+
+    @staticmethod
+    def said(text: str) -> dict[str, Any]:
+        """A piece of text, as it stands in a line."""
+        return {"response": text}
 
     def _end(self, tokens: int | None, times: dict[str, int]) -> dict[str, Any]:
         end = self.head | {"done": True, "done_reason": "stop"}
         if tokens is None:
             return end
         return end | times | {"prompt_eval_count": INPUT_TOKENS, "eval_count": tokens}
+
+
+class OllamaChat(Ollama):
+    """/api/chat: the same, the text in a message."""
+
+    @staticmethod
+    def said(text: str) -> dict[str, Any]:
+        """A piece of text, as it stands in a line."""
+        return {"message": {"role": "assistant", "content": text}}
 
 
 class OpenAI:
@@ -106,6 +120,7 @@ def _line(value: dict[str, Any]) -> bytes:
 
 FORMATS: dict[str, type[Ollama] | type[OpenAI]] = {
     "/api/generate": Ollama,
+    "/api/chat": OllamaChat,
     "/v1/completions": OpenAI,
     "/v1/chat/completions": OpenAI,
 }

@@ -7,6 +7,7 @@ stops working on what nobody waits for.
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import TypeVar, cast
@@ -131,7 +132,7 @@ class EngineConnection(Answers, asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._transport = cast(asyncio.Transport, transport)  # of uvloop's it is no subclass
         sock = transport.get_extra_info("socket")
-        for option in NOTICE_DEATH if transport.get_extra_info("peername") else ():
+        for option in () if sock.family == socket.AF_UNIX else NOTICE_DEATH:
             sock.setsockopt(*option)
 
     def data_received(self, data: bytes) -> None:

@@ -39,12 +39,16 @@ def events(text):
     return [json.loads(line[6:]) for line in text.splitlines() if line.startswith("data: {")]
 
 
-def test_ollamas_stream_has_a_line_for_each_token_and_an_end_with_counts(port):
-    status, text = ask(port, "POST", "/api/generate", {"options": {"num_predict": 2}})
+@pytest.mark.parametrize(
+    "path, text_of",
+    [("/api/generate", lambda c: c["response"]), ("/api/chat", lambda c: c["message"]["content"])],
+)
+def test_ollamas_stream_has_a_line_for_each_token_and_an_end_with_counts(port, path, text_of):
+    status, text = ask(port, "POST", path, {"options": {"num_predict": 2}})
     *tokens, end = [json.loads(line) for line in text.splitlines()]
     assert status == 200
     assert [token["done"] for token in tokens] == [False, False]
-    assert all(token["response"] for token in tokens)
+    assert all(map(text_of, tokens)) and text_of(end) == ""
     assert end["done"] and end["eval_count"] == 2
     assert end["eval_duration"] == pytest.approx(2 * ITL_S * 1e9)
     assert end["total_duration"] >= (TTFT_S + 2 * ITL_S) * 1e9
@@ -77,6 +81,7 @@ def test_openais_usage_comes_only_where_it_is_asked_for(port):
     "path, body, text_of",
     [
         ("/api/generate", {"stream": False}, lambda a: a["response"]),
+        ("/api/chat", {"stream": False}, lambda a: a["message"]["content"]),
         ("/v1/completions", {}, lambda a: a["choices"][0]["text"]),
         ("/v1/chat/completions", {"messages": []}, lambda a: a["choices"][0]["message"]["content"]),
     ],
