@@ -11,6 +11,7 @@ from pydantic.json_schema import JsonSchemaValue
 
 from client.api import openapi
 from client.api.bodies import BenchmarkRequest, Points, Query, Search
+from client.api.compatible_page import section
 from client.api.json_body import MAX_DEPTH
 from client.errors import RequestError
 from contracts.knobs import Load
@@ -81,7 +82,7 @@ def page() -> str:
     lines += ["## What comes back", ""]
     for kind in openapi.ANSWERS:
         lines += [*_answer(kind.__name__, schemas[kind.__name__]), ""]
-    return "\n".join([*lines, *_errors(), ""])
+    return "\n".join([*lines, *_errors(), "", *section(), ""])
 
 
 def _operation(title: str, operation: JsonSchemaValue) -> Iterator[str]:
