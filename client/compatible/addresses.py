@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from contracts.errors import UsageError
 from engines.urls import authority
 
 _UNIX = "unix:"
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 @dataclass(frozen=True)
@@ -17,6 +19,11 @@ class Address:
     path: str = ""
     host: str = ""
     port: int = 0
+
+    @cached_property
+    def is_remote(self) -> bool:
+        """Whether it may be on another host, which can go without a word."""
+        return not self.path and self.host not in _LOOPBACK
 
     def __str__(self) -> str:
         """As the command line has it."""

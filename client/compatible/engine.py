@@ -7,7 +7,6 @@ stops working on what nobody waits for.
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import TypeVar, cast
@@ -29,10 +28,11 @@ T = TypeVar("T")
 class EngineConnection(Answers, asyncio.Protocol):
     """One connection, and the answer that comes on it."""
 
-    def __init__(self, name: str, idle: deque[EngineConnection]) -> None:
-        """`name` is what errors call the engine; `idle` is where those wait that are kept."""
+    def __init__(self, name: str, remote: bool, idle: deque[EngineConnection]) -> None:
+        """`name` is what errors call the engine, `remote` whether it is on another host; `idle` is
+        where connections wait that are kept."""
         super().__init__()
-        self._name, self._idle = name, idle
+        self._name, self._remote, self._idle = name, remote, idle
         self._waiter: asyncio.Future[None] | None = None
         self._failure: ApiError | None = None
         self._sink: Callable[[bytes], None] | None = None
@@ -131,9 +131,10 @@ class EngineConnection(Answers, asyncio.Protocol):
         """Asyncio's."""
         self._loop = asyncio.get_running_loop()
         self._transport = cast(asyncio.Transport, transport)  # of uvloop's it is no subclass
-        sock = transport.get_extra_info("socket")
-        for option in () if sock.family == socket.AF_UNIX else NOTICE_DEATH:
-            sock.setsockopt(*option)
+        if self._remote:
+            sock = transport.get_extra_info("socket")
+            for option in NOTICE_DEATH:
+                sock.setsockopt(*option)
 
     def data_received(self, data: bytes) -> None:
         """Asyncio's: bytes of the answer, or more than that."""
@@ -213,7 +214,7 @@ class Engine:
         loop, to = asyncio.get_running_loop(), self._address
 
         def connection() -> EngineConnection:
-            return EngineConnection(self.name, self._idle)
+            return EngineConnection(self.name, self._address.is_remote, self._idle)
 
         made = (
             loop.create_unix_connection(connection, to.path)
@@ -276,10 +277,11 @@ class Asked:
 async def _in_time(made: Coroutine[object, object, T], seconds: float) -> T:
     """Await a coroutine for so long. asyncio.wait_for, which makes a task of it, takes as long as
     a connection itself. Raises TimeoutError."""
-    task, over = asyncio.current_task(), asyncio.Event()
+    task, over = asyncio.current_task(), False
 
     def expire() -> None:
-        over.set()
+        nonlocal over
+        over = True
         if task is not None:
             task.cancel()
 
@@ -287,7 +289,7 @@ async def _in_time(made: Coroutine[object, object, T], seconds: float) -> T:
     try:
         return await made
     except asyncio.CancelledError:
-        if over.is_set():
+        if over:
             raise TimeoutError(f"no connection in {seconds:g} s") from None
         raise
     finally:
