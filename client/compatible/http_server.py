@@ -13,6 +13,7 @@ import traceback
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
+from inspect import CORO_CREATED, getcoroutinestate
 from typing import Protocol, cast
 
 import httptools
@@ -63,6 +64,7 @@ class ClientConnection(asyncio.Protocol):
         self._head_size = self._size = 0
         self._in_head = True
         self._task: asyncio.Task[None] | None = None
+        self._rest: Coroutine[object, object, None] | None = None
         self._close = self._chunked = False
         self._full = False  # the client is slow to take what we write
         self._head = b""
@@ -149,6 +151,8 @@ class ClientConnection(asyncio.Protocol):
             self.on_gone()
         if self._task is not None:
             self._task.cancel()
+        if self._rest is not None and getcoroutinestate(self._rest) == CORO_CREATED:
+            self._rest.close()  # its task never begins
 
     def pause_writing(self) -> None:
         """Asyncio's: the client takes less than comes."""
@@ -207,7 +211,7 @@ class ClientConnection(asyncio.Protocol):
             return
         self._request.body = b"".join(self._body)
         self._body, self.began = [], False
-        rest = self._at_once(self._request)
+        self._rest = rest = self._at_once(self._request)
         if rest is not None:
             self._task = self._loop.create_task(self._later(rest))
         elif self._close:
@@ -233,7 +237,7 @@ class ClientConnection(asyncio.Protocol):
         except Exception:  # noqa: BLE001  # one request's; the others go on
             self._break()
         finally:
-            self._task = self._source = self.on_gone = None
+            self._task = self._rest = self._source = self.on_gone = None
             if self._close:
                 self._transport.close()
 

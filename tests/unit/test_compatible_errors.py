@@ -1,5 +1,7 @@
 """What goes wrong behind the layer, in front of it, and in the midst of an answer."""
 
+import asyncio
+import gc
 import json
 import socket
 import time
@@ -21,7 +23,7 @@ from compatible_layer import (
 from compatible_layer import Layer as Front
 from events import until
 
-from client.compatible.http_server import MAX_BODY_BYTES
+from client.compatible.http_server import MAX_BODY_BYTES, ClientConnection
 
 ANSWER = {"message": {"role": "assistant", "content": "Hi"}, **END}
 
@@ -182,6 +184,36 @@ def test_a_client_that_goes_in_the_midst_of_a_stream_frees_the_engine():
             assert b"Hi" in sock.recv(65_536)
             assert one.engine.ended == 0
         until(lambda: one.engine.ended == 1)
+
+
+class Closed:
+    """A transport whose client goes as soon as it has asked."""
+
+    def is_closing(self):
+        return False
+
+
+def test_a_client_that_goes_before_its_task_begins_frees_the_engine(recwarn):
+    gone, begun = [], []
+
+    async def rest():
+        begun.append(True)
+
+    def handler(request, client):
+        client.on_gone = lambda: gone.append(request.target)
+        return rest()
+
+    async def comes_and_goes():
+        connection = ClientConnection(handler, set())
+        connection.connection_made(Closed())
+        connection.data_received(b"GET /v1/models HTTP/1.1\r\n\r\n")
+        connection.connection_lost(None)
+        await asyncio.sleep(0)
+
+    asyncio.run(comes_and_goes())
+    assert (gone, begun) == (["/v1/models"], [])
+    gc.collect()
+    assert [str(w.message) for w in recwarn if "never awaited" in str(w.message)] == []
 
 
 def test_a_client_that_takes_nothing_holds_the_engine_back():
