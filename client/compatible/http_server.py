@@ -1,9 +1,9 @@
 """The server's side of HTTP/1.1, by httptools: requests one after another on each connection, each
 answered by a task, which is cancelled when the client goes.
 
-What stands in front speaks HTTP as it should; what does not is closed. One write a piece: uvicorn
-took 1.6 times the CPU for the same streams, and its answers began 3 ms later (256 at once,
-benchmarks/compatible.py).
+What stands in front speaks HTTP as it should; what does not is closed. Each piece is one write: of
+256 streams that were only passed on, uvicorn took 1.5 to 1.6 times the CPU, and the answers began
+3 to 4 ms later.
 """
 
 from __future__ import annotations

@@ -6,7 +6,8 @@ import json
 import time
 from dataclasses import dataclass
 
-from client.compatible.engine import Engine, EngineConnection
+from client.compatible.engine import Engine
+from client.compatible.engine_connection import EngineConnection
 from client.compatible.errors import ApiError, EngineFailed, ModelNotFound, NotSupported
 from contracts.json_object import JsonObject
 from engines.json_values import count_of, object_of, part_of, text_of

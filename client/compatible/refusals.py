@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from client.compatible.engine import EngineConnection
+from client.compatible.engine_connection import EngineConnection
 from client.compatible.errors import (
     ApiError,
     BadRequest,

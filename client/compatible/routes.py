@@ -6,7 +6,8 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from urllib.parse import unquote
 
-from client.compatible.engine import Asked, Engine, EngineConnection
+from client.compatible.engine import Asked, Engine
+from client.compatible.engine_connection import EngineConnection
 from client.compatible.errors import ApiError, NotFound, WrongMethod
 from client.compatible.http_server import ClientConnection, Request
 from client.compatible.lookups import Lookups, json_of
