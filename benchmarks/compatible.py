@@ -64,17 +64,20 @@ def layer(server: KnownServer) -> Iterator[Through]:
         process.stdout.close()
 
 
-def cpu_seconds(pid: int) -> float:
-    """That a process has used."""
-    stat = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+def _cpu_seconds(server: KnownServer) -> float:
+    """That the layer has used, if the server is reached through it."""
+    if not isinstance(server, Through):
+        return 0.0
+    stat = Path(f"/proc/{server.layer}/stat").read_text().rpartition(")")[2].split()
     return (int(stat[11]) + int(stat[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def run(server: KnownServer, streams: int) -> Run:
-    """So many streams at once; each asks some times in turn. Done again where the machine held up
+def run(server: KnownServer, streams: int) -> tuple[Run, float]:
+    """So many streams at once, each asking some times in turn, and the layer's CPU seconds. Done again where the machine held up
     the load generator or the server, which says nothing of the layer."""
     amount = [f"--clients={streams}", f"--requests={EACH * streams}"]
     for _ in range(TRIES):
+        before = _cpu_seconds(server)
         made = load(server, "--api=openai", *amount, f"--num-predict={PACE['tokens']}")
         failed = made.summary["requests"]["failed"]
         if failed:
@@ -82,7 +85,7 @@ def run(server: KnownServer, streams: int) -> Run:
         lag = made.summary["client"]["loop_lag_seconds"]["max"]
         late = made.seen["lateness_seconds"]["p99"]
         if lag < MAX_LAG_S and late < MAX_LATE_S:
-            return made
+            return made, _cpu_seconds(server) - before
         print(f"refused: the load generator stood still for {lag:.3f} s, "
               f"the server was {late:.4f} s late (p99); again")  # fmt: skip
     sys.exit(f"This machine was too busy in {TRIES} runs.")
@@ -103,11 +106,10 @@ def figures_of(made: Run, streams: int) -> dict[str, float]:
 
 def measure(figures: Figures, server: KnownServer, streams: int) -> None:
     """One run straight and one through the layer."""
-    straight = figures_of(run(server, streams), streams)
+    straight = figures_of(run(server, streams)[0], streams)
     with layer(server) as through:
-        before = cpu_seconds(through.layer)
-        found = figures_of(run(through, streams), streams)
-        used = cpu_seconds(through.layer) - before
+        made, used = run(through, streams)
+        found = figures_of(made, streams)
         chunks = EACH * streams * PACE["tokens"]
         figures.add(f"{streams}: CPU of the layer, us a chunk", 1e6 * used / chunks)
     bounds = {"TTFT mean": TTFT_MS, "ITL p99": ITL_P99_MS}
