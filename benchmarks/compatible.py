@@ -73,8 +73,8 @@ def _cpu_seconds(server: KnownServer) -> float:
 
 
 def run(server: KnownServer, streams: int) -> tuple[Run, float]:
-    """So many streams at once, each asking some times in turn, and the layer's CPU seconds. Done again where the machine held up
-    the load generator or the server, which says nothing of the layer."""
+    """So many streams at once, each asking some times in turn, and the layer's CPU seconds. Done
+    again where the machine held up the load generator or the server: that says nothing of it."""
     amount = [f"--clients={streams}", f"--requests={EACH * streams}"]
     for _ in range(TRIES):
         before = _cpu_seconds(server)
