@@ -4,9 +4,11 @@
 
 Configured by environment:
 ORCH_OUTPUT_DIR, ORCH_OLLAMA_JOB or ORCH_SERVER (contracts/given_server.py, as JSON), ORCH_MODEL,
-ORCH_JOB_ID, ORCH_DEPLOYMENT, ORCH_QUERY_TIMEOUT (seconds that an answer may take; 600),
-ORCH_JOB_END (Unix time of the job's time limit), ORCH_MONITORING_JOB, ORCH_THREADS
-(client/serving.py sets it), and for retrieval as retrieval.settings says.
+ORCH_JOB_ID, ORCH_DEPLOYMENT, ORCH_TOKEN_FILE (the token that Ollama asks for), ORCH_DOOR (the
+folder of HAProxy's sockets; lib/door.cfg), ORCH_QUERY_TIMEOUT (seconds that an answer may take;
+600), ORCH_JOB_END (Unix time of the job's time limit),
+ORCH_MONITORING_JOB, ORCH_THREADS (client/serving.py sets it), and for retrieval as
+retrieval.settings says.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from client.api.benchmark_answers import Begun
 from client.api.bodies import BenchmarkRequest, Query
 from client.api.json_body import read, sent
 from client.benchmarks import Benchmarks, Described, Measured, new_id
+from client.door import EngineServers
 from client.errors import BenchmarkFailed, Conflict, NoRetrieval, NotServed, RequestError
 from client.metrics import Metrics, Queries, State
 from client.monitoring_urls import monitoring_of
@@ -61,7 +64,7 @@ def create_app() -> Flask:
 
 def _add_ollama(app: Flask, settings: ServiceSettings, metrics: Metrics) -> None:
     """The deployment's own Ollama, which queries are passed on to."""
-    benchmarks = _benchmarks(settings)
+    benchmarks = _benchmarks(settings, settings.token_file)
     sources = retrieval_settings_from(os.environ)
     service = OllamaClientService(
         settings,
@@ -71,9 +74,19 @@ def _add_ollama(app: Flask, settings: ServiceSettings, metrics: Metrics) -> None
     )
     metrics.show(State(settings, service.queries, benchmarks, service.replicas))
     retrieval = Retriever(sources, service.embed, service.addresses)
-    _add_ollama_routes(app, service, retrieval)
+    _add_ollama_routes(app, service, retrieval, _door(settings, service))
     add_retrieval_routes(app, retrieval)
     _add_benchmark_routes(app, service, benchmarks, retrieval.check)
+
+
+def _door(settings: ServiceSettings, service: OllamaClientService) -> Callable[[], None]:
+    """Return what makes sure that the door, if there is one, knows the engines. From time to time
+    that is done in any case."""
+    if settings.door is None:
+        return lambda: None
+    servers = EngineServers(service.addresses, settings.door / "commands")
+    servers.follow()
+    return servers.look
 
 
 def _add_given(
@@ -147,9 +160,15 @@ def _add_description(app: Flask) -> None:
         return Response(openapi.text(), mimetype="application/json")
 
 
-def _add_ollama_routes(app: Flask, service: OllamaClientService, retrieval: Retriever) -> None:
+def _add_ollama_routes(
+    app: Flask,
+    service: OllamaClientService,
+    retrieval: Retriever,
+    tell_door: Callable[[], None],
+) -> None:
     @app.get("/health")
     def show_health() -> tuple[Response, int]:
+        tell_door()  # who sees that all is well goes on to ask there
         found = retrieval.judge(*service.health())
         return sent(found, 503 if isinstance(found, Unhealthy) else 200)
 

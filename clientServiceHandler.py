@@ -3,9 +3,10 @@ that somebody else has started."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from contracts.load import SERVING_THREADS
+from contracts.load import RESERVED_THREADS, SERVING_THREADS
 from hpc.deployment import Deployment
 from hpc.following.target import Target
 from hpc.images import client_image
@@ -17,6 +18,8 @@ from retrieval.settings import section
 if TYPE_CHECKING:
     from engines.engine import Facts
 
+#: Requests that wait within an engine, so that it has the next one when one ends.
+WAITING_IN_ENGINE = 2
 #: It asks all replicas, and gives each a while.
 HEALTH_TIMEOUT_S = 15.0
 
@@ -37,6 +40,9 @@ def setup_client_service(data: Deployment) -> str:
         token_file=(server.token_file if server else None) or "",
         monitoring_job=number_of(jobs.get("monitoring", "")),
         threads=SERVING_THREADS,
+        queries=SERVING_THREADS - RESERVED_THREADS,
+        engines=data.plan.recipe.job.infrastructure.nodes,
+        in_flight=max(1, data.plan.num_parallel) + WAITING_IN_ENGINE,
         image=client_image(data.plan.site),
         retrieval=_retrieval(data.plan),
         qdrant=_storage(data),
@@ -59,22 +65,24 @@ def _storage(data: Deployment) -> str:
     return str(data.output.path / "qdrant_storage" / wanted.collection) if wanted else ""
 
 
-def probe_client(url: str, model: str) -> Facts | str:
+def probe_client(url: str, model: str, token_file: Path | None = None) -> Facts | str:
     """What the client service says of Ollama, or a sentence saying why not every query would be
-    answered yet."""
+    answered yet. It is sent the token of the file, if there is one."""
     # Once the jobs are on their way: to load both takes a while.
     from engines.client_service import CLIENT_SERVICE
     from hpc.web import NoAnswer, asking
 
     try:
-        return CLIENT_SERVICE.ready(asking(url, get_s=HEALTH_TIMEOUT_S), "", model, url)
+        ask = asking(url, get_s=HEALTH_TIMEOUT_S, token_file=token_file)
+        return CLIENT_SERVICE.ready(ask, "", model, url)
     except NoAnswer as error:
         return error.message
 
 
 def _target(launched: Launched) -> Target:
     job_id, model = launched.record.jobs["client"], launched.model
-    return Target("client", job_id, lambda at: probe_client(f"http://{at[0]}", model))
+    token_file = launched.token_file
+    return Target("client", job_id, lambda at: probe_client(f"http://{at[0]}", model, token_file))
 
 
 def _ready(_: Launched, target: Target) -> Ready:

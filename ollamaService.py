@@ -65,8 +65,9 @@ def _folders(models: list[str]) -> list[str]:
 # --- ready ---------------------------------------------------------------------------------------
 
 
-def probe_ollama(url: str, model: str) -> Facts | str:
+def probe_ollama(url: str, model: str, token_file: Path | None = None) -> Facts | str:
     """Whether Ollama at `url` is ready to answer with `model`, or a sentence saying why not yet.
+    It is sent the token of the file, if there is one.
 
     Raises ServiceError with Ollama's own words if the model fails.
     """
@@ -75,7 +76,8 @@ def probe_ollama(url: str, model: str) -> Facts | str:
     from hpc.web import NoAnswer, asking
 
     try:
-        return OLLAMA.ready(asking(url, post_s=TOKEN_TIMEOUT_S), "", model, f"Ollama at {url}")
+        ask = asking(url, post_s=TOKEN_TIMEOUT_S, token_file=token_file)
+        return OLLAMA.ready(ask, "", model, f"Ollama at {url}")
     except NoAnswer as error:
         return error.message
 
@@ -83,10 +85,12 @@ def probe_ollama(url: str, model: str) -> Facts | str:
 def _target(launched: Launched) -> Target:
     """All replicas are ready, as `probe_ollama` says; what it finds of the last one."""
 
+    token_file = launched.token_file
+
     def probe(addresses: list[str]) -> Facts | str:
         facts: Facts | str = ""
         for address in addresses:
-            facts = probe_ollama(f"http://{address}", launched.model)
+            facts = probe_ollama(f"http://{address}", launched.model, token_file)
             if isinstance(facts, str):
                 break
         return facts
@@ -118,7 +122,11 @@ def _warnings(launched: Launched, model: LoadedModel) -> list[str]:
         if problem and fatal:
             tail = launched.output.log_tail("ollama", launched.record.jobs["ollama"], 5)
             raise ServiceError(f"{problem}.", tail)
-    return [problem for problem in (misplaced, imprecise) if problem]
+    unsealed = [
+        f"others on the engines' nodes reach them on loopback, since they cannot be sealed ({why})"
+        for why in launched.output.unsealed(launched.record.jobs["ollama"])
+    ]
+    return [*filter(None, (misplaced, imprecise)), *unsealed]
 
 
 def placement_problem(gpus: int, model: LoadedModel) -> str | None:

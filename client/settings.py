@@ -29,6 +29,10 @@ class ServiceSettings:
     job_end: float | None = None
     monitoring_job: str | None = None
     threads: int | None = None
+    #: Where the token is that Ollama asks for.
+    token_file: Path | None = None
+    #: The folder of the sockets of HAProxy, which is at the door.
+    door: Path | None = None
     #: What is measured in place of an Ollama of the deployment's own.
     server: GivenServer | None = None
 
@@ -56,6 +60,7 @@ def service_settings_from(environment: Mapping[str, str]) -> ServiceSettings:
         raise ValueError(f"ORCH_JOB_END is {end!r}, but must be a Unix time in whole seconds")
     if monitoring and not _JOB_ID.fullmatch(monitoring):
         raise ValueError(f"ORCH_MONITORING_JOB is {monitoring!r}, but must be the id of a job")
+    token_file, door = environment.get("ORCH_TOKEN_FILE"), environment.get("ORCH_DOOR")
     threads = environment.get("ORCH_THREADS")
     if threads and not re.fullmatch(r"\d{1,5}", threads):
         raise ValueError(f"ORCH_THREADS is {threads!r}, but must be a number of threads")
@@ -69,6 +74,8 @@ def service_settings_from(environment: Mapping[str, str]) -> ServiceSettings:
         job_end=float(end) if end else None,
         monitoring_job=monitoring or None,
         threads=int(threads) if threads else None,
+        token_file=Path(token_file) if token_file else None,
+        door=Path(door) if door else None,
         server=server,
     )
 

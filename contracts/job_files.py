@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,6 +47,19 @@ def parse_address(line: str, service: str) -> str:
     if not 0 < int(number) < 65536:
         raise BadAddress(f"holds the port {number}, which does not exist")
     return f"{host}:{int(number)}"
+
+
+def internal_token_file(output: Path, deployment: str) -> Path:
+    """Return where the token is that a deployment's own parts send to its engines.
+
+    lib/seal.sh makes it. There is none if the engines ask for none.
+    """
+    return output / "deployments" / deployment / "internal.token"
+
+
+def forget_tokens(output: Path, deployment: str) -> None:
+    """Remove the tokens of a deployment that has ended: they open nothing any more."""
+    shutil.rmtree(internal_token_file(output, deployment).parent, ignore_errors=True)
 
 
 @dataclass(frozen=True)

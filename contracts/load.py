@@ -12,8 +12,8 @@ from contracts.knobs import EXTRAS, MAX_CLIENTS, MAX_REQUESTS, MAX_SECONDS, Keep
 from contracts.validation import WHOLE, Sentence
 
 #: Requests that the client service answers at once, each waiting for Ollama most of its time; and
-#: those of them that a benchmark with retrieval, which asks the service itself, leaves to others.
-SERVING_THREADS, RESERVED_THREADS = 64, 4
+#: those of them that are no queries: lib/door.cfg gives benchmarks 4 and all else 8.
+SERVING_THREADS, RESERVED_THREADS = 72, 12
 APIS = ("ollama", "openai")
 #: The API of --retrieval: /query of a client service, with retrieval.
 RETRIEVAL = "retrieval"

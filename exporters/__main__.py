@@ -7,10 +7,12 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence
+from pathlib import Path
 
 from prometheus_client.registry import Collector, CollectorRegistry
 
-from exporters.errors import ExporterError
+from contracts.errors import OrchError
+from engines.headers import headers_of
 from exporters.gpu import GpuCollector, nvidia_smi
 from exporters.ollama import OllamaCollector, Server, server_at
 from exporters.serving import Address, address, serve
@@ -27,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         signal.signal(number, lambda *_: ending.set())
     try:
         return _serve(given, ending)
-    except ExporterError as error:
+    except OrchError as error:
         sys.stderr.write(f"exporters: {error}\n")
         return 1
 
@@ -36,7 +38,8 @@ def _serve(given: argparse.Namespace, ending: threading.Event) -> int:
     server: Server | None = given.ollama
     gpus = GpuCollector(nvidia_smi()) if given.gpu_listen else None
     if server is not None:
-        _listen(given.listen, OllamaCollector(server, gpus=given.gpus, job_end=given.job_end))
+        headers, _ = headers_of((), given.token_file, "ollama", {})
+        _listen(given.listen, OllamaCollector(server, given.gpus, given.job_end, headers))
     if gpus is not None:
         _listen(given.gpu_listen, gpus)
         gpus.start()
@@ -59,6 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--ollama", type=server_at, metavar="URL", help="http://HOST:PORT")
+    add("--token-file", type=Path, metavar="FILE", help="the token that Ollama asks for")
     add("--listen", type=address, metavar="HOST:PORT", help="Ollama's metrics")
     add("--gpus", type=int, default=0, metavar="N", help="that the job asked for (default: 0)")
     add("--gpu-listen", type=address, metavar="HOST:PORT",

@@ -18,6 +18,7 @@ from prometheus_client.registry import Collector
 
 from contracts.json_object import JsonObject
 from engines.asking import FinalResponse
+from engines.headers import Headers
 from engines.ollama import RUNNING, TAGS, VERSION, loaded_model
 
 #: Seconds for all three questions together: a scrape is to be over before Prometheus gives up, also
@@ -54,14 +55,14 @@ class OllamaStatus:
     loaded: list[JsonObject]
 
 
-def ask(server: Server, timeout_s: float = TIMEOUT_S) -> OllamaStatus | None:
+def ask(server: Server, timeout_s: float = TIMEOUT_S, headers: Headers = ()) -> OllamaStatus | None:
     """Return what it says; None if it does not answer, or answers something else."""
     until = perf_counter() + timeout_s
     connection = http.client.HTTPConnection(*server, timeout=timeout_s)
     connection.response_class = FinalResponse
     try:
         version, tags, running = (
-            _get(connection, path, until) for path in (VERSION, TAGS, RUNNING)
+            _get(connection, path, until, headers) for path in (VERSION, TAGS, RUNNING)
         )
         return OllamaStatus(
             str(version["version"]), len(tags["models"] or ()), running["models"] or []
@@ -72,7 +73,7 @@ def ask(server: Server, timeout_s: float = TIMEOUT_S) -> OllamaStatus | None:
         connection.close()
 
 
-def _get(connection: http.client.HTTPConnection, path: str, until: float) -> Any:
+def _get(connection: http.client.HTTPConnection, path: str, until: float, headers: Headers) -> Any:
     """The JSON of a path. Raises OSError, HTTPException, ValueError."""
     left = until - perf_counter()
     if left <= 0:
@@ -80,7 +81,7 @@ def _get(connection: http.client.HTTPConnection, path: str, until: float) -> Any
     connection.timeout = left
     if connection.sock is not None:
         connection.sock.settimeout(left)
-    connection.request("GET", path)
+    connection.request("GET", path, headers=dict(headers))
     response = connection.getresponse()
     data = response.read()
     if response.status != 200:
@@ -91,18 +92,26 @@ def _get(connection: http.client.HTTPConnection, path: str, until: float) -> Any
 class OllamaCollector(Collector):
     """The metrics of one Ollama, and what its job knows of itself.
 
-    `gpus`: how many the job asked for; `job_end`: Unix time at which its time limit ends.
+    `gpus`: how many the job asked for; `job_end`: Unix time at which its time limit ends; `headers`
+    go with each question.
     """
 
-    def __init__(self, server: Server, gpus: int = 0, job_end: float | None = None) -> None:
+    def __init__(
+        self,
+        server: Server,
+        gpus: int = 0,
+        job_end: float | None = None,
+        headers: Headers = (),
+    ) -> None:
         self._server = server
         self._gpus = gpus
         self._job_end = job_end
+        self._headers = headers
 
     def collect(self) -> Iterable[Metric]:
         """Ask it now."""
         started_at = perf_counter()
-        status = ask(self._server)
+        status = ask(self._server, headers=self._headers)
         seconds = perf_counter() - started_at
         yield _gauge("ollama_up", "1 if Ollama answered, else 0.", status is not None)
         yield _gauge("ollama_scrape_duration_seconds", "Time that Ollama took to answer.", seconds)

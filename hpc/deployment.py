@@ -59,6 +59,7 @@ class Deployment:
             "script": submission.script,
             "model": self.plan.model,
             "time_seconds": self.plan.recipe.time_seconds,
+            "security": self.plan.security,
         }
         text = render(f"{job.service}.sbatch.j2", **{**common, **own, **values})
         write_atomically(submission.script, text, mode=0o755)
@@ -96,6 +97,9 @@ def common_values(
         "output": output.path,
         "library": PROJECT / "lib" / "service.sh",
         "scheduler_library": kind.library,
+        "haproxy_library": PROJECT / "lib" / "haproxy.sh",
+        "door_library": PROJECT / "lib" / "door.sh",
+        "seal_library": PROJECT / "lib" / "seal.sh",
         "threads_library": PROJECT / "lib" / "threads.sh",
         "containers_library": PROJECT / "lib" / "containers.sh",
         "monitoring_library": PROJECT / "lib" / "monitoring.sh",

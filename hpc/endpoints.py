@@ -139,6 +139,13 @@ class OutputDir:
             "driver_versions": list(dict.fromkeys(driver.strip() for _, _, driver in pairs)),
         }
 
+    def unsealed(self, job_id: str) -> list[str]:
+        """Why engines of a job are not kept apart from others on their nodes, each reason once;
+        none if all are, or none is asked to be."""
+        paths = sorted((self.path / "logs").glob(f"{number_of(job_id)}.*seal"))
+        said = (path.read_text(errors="replace").strip() for path in paths)
+        return [why for why in dict.fromkeys(said) if why != "sealed"]
+
     def image(self, job_id: str) -> ImageFacts | None:
         """The image that a job's service runs in; None when it runs in none, or its script has not
         begun."""

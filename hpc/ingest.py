@@ -38,10 +38,12 @@ SHOWN = 20
 
 
 class ServicePoints:
-    """Hands chunks to the client service at `url`."""
+    """Hands chunks to the client service at `url`, which is sent the token of a file, if there is
+    one."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, token_file: Path | None = None) -> None:
         self._url = url
+        self._token_file = token_file
 
     def put(self, source: str, version: str, count: int, chunks: Sequence[Chunk]) -> Stored:
         """POST /points. Raises ChunksRefused, or ServiceError, in the service's own words."""
@@ -58,7 +60,9 @@ class ServicePoints:
         deadline = time.monotonic() + PATIENCE_S
         while True:
             try:
-                answer = call("POST", f"{self._url}/points", body, BATCH_TIMEOUT_S)
+                answer = call(
+                    "POST", f"{self._url}/points", body, BATCH_TIMEOUT_S, self._token_file
+                )
                 if answer.status not in _LATER:
                     return answer
                 problem = answer.error
@@ -129,10 +133,14 @@ class Telling:
 
 
 def ingest_paths(
-    url: str, paths: Sequence[Path], retrieval: Retrieval, console: Console
+    url: str,
+    paths: Sequence[Path],
+    retrieval: Retrieval,
+    console: Console,
+    token_file: Path | None = None,
 ) -> IngestProgress:
     """Bring all documents at and below `paths` into the deployment whose client service is at
-    `url`, and say what came of it.
+    `url`, and asks for the token of a file; say what came of it.
 
     Raises UsageError when there are none, ServiceError when the service does not take them.
     """
@@ -148,7 +156,7 @@ def ingest_paths(
     chunking = Chunking(retrieval.chunk_tokens, retrieval.chunk_overlap)
     try:
         with console.live(telling.rows, telling.tick):
-            progress = ingest(files, ServicePoints(url), chunking, telling.take)
+            progress = ingest(files, ServicePoints(url, token_file), chunking, telling.take)
     except ServiceError as error:
         error.details += outcome_lines(telling.seen)
         raise

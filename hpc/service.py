@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from contracts.job_files import internal_token_file
 from hpc.deployment import Deployment
 from hpc.deployments.records import Record
 from hpc.endpoints import OutputDir
@@ -26,6 +28,11 @@ class Launched:
         self.output = output
         self.recipe: Recipe = parse_recipe(record.recipe, "the deployment's recipe")
         self.model = record.model
+
+    @property
+    def token_file(self) -> Path:
+        """Where the token is that the deployment's own parts send, if it asks for one."""
+        return internal_token_file(self.output.path, self.record.id)
 
     @property
     def client(self) -> str:

@@ -10,7 +10,7 @@ from pydantic_core import PydanticCustomError
 
 from contracts.errors import UsageError
 from contracts.files import read_json_strictly
-from hpc.recipe.sections import Section
+from hpc.recipe.sections import LEVELS, Access, Section
 from hpc.recipe.values import Name, Partitions
 from hpc.recipe.words import validate
 from hpc.scheduler.registry import SCHEDULERS, present
@@ -156,6 +156,11 @@ class Site(Section):
         None,
         description="Network interface whose address the services publish. Default: the one "
         "that routes to the host that orch runs on.",
+    )
+    security: Access | None = Field(
+        None,
+        description=f"Who reaches the engines if a recipe does not say it. {LEVELS} Default: "
+        "`required` on a cluster, `token` on one's own machine.",
     )
     proxy: Proxy = Field(
         default_factory=lambda: Proxy(), description="Proxies of the compute nodes."

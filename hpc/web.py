@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import json
 import socket
+from collections.abc import Mapping
 from dataclasses import dataclass
 from http.cookiejar import DefaultCookiePolicy
+from pathlib import Path
 from typing import Any
 
 from requests import ConnectionError, RequestException, Response, Session
@@ -99,10 +101,17 @@ class Answer:
         return str(error).rstrip(".") if error else f"HTTP {self.status} {self.text[:200]}"
 
 
-def call(method: str, url: str, body: object = None, timeout_s: float = 10.0) -> Answer:
-    """One request, `body` sent as JSON. Raises NoAnswer; any HTTP status is an answer."""
+def call(
+    method: str,
+    url: str,
+    body: object = None,
+    timeout_s: float = 10.0,
+    token_file: Path | None = None,
+) -> Answer:
+    """One request, `body` sent as JSON, with the token of a file if there is such a file. Raises
+    NoAnswer; any HTTP status is an answer."""
     try:
-        response = _request(method, url, body, timeout_s)
+        response = _request(method, url, body, timeout_s, _authorization(token_file))
     except RequestException as error:
         raise NoAnswer(f"{url} does not answer: {_words(_cause(error))}") from error
     coding = response.headers.get("Content-Encoding", "")
@@ -117,13 +126,24 @@ def call(method: str, url: str, body: object = None, timeout_s: float = 10.0) ->
     return Answer(response.status_code, found, text, response.headers.get("Location", ""))
 
 
-def asking(url: str, get_s: float = 10.0, post_s: float = 10.0) -> Ask:
-    """What asks the server at `url`, with the timeouts of GET and POST. It raises NoAnswer."""
+def _authorization(token_file: Path | None) -> dict[str, str]:
+    try:
+        token = token_file.read_text().strip() if token_file else ""
+    except FileNotFoundError:  # the service asks for none
+        token = ""
+    return {"Authorization": f"Bearer {token}"} if token else {}
+
+
+def asking(
+    url: str, get_s: float = 10.0, post_s: float = 10.0, token_file: Path | None = None
+) -> Ask:
+    """What asks the server at `url`, with the timeouts of GET and POST, and a token as `call` has
+    it. It raises NoAnswer."""
 
     def ask(path: str, body: JsonObject | None = None) -> Answer:
         if body is None:
-            return call("GET", f"{url}{path}", timeout_s=get_s)
-        return call("POST", f"{url}{path}", body, timeout_s=post_s)
+            return call("GET", f"{url}{path}", timeout_s=get_s, token_file=token_file)
+        return call("POST", f"{url}{path}", body, post_s, token_file)
 
     return ask
 
@@ -137,18 +157,20 @@ def probe_url(url: str) -> bool | str:
     return True if answer.status == 200 else f"{url} says: {answer.error}"
 
 
-def _request(method: str, url: str, body: Any, timeout_s: float) -> Response:
+def _request(
+    method: str, url: str, body: Any, timeout_s: float, headers: Mapping[str, str]
+) -> Response:
     """Sent once more if the connection was closed before a byte of an answer: a service closes
     idle ones when it likes, and all that we ask may be asked twice. Raises RequestException."""
     waits = (min(CONNECT_TIMEOUT_S, timeout_s), timeout_s)
     try:
-        return _session.request(method, url, json=body, timeout=waits)
+        return _session.request(method, url, json=body, timeout=waits, headers=headers)
     except ConnectionError as error:
         cause = _cause(error)
         closed = (ConnectionResetError, BrokenPipeError)
         if not isinstance(cause, ProtocolError) or not isinstance(cause.args[-1], closed):
             raise
-    return _session.request(method, url, json=body, timeout=waits)
+    return _session.request(method, url, json=body, timeout=waits, headers=headers)
 
 
 def _cause(error: RequestException) -> object:

@@ -7,6 +7,7 @@
 #   prometheus_assets/…_ID.json  what Prometheus is to scrape; see monitoring.sh
 #   logs/ID.gpus               the GPUs that it has, and their driver
 #   logs/ID.image              the image that it runs in (see containers.sh)
+#   logs/ID.seal               how its engine is kept from others (see seal.sh)
 #   logs/ID.rc                 the job has ended (first line: exit code, second: why)
 #
 # After this file comes scheduler/NAME.sh, of the scheduler that runs the job (`library` of its kind, see
@@ -34,17 +35,18 @@ unset CDPATH
 
 REASON=
 CHILDREN=()
-PUBLISHED=() # files that say that the service is there
-AT_END=      # a function that is called when the service has ended, before that is removed
-TEMPORARY=() # what is of no use to anybody when this ends
-RUN_IN=(env) # what runs a service's command, in front of NAME=VALUE... COMMAND; see enter_image
+PUBLISHED=()  # files that say that the service is there
+AT_END=       # a function that is called when the service has ended, before that is removed
+TEMPORARY=()  # what is of no use to anybody when this ends
+LISTENER_PID= # HAProxy's, if that is at the service's port
+RUN_IN=(env)  # what runs a service's command, in front of NAME=VALUE... COMMAND; see enter_image
 
 # service_begin NAME OUTPUT_DIR TIME_LIMIT_SECONDS
 service_begin() {
   # shellcheck disable=SC2034 # monitoring.sh reads JOB_SERVICE: SERVICE is another beside the job's own
   SERVICE=$1 JOB_SERVICE=$1 OUTPUT=$2 TIME_LIMIT=$3
   # What this job left when it ran before and was requeued from a node that went down.
-  rm -f "$OUTPUT/logs/$JOB_ID".{rc,started,image} "$OUTPUT/${SERVICE}_ip_$JOB_ID.txt"
+  rm -f "$OUTPUT/logs/$JOB_ID".{rc,started,image,seal} "$OUTPUT/${SERVICE}_ip_$JOB_ID.txt"
   trap 'finish $?' EXIT
   trap 'on_signal 143' TERM
   trap 'on_signal 130' INT
@@ -82,6 +84,9 @@ write_file() {
     fail "cannot write $path${why:+: ${why##*: }}; make room in that file system, or check its permissions"
   fi
 }
+
+# random_word LENGTH: of letters and digits, which nobody guesses.
+random_word() { head -c 2048 /dev/urandom | LC_ALL=C tr -dc 'A-Za-z0-9' | cut -c "-$1"; }
 
 # --- ends ----------------------------------------------------------------------------------------
 
@@ -122,9 +127,15 @@ stop_children() {
   [ "${#all[@]}" -gt 0 ] || return 0
   kill -TERM "${all[@]}" 2>/dev/null
   for pid in "${all[@]}"; do
-    while kill -0 "$pid" 2>/dev/null && [ $((tries -= 1)) -gt 0 ]; do sleep 0.1; done
+    while runs "$pid" && [ $((tries -= 1)) -gt 0 ]; do sleep 0.1; done
     kill -KILL "$pid" 2>/dev/null
   done
+}
+
+# runs PID: one that has ended is there until its parent, perhaps init, asks for it.
+runs() {
+  local stat
+  { read -r stat <"/proc/$1/stat"; } 2>/dev/null && [[ ${stat##*) } != [ZX]* ]]
 }
 
 # --- starting ------------------------------------------------------------------------------------
@@ -290,6 +301,8 @@ start_on_port() {
 serve() {
   wait "$SERVICE_PID"
   local code=$?
+  # First of all, so that who asks learns it from the port, and asks another one.
+  [ -z "$LISTENER_PID" ] || kill -TERM "$LISTENER_PID" 2>/dev/null
   REASON="the service stopped by itself with exit code $code"
   exit $((code == 0 ? 1 : code))
 }

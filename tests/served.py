@@ -22,7 +22,7 @@ def gunicorn(server, output, config=CONFIG):
         listener.bind(("127.0.0.1", 0))
         listener.listen(64)
         port = listener.getsockname()[1]
-        command = [sys.executable, "-m", "gunicorn", "--config", str(config), "--threads", "8"]
+        command = [sys.executable, "-m", "gunicorn", "--config", str(config), "--threads", "16"]
         command += ["--log-level", "error"]
         command += ["--bind", f"fd://{listener.fileno()}", "clientService:create_app()"]
         environment = {k: v for k, v in os.environ.items() if k != "XDG_RUNTIME_DIR"}

@@ -16,14 +16,9 @@ from engines.ollama import CHAT, EMBED, GENERATE, TAGS
 _INTRO = f"""## OpenAI's API
 
 A process of its own answers `/v1` by Ollama's own routes, not by Ollama's `/v1`, which cuts prompts
-and drops what it does not know without a word. For now it is started by hand, where Ollama is
-reached (`--help` has the rest):
-
-    python -m client.compatible --listen 127.0.0.1:8000 --engine OLLAMA --model MODEL
-
-`--listen` and `--engine` are HOST:PORT, or unix:PATH of a socket; `--token-file` has the token that
-the engine asks for. It asks for none itself, and balances nothing. Then the address for OpenAI's
-clients is `http://127.0.0.1:8000/v1`, with any key.
+and drops what it does not know without a word. The address for OpenAI's clients is `CLIENT/v1`,
+with the deployment's token as API key; orch prints the line that sets both for them. (With
+`"security": "none"` there is no door, and no `/v1`.)
 
 - A prompt that is longer than the context is refused with the code `context_length_exceeded` and
   both numbers; of its tokens the number is estimated by its bytes, as Ollama does not tell it. An

@@ -23,9 +23,11 @@ PAGE = Path(__file__).resolve().parents[2] / "docs" / "api.md"
 _INTRO = f"""# The client service's HTTP API
 
 `CLIENT` stands for the address that orch prints, that `--status` shows and that
-`output/client_ip_<jobid>.txt` holds. If `http_proxy` is set, give curl `--noproxy '*'`. The same
-for programs: `CLIENT/openapi.json`. This page is generated from `client/` by
-`python3 -m client.api.page`.
+`output/client_ip_<jobid>.txt` holds. Each request carries the deployment's token, which the
+examples leave out: `curl -H @output/deployments/ID/user.header …`; without it the answer is 401
+(`unauthorized`; [who reaches what](security.md)). If `http_proxy` is set, give curl
+`--noproxy '*'`. The same for programs: `CLIENT/openapi.json`. This page is generated from
+`client/` by `python3 -m client.api.page`.
 
 A body is a JSON object of at most {MAX_BODY_BYTES:,} bytes and {MAX_DEPTH} levels, sent with
 `Content-Type: application/json`. Unknown keys are errors; null counts as not given. All times are

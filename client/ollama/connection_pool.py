@@ -11,6 +11,7 @@ import socket
 from collections import deque
 from collections.abc import Iterator
 
+from engines.headers import Headers
 from engines.http_answers import MOST_HELD, TOO_LONG, Answers, BadAnswer
 from engines.sockets import NOTICE_DEATH, connect
 
@@ -25,12 +26,13 @@ class ConnectionPool:
     It goes straight there: nothing looks at http_proxy.
     """
 
-    def __init__(self, address: str, timeout_s: float) -> None:
-        """`timeout_s` is how long making a connection may take."""
+    def __init__(self, address: str, timeout_s: float, headers: Headers = ()) -> None:
+        """`timeout_s` is how long making a connection may take; `headers` go with each request."""
         host, _, port = address.rpartition(":")
         self._to = host, int(port)
         self._timeout_s = timeout_s
-        self._fields = f"Host: {address}\r\n".encode() + _ACCEPT
+        fields = "".join(f"{name}: {value}\r\n" for name, value in (("Host", address), *headers))
+        self._fields = fields.encode() + _ACCEPT
         self._idle: deque[socket.socket] = deque()  # the last used first
 
     def acquire(self) -> socket.socket | None:

@@ -19,6 +19,7 @@ from client.errors import (
 from client.ollama.connection_pool import ConnectionPool, Response
 from client.ollama.streams import json_object
 from contracts.json_object import JsonObject
+from engines.headers import Headers
 from engines.http_answers import BadAnswer
 from engines.json_values import error_text
 from engines.ollama import (
@@ -38,11 +39,13 @@ CHECK_TIMEOUT_S = 5.0
 
 
 class OllamaClient:
-    """Sends requests to an address, `host:port`. `exit_sentence` says how its job has ended."""
+    """Sends requests to an address, `host:port`. `exit_sentence` says how its job has ended;
+    `headers` go with each request."""
 
-    def __init__(self, exit_sentence: Callable[[], str]) -> None:
+    def __init__(self, exit_sentence: Callable[[], str], headers: Headers = ()) -> None:
         self._connections: dict[str, ConnectionPool] = {}
         self._exit_sentence = exit_sentence
+        self._headers = headers
 
     def check(self, address: str) -> None:
         """Return if it answers. Raises Unreachable, TooSlow, OllamaFailed, Busy."""
@@ -128,7 +131,7 @@ class OllamaClient:
     def _to(self, address: str) -> ConnectionPool:
         found = self._connections.get(address)
         if found is None:
-            new = ConnectionPool(address, CONNECT_TIMEOUT_S)
+            new = ConnectionPool(address, CONNECT_TIMEOUT_S, self._headers)
             found = self._connections.setdefault(address, new)
         return found
 

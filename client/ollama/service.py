@@ -21,6 +21,7 @@ from client.ollama.streams import Stream, lines
 from client.ollama.whole_prompts import Contexts, flagged, read_whole, was_cut
 from client.settings import ServiceSettings
 from contracts.json_object import JsonObject
+from engines.headers import headers_of
 from engines.names import same_model
 
 T = TypeVar("T")
@@ -43,10 +44,13 @@ class OllamaClientService:
         embedding_model: str | None = None,
         measuring: Callable[[], bool] = lambda: False,
     ) -> None:
-        """`measuring`: whether a benchmark runs, which a look at the replicas must not disturb."""
+        """Raises UsageError if the token cannot be read.
+
+        `measuring`: whether a benchmark runs, which a look at the replicas must not disturb."""
         self.settings = settings
         self.addresses = AddressFile(settings.output, settings.ollama_job)
-        self._ollama = OllamaClient(self.addresses.exit_sentence)
+        headers, _ = headers_of((), settings.token_file, self.api, {})
+        self._ollama = OllamaClient(self.addresses.exit_sentence, headers)
         self._contexts = Contexts(self._ollama)
         self._health = health.HealthChecker(
             self._ollama, lambda: self.replicas, settings.model, embedding_model, measuring

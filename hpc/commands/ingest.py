@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from contracts.errors import UsageError
+from contracts.job_files import internal_token_file
 from hpc.console import Console
 from hpc.deployments.refreshing import live_record
 from hpc.endpoints import OutputDir
@@ -26,6 +27,7 @@ def run(given: argparse.Namespace, output: OutputDir, console: Console) -> None:
         raise UsageError(f"{record.id} has no retrieval; its recipe lacks job.service.retrieval.")
     if url is None:
         raise UsageError(f"{record.id} is {record.state}, not ready; wait with --attach.")
-    progress = ingest_paths(url, [Path(path)], retrieval, console)
+    token_file = internal_token_file(output.path, record.id)
+    progress = ingest_paths(url, [Path(path)], retrieval, console, token_file)
     if given.json:
         console.json(asdict(progress))

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Sequence
 
 from contracts.errors import ServiceError
+from contracts.job_files import forget_tokens
 from hpc.commands.deploy import render_all
 from hpc.console import Console
 from hpc.deployment import Deployment
@@ -35,6 +36,7 @@ def prepare(plan: Plan, services: Sequence[Service], output: OutputDir, console:
             _run(deployment, service, job_id, console)
         finally:
             _forget(output, job_id)
+            forget_tokens(output.path, deployment.id)
     console.tell("orch", "all is prepared; nothing was submitted")
 
 
@@ -73,5 +75,5 @@ def _run(deployment: Deployment, service: str, job_id: str, console: Console) ->
 
 
 def _forget(output: OutputDir, job_id: str) -> None:
-    for ending in ("started", "rc", "image"):
+    for ending in ("started", "rc", "image", "seal"):
         (output.path / "logs" / f"{job_id}.{ending}").unlink(missing_ok=True)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from contracts.errors import UsageError
 from contracts.files import write_atomically
+from contracts.job_files import forget_tokens
 from hpc.scheduler.job_ids import cluster_of, join, number_of
 from hpc.times import parse_time
 
@@ -192,13 +193,16 @@ class Record:
         self._facts.update(changes)
 
     def update(self, **changes: Unpack[Facts]) -> None:
-        """Change keys, and write. What others wrote meanwhile is kept."""
+        """Change keys, and write; what others wrote meanwhile is kept. Remove the tokens of what
+        has ended."""
         try:
             self._facts = json.loads(self.path.read_text())
         except (OSError, ValueError):
             pass  # the first write; or somebody damaged the file, and ours is better
         self._facts.update(changes)
         write_atomically(self.path, json.dumps(self._facts, indent=2) + "\n")
+        if not self.live:
+            forget_tokens(self.path.parent.parent, self.id)
 
     def add_job(self, service: str, job_id: str, name: str = "") -> None:
         """Write down a submitted job."""

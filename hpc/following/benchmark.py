@@ -29,6 +29,7 @@ def run_benchmark(
     model: str,
     check_jobs: Callable[[], None],
     on_progress: Callable[[ProgressSoFar], None],
+    token_file: Path | None = None,
 ) -> Result:
     """Have the client service at `url` run the recipe's benchmark as `run_id`; its result.
 
@@ -43,11 +44,15 @@ def run_benchmark(
         "model": model,
         "retrieval": service.wanted_retrieval is not None and service.wanted_retrieval.benchmark,
     }
-    started = _patiently(lambda: call("POST", f"{url}/benchmark", body), check_jobs)
+
+    def ask(method: str, path: str, body: object = None) -> Answer:
+        return call(method, f"{url}{path}", body, token_file=token_file)
+
+    started = _patiently(lambda: ask("POST", "/benchmark", body), check_jobs)
     if started.status not in (200, 202):
         raise ServiceError(f"the client service refuses the benchmark: {started.error}.")
     while True:
-        answer = _patiently(lambda: call("GET", f"{url}/benchmark/{run_id}"), check_jobs)
+        answer = _patiently(lambda: ask("GET", f"/benchmark/{run_id}"), check_jobs)
         run = read(RunState, answer.json)
         if run.state == "done":
             return read(Result, answer.json)
@@ -77,7 +82,9 @@ def _patiently(ask: Callable[[], Answer], check_jobs: Callable[[], None]) -> Ans
         time.sleep(PROGRESS_S)
 
 
-def cut_short(url: str, run_id: str, folder: Path) -> PartialSummary:
+def cut_short(
+    url: str, run_id: str, folder: Path, token_file: Path | None = None
+) -> PartialSummary:
     """End a run that has lost a job which it needs; what was measured, without counts when nothing
     was.
 
@@ -85,7 +92,7 @@ def cut_short(url: str, run_id: str, folder: Path) -> PartialSummary:
     where all hosts see them.
     """
     try:
-        call("DELETE", f"{url}/benchmark/{run_id}")
+        call("DELETE", f"{url}/benchmark/{run_id}", token_file=token_file)
     except NoAnswer:
         pass
     deadline = time.monotonic() + RESULTS_S
@@ -105,7 +112,12 @@ def check_valid(result: Result) -> None:
 
 
 def ask(
-    url: str, question: str, model: str, retrieval: bool = False, timeout_s: float = 600.0
+    url: str,
+    question: str,
+    model: str,
+    retrieval: bool = False,
+    timeout_s: float = 600.0,
+    token_file: Path | None = None,
 ) -> Answered:
     """Ollama's answer to one question, through /query; with `retrieval` from what was ingested.
 
@@ -114,7 +126,7 @@ def ask(
     options = {"num_predict": ANSWER_TOKENS, "temperature": 0}  # the same answer each time
     body = {"prompt": question, "model": model, "options": options, "retrieval": retrieval}
     try:
-        answer = call("POST", f"{url}/query", body, timeout_s)
+        answer = call("POST", f"{url}/query", body, timeout_s, token_file)
     except NoAnswer as error:
         raise ServiceError(f"the client service does not answer a question: {error}.") from error
     if answer.status != 200:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from contracts.errors import BenchmarkInvalid, SchedulerError, ServiceError, UsageError
+from contracts.json_object import JsonObject
 from hpc.console import Console, Rows
 from hpc.endpoints import OutputDir
 from hpc.following.answers import Health, Result, read
@@ -134,7 +135,9 @@ class Follower:
         paths = [Path(document) for document in retrieval.documents]
         details: list[str] = []
         try:
-            progress = ingest_paths(self._launched.client, paths, retrieval, self._console)
+            progress = ingest_paths(
+                self._launched.client, paths, retrieval, self._console, self._launched.token_file
+            )
             self.record.update(ingest=asdict(progress))
             problem = warning_of(progress)
         except (ServiceError, UsageError) as error:  # documents may have gone since they were seen
@@ -154,8 +157,12 @@ class Follower:
 
     def _has_points(self) -> bool:
         """Whether retrieval can find anything: all documents may have been left out."""
-        health = read(Health, call("GET", f"{self._launched.client}/health").json)
+        health = read(Health, self._health())
         return health.retrieval is not None and health.retrieval.points > 0
+
+    def _health(self) -> JsonObject:
+        url = f"{self._launched.client}/health"
+        return call("GET", url, token_file=self._launched.token_file).json
 
     def ask_question(self) -> None:
         """Ask the recipe's question, when it has one, and print the answer. Raises ServiceError."""
@@ -166,7 +173,13 @@ class Follower:
             self._warn("the question is asked without retrieval: the collection has no points")
             retrieval = False
         with self._console.waiting("client", "the answer to the recipe's question"):
-            answer = ask(self._launched.client, question, self.model, retrieval)
+            answer = ask(
+                self._launched.client,
+                question,
+                self.model,
+                retrieval,
+                token_file=self._launched.token_file,
+            )
         self._console.say(f"question: {question}")
         self._console.say(f"answer:   {answer.response.strip()}   ({answer.request_time:.2f} s)")
         for line in source_lines(answer):
@@ -209,6 +222,7 @@ class Follower:
                     self.model,
                     self._jobs.check,
                     progress.take,
+                    self._launched.token_file,
                 )
             self._report(result, run_id, folder)
         except JobEnded:
@@ -227,7 +241,7 @@ class Follower:
         noted = self.record.benchmark
         if noted is None or noted.state != "running":
             return  # the run came to its end, and was reported
-        summary = cut_short(self._launched.client, run_id, folder)
+        summary = cut_short(self._launched.client, run_id, folder, self._launched.token_file)
         kept = summary.recorded(id=run_id, state="partial", folder=str(folder))
         self.record.update(benchmark=kept)
         ended.details.insert(0, partial_line(summary.requests, folder))

@@ -26,10 +26,12 @@ def endpoint_lines(launched: Launched, services: Sequence[Service]) -> list[str]
     for name, at in endpoints.items():
         note = f"   # {notes[name]}" if name in notes else ""
         rows += [[name, f"{url}{note}"] for url in ([at] if isinstance(at, str) else at or ())]
+    header = launched.token_file.with_name("user.header")
     if record.ollama:
-        rows.append(["ask", _curl(f"{launched.client}/query", _QUESTION)])
+        rows.append(["ask", _curl(f"{launched.client}/query", _QUESTION, header)])
+        rows += _for_clients(launched.client, header.with_name("user.token"))
     else:  # a server is measured, which has a door of its own
-        rows.append(["measure", _curl(f"{launched.client}/benchmark", _LOAD)])
+        rows.append(["measure", _curl(f"{launched.client}/benchmark", _LOAD, header)])
     if not kind_of(record.scheduler).this_machine:
         watch = [u for name in MONITORING_SERVICES if isinstance(u := endpoints.get(name), str)]
         rows.append(["tunnel", _tunnel(launched.client, *watch)])
@@ -37,15 +39,30 @@ def endpoint_lines(launched: Launched, services: Sequence[Service]) -> list[str]
     return [f"{record.id} is ready", *(f"  {line}" for line in columns(rows))]
 
 
+def _for_clients(url: str, token: Path) -> list[list[str]]:
+    """What programs that speak OpenAI's or Ollama's API read from their environment; nothing if
+    nothing is at the door that asks for a token, and passes on what they send."""
+    if not token.exists():
+        return []
+    key = f'"$(cat {shlex.quote(str(token))})"'
+    return [
+        ["openai", f"export OPENAI_BASE_URL={url}/v1 OPENAI_API_KEY={key}"],
+        ["ollama", f"export OLLAMA_HOST={url} OLLAMA_API_KEY={key}"],
+    ]
+
+
 _QUESTION = {"prompt": "What is a supercomputer?"}
 _LOAD = {"n_clients": 4, "n_requests_per_client": 10}
 
 
-def _curl(url: str, body: Mapping[str, object]) -> str:
+def _curl(url: str, body: Mapping[str, object], header: Path) -> str:
+    """The line; `header` is a file with the one by which the service lets its owner in, if it asks
+    for one."""
     proxied = any(os.environ.get(name) for name in ("http_proxy", "HTTP_PROXY", "all_proxy"))
     data = shlex.quote(json.dumps(body))
+    authorization = f"-H @{shlex.quote(str(header))} " if header.exists() else ""
     return (
-        f"curl -s {'--noproxy * ' if proxied else ''}{url} "
+        f"curl -s {'--noproxy * ' if proxied else ''}{url} {authorization}"
         f"-H 'Content-Type: application/json' -d {data}"
     ).replace("--noproxy *", "--noproxy '*'")
 

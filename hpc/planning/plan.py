@@ -17,6 +17,7 @@ from hpc.planning.monitoring import MonitoringPlan, plan_monitoring
 from hpc.planning.parts import Given, JobPlan, MakeJob, Notes, client_cpus
 from hpc.recipe.reading import ollama_name
 from hpc.recipe.schema import MAX_DEFAULT_PARALLEL, Recipe, Service
+from hpc.recipe.sections import Access
 from hpc.scheduler.interface import NOTHING_EXPORTED, Exported, Partition, Setting
 from hpc.scheduler.registry import kind_of
 from hpc.site import Site
@@ -27,6 +28,11 @@ CLIENT_MEM_GB = 4
 MONITORING_CPUS, MONITORING_MEM_GB = 1, 2
 #: Ollama's default for OLLAMA_MAX_QUEUE; beyond it, it answers 503.
 OLLAMA_MAX_QUEUE = 512
+#: What is said of a deployment whose engines ask for nothing.
+OPEN_TO_ALL = (
+    'security is "none": everybody on the network of the nodes can ask the engines, and delete '
+    "their models"
+)
 
 
 @dataclass(frozen=True)
@@ -47,6 +53,8 @@ class Plan:
     monitoring_job: JobPlan
     #: None if there is no retrieval, or the client service keeps the points itself.
     qdrant: JobPlan | None
+    #: Who reaches the engines.
+    security: Access
     #: Variables for the scheduler in the user's environment that are left out.
     left_out: tuple[str, ...]
     settings: tuple[Setting, ...] = field(repr=False)
@@ -58,6 +66,8 @@ class Plan:
         """What people are told of it: parts of the monitoring that cannot be had, and settings that
         are left out; each with the word that stands before it."""
         said = [("WARNING", f"monitoring: {problem}") for problem in self.monitoring.missing]
+        if self.security == "none" and self.ollama is not None:
+            said.append(("WARNING", OPEN_TO_ALL))
         if self.left_out:
             names = ", ".join(f"${name}" for name in self.left_out)
             whose = f"{kind_of(self.site.scheduler).title}'s commands"
@@ -99,6 +109,7 @@ def make_plan(
         embedding_model=_embedding_model(recipe, notes),
         gpus=gpus,
         num_parallel=_num_parallel(service, notes) if ollama else 0,
+        security=_security(given),
         max_queue=max(OLLAMA_MAX_QUEUE, 2 * service.concurrency),
         ollama=ollama,
         client=on_cpus("client", client_cpus(service.concurrency), CLIENT_MEM_GB),
@@ -149,6 +160,14 @@ def _server(given: Given) -> GivenServer | None:
     if mode & 0o077:
         raise UsageError(f"others can read {what}: chmod 600 {shlex.quote(str(path))}.")
     return server.model_copy(update={"token_file": str(path)})
+
+
+def _security(given: Given) -> Access:
+    default: Access = "token" if given.kind.this_machine else "required"
+    asked, at_site = given.recipe.job.security, given.site.security
+    choices = (asked, "recipe"), (at_site, "site"), (default, "default")
+    given.notes.first("security", *choices)
+    return asked or at_site or default
 
 
 def _num_parallel(service: Service, notes: Notes) -> int:

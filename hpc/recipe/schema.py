@@ -12,7 +12,9 @@ from contracts.knobs import MAX_CLIENTS, MAX_REQUESTS, NumPredict
 from contracts.load import LoadPerClient
 from contracts.validation import WHOLE
 from hpc.recipe.sections import (
+    LEVELS,
     MAX_CLIENTS_WITH_RETRIEVAL,
+    Access,
     Infrastructure,
     Monitoring,
     Retrieval,
@@ -184,6 +186,9 @@ class Job(Section):
         default_factory=lambda: Infrastructure(), description="What is asked of the cluster."
     )
     service: Service = Field(description="What is served and how it is measured.")
+    security: Access | None = Field(
+        None, description=f"Who reaches the engines. {LEVELS} Default: the site's."
+    )
     monitoring: Monitoring = Field(
         default_factory=lambda: Monitoring(),
         description="Prometheus, Grafana, Pushgateway and the exporters beside the services.",

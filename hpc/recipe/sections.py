@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
@@ -18,6 +18,15 @@ from retrieval.settings import (
 
 #: The client service, which a benchmark with retrieval asks, has room for so many.
 MAX_CLIENTS_WITH_RETRIEVAL = SERVING_THREADS - RESERVED_THREADS
+
+
+#: Who reaches what a deployment opens; docs/security.md says it.
+Access = Literal["required", "token", "none"]
+LEVELS = (
+    "`required`: engines ask for the deployment's own token, and cannot be reached past that, or "
+    "the deployment fails; `token`: the same, but if a node cannot keep an engine apart that is a "
+    "warning; `none`: everybody on the network reaches the engines."
+)
 
 
 class Section(BaseModel):

@@ -118,9 +118,19 @@ class Project:
         return (self.output / "logs" / f"{job_id}.started").read_text().strip()
 
     def curl(self, url: str, *arguments: str) -> Any:
-        """What a service answers to curl from the login node."""
-        command = ["curl", "-sS", "--noproxy", "*", *arguments, url]
+        """What a service answers to curl from the login node, sent by its owner."""
+        command = ["curl", "-sS", "--noproxy", "*", *self.header(url), *arguments, url]
         return json.loads(self.cluster.on("login1", *command, check=True).stdout)
+
+    def header(self, url: str) -> list[str]:
+        """Options of curl by which the client service at a URL lets its owner in; none for what is
+        no client service of this output directory's."""
+        for path in (self.output / "deployments").glob("*.json"):
+            record = json.loads(path.read_text())
+            header = path.with_suffix("") / "user.header"
+            if url.startswith(record["endpoints"]["client"] or "none ") and header.exists():
+                return ["-H", f"@{header}"]
+        return []
 
     def record(self) -> dict[str, Any]:
         """The newest deployment as its record says, whatever orch makes of it."""

@@ -350,9 +350,10 @@ def _program(pid: int) -> str:
 def _processes(host: str) -> list[int]:
     """A host's processes but for its first; those that merely wait for one of them are outside."""
     first = _first_pid(host)
-    net, outside = _namespace(first, "net"), _namespace(os.getpid(), "pid")
+    # By the host's name: an engine that is kept apart has a network of its own.
+    uts, outside = _namespace(first, "uts"), _namespace(os.getpid(), "pid")
     return [
         pid
         for pid in _all_processes()
-        if pid != first and _namespace(pid, "net") == net and _namespace(pid, "pid") != outside
+        if pid != first and _namespace(pid, "uts") == uts and _namespace(pid, "pid") != outside
     ]

@@ -140,7 +140,7 @@ ENDS = (
         '#!/bin/sh\nexec "$0.real" "$@"\n',
         {"model": "nosuchmodel:1b"},
         r"cannot pull nosuchmodel:1b: pull model.*",
-        "dial tcp",
+        "Temporary failure in name resolution",
     ),
     (
         "14 GPUs are asked for, the model is on the CPU",

@@ -35,7 +35,8 @@ def ready(project: Project, **changes: Any) -> dict[str, Any]:
 
 def answer(project: Project, url: str, *arguments: str) -> tuple[int, dict[str, Any]]:
     """Status and JSON of a service's answer to curl from the login node."""
-    command = ["curl", "-sS", "--noproxy", "*", "-w", "\n%{http_code}", *arguments, url]
+    command = ["curl", "-sS", "--noproxy", "*", "-w", "\n%{http_code}", *project.header(url)]
+    command += [*arguments, url]
     body, _, status = project.cluster.on("login1", *command, check=True).stdout.rpartition("\n")
     return int(status), json.loads(body)
 

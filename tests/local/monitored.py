@@ -28,7 +28,8 @@ class Monitoring:
         self.assets.mkdir()
         self.configuration = folder / "configuration"
         shutil.copytree(MONITORING / "rules", self.configuration / "rules")
-        shutil.copy(MONITORING / "prometheus.yml", self.configuration)
+        for name in ("prometheus.yml", "scrape_token"):
+            shutil.copy(MONITORING / name, self.configuration)
         (self.configuration / "targets").symlink_to(self.assets)
         self.stack = contextlib.ExitStack()
 

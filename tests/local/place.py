@@ -28,15 +28,16 @@ class Place:
 
     def recipe(self, name="recipe.json", /, **changes):
         """Write a recipe for the tiny model on one core, without monitoring unless asked for;
-        `changes` are keys of service or infrastructure, or `monitoring`."""
+        `changes` are keys of service or infrastructure, `monitoring` or `security`."""
         service = {"model": str(TINY), "num_predict": 8, "num_thread": 1}
         infrastructure = {"time": "10:00"}
         monitoring = changes.pop("monitoring", {"enabled": False})
+        security = {"security": changes.pop("security")} if "security" in changes else {}
         for key, value in changes.items():
             part = infrastructure if key in ("time", "gpus", "nodes") else service
             part[key] = value
         job = {"name": "test", "infrastructure": infrastructure, "service": service,
-               "monitoring": monitoring}  # fmt: skip
+               "monitoring": monitoring, **security}  # fmt: skip
         path = self.folder / name
         path.write_text(json.dumps({"job": job}))
         return path
@@ -80,12 +81,30 @@ class Place:
         """Deploy, and return the record."""
         result = self.orch(*arguments, "--site", "local", "--json")
         assert_measured(result, self.output)
-        return json.loads(result.stdout)
+        record = json.loads(result.stdout)
+        self._note_token(record)
+        return record
 
     def records(self):
         result = self.orch("--status", "--json")
         assert result.returncode == 0, result.stderr
-        return json.loads(result.stdout)
+        records = json.loads(result.stdout)
+        for record in records:
+            self._note_token(record)
+        return records
+
+    def token_file(self, record):
+        """Where the token is that the deployment's engines ask for."""
+        return self.output / "deployments" / record["id"] / "internal.token"
+
+    def _note_token(self, record):
+        """Engines take the internal token alone, the client service a user's, too."""
+        for file, urls in (
+            (self.token_file(record), record["endpoints"]["ollama"] or ()),
+            (self.token_file(record).with_name("user.token"), [record["endpoints"]["client"]]),
+        ):
+            if file.exists():
+                _tokens.update(dict.fromkeys(urls, file.read_text().strip()))
 
     def stop_all(self):
         result = self.orch("--stop", "all")
@@ -128,11 +147,20 @@ def wait_for(condition, seconds, message=lambda: "it did not happen"):
     return result
 
 
-def http(method, url, body=None, timeout=300):
-    """(status, parsed body, None where it is empty) of one request, past any proxy."""
+#: By the URLs of services, what their owner sends along.
+_tokens = {}
+
+
+def http(method, url, body=None, timeout=300, token=None):
+    """(status, parsed body, None where it is empty) of one request, past any proxy; with the token
+    of the service's deployment, if no other one is given."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(url, data, {"Content-Type": "application/json"}, method=method)
+    token = _tokens.get("/".join(url.split("/")[:3])) if token is None else token
+    headers = {"Content-Type": "application/json"}
+    if token:
+        headers["Authorization"] = f"Bearer {token}"
+    request = urllib.request.Request(url, data, headers, method=method)
     try:
         with opener.open(request, timeout=timeout) as answer:
             said = answer.read()

@@ -76,10 +76,11 @@ def test_benchmark_through_the_client(deployed):
 
 def test_a_server_that_somebody_else_started_is_measured_and_left_alone(deployed, place):
     """Here it is the Ollama of another deployment, by OpenAI's API."""
-    _, record, _ = deployed
+    shared_place, record, _ = deployed
     (url,) = record["endpoints"]["ollama"]
+    server = {"url": f"{url}/v1", "token_file": str(shared_place.token_file(record))}
     recipe = place.recipe(model=record["model"], num_thread=None, n_clients=2,
-                          n_requests_per_client=2, server={"url": f"{url}/v1"})  # fmt: skip
+                          n_requests_per_client=2, server=server)  # fmt: skip
     result = place.orch(recipe, "--site", "local")
     assert_measured(result, place.output)
     (found,) = place.records()
@@ -181,7 +182,8 @@ def _running_threads(place):
 
 
 def test_what_is_made_through_a_running_replica_joins_the_shared_models(place):
-    record = place.deploy(place.recipe())
+    """Where nothing is sealed: else nobody makes anything."""
+    record = place.deploy(place.recipe(security="none"))
     before = _shared_manifests(place)
     (url,) = record["endpoints"]["ollama"]
     copy = {"source": record["model"], "destination": "copied"}

@@ -94,7 +94,7 @@ def test_run_is_followed_to_its_result(recipe_data, monkeypatch):
         {"id": "r", "state": "done", "successful": 4, "validity": {"valid": True}},
     ]
     answers = iter([Answer(202, {}, ""), *(Answer(200, state, "") for state in states)])
-    monkeypatch.setattr(benchmark, "call", lambda *_: next(answers))
+    monkeypatch.setattr(benchmark, "call", lambda *_, **__: next(answers))
     seen = []
     recipe = parse_recipe(recipe_data)
     result = run_benchmark("http://x", "r", recipe, "m", lambda: None, seen.append)
@@ -106,14 +106,14 @@ def test_run_is_followed_to_its_result(recipe_data, monkeypatch):
 def test_run_that_fails_is_told_in_the_words_of_the_service(recipe_data, monkeypatch):
     failed = {"state": "failed", "progress": {"done": 1}, "error": {"message": "no room."}}
     answers = iter([Answer(200, {}, ""), Answer(200, failed, "")])
-    monkeypatch.setattr(benchmark, "call", lambda *_: next(answers))
+    monkeypatch.setattr(benchmark, "call", lambda *_, **__: next(answers))
     recipe = parse_recipe(recipe_data)
     with pytest.raises(ServiceError, match=r"the benchmark r failed: no room\."):
         run_benchmark("http://x", "r", recipe, "m", lambda: None, lambda _: None)
 
 
 def test_results_that_are_half_written_are_waited_for(tmp_path, monkeypatch):
-    def refuse(*_):
+    def refuse(*_, **__):
         raise NoAnswer("it is gone")
 
     monkeypatch.setattr(benchmark, "call", refuse)

@@ -38,7 +38,7 @@ def alerts():
 
 
 def test_promtool_accepts_the_configuration_as_the_job_lays_it_out(promtool, tmp_path):
-    for name in ("prometheus.yml", "qdrant_key"):
+    for name in ("prometheus.yml", "qdrant_key", "scrape_token"):
         shutil.copy(MONITORING / name, tmp_path)
     shutil.copytree(RULES, tmp_path / "rules")
     assets = tmp_path / "assets"

@@ -165,7 +165,7 @@ def test_more_clients_than_the_service_has_room_for_are_refused(kept):
     status, answer = ask(kept, "/benchmark", {"retrieval": True, "n_clients": 5})
     assert (status, answer["error"]["type"]) == (409, "no_room")
     assert "n_clients is 5, but with retrieval it must be at most 4" in answer["error"]["message"]
-    assert "answers 8 requests at once" in answer["error"]["message"]
+    assert "answers 16 requests at once" in answer["error"]["message"]
     assert ask(kept, "/benchmark", {"n_clients": 5})[0] == 200  # Ollama itself has room
 
 

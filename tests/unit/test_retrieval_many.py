@@ -41,7 +41,7 @@ def service(tmp_path, monkeypatch):
             monkeypatch.setenv(f"ORCH_{name}", str(value))
         client = clientService.create_app().test_client()
 
-        def call(method, url, body=None, timeout_s=0.0):
+        def call(method, url, body=None, timeout_s=0.0, token_file=None):
             data = json.dumps(body, ensure_ascii=False).encode()
             path = url.removeprefix("http://x")
             got = client.open(path, method=method, data=data, content_type="application/json")
@@ -125,7 +125,7 @@ def test_an_embedder_that_takes_nothing_ends_the_ingest(service, tmp_path, monke
 def test_of_a_batch_that_is_refused_each_chunk_is_sent_alone(tmp_path, monkeypatch, status):
     stored = []
 
-    def call(method, url, body, timeout_s):
+    def call(method, url, body, timeout_s, token_file):
         if any("poison" in chunk["text"] for chunk in body["chunks"]):
             return web.Answer(status, {"error": {"message": "Not this."}}, "")
         stored.extend(chunk["text"] for chunk in body["chunks"])

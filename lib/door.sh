@@ -1,0 +1,70 @@
+# shellcheck shell=bash
+# The door of a client service: HAProxy (door.cfg) at its published port, which asks for one of the deployment's
+# tokens, in front of the service on a socket that nobody else reaches. Sourced after haproxy.sh, which says what
+# job scripts set.
+#
+# Files:
+#   deployments/ID/user.token         what its owner sends
+#   deployments/ID/user.header        the same, as curl reads it (-H @FILE)
+#   deployments/scrape.token         what Prometheus sends to any deployment of this output directory
+# shellcheck disable=SC2034,SC2153,SC2329 # what job scripts read; SERVICE; what start_on_port calls
+
+INTERNAL_TOKEN= # the file of what the deployment's own parts send
+SERVICE_AT=     # the service's socket, as gunicorn has it
+DOOR=           # the folder of HAProxy's sockets
+
+# make_tokens DEPLOYMENT
+make_tokens() {
+  local folder=$OUTPUT/deployments/$1 scrape=$OUTPUT/deployments/scrape.token token
+  [ "$SECURITY" != none ] || return 0
+  require_haproxy
+  INTERNAL_TOKEN=$folder/internal.token
+  token_file "$INTERNAL_TOKEN"
+  token_file "$folder/user.token"
+  token_file "$scrape"
+  accept tokens "$INTERNAL_TOKEN" "$folder/user.token"
+  accept scrapers "$scrape"
+  read -r token <"$INTERNAL_TOKEN"
+  (umask 077 && printf 'engine %s\n' "$token" >"$PROXY_FOLDER/secrets") || fail "cannot write into $PROXY_FOLDER"
+  read -r token <"$folder/user.token"
+  (umask 077 && printf 'Authorization: Bearer %s\n' "$token" >"$folder/user.header") ||
+    fail "cannot write $folder/user.header; make room in that file system"
+}
+
+# start_behind_door DEFAULT_PORT FUNCTION NAME=VALUE...: FUNCTION starts the service at SERVICE_AT, or if that is
+# empty at BIND:PORT. The variables are HAProxy's. Sets PORT, and SERVICE_PID to the service's.
+start_behind_door() {
+  local service
+  if [ "$SECURITY" = none ]; then
+    start_on_port "$1" "$2"
+    return
+  fi
+  SERVICE_AT=unix:$PROXY_FOLDER/service DOOR=$PROXY_FOLDER
+  DOOR_IS_TOLD=("${@:3}")
+  start_door() { run_haproxy door.cfg "${DOOR_IS_TOLD[@]}"; }
+  "$2"
+  service=$SERVICE_PID
+  start_on_port "$1" start_door
+  LISTENER_PID=$SERVICE_PID
+  end_with "$LISTENER_PID" "$service" &
+  CHILDREN+=($!)
+  SERVICE_PID=$service
+  until [ -S "$PROXY_FOLDER/service" ]; do
+    kill -0 "$SERVICE_PID" 2>/dev/null ||
+      fail "$SERVICE stopped while starting on $(uname -n); its own words are above in its log"
+    sleep 0.05
+  done
+}
+
+# start_translation COMMAND...: OpenAI's API by that of the engines. It is begun again if it ends.
+start_translation() {
+  [ "$SECURITY" != none ] || return 0
+  (
+    while :; do
+      "${RUN_IN[@]}" "$@" --listen "unix:$PROXY_FOLDER/translation" --engine "unix:$PROXY_FOLDER/engines"
+      say "what translates OpenAI's API has ended with exit code $?, and is begun again"
+      sleep 1
+    done
+  ) &
+  CHILDREN+=($!)
+}

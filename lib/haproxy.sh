@@ -1,0 +1,75 @@
+# shellcheck shell=bash
+# HAProxy in front of what a job serves, and the tokens that it asks for. Sourced after service.sh.
+#
+# Files:
+#   deployments/ID/NAME.token   a token of the deployment; whichever job needs it first makes it
+#
+# Job scripts set
+#   SECURITY  "required", "token", or "none", by which none of this is done
+#   BIND      where to listen
+#   PROXY_IN  what runs HAProxy, in front of NAME=VALUE... COMMAND
+#   HAPROXY   its program, if it is not one of PATH
+# shellcheck disable=SC2034 # what seal.sh and job scripts read
+
+# make_proxy_folder: sets PROXY_FOLDER, of this node, which nobody else enters.
+make_proxy_folder() {
+  PROXY_FOLDER=$(umask 077 && mktemp -d "${TMPDIR:-/tmp}/orch.XXXXXX") ||
+    fail "cannot make a folder in ${TMPDIR:-/tmp} on $(uname -n); make room there"
+  TEMPORARY+=("$PROXY_FOLDER")
+}
+
+require_haproxy() {
+  PATH=$PATH:/usr/sbin:/usr/local/sbin # where Debian has it, and an ordinary user does not look
+  [ -x "${HAPROXY-}" ] || HAPROXY=haproxy
+  "${PROXY_IN[@]}" "$HAPROXY" -v >/dev/null 2>&1 ||
+    fail "there is no haproxy on $(uname -n)'s PATH; run scripts/get_haproxy.sh on the login node, or load its module in the site profile ('modules')"
+}
+
+# token_file PATH: makes it if nobody has.
+token_file() {
+  local own=$1.$JOB_ID
+  [ -s "$1" ] || (
+    umask 077
+    mkdir -p "${1%/*}" && random_word 43 >"$own"
+    ln "$own" "$1" 2>/dev/null # not if another job was quicker
+    rm -f "$own"
+  )
+  [ -s "$1" ] || fail "cannot write $1; make room in that file system, or check its permissions"
+}
+
+# accept LIST TOKEN_FILE...: whoever has one of these tokens is let through by the configurations that ask LIST.
+accept() {
+  local list=$PROXY_FOLDER/$1 token file
+  shift
+  for file in "$@"; do
+    read -r token <"$file" && printf %s "$token" | sha256sum | cut -d ' ' -f 1
+  done >"$list" || fail "cannot write $list; make room there"
+}
+
+# run_haproxy CONFIGURATION [NAME=VALUE...] [-- OPTION...]: in the background, in the network that LISTEN_IN
+# enters. It is told LISTEN_AT and PROXY_FOLDER.
+run_haproxy() {
+  local config=$PROXY_FOLDER/$1 variables=()
+  cp "${BASH_SOURCE[0]%/*}/$1" "$config" || fail "cannot write into $PROXY_FOLDER"
+  shift
+  while [ $# -gt 0 ] && [ "$1" != -- ]; do
+    variables+=("$1")
+    shift
+  done
+  shift $(($# > 0))
+  (
+    ulimit -n 16384 2>/dev/null # for more files than these it would keep tables that nobody needs
+    exec ${LISTEN_IN[@]+"${LISTEN_IN[@]}"} "${PROXY_IN[@]}" PROXY_FOLDER="$PROXY_FOLDER" \
+      LISTEN_AT="$BIND:$PORT" ${variables[@]+"${variables[@]}"} "$HAPROXY" -db -f "$config" "$@"
+  ) &
+  SERVICE_PID=$!
+  CHILDREN+=("$SERVICE_PID")
+}
+
+# end_with PROXY SERVICE: without the one the other is of no use.
+end_with() {
+  while kill -0 "$1" 2>/dev/null; do sleep 1; done
+  kill -0 "$2" 2>/dev/null || return 0
+  say "HAProxy, by which it is reached, has ended"
+  kill -TERM "$2" 2>/dev/null
+}
