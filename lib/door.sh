@@ -6,7 +6,7 @@
 # Files:
 #   deployments/ID/user.token         what its owner sends
 #   deployments/ID/user.header        the same, as curl reads it (-H @FILE)
-#   deployments/scrape.token         what Prometheus sends to any deployment of this output directory
+#   deployments/scrape.token          what Prometheus sends to any deployment of this output directory
 # shellcheck disable=SC2034,SC2153,SC2329 # what job scripts read; SERVICE; what start_on_port calls
 
 INTERNAL_TOKEN= # the file of what the deployment's own parts send
@@ -50,8 +50,7 @@ start_behind_door() {
   CHILDREN+=($!)
   SERVICE_PID=$service
   until [ -S "$PROXY_FOLDER/service" ]; do
-    kill -0 "$SERVICE_PID" 2>/dev/null ||
-      fail "$SERVICE stopped while starting on $(uname -n); its own words are above in its log"
+    kill -0 "$SERVICE_PID" 2>/dev/null || stopped_while_starting "$SERVICE"
     sleep 0.05
   done
 }

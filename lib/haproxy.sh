@@ -11,11 +11,10 @@
 #   HAPROXY   its program, if it is not one of PATH
 # shellcheck disable=SC2034 # what seal.sh and job scripts read
 
-# make_proxy_folder: sets PROXY_FOLDER, of this node, which nobody else enters.
+# make_proxy_folder: sets PROXY_FOLDER.
 make_proxy_folder() {
-  PROXY_FOLDER=$(umask 077 && mktemp -d "${TMPDIR:-/tmp}/orch.XXXXXX") ||
-    fail "cannot make a folder in ${TMPDIR:-/tmp} on $(uname -n); make room there"
-  TEMPORARY+=("$PROXY_FOLDER")
+  make_folder
+  PROXY_FOLDER=$FOLDER
 }
 
 require_haproxy() {

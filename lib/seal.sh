@@ -84,7 +84,7 @@ start_guarded() {
   CHILDREN+=($!)
   SERVICE_PID=$engine
   until ask_engine GET / '' 2>/dev/null; do
-    kill -0 "$SERVICE_PID" 2>/dev/null || fail "$SERVICE stopped while starting on $(uname -n); its own words are above in its log"
+    kill -0 "$SERVICE_PID" 2>/dev/null || stopped_while_starting "$SERVICE"
     sleep 0.05
   done
 }
@@ -106,19 +106,22 @@ start_listener() { run_haproxy seal.cfg ENGINE_AT="$ENGINE_AT"; }
 hand_listener_over() {
   local before=$SERVICE_PID LISTEN_IN=("${IN_SEAL[@]}")
   run_haproxy seal.cfg ENGINE_AT="$ENGINE_AT" -- -x "$PROXY_FOLDER/handover"
-  wait_for_port || fail "HAProxy stopped while starting on $(uname -n); its own words are above in its log"
+  wait_for_port || stopped_while_starting HAProxy
   kill -TERM "$before"
+  wait "$before" 2>/dev/null
+  forget_child "$before"
 }
 
 # ask_engine METHOD PATH BODY: as http, past the listener; sets ANSWER. In the background: a shell that waits
 # for a command learns of no signal, and an engine may let us wait for ever.
 ask_engine() {
-  local code
+  local code pid
   engine_http "$@" >"$PROXY_FOLDER/answer" &
-  CHILDREN+=($!)
-  wait "$!"
+  pid=$!
+  CHILDREN+=("$pid")
+  wait "$pid"
   code=$?
-  unset "CHILDREN[${#CHILDREN[@]}-1]"
+  forget_child "$pid"
   ANSWER=$(<"$PROXY_FOLDER/answer")
   return "$code"
 }
@@ -141,21 +144,28 @@ WAY_OUT=http://127.0.0.1:3128
 
 # open_way_out [NAME=VALUE...] PYTHON: from the engine's network by HAProxy to a socket, from that to the world.
 open_way_out() {
-  local first=${#CHILDREN[@]} LISTEN_IN=(${IN_SEAL[@]+"${IN_SEAL[@]}"}) SERVICE_PID
+  local LISTEN_IN=(${IN_SEAL[@]+"${IN_SEAL[@]}"}) SERVICE_PID pid
   sealed || return 0
   cp "${BASH_SOURCE[0]%/*}/way_out.py" "$PROXY_FOLDER" || fail "cannot write into $PROXY_FOLDER"
   "${PROXY_IN[@]}" "$@" "$PROXY_FOLDER/way_out.py" "$PROXY_FOLDER/way_out" &
-  CHILDREN+=($!)
+  WAY_OUT_PIDS=("$!")
+  CHILDREN+=("$!")
   run_haproxy way_out.cfg
-  WAY_OUT_PIDS=("${CHILDREN[@]:first}")
-  until [ -S "$PROXY_FOLDER/way_out" ] && "${IN_SEAL[@]}" bash -c ': <>/dev/tcp/127.0.0.1/3128' 2>/dev/null; do
-    kill -0 "${WAY_OUT_PIDS[@]}" 2>/dev/null || fail "what is to lead out to fetch a model does not run on $(uname -n); its own words are above in the log"
+  WAY_OUT_PIDS+=("$SERVICE_PID")
+  until [ -S "$PROXY_FOLDER/way_out" ] && BASH_ENV='' in_seal bash -c ': <>/dev/tcp/127.0.0.1/3128' 2>/dev/null; do
+    for pid in "${WAY_OUT_PIDS[@]}"; do
+      kill -0 "$pid" 2>/dev/null || stopped_while_starting 'what leads out to fetch a model'
+    done
     sleep 0.05
   done
 }
 
 close_way_out() {
+  local pid
   sealed || return 0
-  kill -TERM "${WAY_OUT_PIDS[@]}" 2>/dev/null
-  wait "${WAY_OUT_PIDS[@]}" 2>/dev/null
+  for pid in "${WAY_OUT_PIDS[@]}"; do
+    kill -TERM "$pid" 2>/dev/null
+    wait "$pid" 2>/dev/null
+    forget_child "$pid"
+  done
 }

@@ -138,20 +138,34 @@ runs() {
   { read -r stat <"/proc/$1/stat"; } 2>/dev/null && [[ ${stat##*) } != [ZX]* ]]
 }
 
+# forget_child PID: it has ended, and somebody else's process may come to have its number.
+forget_child() {
+  local pid others=()
+  for pid in "${CHILDREN[@]}"; do [ "$pid" = "$1" ] || others+=("$pid"); done
+  CHILDREN=(${others[@]+"${others[@]}"})
+}
+
 # --- starting ------------------------------------------------------------------------------------
+
+# make_folder: sets FOLDER, of this node, which nobody else enters, and which goes with the job.
+make_folder() {
+  FOLDER=$(mktemp -d "${TMPDIR:-/tmp}/orch.XXXXXX") ||
+    fail "cannot make a folder in ${TMPDIR:-/tmp} on $(uname -n); make room there"
+  TEMPORARY+=("$FOLDER")
+}
 
 # load_modules LINE...: `module load` of each line, by a shell of its own (see load_modules.sh); what that
 # made of the environment is taken over.
 load_modules() {
   local folder ours
-  folder=$(mktemp -d) || fail "cannot make a folder in ${TMPDIR:-/tmp} on $(uname -n); make room there"
-  TEMPORARY+=("$folder")
+  make_folder
+  folder=$FOLDER
   ours=$(comm -23 <(compgen -v | sort) <(compgen -e | sort))
   ORCH_OURS=${ours//$'\n'/ } bash "${BASH_SOURCE[0]%/*}/load_modules.sh" "$folder/environment" "$@" \
     >"$folder/said" 2>&1 </dev/null &
   CHILDREN+=($!)
   wait "$!"
-  unset "CHILDREN[${#CHILDREN[@]}-1]"
+  forget_child "$!"
   cat "$folder/said" >&2
   check_modules "$folder" "$@"
   # shellcheck source=/dev/null
@@ -294,8 +308,11 @@ start_on_port() {
     port_used "$PORT" || break # the port was not the cause
     other_port
   done
-  fail "$SERVICE stopped while starting on $(uname -n); its own words are above in its log"
+  stopped_while_starting "$SERVICE"
 }
+
+# stopped_while_starting PROGRAM
+stopped_while_starting() { fail "$1 stopped while starting on $(uname -n); its own words are above in its log"; }
 
 # serve: as long as the service lives.
 serve() {

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import sys
 from urllib.parse import urlsplit
 
@@ -27,12 +28,19 @@ async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -
     try:
         there = await asyncio.wait_for(_connect(reader, writer), CONNECT_TIMEOUT_S)
     except (OSError, ValueError, EOFError, asyncio.TimeoutError) as error:
-        # The words become those of whoever asked.
-        words = getattr(error, "strerror", None) or str(error) or "no connection in time"
-        writer.write(f"HTTP/1.1 502 {words}\r\n\r\n".encode())
+        writer.write(f"HTTP/1.1 502 {_words(error)}\r\n\r\n".encode())
         writer.close()
     else:
         await asyncio.gather(_copy(reader, there[1]), _copy(there[0], writer))
+
+
+def _words(error: Exception) -> str:
+    """What whoever asked says in the end. Of a refused connection asyncio has words of its own."""
+    if isinstance(error, socket.gaierror):  # its numbers are not the kernel's
+        return str(error.strerror)
+    if isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno)
+    return str(error) or "no connection in time"
 
 
 async def _connect(

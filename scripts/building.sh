@@ -1,6 +1,7 @@
 # shellcheck shell=bash
 # What the scripts share that build a program: it goes into the cache, whole or not at all, and from there
-# to TARGET, a path in .tools/bin. Sourced after common.sh, never run.
+# to TARGET, a path in .tools/bin. OWN_WAY is what people can do without us. Sourced after common.sh, never
+# run.
 
 # lock_cache FILE NAME: one build at a time; NAME is the program's, for the user.
 lock_cache() {
@@ -21,6 +22,17 @@ publish() {
   mv -f "${TARGET}.tmp" "${TARGET}"
   echo "$1" >"${TARGET}.id.tmp"
   mv -f "${TARGET}.id.tmp" "${TARGET}.id"
+}
+
+# install_for_build NAME SENTENCE PACKAGE...: what a build lacks; SENTENCE is for who may not install it.
+install_for_build() {
+  local name="$1" sentence="$2"
+  shift 2
+  [[ $# -gt 0 ]] || return 0
+  can_apt || die "${sentence}"
+  # Certificates, which a minimal image lacks, are for whatever is fetched.
+  apt_install "$@" ca-certificates ||
+    die "${name}: apt-get could not install $* (see above): mend the package sources, ${OWN_WAY}."
 }
 
 # begin_work: makes the folder WORK, which goes when the script ends, however it does.

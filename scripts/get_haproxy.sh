@@ -120,13 +120,7 @@ need_compiler() {
   have make || missing+=(make)
   has_openssl || missing+=(libssl-dev)
   have curl || missing+=(curl)
-  [[ ${#missing[@]} -gt 0 ]] || return 0
-  if can_apt; then
-    apt_install "${missing[@]}" ca-certificates ||
-      die "HAProxy: apt-get could not install ${missing[*]} (see above): mend the package sources, ${OWN_WAY}."
-    return 0
-  fi
-  die "HAProxy: ${UNFIT}, and it cannot be built because ${missing[*]} (Debian's package names; libssl-dev is openssl-devel elsewhere) cannot be found: have it installed as root, ${OWN_WAY}."
+  install_for_build HAProxy "HAProxy: ${UNFIT}, and it cannot be built because ${missing[*]-} (Debian's package names; libssl-dev is openssl-devel elsewhere) cannot be found: have it installed as root, ${OWN_WAY}." ${missing[@]+"${missing[@]}"}
 }
 
 has_openssl() { bare gcc -E -x c -include openssl/ssl.h /dev/null >/dev/null 2>&1; }

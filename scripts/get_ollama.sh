@@ -110,14 +110,7 @@ need_compiler() {
   { have gcc && have g++; } || missing+=(g++)
   has_header nlohmann/json.hpp || missing+=(nlohmann-json3-dev)
   has_header stb/stb_image.h || missing+=(libstb-dev)
-  [[ ${#missing[@]} -gt 0 ]] || return 0
-  if can_apt; then
-    # Go trusts the system's certificates, which a minimal image lacks.
-    apt_install "${missing[@]}" ca-certificates ||
-      die "Ollama: apt-get could not install ${missing[*]} (see above): mend the package sources, ${OWN_WAY}."
-    return 0
-  fi
-  die "Ollama is not on PATH and cannot be built because ${missing[*]} (Debian's package names) cannot be found: have it installed as root (apt-get install ${missing[*]}), ${OWN_WAY}."
+  install_for_build Ollama "Ollama is not on PATH and cannot be built because ${missing[*]-} (Debian's package names) cannot be found: have it installed as root (apt-get install ${missing[*]-}), ${OWN_WAY}." ${missing[@]+"${missing[@]}"}
 }
 
 has_header() {

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import uvloop
 
-from client.compatible.addresses import Address, parse_socket
-from client.compatible.engine import Engine
+from client.compatible.engine_client import EngineClient
 from client.compatible.http_server import ClientConnection
 from client.compatible.routes import Routes
+from client.compatible.socket_address import SocketAddress, parse_socket
 from contracts.errors import OrchError, ServiceError, UsageError
 from engines.headers import headers_of
 
@@ -61,17 +61,17 @@ def _parser() -> argparse.ArgumentParser:
     return p
 
 
-def _engine(given: argparse.Namespace) -> Engine:
+def _engine(given: argparse.Namespace) -> EngineClient:
     """Raises UsageError."""
     if not 0 < given.timeout < 1e6:
         raise UsageError(f"--timeout is {given.timeout:g}, but must be a number of seconds.")
     headers, warnings = headers_of([], given.token_file, "ollama", {})
     for warning in warnings:
         print(f"client.compatible: {warning}", file=sys.stderr)  # noqa: T201
-    return Engine(parse_socket(given.engine, "--engine"), headers, given.timeout)
+    return EngineClient(parse_socket(given.engine, "--engine"), headers, given.timeout)
 
 
-async def _serve(listen: Address, routes: Routes) -> None:
+async def _serve(listen: SocketAddress, routes: Routes) -> None:
     """Raises ServiceError: it cannot listen there."""
     _all_files()
     gc.freeze()  # what is there by now stays; no collection walks it while a chunk waits
@@ -92,7 +92,9 @@ async def _serve(listen: Address, routes: Routes) -> None:
             Path(listen.path).unlink()
 
 
-async def _listening(listen: Address, protocol: Callable[[], asyncio.Protocol]) -> asyncio.Server:
+async def _listening(
+    listen: SocketAddress, protocol: Callable[[], asyncio.Protocol]
+) -> asyncio.Server:
     loop = asyncio.get_running_loop()
     before = os.umask(0o177)  # a socket is nobody's but ours
     try:

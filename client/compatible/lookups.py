@@ -6,7 +6,7 @@ import json
 import time
 from dataclasses import dataclass
 
-from client.compatible.engine import Engine
+from client.compatible.engine_client import EngineClient
 from client.compatible.engine_connection import EngineConnection
 from client.compatible.errors import ApiError, EngineFailed, ModelNotFound, NotSupported
 from contracts.json_object import JsonObject
@@ -34,7 +34,7 @@ class ModelFacts:
 class Lookups:
     """Asks the engine, and remembers for a while."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: EngineClient) -> None:
         self._engine = engine
         self._known: dict[str, ModelFacts] = {}
 

@@ -3,7 +3,7 @@ their own: OpenAI's responses and Anthropic's messages."""
 
 from __future__ import annotations
 
-from client.compatible.engine import Engine
+from client.compatible.engine_client import EngineClient
 from client.compatible.errors import ApiError
 from client.compatible.http_server import ClientConnection, Request
 
@@ -17,7 +17,7 @@ def is_passed_on(path: str) -> bool:
     return any(path == one or path.startswith(f"{one}/") for one in PASSED_ON)
 
 
-async def pass_on(engine: Engine, request: Request, client: ClientConnection) -> None:
+async def pass_on(engine: EngineClient, request: Request, client: ClientConnection) -> None:
     """Pass a request on, and its answer back, each piece as it comes. Raises ApiError before the
     answer has begun; after that it breaks off."""
     given = ((name, request.fields[name]) for name in _FIELDS if name in request.fields)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from urllib.parse import unquote
 
-from client.compatible.engine import Asked, Engine
+from client.compatible.engine_client import Asked, EngineClient
 from client.compatible.engine_connection import EngineConnection
 from client.compatible.errors import ApiError, NotFound, WrongMethod
 from client.compatible.http_server import ClientConnection, Request
@@ -40,7 +40,7 @@ Need = tuple[str, str]
 class Routes:
     """All of them, in front of one engine."""
 
-    def __init__(self, engine: Engine, model: str) -> None:
+    def __init__(self, engine: EngineClient, model: str) -> None:
         """`model` is that of requests that name none."""
         self._engine, self._model = engine, model
         self._lookups = Lookups(engine)

@@ -11,10 +11,10 @@ import uvloop
 from events import PATIENCE_S
 from scripted_server import scripted
 
-from client.compatible.addresses import Address
-from client.compatible.engine import Engine
+from client.compatible.engine_client import EngineClient
 from client.compatible.http_server import ClientConnection
 from client.compatible.routes import Routes
+from client.compatible.socket_address import SocketAddress
 
 CHAT = "/v1/chat/completions"
 HELLO = [{"role": "user", "content": "Hello"}]
@@ -91,7 +91,9 @@ def in_front_of(port, timeout_s=PATIENCE_S, headers=()):
     servers = []
 
     async def begin():
-        routes = Routes(Engine(Address(host="127.0.0.1", port=port), headers, timeout_s), "known")
+        routes = Routes(
+            EngineClient(SocketAddress(host="127.0.0.1", port=port), headers, timeout_s), "known"
+        )
         servers.append(
             await loop.create_server(
                 lambda: ClientConnection(routes.handle, connections), "127.0.0.1", 0

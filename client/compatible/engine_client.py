@@ -11,9 +11,9 @@ from collections import deque
 from collections.abc import Coroutine
 from typing import TypeVar
 
-from client.compatible.addresses import Address
 from client.compatible.engine_connection import EngineConnection
 from client.compatible.errors import EngineGone
+from client.compatible.socket_address import SocketAddress
 from client.ollama.requests import CONNECT_TIMEOUT_S
 from engines.headers import Headers
 from engines.sockets import in_words
@@ -23,10 +23,10 @@ JSON = "application/json"
 T = TypeVar("T")
 
 
-class Engine:
+class EngineClient:
     """What stands behind: an Ollama, or what balances several, at one address."""
 
-    def __init__(self, address: Address, headers: Headers, timeout_s: float) -> None:
+    def __init__(self, address: SocketAddress, headers: Headers, timeout_s: float) -> None:
         """`headers` go with each request; `timeout_s` is what an answer may take, in seconds."""
         self.name = f"The engine at {address}"
         self.timeout_s = timeout_s
@@ -75,7 +75,7 @@ class Asked:
     asynchronous context it is the connection, once the status of the answer is known, and may raise
     what `head` and `connected` do."""
 
-    def __init__(self, engine: Engine, request: bytes) -> None:
+    def __init__(self, engine: EngineClient, request: bytes) -> None:
         self._engine, self._request = engine, request
         self._connection = engine.idle()
         if self._connection is not None:

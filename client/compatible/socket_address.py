@@ -13,7 +13,7 @@ _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 @dataclass(frozen=True)
-class Address:
+class SocketAddress:
     """A socket: `path` is that of a Unix one, else it is `host` and `port`."""
 
     path: str = ""
@@ -30,11 +30,11 @@ class Address:
         return f"{_UNIX}{self.path}" if self.path else authority(self.host, self.port)
 
 
-def parse_socket(text: str, option: str) -> Address:
+def parse_socket(text: str, option: str) -> SocketAddress:
     """Return the address that an option of the command line names. Raises UsageError."""
     if text.startswith(_UNIX) and len(text) > len(_UNIX):
-        return Address(path=text.removeprefix(_UNIX))
+        return SocketAddress(path=text.removeprefix(_UNIX))
     host, _, port = text.rpartition(":")
     if not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
         raise UsageError(f"{option} is {text!r}, but must be HOST:PORT or unix:PATH.")
-    return Address(host=host.removeprefix("[").removesuffix("]"), port=int(port))
+    return SocketAddress(host=host.removeprefix("[").removesuffix("]"), port=int(port))
