@@ -11,6 +11,7 @@ import asyncio
 import os
 import socket
 import sys
+from pathlib import Path
 from urllib.parse import urlsplit
 
 CONNECT_TIMEOUT_S = 30
@@ -20,7 +21,8 @@ _PIECE = 65_536
 async def serve(path: str) -> None:
     """Serve at a socket that nobody else may use, until told to end."""
     os.umask(0o177)
-    server = await asyncio.start_unix_server(_pass_on, path)
+    server = await asyncio.start_unix_server(_pass_on, f"{path}.new")
+    Path(f"{path}.new").rename(path)  # where it is, somebody listens
     await server.serve_forever()
 
 
