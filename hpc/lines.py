@@ -54,7 +54,8 @@ def ticking(tick: Callable[[], None]) -> Iterator[None]:
         yield
     finally:
         over.set()
-        thread.join()
+        if thread.ident is not None:  # else a signal came before it was started
+            thread.join()
 
 
 def waited(since: float, now: float) -> str:

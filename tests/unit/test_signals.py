@@ -12,6 +12,7 @@ from contracts.errors import Interrupted
 from hpc import signals
 from hpc.console import Console
 from hpc.following.background import Background
+from hpc.lines import ticking
 
 
 @pytest.fixture(autouse=True)
@@ -85,3 +86,12 @@ def test_a_signal_while_a_live_view_begins_ends_it_without_a_word(
         pytest.fail("the block is not entered")
     assert thread_ended.wait(5)
     assert not words
+
+
+def test_a_signal_before_its_thread_is_started_ends_it_without_a_word(monkeypatch):
+    def told_before(_thread):
+        raise Interrupted(signal.SIGINT)
+
+    monkeypatch.setattr(signals, "start", told_before)
+    with pytest.raises(Interrupted), ticking(lambda: None):
+        pytest.fail("the block is not entered")
