@@ -13,6 +13,7 @@
 
 # make_proxy_folder: sets PROXY_FOLDER.
 make_proxy_folder() {
+  [ "$SECURITY" != none ] || return 0
   make_folder
   PROXY_FOLDER=$FOLDER
 }

@@ -8,7 +8,8 @@
 # asks for the token all the same, but others of that node reach the engine on loopback.
 #
 # Files:
-#   logs/ID.seal   "sealed", or why not
+#   logs/ID.seal     "sealed", or why not
+#   logs/ID.answer   what the engine has answered this script last
 #
 # Job scripts set PROXIES, too, by which the engine reaches a registry: NAME=VALUE...
 # shellcheck disable=SC2034,SC2329 # what job scripts read, and what start_on_port calls
@@ -21,6 +22,7 @@ ANSWER=     # what it has answered last
 # begin_seal DEPLOYMENT: makes the engine's network. Without one a job of the level `required` ends.
 begin_seal() {
   local why=sealed
+  TEMPORARY+=("$OUTPUT/logs/$JOB_ID.answer")
   [ "$SECURITY" != none ] || return 0
   require_haproxy
   TOKEN_FILE=$OUTPUT/deployments/$1/internal.token
@@ -79,6 +81,7 @@ start_guarded() {
   engine=$SERVICE_PID
   start_on_port "$1" start_listener
   if sealed; then hand_listener_over; fi
+  rm -rf "$PROXY_FOLDER" # it has been read; who is killed from now on leaves nothing on the node
   LISTENER_PID=$SERVICE_PID
   end_with "$LISTENER_PID" "$engine" &
   CHILDREN+=($!)
@@ -116,13 +119,13 @@ hand_listener_over() {
 # for a command learns of no signal, and an engine may let us wait for ever.
 ask_engine() {
   local code pid
-  engine_http "$@" >"$PROXY_FOLDER/answer" &
+  engine_http "$@" >"$OUTPUT/logs/$JOB_ID.answer" &
   pid=$!
   CHILDREN+=("$pid")
   wait "$pid"
   code=$?
   forget_child "$pid"
-  ANSWER=$(<"$PROXY_FOLDER/answer")
+  ANSWER=$(<"$OUTPUT/logs/$JOB_ID.answer")
   return "$code"
 }
 
@@ -146,7 +149,9 @@ WAY_OUT=http://127.0.0.1:3128
 open_way_out() {
   local LISTEN_IN=(${IN_SEAL[@]+"${IN_SEAL[@]}"}) SERVICE_PID pid
   sealed || return 0
-  cp "${BASH_SOURCE[0]%/*}/way_out.py" "$PROXY_FOLDER" || fail "cannot write into $PROXY_FOLDER"
+  # By the same name: PROXY_IN shows that to a container.
+  { mkdir -m 700 "$PROXY_FOLDER" && cp "${BASH_SOURCE[0]%/*}/way_out.py" "$PROXY_FOLDER"; } ||
+    fail "cannot write into $PROXY_FOLDER"
   "${PROXY_IN[@]}" "$@" "$PROXY_FOLDER/way_out.py" "$PROXY_FOLDER/way_out" &
   WAY_OUT_PIDS=("$!")
   CHILDREN+=("$!")
@@ -168,4 +173,5 @@ close_way_out() {
     wait "$pid" 2>/dev/null
     forget_child "$pid"
   done
+  rm -rf "$PROXY_FOLDER"
 }

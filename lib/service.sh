@@ -46,7 +46,7 @@ service_begin() {
   # shellcheck disable=SC2034 # monitoring.sh reads JOB_SERVICE: SERVICE is another beside the job's own
   SERVICE=$1 JOB_SERVICE=$1 OUTPUT=$2 TIME_LIMIT=$3
   # What this job left when it ran before and was requeued from a node that went down.
-  rm -f "$OUTPUT/logs/$JOB_ID".{rc,started,image,seal} "$OUTPUT/${SERVICE}_ip_$JOB_ID.txt"
+  rm -f "$OUTPUT/logs/$JOB_ID".{rc,started,image,seal,answer} "$OUTPUT/${SERVICE}_ip_$JOB_ID.txt"
   trap 'finish $?' EXIT
   trap 'on_signal 143' TERM
   trap 'on_signal 130' INT
