@@ -31,6 +31,7 @@ if VENV_PYTHON.exists() and Path(sys.prefix) != PROJECT / ".venv":
 sys.path.insert(0, str(PROJECT))
 
 from clientServiceHandler import probe_client  # noqa: E402
+from contracts.job_files import internal_token_file  # noqa: E402
 from hpc.deployments.records import Record, load_records  # noqa: E402
 from hpc.endpoints import OutputDir  # noqa: E402
 from hpc.planning.plan import make_plan  # noqa: E402
@@ -41,16 +42,17 @@ from ollamaService import probe_ollama  # noqa: E402
 ORCH = [sys.executable, str(PROJECT / "orch.py")]
 
 
-def tight_wait(output: OutputDir, jobs: dict[str, str], model: str) -> float:
+def tight_wait(output: OutputDir, deployment: str, jobs: dict[str, str], model: str) -> float:
     """The moment at which both services answered, asked for without a pause."""
+    token = internal_token_file(output.path, deployment)
     for service in ("ollama", "client"):
         while not (at := output.addresses(service, jobs[service])):
             pass
         if service == "ollama":
-            while isinstance(probe_ollama(f"http://{at[0]}", model), str):
+            while isinstance(probe_ollama(f"http://{at[0]}", model, token), str):
                 pass
         else:
-            while isinstance(probe_client(f"http://{at[0]}", model), str):
+            while isinstance(probe_client(f"http://{at[0]}", model, token), str):
                 pass
     return time.monotonic()
 
@@ -71,7 +73,8 @@ def by_hand(arguments: argparse.Namespace, output: OutputDir, model: str) -> flo
         processes = [bash(scripts["ollama"], output, "hand1"),
                      bash(scripts["client"], output, "hand2", "hand1")]  # fmt: skip
         jobs = {"ollama": "hand1", "client": "hand2"}
-    seconds = tight_wait(output, jobs, model) - begin
+    deployment = scripts["ollama"].name.removesuffix(".ollama.sh")
+    seconds = tight_wait(output, deployment, jobs, model) - begin
     if arguments.slurm:
         subprocess.run(["scancel", *jobs.values()], check=True)
         while subprocess.run(["squeue", "-h", "-u", str(os.getuid())], capture_output=True).stdout:
@@ -120,7 +123,8 @@ def by_orch(arguments: argparse.Namespace, output: OutputDir, model: str) -> tup
     answered: list[float] = []
 
     def observe() -> None:
-        answered.append(tight_wait(output, new_jobs(output, before), model))
+        record = new_record(output, before)
+        answered.append(tight_wait(output, record.id, record.jobs, model))
 
     observer = threading.Thread(target=observe, daemon=True)
     command = [*ORCH, arguments.recipe, "--no-benchmark", "--site", arguments.site]
@@ -145,12 +149,12 @@ def by_orch(arguments: argparse.Namespace, output: OutputDir, model: str) -> tup
     return ready - begin, ready - answered[0] if answered else float("nan")
 
 
-def new_jobs(output: OutputDir, before: set[str]) -> dict[str, str]:
-    """The job ids of the deployment that appears next."""
+def new_record(output: OutputDir, before: set[str]) -> Record:
+    """The record of the deployment that appears next, once it has jobs."""
     while True:
         fresh: list[Record] = [r for r in load_records(output.path) if r.id not in before]
         if fresh and fresh[0].jobs.keys() >= {"ollama", "client"}:
-            return fresh[0].jobs
+            return fresh[0]
         time.sleep(0.005)
 
 
