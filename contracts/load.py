@@ -15,8 +15,6 @@ from contracts.validation import WHOLE, Sentence
 #: those of them that are no queries: lib/door.cfg gives benchmarks 4 and all else 8.
 SERVING_THREADS, RESERVED_THREADS = 72, 12
 APIS = ("ollama", "openai")
-#: The API of --retrieval: /query of a client service, with retrieval.
-RETRIEVAL = "retrieval"
 
 # Also the name of a folder, so neither hidden nor a path.
 RUN_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")

@@ -7,16 +7,18 @@ import codecs
 import json
 import re
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from contracts.errors import ServiceError
 from contracts.generation import Generation
 from contracts.json_object import JsonObject
-from contracts.load import LoadSpec
 from engines.engine import Ask, BadUrl, BodyParts, Engine, Facts, Get, LoadedModel, without_end
 from engines.json_values import NO_ERROR, count_of, error_words, keys_before, object_of, text_of
 from engines.names import same_model
 from engines.ollama import ollama_facts
+
+if TYPE_CHECKING:
+    from contracts.load import LoadSpec
 
 #: Below the root, which has the version.
 CHAT, MODELS = "/chat/completions", "/models"

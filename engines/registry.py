@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from contracts.load import RETRIEVAL
 from engines.client_service import CLIENT_SERVICE
 from engines.engine import Engine
 from engines.ollama import OLLAMA
 from engines.openai import OPENAI
+
+#: The API of --retrieval: /query of a client service, with retrieval.
+RETRIEVAL = "retrieval"
 
 ENGINES: Mapping[str, Engine] = {
     "ollama": OLLAMA,

@@ -18,6 +18,9 @@ from typing import Any, TypeGuard
 _IDLE_S, _INTERVAL_S, _QUESTIONS = 10, 5, 3
 GONE_AFTER_S = _IDLE_S + _INTERVAL_S * _QUESTIONS
 
+#: Seconds until one of ours has taken a connection: it is on the same network.
+CONNECT_TIMEOUT_S = 2.0
+
 #: A numeric host, and a port.
 Address = tuple[str, int]
 
@@ -50,6 +53,12 @@ def in_words(error: OSError) -> str:
 
 
 # --- the addresses of a name ---
+
+
+def authority(host: str, port: int | None) -> str:
+    """Return HOST or HOST:PORT, an address of IPv6 in brackets."""
+    host = f"[{host}]" if ":" in host else host
+    return host if port is None else f"{host}:{port}"
 
 
 def addresses_of(host: str, port: int) -> list[Address]:

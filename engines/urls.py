@@ -9,6 +9,7 @@ from urllib.parse import quote, urlsplit
 
 from engines.engine import BadUrl as BadUrl
 from engines.registry import ENGINES
+from engines.sockets import authority
 
 _SCHEME_PORTS = {"http": 80, "https": 443}
 _GIVE = "give http://HOST:PORT or https://HOST"
@@ -41,12 +42,6 @@ def parse(url: str, api: str) -> Base:
         port = own or _SCHEME_PORTS[scheme]
     named = "" if root == engine.usual_root else root
     return Base(scheme == "https", host, port, root, f"{scheme}://{authority(host, port)}{named}")
-
-
-def authority(host: str, port: int | None) -> str:
-    """Return HOST or HOST:PORT, an address of IPv6 in brackets."""
-    host = f"[{host}]" if ":" in host else host
-    return host if port is None else f"{host}:{port}"
 
 
 def presentable(url: str) -> str:

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from contracts.errors import UsageError
 from contracts.knobs import DEFAULT_PROMPT
-from contracts.load import APIS, RETRIEVAL, LoadSpec
+from contracts.load import APIS, LoadSpec
 from engines.headers import Headers, headers_of
+from engines.registry import RETRIEVAL
 from engines.tls import context_of
 from loadgen.console import print_error
 from loadgen.flags import add_flags, flag, given_load, validate_load

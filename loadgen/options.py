@@ -11,8 +11,9 @@ from urllib.parse import urlsplit
 from pydantic import ConfigDict, Field, SkipValidation
 
 from contracts.errors import UsageError
-from contracts.load import RETRIEVAL, LoadSpec
+from contracts.load import LoadSpec
 from engines import urls
+from engines.registry import RETRIEVAL
 from loadgen.load.prompts import Prompts
 
 

@@ -14,9 +14,8 @@ from typing import TypeVar
 from client.compatible.engine_connection import EngineConnection
 from client.compatible.errors import EngineGone
 from client.compatible.socket_address import SocketAddress
-from client.ollama.requests import CONNECT_TIMEOUT_S
 from engines.headers import Headers
-from engines.sockets import in_words
+from engines.sockets import CONNECT_TIMEOUT_S, in_words
 
 JSON = "application/json"
 

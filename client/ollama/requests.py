@@ -32,9 +32,8 @@ from engines.ollama import (
     error_of,
     is_final,
 )
-from engines.sockets import host_is_gone, in_words, is_our_limit
+from engines.sockets import CONNECT_TIMEOUT_S, host_is_gone, in_words, is_our_limit
 
-CONNECT_TIMEOUT_S = 2.0
 CHECK_TIMEOUT_S = 5.0
 
 

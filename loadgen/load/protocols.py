@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from engines.registry import ENGINES
-from engines.urls import authority
+from engines.sockets import authority
 from loadgen.load.schedule import Planned
 from loadgen.options import Options, Replica
 

@@ -15,8 +15,8 @@ import pytest
 from programs import needed
 
 from contracts.errors import UsageError
-from contracts.load import RETRIEVAL
 from engines.headers import HIDDEN, Mask, headers_of, hide_values
+from engines.registry import RETRIEVAL
 from loadgen import arguments
 from loadgen.load.protocols import Requests
 from loadgen.load.schedule import Planned
