@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shlex
+import sys
 from functools import cache
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemBytecodeCache, FileSystemLoader, StrictUndefined
+from jinja2.bccache import Bucket
 
 from contracts.files import PROJECT
 
@@ -33,10 +37,32 @@ def comment(line: str) -> Raw:
     return Raw(line)
 
 
+class _Compiled(FileSystemBytecodeCache):
+    """Templates as Python has them, kept beside them: compiling them is a sixth of a dry run."""
+
+    def dump_bytecode(self, bucket: Bucket) -> None:
+        """Keep a template, if there is room for it."""
+        with contextlib.suppress(OSError):
+            super().dump_bytecode(bucket)
+
+
+def _compiled(templates: Path) -> _Compiled | None:
+    """None if nothing is to be kept there: the project is somebody else's, say."""
+    folder = templates / "__pycache__"
+    if sys.dont_write_bytecode:
+        return None
+    with contextlib.suppress(OSError):
+        folder.mkdir(exist_ok=True)
+    # What is there is run: it must be from who may change the project's modules, too.
+    return _Compiled(str(folder)) if folder.is_dir() and os.access(folder, os.W_OK) else None
+
+
 @cache
-def _environment() -> Environment:
+def environment_of(templates: Path) -> Environment:
+    """What renders the templates of a folder."""
     environment = Environment(
-        loader=FileSystemLoader(PROJECT / "templates"),
+        loader=FileSystemLoader(templates),
+        bytecode_cache=_compiled(templates),
         undefined=StrictUndefined,
         finalize=quote,
         trim_blocks=True,
@@ -49,4 +75,4 @@ def _environment() -> Environment:
 
 def render(template: str, **values: object) -> str:
     """The text of templates/`template`. Raises jinja2.UndefinedError for a missing value."""
-    return _environment().get_template(template).render(**values)
+    return environment_of(PROJECT / "templates").get_template(template).render(**values)

@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import sys
 
 import pytest
 
@@ -15,7 +16,7 @@ from hpc.deployments.records import create_record
 from hpc.endpoints import OutputDir
 from hpc.planning.plan import make_plan
 from hpc.recipe.reading import parse_recipe
-from hpc.rendering import Raw, comment, quote
+from hpc.rendering import Raw, comment, environment_of, quote
 from hpc.scheduler.slurm.directives import directive
 from hpc.site import Site
 from orch import services
@@ -158,3 +159,28 @@ def test_what_is_started_by_hand_is_reached_from_elsewhere_only_if_it_is_a_job(
     script = render_stack(["prometheus"], site, OutputDir(tmp_path), Console()).read_text()
     assert f"\nBIND={address}\n" in script
     assert ("\nADDRESS=127.0.0.1\n" in script) == (job is None)
+
+
+def rendered_anew(templates):
+    """As another process would."""
+    return environment_of.__wrapped__(templates).get_template("a.j2").render()
+
+
+def test_what_is_kept_of_a_template_is_not_used_when_that_has_changed(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    template = tmp_path / "a.j2"
+    template.write_text("one")
+    assert rendered_anew(tmp_path) == "one"
+    (kept,) = (tmp_path / "__pycache__").iterdir()
+    assert rendered_anew(tmp_path) == "one"
+    template.write_text("two")
+    assert rendered_anew(tmp_path) == "two"
+    kept.write_bytes(b"half a fi")
+    assert rendered_anew(tmp_path) == "two"
+
+
+def test_templates_of_a_folder_that_takes_nothing_are_rendered_all_the_same(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    (tmp_path / "a.j2").write_text("one")
+    (tmp_path / "__pycache__").write_text("no folder")
+    assert rendered_anew(tmp_path) == "one"
