@@ -35,7 +35,7 @@ from client.monitoring_urls import monitoring_of
 from client.ollama.service import OllamaClientService
 from client.retrieval import Retriever
 from client.retrieval_routes import add_retrieval_routes, head_of, sources_fit, with_sources
-from client.self_benchmark import own_url, with_room
+from client.self_benchmark import door_url, own_url, with_room
 from client.settings import ServiceSettings, service_settings_from
 from contracts.errors import TargetError
 from contracts.given_server import GivenServer
@@ -193,13 +193,18 @@ def _add_benchmark_routes(
         check_retrieval()
         return [own_url(service.settings)]
 
+    def door() -> list[str]:
+        return [door_url(service.settings)]
+
     @app.post("/benchmark")
     def start() -> tuple[Response, int] | JsonObject:
         asked, urls = read(BenchmarkRequest), service.urls
         if asked.retrieval:
             asked, urls = with_room(asked, service.settings.threads), ourselves
+        elif asked.through == "door":
+            urls = door
         run_id = asked.id or new_id()
-        job = asked.run(service.model_for(asked.model), api=service.api)
+        job = asked.run(service.model_for(asked.model), api=service.api_for(asked.api))
         run = runs.start(run_id, job, urls)
         if run is not None and not asked.wait:
             return sent(Begun(id=run_id, state=run.state), 202)

@@ -31,9 +31,8 @@ class Measured(Protocol):
 
     settings: ServiceSettings
 
-    @property
-    def api(self) -> str:
-        """What it speaks."""
+    def api_for(self, api: str | None) -> str:
+        """Return `api`, or what it speaks as a rule. Raises BadInput: it does not speak that."""
 
     def urls(self) -> list[str]:
         """Return where it is, now. Raises RequestError: it is not to be had."""

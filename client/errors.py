@@ -59,6 +59,12 @@ class NotPublished(RequestError):
     status, kind = 409, "address_not_published"
 
 
+class NoDoor(RequestError):
+    """There is no door to measure through."""
+
+    status, kind = 409, "no_door"
+
+
 class NoRoom(RequestError):
     """A benchmark with retrieval asks this service, which has no room for so many clients."""
 

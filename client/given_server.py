@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from client.api.answers import HEALTHY, UNHEALTHY, GivenHealth
-from client.errors import RequestError, ServerFailed, ServerNotReady
+from client.errors import BadInput, RequestError, ServerFailed, ServerNotReady
 from client.settings import ServiceSettings
 from contracts.errors import OrchError
 from contracts.given_server import GivenServer
@@ -45,9 +45,10 @@ class Given:
         """Where its key is."""
         return None if self.server.token_file is None else Path(self.server.token_file)
 
-    @property
-    def api(self) -> str:
-        """What it speaks."""
+    def api_for(self, api: str | None) -> str:
+        """Return what it speaks. Raises BadInput: `api` is another one."""
+        if api not in (None, self.server.api):
+            raise BadInput(f"api is {api}, but {self.server.url} speaks that of {self.server.api}.")
         return self.server.api
 
     # As a set of replicas it is one, which nobody chooses among: see client.metrics.State.
@@ -81,7 +82,7 @@ class Given:
         found = self._known()
         common = {
             "server": self._base.shown,
-            "api": self.api,
+            "api": self.server.api,
             "model": self.settings.model,
             "deployment": self.settings.deployment,
             "job_id": self.settings.job_id,

@@ -1,13 +1,14 @@
-"""A benchmark with retrieval: its load generator asks this very service.
+"""A benchmark of what the deployment's users ask: its load generator asks this very service, or
+through the door in front of it.
 
-So it takes of the service's own threads, and must leave some to others: to whoever waits for its
-end, and to /health, /metrics and GET /benchmark.
+With retrieval it takes of the service's own threads, and must leave some to others: to whoever
+waits for its end, and to /health, /metrics and GET /benchmark.
 """
 
 from __future__ import annotations
 
 from client.api.bodies import BenchmarkRequest
-from client.errors import NoRoom, NotPublished, NotReady
+from client.errors import NoDoor, NoRoom, NotPublished, NotReady
 from client.settings import ServiceSettings
 from contracts.job_files import BadAddress, address_file, parse_address
 from contracts.load import RESERVED_THREADS
@@ -33,6 +34,21 @@ def with_room(asked: BenchmarkRequest, threads: int | None) -> BenchmarkRequest:
     if asked.rate is None or asked.max_concurrency is not None:
         return asked
     return asked.model_copy(update={"max_concurrency": most})
+
+
+def door_url(settings: ServiceSettings) -> str:
+    """Return where the engines are asked through the door. Raises NoDoor, NotPublished."""
+    if settings.server is not None:
+        raise NoDoor(
+            f"This deployment measures {settings.server.url}, which does not stand behind its "
+            "door: leave out through."
+        )
+    if settings.door is None:
+        raise NoDoor(
+            'This deployment has no door, since its security is "none": leave out through, or '
+            'deploy with security "token" or "required".'
+        )
+    return own_url(settings)
 
 
 def own_url(settings: ServiceSettings) -> str:

@@ -6,6 +6,7 @@ Recipe, /benchmark, request.json and command line have them from here: a knob th
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -66,6 +67,8 @@ KeepAlive = Annotated[
     | None,
     Must("a duration such as 10m, or seconds (less than 0: for ever)"),
 ]
+#: The ways to the engines.
+Through = Literal["engines", "door"]
 _LIMIT = {"type": "number", "exclusiveMinimum": 0, "maximum": MAX_SECONDS}
 Goodput = Annotated[
     Annotated[
@@ -91,6 +94,22 @@ Goodput = Annotated[
 EXTRAS = ("temperature", "think", "format", "keep_alive")
 
 
+#: A field, and values of it.
+Valued = tuple[str, Sequence[object]]
+
+
+def value_words(valued: Valued, name: str) -> str:
+    """Return a field under a name, and its values as JSON has them."""
+    _, values = valued
+    said = [value if isinstance(value, str) else json.dumps(value) for value in values]
+    return " ".join((name, " or ".join(said))).rstrip()
+
+
+def _has(given: Mapping[str, object], valued: Valued) -> bool:
+    name, values = valued
+    return name in given and (not values or given[name] in values)
+
+
 class Load(BaseModel):
     """What all ways to ask for a load have in common. None: not asked for."""
 
@@ -99,6 +118,8 @@ class Load(BaseModel):
     )
     #: Of each pair at most one is given.
     EXCLUSIVE: ClassVar[Sequence[tuple[str, str]]] = (("input_tokens", "prompt"),)
+    #: The same of fields that have some values; without values: that are given.
+    EXCLUSIVE_VALUES: ClassVar[Sequence[tuple[Valued, Valued]]] = ()
     #: The first is given only with one of the others.
     REQUIRES: ClassVar[Sequence[tuple[str, Sequence[str]]]] = (("max_concurrency", ("rate",)),)
 
@@ -167,6 +188,11 @@ class Load(BaseModel):
         None,
         description="Processes of the load generator (default: by load and cores).",
     )
+    through: Through | None = Field(
+        None,
+        description="What is asked: the engines themselves, or the deployment's door in front of "
+        "them, as its users ask (default: engines).",
+    )
 
     @model_validator(mode="wrap")
     @classmethod
@@ -200,6 +226,10 @@ class Load(BaseModel):
             for pair in cls.EXCLUSIVE
             if given.keys() >= set(pair)
         ]
+        for one, other in cls.EXCLUSIVE_VALUES:
+            if _has(given, one) and _has(given, other):
+                words = f"{value_words(one, '{}')} does not go with {value_words(other, '{}')}"
+                wrong.append(Sentence(words, one[0], other[0]))
         for name, others in cls.REQUIRES:
             if name in given and not given.keys() & set(others):
                 words = f"{{}} goes only with {' or '.join('{}' for _ in others)}"

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from contracts.knobs import EXTRAS, MAX_CLIENTS, MAX_REQUESTS, MAX_SECONDS, KeepAlive, Load
+from contracts.knobs import EXTRAS, MAX_CLIENTS, MAX_REQUESTS, MAX_SECONDS, KeepAlive, Load, Valued
 from contracts.validation import WHOLE, Sentence
 
 #: Requests that the client service answers at once, each waiting for Ollama most of its time; and
@@ -97,8 +97,17 @@ class LoadPerClient(Load, _PerClient):
         *(("arrivals", ("rate",)), ("n_requests", ("rate",))),
         *Load.REQUIRES,
     )
+    EXCLUSIVE_VALUES: ClassVar[Sequence[tuple[Valued, Valued]]] = (
+        (("think", (True, False)), ("api", ("openai",))),
+    )
     #: Requests of each client if nobody says how many.
     EACH: ClassVar[int] = 1
+
+    api: Literal["ollama", "openai"] | None = Field(
+        None,
+        description="API that is asked: Ollama's, or OpenAI's by /v1/chat/completions (default: "
+        "Ollama's; of a server that is measured alone, its own).",
+    )
 
     @classmethod
     def fill(cls, given: Mapping[str, Any]) -> dict[str, Any]:

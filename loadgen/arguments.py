@@ -140,6 +140,8 @@ def _check_exclusive(given: argparse.Namespace, load: Mapping[str, object]) -> N
                 raise UsageError(f"{flag(name)} does not go with {flag(other)}.")
     if "keep_alive" in load and given.api == "openai":
         raise UsageError("--keep-alive is Ollama's; --api openai has no such thing.")
+    if "through" in load and given.api == RETRIEVAL:
+        raise UsageError("--through does not go with --retrieval, which asks a client service.")
 
 
 def _numbers(option: str, text: str, kind: type[int] | type[float]) -> list[float]:

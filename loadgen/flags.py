@@ -23,6 +23,7 @@ _METAVARS = {
     "keep_alive": "T",
     "goodput": "ttft:0.5,itl:0.05",
     "arrivals": "constant|poisson",
+    "through": "engines|door",
     **dict.fromkeys(
         ("clients", "requests", "max_concurrency", "processes", "input_tokens", "num_predict"), "N"
     ),

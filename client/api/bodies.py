@@ -174,6 +174,12 @@ class Points(Body):
 class BenchmarkRequest(LoadPerClient):
     """A load for the deployment's model, and how its result is waited for and found again."""
 
+    EXCLUSIVE_VALUES = (
+        *LoadPerClient.EXCLUSIVE_VALUES,
+        (("keep_alive", ()), ("api", ("openai",))),
+        (("through", ()), ("retrieval", (True,))),
+        (("api", ()), ("retrieval", (True,))),
+    )
     model_config = ConfigDict(defer_build=False)  # not by the first request's thread
 
     model: ModelName | None = Field(None, description=_MODEL)

@@ -19,8 +19,8 @@ from pydantic_core import core_schema
 from client import errors
 from client.api import answers, benchmark_answers
 from client.api.bodies import BenchmarkRequest, Points, Query, Search
+from client.api.body_schemas import complete
 from client.errors import RequestError
-from contracts.knobs import Load
 from contracts.load import RUN_ID
 
 _NULL: Schema = {"type": "null"}
@@ -162,7 +162,8 @@ def _start() -> Schema:
         **BODY_ERRORS,
         409: "Another benchmark runs, this id has other parameters, or the run was cancelled. With "
         f"retrieval: {errors.NoRetrieval.__doc__} Or: {errors.OtherCollection.__doc__} Or: "
-        f"{errors.NotPublished.__doc__} Or: {errors.NoRoom.__doc__}",
+        f"{errors.NotPublished.__doc__} Or: {errors.NoRoom.__doc__} Through the door: "
+        f"{errors.NoDoor.__doc__}",
         500: str(errors.CannotWrite.__doc__),
         502: f"{errors.BenchmarkFailed.__doc__} Or: {errors.QdrantFailed.__doc__}",
         503: f"{errors.NotReady.__doc__} Or: {errors.QdrantUnreachable.__doc__}",
@@ -255,7 +256,7 @@ class _Schemas(GenerateJsonSchema):
 def _components() -> dict[str, Schema]:
     bodies, going_out = _schemas(BODIES, "validation"), _schemas(ANSWERS, "serialization")
     for kind in BODIES:
-        _complete(bodies[kind.__name__], kind)
+        complete(bodies[kind.__name__], kind)
     return bodies | {kind.__name__: going_out[kind.__name__] for kind in ANSWERS}
 
 
@@ -266,33 +267,3 @@ def _schemas(kinds: Sequence[type[BaseModel]], mode: JsonSchemaMode) -> dict[str
     )
     schemas: dict[str, Schema] = found["$defs"]
     return schemas
-
-
-def _complete(schema: Schema, kind: type[BaseModel]) -> None:
-    """Add to a body's schema what pydantic does not know: null counts as not given, and how fields
-    go together."""
-    for name, part in schema["properties"].items():
-        if name not in schema.get("required", ()):
-            schema["properties"][name] = _or_null(part)
-    if issubclass(kind, Load):
-        rules = [_not_both(*pair) for pair in kind.EXCLUSIVE]
-        schema["allOf"] = [*rules, *(_only_with(*pair) for pair in kind.REQUIRES)]
-
-
-def _or_null(schema: Schema) -> Schema:
-    """What a schema allows, or null."""
-    about = {"description": schema["description"]}
-    rest = {key: value for key, value in schema.items() if key != "description"}
-    choices = rest.get("anyOf", [rest])
-    return {**about, "anyOf": choices if _NULL in choices else [*choices, _NULL]}
-
-
-def _not_both(a: str, b: str) -> Schema:
-    """At most one of two is given."""
-    return {"anyOf": [{"properties": {name: _NULL}} for name in (a, b)]}
-
-
-def _only_with(name: str, others: Sequence[str]) -> Schema:
-    """One is not given, or one of the others is."""
-    given = [{"required": [o], "properties": {o: {"not": _NULL}}} for o in others]
-    return {"anyOf": [{"properties": {name: _NULL}}, *given]}

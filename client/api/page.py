@@ -14,7 +14,7 @@ from client.api.bodies import BenchmarkRequest, Points, Query, Search
 from client.api.compatible_page import section
 from client.api.json_body import MAX_DEPTH
 from client.errors import RequestError
-from contracts.knobs import Load
+from contracts.knobs import Load, value_words
 from contracts.validation import must_be
 from retrieval.bounds import MAX_BODY_BYTES
 
@@ -114,6 +114,8 @@ def _body(kind: type[BaseModel]) -> Iterator[str]:
     if issubclass(kind, Load):
         yield ""
         yield from (f"- Not both: `{a}`, `{b}`." for a, b in kind.EXCLUSIVE)
+        for pair in kind.EXCLUSIVE_VALUES:
+            yield f"- Not both: {', '.join(value_words(v, f'`{v[0]}`') for v in pair)}."
         for key, others in kind.REQUIRES:
             yield f"- `{key}` goes only with {' or '.join(f'`{o}`' for o in others)}."
 

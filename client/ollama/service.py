@@ -28,6 +28,8 @@ T = TypeVar("T")
 
 #: What a query says beside its prompt, as Ollama has it.
 _PASSED_ON = ("system", "options", "think", "format", "keep_alive")
+#: What the engines speak as a rule.
+API = "ollama"
 
 
 class OllamaClientService:
@@ -49,7 +51,7 @@ class OllamaClientService:
         `measuring`: whether a benchmark runs, which a look at the replicas must not disturb."""
         self.settings = settings
         self.addresses = AddressFile(settings.output, settings.ollama_job)
-        headers, _ = headers_of((), settings.token_file, self.api, {})
+        headers, _ = headers_of((), settings.token_file, API, {})
         self._ollama = OllamaClient(self.addresses.exit_sentence, headers)
         self._contexts = Contexts(self._ollama)
         self._health = health.HealthChecker(
@@ -213,7 +215,9 @@ class OllamaClientService:
         body = {"model": self.model_for(query.model), "prompt": query.prompt, "stream": stream}
         return {**body, "truncate": False, **more}
 
-    api = "ollama"
+    def api_for(self, api: str | None) -> str:
+        """Return `api`, or Ollama's own: it speaks OpenAI's, too."""
+        return api or API
 
     def urls(self) -> list[str]:
         """Return where all replicas are, looked up again. Raises NotReady."""

@@ -167,7 +167,13 @@ def _security(given: Given) -> Access:
     asked, at_site = given.recipe.job.security, given.site.security
     choices = (asked, "recipe"), (at_site, "site"), (default, "default")
     given.notes.first("security", *choices)
-    return asked or at_site or default
+    security = asked or at_site or default
+    if security == "none" and given.recipe.job.service.through == "door":
+        raise UsageError(
+            'job.service.through is "door", but with security "none" there is no door: leave it '
+            'out, or take security "token" or "required".'
+        )
+    return security
 
 
 def _num_parallel(service: Service, notes: Notes) -> int:

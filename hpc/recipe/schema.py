@@ -96,7 +96,10 @@ class Server(GivenServer, Section):
         return value
 
 
-_OF_OUR_OLLAMA = ("precision", "num_parallel", "num_thread", "question", "retrieval")
+_OF_OUR_OLLAMA = (
+    *("precision", "num_parallel", "num_thread", "question", "retrieval"),
+    *("through", "api"),
+)
 
 
 class Service(LoadPerClient, Served):
@@ -168,6 +171,9 @@ class Service(LoadPerClient, Served):
                 f"top_k x chunk_tokens is {value.top_k * value.chunk_tokens}, but must be less "
                 f"than job.service.context_length ({context}), for question and answer"
             )
+        for name in ("through", "api"):
+            if value and value.benchmark and info.data.get(name):
+                raise ValueError(f"benchmark asks /query: job.service.{name} does not go with it")
         for name in ("n_clients", "max_concurrency"):
             most = info.data.get(name) or 0
             if value and value.benchmark and most > MAX_CLIENTS_WITH_RETRIEVAL:

@@ -78,6 +78,7 @@ def conditions(run: RunResult) -> dict[str, str]:
         "the number of replicas": text(len(summary.replicas)),
         "the load": tables.load_in_words(summary),
         "the number of processes": text(load.get("processes")),
+        "the way to the engines": text(load.get("through") or "engines"),  # older runs do not say
         "the use of connections": text(load.get("reuse_connections")),
         "the prompts": json.dumps([kinds, options.get("prompts")], ensure_ascii=False)[:300],
         "the output tokens at most": text(options.get("num_predict")),

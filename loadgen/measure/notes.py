@@ -9,6 +9,14 @@ from contracts.summary import PERCENTILES, Summary
 from loadgen.measure.self_check import is_long_enough
 
 
+def _through_the_door(summary: Summary) -> Iterator[str]:
+    if summary.load.get("through") == "door":
+        yield (
+            "Measured through the deployment's door, as its users ask: what a request waits there "
+            "counts, and the engines behind it are seen as one server."
+        )
+
+
 def _outages(summary: Summary) -> Iterator[str]:
     """A replica that was out. The requests that failed by it count, as all do, in the reasons."""
     for replica in summary.replicas:
@@ -88,6 +96,7 @@ def _filtered(summary: Summary) -> Iterator[str]:
 
 
 NOTES = (
+    _through_the_door,
     _thinking_alone,
     _out_of_room,
     _filtered,

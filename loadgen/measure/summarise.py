@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from contracts.figures import FIGURES, e2e, tpot
+from contracts.load import RETRIEVAL
 from contracts.summary import (
     STEPS,
     Client,
@@ -121,6 +122,7 @@ def _load(options: Options) -> dict[str, Any]:
         "requests": options.requests,
         "duration_seconds": options.duration_seconds,
         "num_predict": options.num_predict,
+        "through": None if options.api == RETRIEVAL else options.through or "engines",
         **options.extras,
         "processes": options.workers,
         "reuse_connections": options.reuse_connections,

@@ -99,6 +99,7 @@ def _load(summary: Summary, options: JsonObject) -> Facts:
     return [
         ("replicas", options.get("replicas")),
         ("API", options.get("api")),
+        ("asked through", summary.load.get("through")),
         ("prompts", prompts.source),
         ("distinct prompts", prompts.distinct),
         ("input tokens asked for", prompts.input_tokens_asked),

@@ -275,3 +275,49 @@ def test_an_output_directory_that_cannot_be_written_is_a_sentence(client, output
     (output / "benchmarks").write_text("in the way")
     message = error(post(client), 500, "output_not_writable")
     assert str(output / "benchmarks") in message
+
+
+# --- through the door ---
+
+
+def test_without_a_door_nothing_is_measured_through_it(client, output):
+    told = error(post(client, **QUICK, through="door"), 409, "no_door")
+    assert told.startswith('This deployment has no door, since its security is "none"')
+    assert not (output / "benchmarks").exists()
+
+
+@pytest.mark.parametrize(("through", "told"), [("door", "door"), (None, "engines")])
+def test_the_way_that_was_asked_for_is_measured_and_told(
+    output, server, monkeypatch, through, told
+):
+    """The published address stands for the door; no engine is where the engines are said to be."""
+    if through == "door":
+        (output / "ollama_ip_41.txt").write_text("127.0.0.1:1\n")
+    (output / "client_ip_40.txt").write_text(f"127.0.0.1:{server.port}\n")
+    for name, value in {"JOB_ID": "40", "DOOR": str(output / "door")}.items():
+        monkeypatch.setenv(f"ORCH_{name}", value)
+    client = clientService.create_app().test_client()
+    result = post(client, **QUICK, through=through).get_json()
+    assert (result["successful"], result["load"]["through"]) == (6, told)
+    assert [one["url"] for one in result["replicas"]] == [f"http://127.0.0.1:{server.port}"]
+    said = [note for note in result["validity"]["notes"] if "through the deployment's door" in note]
+    assert len(said) == (told == "door")
+
+
+def test_the_api_that_was_asked_for_is_measured(client, server):
+    server.pace = Pace(tokens=3)
+    assert post(client, **QUICK, api="openai").get_json()["successful"] == 6
+    assert "messages" in server.seen.bodies[-1]
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ({"api": "openai", "think": True}, "think true or false does not go with api openai"),
+        ({"api": "openai", "keep_alive": "5m"}, "keep_alive does not go with api openai"),
+        ({"retrieval": True, "through": "door"}, "through does not go with retrieval true"),
+        ({"retrieval": True, "api": "openai"}, "api does not go with retrieval true"),
+    ],
+)
+def test_what_the_asked_way_does_not_have_is_refused(client, body, words):
+    assert words in error(post(client, **body), 400, "bad_request")

@@ -31,6 +31,7 @@ LOADS: dict[str, dict[str, Any]] = {
     "prompts": {"input_tokens": 300, "think": False, "format": "json"},
     "limits": {"timeout_seconds": 9.5, "goodput": {"ttft": 0.5, "itl": 0.05}, "processes": 2},
     "warm-up": {"warmup": 0},
+    "the way": {"through": "door", "api": "openai"},
 }
 
 
@@ -95,6 +96,8 @@ def test_recipes_without_requests_have_no_load() -> None:
         ({"rate": 5}, "rate goes only with n_requests or duration_seconds"),
         ({"warmup": 5000}, "must be at most 1000"),
         ({"goodput": {"ttft": 0}}, "must be more than 0"),
+        ({"through": "window"}, "through = 'window': must be 'engines' or 'door'"),
+        ({"think": True, "api": "openai"}, "think true or false does not go with api openai"),
         ({"rate": 2000, "duration_seconds": 501}, "must be at most 1000000"),
     ],
 )
@@ -133,6 +136,7 @@ TARGET = ["--url=http://h:1", "--model=m", "--out=unused"]
         (["--prompts=f", "--prompt=x"], "--prompts does not go with --prompt."),
         (["--requests=9", "--duration=2"], "--duration does not go with --requests."),
         (["--seed=-1", "--warmup=-1"], "--warmup is -1"),
+        (["--retrieval", "--through=door"], "--through does not go with --retrieval"),
         (["--rate=2000", "--duration=501"], "--rate x --duration is 1.002e+06"),
     ],
 )

@@ -224,6 +224,7 @@ def test_conditions_that_differ_are_each_named(compared, tmp_path):
     other["provenance"]["options"]["model"] = "another"
     other["provenance"]["server"] = {"before": [{"version": "0.18.0"}], "after": []}
     other["prompts"]["source"] = "file"
+    other["load"]["through"] = "door"
     made_runs.write(tmp_path / "a", made)
     made_runs.write(tmp_path / "b", made, other)
     warned = [x for x in compared(tmp_path / "a", tmp_path / "b")[1].splitlines() if "WARN" in x]
@@ -234,7 +235,8 @@ def test_conditions_that_differ_are_each_named(compared, tmp_path):
     )
     assert any("the load (" in line and "8 clients" in line for line in warned)
     assert any("the prompts (" in line for line in warned)
-    assert len(warned) == 4
+    assert any("the way to the engines (A: engines; B: door)" in line for line in warned)
+    assert len(warned) == 5
 
 
 def test_runs_of_one_side_that_differ_among_themselves_are_named(compared, tmp_path):
