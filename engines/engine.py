@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 from contracts.json_object import JsonObject
 
 if TYPE_CHECKING:
+    from contracts.conversations import Conversation
     from contracts.generation import Generation
     from contracts.load import LoadSpec
 
@@ -88,6 +89,16 @@ class Ask(Protocol):
 
 
 @dataclass(frozen=True)
+class Chat:
+    """How an engine is asked with conversations: the path below the root, the parts of a body
+    around one, and a conversation as it stands in between, `messages` and what follows them."""
+
+    path: str
+    body_of: Callable[[str, LoadSpec], BodyParts]
+    encoded: Callable[[Conversation], bytes] = lambda it: it.encoded()
+
+
+@dataclass(frozen=True)
 class Engine:
     """What one must know of the servers of an API. A server's `root` is what stands before the
     API's own paths, such as /v1."""
@@ -110,6 +121,8 @@ class Engine:
     usual_port: int | None = None
     #: Whether lines are of server-sent events, which may end with carriage returns alone.
     events: bool = False
+    #: For conversations; None: there is no such route.
+    chat: Chat | None = None
     #: Where users of the API have their key, as its own programs look for it.
     key_variable: str | None = None
     #: The name under which a server lists the model that is asked for by another one.

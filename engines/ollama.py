@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from contracts.errors import ServiceError
 from contracts.job_files import DEFAULT_PORTS
 from contracts.json_object import JsonObject
-from engines.engine import Ask, BadUrl, BodyParts, Engine, Facts, Get, LoadedModel, without_end
+from engines.engine import BadUrl, Chat, Engine, Facts, LoadedModel, without_end
 from engines.json_values import (
     NO_ERROR,
     count_of,
@@ -28,8 +28,10 @@ from engines.json_values import (
 from engines.names import entry_of, listed_as, loaded_entry
 
 if TYPE_CHECKING:
+    from contracts.conversations import CalledFunction, Conversation
     from contracts.generation import Generation
     from contracts.load import LoadSpec
+    from engines.engine import Ask, BodyParts, Get
 
 GENERATE, CHAT = "/api/generate", "/api/chat"
 EMBED, SHOW = "/api/embed", "/api/show"
@@ -58,12 +60,40 @@ _OWN_KEYS = ("think", "format", "keep_alive")
 
 def body_of(model: str, load: LoadSpec, more: str = "") -> BodyParts:
     """Return a streamed request for GENERATE; `more`: keys before others."""
+    return _streamed("prompt", model, load, more)
+
+
+def _chat_body_of(model: str, load: LoadSpec) -> BodyParts:
+    """A streamed request for CHAT, of which no message is to be dropped for want of room."""
+    return _streamed("messages", model, load, '"truncate": false, ')
+
+
+def _encoded(conversation: Conversation) -> bytes:
+    """A tool's answer names the tool, not the call; a call has no text of JSON, but an object."""
+    names: dict[str | None, str] = {}
+    messages = []
+    for message in conversation.messages:
+        said: dict[str, object] = {"role": message.role, "content": message.content or ""}
+        if message.tool_calls:
+            names |= {call.id: call.function.name for call in message.tool_calls}
+            said["tool_calls"] = [_call(call.function) for call in message.tool_calls]
+        if message.role == "tool":
+            said["tool_name"] = names.get(message.tool_call_id, "")
+        messages.append(said)
+    return conversation.encoded(messages)
+
+
+def _call(called: CalledFunction) -> JsonObject:
+    return {"function": {"name": called.name, "arguments": json.loads(called.arguments)}}
+
+
+def _streamed(asked: str, model: str, load: LoadSpec, more: str) -> BodyParts:
     own = {name: value for name, value in load.extras.items() if name in _OWN_KEYS}
     limit = {} if load.num_predict is None else {"num_predict": load.num_predict}
     others = {name: value for name, value in load.extras.items() if name not in own}
     options = keys_before({**limit, **others})
     return (
-        f'{{"model": {json.dumps(model)}, "prompt": '.encode(),
+        f'{{"model": {json.dumps(model)}, "{asked}": '.encode(),
         f', "stream": true, {more}{keys_before(own)}"options": {{{options}"seed": '.encode(),
         b"}}",
     )
@@ -142,7 +172,7 @@ _ERROR = b'"error":'
 
 
 def ollama_line(answer: Generation, line: bytes, at: float) -> None:
-    """Parse a line of a stream ("Generate a completion").
+    """Parse a line of a stream ("Generate a completion", "Generate a chat completion").
 
     All lines but the last begin and end alike, as Go's encoder writes them; they need no more than
     a look, since in JSON no text can hold a quote that is not escaped.
@@ -157,9 +187,10 @@ def ollama_line(answer: Generation, line: bytes, at: float) -> None:
                 answer.think(at)
                 return
     chunk = object_of(line)
-    if chunk.get("response"):
+    said, thought = _said(chunk)
+    if said:
         answer.chunks.append(at)
-    elif chunk.get("thinking"):
+    elif thought:
         answer.think(at)
     if is_final(chunk):
         _ollama_end(answer, chunk, at)
@@ -168,11 +199,19 @@ def ollama_line(answer: Generation, line: bytes, at: float) -> None:
         answer.error = error
 
 
+def _said(chunk: JsonObject) -> tuple[object, object]:
+    """What a chunk brings of the answer, text or calls of tools, and of what the model thinks."""
+    message = chunk.get("message")
+    if isinstance(message, dict):
+        return message.get("content") or message.get("tool_calls"), message.get("thinking")
+    return chunk.get("response"), chunk.get("thinking")
+
+
 def _ollama_end(answer: Generation, chunk: JsonObject, at: float) -> None:
     """The final chunk; one that ends a request to load the model is no answer to a prompt."""
     answer.end, answer.finish = at, text_of(chunk, "done_reason")
     read_counts(answer, chunk)
-    answer.in_one_piece = bool(chunk.get("response")) and len(answer.chunks) == 1
+    answer.in_one_piece = bool(_said(chunk)[0]) and len(answer.chunks) == 1
     if answer.finish in _NO_ANSWER and not answer.chunks:
         answer.error = f"the server answered nothing ({answer.finish})"
 
@@ -244,6 +283,7 @@ OLLAMA = Engine(
     ready=_ready,
     root_of=_root_of,
     usual_port=DEFAULT_PORTS["ollama"],
+    chat=Chat(CHAT, _chat_body_of, _encoded),
     key_variable="OLLAMA_API_KEY",
     listed_as=listed_as,
 )

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 from contracts.errors import ServiceError
 from contracts.generation import Generation
 from contracts.json_object import JsonObject
-from engines.engine import Ask, BadUrl, BodyParts, Engine, Facts, Get, LoadedModel, without_end
+from engines.engine import BadUrl, Chat, Engine, Facts, LoadedModel, without_end
 from engines.json_values import NO_ERROR, count_of, error_words, keys_before, object_of, text_of
 from engines.names import same_model
 from engines.ollama import ollama_facts
 
 if TYPE_CHECKING:
     from contracts.load import LoadSpec
+    from engines.engine import Ask, BodyParts, Get
 
 #: Below the root, which has the version.
 CHAT, MODELS = "/chat/completions", "/models"
@@ -39,13 +40,18 @@ def one_token(model: str) -> JsonObject:
 
 
 def _body_of(model: str, load: LoadSpec) -> BodyParts:
+    before, after, close = _chat_body_of(model, load)
+    return before + b'[{"role": "user", "content": ', b"}]" + after, close
+
+
+def _chat_body_of(model: str, load: LoadSpec) -> BodyParts:
     """A streamed request for CHAT."""
     limit = {} if load.num_predict is None else {"max_tokens": load.num_predict}
     given = keys_before({**limit, **_keys(load.extras)})
     usage = '"stream": true, "stream_options": {"include_usage": true}'
     return (
-        f'{{"model": {json.dumps(model)}, "messages": [{{"role": "user", "content": '.encode(),
-        f'}}], {usage}, {given}"seed": '.encode(),
+        f'{{"model": {json.dumps(model)}, "messages": '.encode(),
+        f', {usage}, {given}"seed": '.encode(),
         b"}",
     )
 
@@ -280,6 +286,7 @@ OPENAI = Engine(
     facts=_facts,
     ready=_ready,
     root_of=_root_of,
+    chat=Chat(CHAT, _chat_body_of),
     usual_root=_USUAL_ROOT,
     events=True,
     key_variable="OPENAI_API_KEY",

@@ -8,15 +8,16 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from contracts.conversations import Conversation
 from contracts.errors import UsageError
 from contracts.knobs import DEFAULT_PROMPT
 from contracts.load import APIS, LoadSpec
 from engines.headers import Headers, headers_of
-from engines.registry import RETRIEVAL
+from engines.registry import ENGINES, RETRIEVAL
 from engines.tls import context_of
 from loadgen.console import print_error
 from loadgen.flags import add_flags, flag, given_load, validate_load
-from loadgen.load.prompts import Prompts, Texts, Varied, read_prompts
+from loadgen.load.prompts import Conversations, Prompts, Texts, Varied, read_prompts
 from loadgen.options import Options, parse_metrics, parse_replicas, parse_service
 
 #: What one process carries with ease, measured in benchmarks/truth.py: beyond it a second one is
@@ -79,7 +80,12 @@ def _add_runs(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("runs").add_argument
     add("--sweep", metavar="N,N…", help="a run for each number of clients")
     add("--sweep-rate", metavar="R,R…", help="a run for each rate")
-    add("--prompts", type=Path, metavar="FILE", help="JSON Lines, used in turn")
+    add(
+        "--prompts",
+        type=Path,
+        metavar="FILE",
+        help="JSON Lines, used in turn: prompts, or messages with tools",
+    )
     add("--no-reuse", action="store_true", help="a new connection for each request")
     add("--stop-on-errors", type=int, metavar="N", help="end the run when so many have failed")
 
@@ -191,10 +197,23 @@ def _headers(given: argparse.Namespace) -> Headers:
 
 def _prompts(given: argparse.Namespace, load: LoadSpec) -> Prompts:
     if given.prompts:
-        return Texts(read_prompts(given.prompts), source="file")
+        return _of_file(given.prompts, given.api)
     if load.input_tokens is not None:
         return Varied(load.input_tokens, load.seed)
     return Texts((load.prompt or DEFAULT_PROMPT,))
+
+
+def _of_file(path: Path, api: str) -> Prompts:
+    """Prompts; if one of them is a conversation, all are asked as such."""
+    found = read_prompts(path)
+    texts = [one for one in found if isinstance(one, str)]
+    if len(texts) == len(found):
+        return Texts(texts, source="file")
+    route = ENGINES[api].chat
+    if route is None:
+        raise UsageError(f"--prompts {path} holds messages; --{api} takes texts alone.")
+    of_prompt = Conversation.of_prompt
+    return Conversations([of_prompt(x) if isinstance(x, str) else x for x in found], route)
 
 
 def _workers(load: LoadSpec) -> int:

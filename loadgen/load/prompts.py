@@ -1,5 +1,6 @@
-"""What is asked: one text, the texts of a file, or a built-in set in which no prompt begins as
-another does, so that the server's prefix cache does not flatter the time to the first token."""
+"""What is asked: one text, the texts or conversations of a file, or a built-in set in which no
+prompt begins as another does, so that the server's prefix cache does not flatter the time to the
+first token."""
 
 from __future__ import annotations
 
@@ -12,8 +13,11 @@ from pathlib import Path
 from typing import Protocol
 
 from contracts import json_lines
+from contracts.conversations import Conversation
 from contracts.errors import UsageError
+from contracts.json_object import JsonObject
 from contracts.knobs import DEFAULT_PROMPT, MAX_PROMPT_BYTES
+from engines.engine import Chat
 
 _CACHED = (
     "requests share their prompts, so that a server with a prefix cache prefills each but once: "
@@ -44,8 +48,13 @@ class Prompts(Protocol):
     def input_tokens_asked(self) -> int | None:
         """The length that was asked for, if one was."""
 
+    @property
+    def chat(self) -> bool:
+        """Whether they are conversations, for the chat route of an engine."""
+
     def encoded(self, index: int) -> bytes:
-        """Return the prompt of request `index` as a JSON string."""
+        """Return the prompt of request `index` as a JSON string, or a conversation as its engine
+        takes it."""
 
     def words(self, index: int) -> int:
         """Return how many words it has: what blanks divide."""
@@ -59,11 +68,12 @@ class Texts:
     source: str = "text"
     note: str = _CACHED
     input_tokens_asked: int | None = None
+    chat: bool = False
 
     @property
     def distinct(self) -> int:
         """How many there are."""
-        return len(set(self.texts))
+        return len(set(self._all))
 
     @cached_property
     def _all(self) -> list[bytes]:
@@ -82,6 +92,15 @@ class Texts:
         return self._words[index % len(self._words)]
 
 
+class Conversations(Texts):
+    """These conversations in turn, for a chat route."""
+
+    def __init__(self, conversations: Sequence[Conversation], route: Chat) -> None:
+        said = tuple("\n".join(conversation.texts) for conversation in conversations)
+        super().__init__(said, source="messages", chat=True)
+        self.__dict__["_all"] = [route.encoded(conversation) for conversation in conversations]
+
+
 @dataclass(frozen=True)
 class Varied:
     """For each request a prompt of its own, `input_tokens_asked` words long, by its number and the
@@ -92,6 +111,7 @@ class Varied:
     source: str = "built-in"
     note: str = _VARIED
     distinct: None = None
+    chat: bool = False
 
     @cached_property
     def _words(self) -> list[str]:
@@ -145,8 +165,9 @@ def check_prompt(prompt: str) -> str:
     return prompt
 
 
-def read_prompts(path: Path) -> tuple[str, ...]:
-    """Return the prompts of a JSON Lines file: each line a string or an object with "prompt".
+def read_prompts(path: Path) -> tuple[str | Conversation, ...]:
+    """Return the prompts of a JSON Lines file: each line a string, an object with "prompt", or one
+    with "messages", and perhaps "tools".
 
     Raises UsageError naming the file and the line.
     """
@@ -162,13 +183,28 @@ def read_prompts(path: Path) -> tuple[str, ...]:
     return prompts
 
 
-def _prompt_of(line: bytes, where: str) -> str:
+def _prompt_of(line: bytes, where: str) -> str | Conversation:
     try:
         value = json.loads(line)
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{where} is not JSON: {error}.") from error
+    if isinstance(value, dict) and "messages" in value:
+        return _conversation_of(value, where, len(line))
     if isinstance(value, dict):
         value = value.get("prompt")
     if not isinstance(value, str):
-        raise UsageError(f'{where} is neither a string nor an object with a string "prompt".')
+        raise UsageError(
+            f'{where} is neither a string nor an object with a string "prompt" or with "messages".'
+        )
     return check_prompt(value)
+
+
+def _conversation_of(value: JsonObject, where: str, size: int) -> Conversation:
+    if "prompt" in value:
+        raise UsageError(f'{where} has both "prompt" and "messages".')
+    if size > MAX_PROMPT_BYTES:
+        raise UsageError(f"{where} has {size} bytes, but must have at most {MAX_PROMPT_BYTES}.")
+    try:
+        return Conversation.read(value)
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{where} is no conversation: {error}.") from error

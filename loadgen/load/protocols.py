@@ -13,8 +13,10 @@ class Requests:
 
     def __init__(self, options: Options) -> None:
         self._prompts = options.prompts
-        self._parts = ENGINES[options.api].body_of(options.model, options)
-        self._heads = [_head(replica, options) for replica in options.replicas]
+        engine = ENGINES[options.api]
+        route = engine.chat if options.prompts.chat and engine.chat else engine
+        self._parts = route.body_of(options.model, options)
+        self._heads = [_head(replica, options, route.path) for replica in options.replicas]
 
     def bytes_of(self, planned: Planned, replica: int) -> bytes:
         """Return the whole HTTP request to a replica, an index into the options."""
@@ -24,9 +26,9 @@ class Requests:
         return b"%b%d\r\n\r\n%b" % (self._heads[replica], len(body), body)
 
 
-def _head(replica: Replica, options: Options) -> bytes:
-    """A request's head up to the length of its body. A header that was given stands in place of
-    ours of that name."""
+def _head(replica: Replica, options: Options, path: str) -> bytes:
+    """A request's head, for a path, up to the length of its body. A header that was given stands in
+    place of ours of that name."""
     ours = {
         "Host": _host(replica),
         "User-Agent": "loadgen",
@@ -38,8 +40,7 @@ def _head(replica: Replica, options: Options) -> bytes:
     given = {name.lower() for name, _ in options.headers}
     plain = [(name, value) for name, value in ours.items() if name.lower() not in given]
     lines = "".join(f"{name}: {value}\r\n" for name, value in (*plain, *options.headers))
-    path = f"{replica.root}{ENGINES[options.api].path}"
-    return f"POST {path} HTTP/1.1\r\n{lines}Content-Length: ".encode("latin-1")
+    return f"POST {replica.root}{path} HTTP/1.1\r\n{lines}Content-Length: ".encode("latin-1")
 
 
 def _host(replica: Replica) -> str:

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from contracts.figures import FIGURES, e2e, tpot
-from contracts.load import RETRIEVAL
 from contracts.summary import (
     STEPS,
     Client,
@@ -27,6 +26,7 @@ from contracts.summary import (
     Summary,
     Throughput,
 )
+from engines.registry import RETRIEVAL
 from loadgen.measure.definitions import DEFINITIONS
 from loadgen.measure.prompt_cut import out_of_room
 from loadgen.measure.stats import concurrency, distribution, some
