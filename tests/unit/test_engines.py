@@ -6,10 +6,10 @@ from types import SimpleNamespace
 import pytest
 
 from contracts.errors import ServiceError
-from contracts.load import APIS, RETRIEVAL
+from contracts.load import APIS
 from engines.engine import Facts, LoadedModel
 from engines.ollama import same_precision
-from engines.registry import ENGINES
+from engines.registry import ENGINES, RETRIEVAL
 from loadgen.load.prompts import Texts
 from loadgen.load.protocols import Requests
 from loadgen.load.schedule import Planned
