@@ -11,7 +11,7 @@ TINY_MODEL := .tools/models/tiny.gguf
 COMPILE := .venv/bin/uv pip compile --quiet --universal --python-version 3.10 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' $(LOCK_FLAGS)
 
-.PHONY: help quickstart quickstart-rag test lint test-unit test-local test-cluster test-long lock clean \
+.PHONY: help quickstart quickstart-rag test lint test-unit test-local test-cluster test-clients test-long lock clean \
 	system venv-dev ollama haproxy model
 
 help: ## Show this list
@@ -52,15 +52,21 @@ test-local: system venv-dev ollama haproxy model ## Run the tests with real proc
 test-cluster: system venv-dev ollama haproxy model ## Run the tests on a real Slurm (root on Debian or Ubuntu)
 	@scripts/run_pytest.sh tests/cluster
 
-test-long: venv-dev ## Run the tests that take too long for `make test`
+test-clients: system venv-dev ollama haproxy model ## Run the tests with clients that others have made (1 GB)
+	@scripts/make_clients.sh
+	@PYTHON_BIN=.clients/clients/bin/python scripts/run_pytest.sh tests/clients
+
+test-long: test-clients ## Run the tests that take too long for `make test`
 	@scripts/run_pytest.sh tests/unit -m long
 
 lock: venv-dev ## Write requirements*.lock again after a change of requirements*.txt
 	@$(COMPILE) --output-file requirements.lock requirements.txt
 	@$(COMPILE) --constraint requirements.lock --output-file requirements-dev.lock requirements-dev.txt
+	@$(COMPILE) --output-file requirements-clients.lock requirements-clients.txt
+	@$(COMPILE) --output-file requirements-aider.lock requirements-aider.txt
 
-clean: ## Remove .venv and .tools (never output)
-	@rm -rf .venv .tools .pytest_cache .ruff_cache .mypy_cache .hypothesis
+clean: ## Remove .venv, .clients and .tools (never output)
+	@rm -rf .venv .clients .tools .pytest_cache .ruff_cache .mypy_cache .hypothesis
 
 # Steps of the targets above. With -j the scripts' own locks keep them apart.
 system:

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # The tests in one folder, side by side where that pays.
-# Usage: scripts/run_pytest.sh tests/unit|tests/local|tests/cluster [PYTEST OPTION...]
+# Usage: scripts/run_pytest.sh tests/unit|tests/local|tests/cluster|tests/clients [PYTEST OPTION...]
+# PYTHON_BIN chooses the environment that has pytest (default: .venv/bin/python).
 set -euo pipefail
 # shellcheck source=scripts/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
@@ -15,7 +16,7 @@ main() {
     tests/cluster) workers=(-n 2 --dist loadfile --no-loadscope-reorder -v) ;;
   esac
   # Tests call shellcheck and the like by name; python3 stays the system's.
-  PATH="${PATH}:${ROOT}/.venv/bin" exec .venv/bin/python -m pytest \
+  PATH="${PATH}:${ROOT}/.venv/bin" exec "${PYTHON_BIN:-.venv/bin/python}" -m pytest \
     ${workers[@]+"${workers[@]}"} "${@:2}" "$1"
 }
 

@@ -43,6 +43,16 @@ def test_without_a_token_neither_api_is_answered(deployed, token):
     assert found == dict.fromkeys(routes, 401)
 
 
+def test_the_token_may_be_in_the_path(deployed):
+    """As Ollama's command line has it, which sends no key."""
+    place, record, _ = deployed
+    url = record["endpoints"]["client"]
+    inside = f"{url}/{token_of(place, record).removeprefix('Bearer ')}"
+    assert status("HEAD", inside + "/", "") == status("GET", inside + "/api/tags", "") == 200
+    assert status("DELETE", inside + "/api/delete", "") == 403
+    assert status("GET", url + "/wrong/api/tags", "") == 401
+
+
 def test_a_refusal_has_the_form_of_its_api(deployed):
     _, record, _ = deployed
     url = record["endpoints"]["client"]

@@ -7,10 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from client.api.clients_page import CLIENTS
+
 ROOT = Path(__file__).resolve().parents[2]
 PAIRS = [
     ("requirements.txt", "requirements.lock"),
     ("requirements-dev.txt", "requirements-dev.lock"),
+    ("requirements-clients.txt", "requirements-clients.lock"),
+    ("requirements-aider.txt", "requirements-aider.lock"),
 ]
 
 
@@ -55,3 +59,10 @@ def test_both_locks_agree():
     runtime, dev = versions("requirements.lock"), versions("requirements-dev.lock")
     shared = runtime.keys() & dev.keys()
     assert {name: runtime[name] for name in shared} == {name: dev[name] for name in shared}
+
+
+@pytest.mark.parametrize("client", CLIENTS, ids=lambda client: client.package)
+def test_the_table_of_clients_names_the_versions_that_are_tried(client):
+    # aider has others of its own; those of the first lock are tried alone, too.
+    locked = {**versions("requirements-aider.lock"), **versions("requirements-clients.lock")}
+    assert locked[client.package] == {client.version}
