@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from flask import Flask, Response, g
+from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException
 
 from client.api.answers import Error, ErrorWords, Unhealthy
@@ -32,14 +32,18 @@ from client.door import EngineServers
 from client.errors import BenchmarkFailed, Conflict, NoRetrieval, NotServed, RequestError
 from client.metrics import Metrics, Queries, State
 from client.monitoring_urls import monitoring_of
+from client.named_tokens import NamedTokens
 from client.ollama.service import OllamaClientService
+from client.queues import Queues
 from client.retrieval import Retriever
 from client.retrieval_routes import add_retrieval_routes, head_of, sources_fit, with_sources
 from client.self_benchmark import door_url, own_url, with_room
 from client.settings import ServiceSettings, service_settings_from
+from client.usage import UsageByName
 from contracts.errors import TargetError
 from contracts.given_server import GivenServer
 from contracts.json_object import JsonObject
+from contracts.named_tokens import tokens_folder, usage_file
 from loadgen.load import child_process
 from retrieval.bounds import MAX_BODY_BYTES
 from retrieval.settings import retrieval_settings_from
@@ -53,8 +57,9 @@ def create_app() -> Flask:
     app.json.sort_keys = False  # type: ignore[attr-defined]
     _add_errors(app)
     _add_metrics(app, metrics)
+    usage = _usage(settings, metrics)
     if settings.server is None:
-        _add_ollama(app, settings, metrics)
+        _add_ollama(app, settings, metrics, usage)
     else:
         _add_given(app, settings, settings.server, metrics)
     _add_description(app)
@@ -62,7 +67,22 @@ def create_app() -> Flask:
     return app
 
 
-def _add_ollama(app: Flask, settings: ServiceSettings, metrics: Metrics) -> None:
+def _usage(settings: ServiceSettings, metrics: Metrics) -> UsageByName | None:
+    """What the bearers of tokens use, and how long they wait; None if there is no door."""
+    if settings.door is None or settings.deployment is None:
+        return None
+    where = (settings.output, settings.deployment)
+    NamedTokens(tokens_folder(*where), settings.door).follow()
+    usage = UsageByName(usage_file(*where))
+    usage.follow(settings.door / "ended")
+    metrics.show(usage)
+    metrics.show(Queues(settings.door / "commands"))
+    return usage
+
+
+def _add_ollama(
+    app: Flask, settings: ServiceSettings, metrics: Metrics, usage: UsageByName | None
+) -> None:
     """The deployment's own Ollama, which queries are passed on to."""
     benchmarks = _benchmarks(settings, settings.token_file)
     sources = retrieval_settings_from(os.environ)
@@ -71,12 +91,18 @@ def _add_ollama(app: Flask, settings: ServiceSettings, metrics: Metrics) -> None
         metrics.retries.inc,
         sources.embedding_model if sources else None,
         lambda: benchmarks.totals().running,
+        Queries() if usage is None else Queries(_user, usage.add_tokens),
     )
     metrics.show(State(settings, service.queries, benchmarks, service.replicas))
     retrieval = Retriever(sources, service.embed, service.addresses)
     _add_ollama_routes(app, service, retrieval, _door(settings, service))
     add_retrieval_routes(app, retrieval)
     _add_benchmark_routes(app, service, benchmarks, retrieval.check)
+
+
+def _user() -> str:
+    """Return whose request this is: the door says so, and lets nobody else say it."""
+    return request.headers.get("Orch-User", "")
 
 
 def _door(settings: ServiceSettings, service: OllamaClientService) -> Callable[[], None]:

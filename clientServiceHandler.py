@@ -32,6 +32,8 @@ def setup_client_service(data: Deployment) -> str:
     """
     jobs, server = data.record.jobs if data.record else {}, data.plan.server
     ollama_job = jobs.get("ollama", "")
+    engines = data.plan.recipe.job.infrastructure.nodes
+    in_flight = max(1, data.plan.num_parallel) + WAITING_IN_ENGINE
     return data.submit(
         data.plan.client,
         depends_on=[jobs[service] for service in ("ollama", "qdrant") if service in jobs],
@@ -40,9 +42,9 @@ def setup_client_service(data: Deployment) -> str:
         token_file=(server.token_file if server else None) or "",
         monitoring_job=number_of(jobs.get("monitoring", "")),
         threads=SERVING_THREADS,
-        queries=SERVING_THREADS - RESERVED_THREADS,
-        engines=data.plan.recipe.job.infrastructure.nodes,
-        in_flight=max(1, data.plan.num_parallel) + WAITING_IN_ENGINE,
+        queries=min(SERVING_THREADS - RESERVED_THREADS, engines * in_flight),
+        engines=engines,
+        in_flight=in_flight,
         image=client_image(data.plan.site),
         retrieval=_retrieval(data.plan),
         qdrant=_storage(data),

@@ -63,10 +63,15 @@ class EngineServers:
             self._command(f"set server engines/engine{number} state maint")
 
     def _command(self, line: str) -> None:
-        with socket.socket(socket.AF_UNIX) as sock:
-            sock.settimeout(_TIMEOUT_S)
-            sock.connect(str(self._commands))
-            sock.sendall(f"{line}\n".encode())
-            said = sock.makefile().read().strip()
+        said = command(self._commands, line)
         if said and "changed" not in said and "no need" not in said:
             raise OSError(said)
+
+
+def command(commands: Path, line: str) -> str:
+    """Return what HAProxy says to a command at its socket. Raises OSError: it does not answer."""
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.settimeout(_TIMEOUT_S)
+        sock.connect(str(commands))
+        sock.sendall(f"{line}\n".encode())
+        return sock.makefile().read().strip()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import accumulate
 from pathlib import Path
 from time import perf_counter
@@ -48,7 +48,13 @@ from engines.ollama import ollama_line, read_counts
 class Queries:
     """What became of the queries so far, for any thread."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        user: Callable[[], str] = lambda: "",
+        used: Callable[[str, int, int], None] = lambda user, prompt, completion: None,
+    ) -> None:
+        """`user`: whose query it is that begins; `used` is told of the tokens of its answer."""
+        self._user, self._used = user, used
         self._lock = threading.Lock()
         self._tally = Tally()
         self._in_flight = 0
@@ -57,10 +63,12 @@ class Queries:
         """Count a query that begins; return a context, which a RequestError ends as failed."""
         with self._lock:
             self._in_flight += 1
-        return Asked(self)
+        return Asked(self, self._user())
 
-    def end(self, answer: Generation, started_at: float) -> None:
+    def end(self, answer: Generation, started_at: float, user: str) -> None:
         """Count a query as ended; one that its caller gave up has neither an end nor an error."""
+        if user and answer.end is not None:
+            self._used(user, answer.input_tokens or 0, answer.output_tokens or 0)
         with self._lock:
             self._in_flight -= 1
             if answer.error is not None:
@@ -77,8 +85,9 @@ class Queries:
 class Asked:
     """A query under way. It ends with its context, unless it `streams`: then with `end`."""
 
-    def __init__(self, queries: Queries) -> None:
+    def __init__(self, queries: Queries, user: str) -> None:
         self._queries: Queries | None = queries
+        self._user = user
         self._answer = Generation()
         self._started_at = perf_counter()
         self._streams = False
@@ -123,7 +132,7 @@ class Asked:
         """End it; any number of times."""
         queries, self._queries = self._queries, None
         if queries is not None:
-            queries.end(self._answer, self._started_at)
+            queries.end(self._answer, self._started_at, self._user)
 
 
 # --- /metrics ---

@@ -19,9 +19,8 @@ if TYPE_CHECKING:
     #: Commands by the names of their options, "recipe" for a deployment.
     Story = Mapping[str, Callable[[argparse.Namespace, OutputDir, Console], None]]
 
-_EPILOG = """exit codes: 0 ok, 2 recipe, site or usage wrong (nothing submitted), 3 the scheduler
-refused or cannot be reached, 4 a service failed, 5 a deadline passed, 6 the benchmark is not
-valid, 130 interrupted (own jobs cancelled)"""
+_EPILOG = """exit codes: 0 ok, 2 recipe, site or usage wrong, 3 scheduler, 4 a service
+failed, 5 a deadline passed, 6 benchmark not valid, 130 interrupted"""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -29,13 +28,12 @@ def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(
         prog="orch.py",
         usage="orch.py RECIPE [options] | --attach | --status | --stop ID | --logs ID",
-        description="Bring up an LLM inference and benchmarking service from one recipe.",
+        description="Bring up an LLM inference service from one JSON recipe (see recipe_ex/).",
         epilog=_EPILOG,
         allow_abbrev=False,
         formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=26),
     )
-    p.add_argument("recipe", nargs="?", type=Path, metavar="RECIPE",
-                   help="JSON recipe, see recipe_ex/")  # fmt: skip
+    p.add_argument("recipe", nargs="?", type=Path, metavar="RECIPE", help=argparse.SUPPRESS)
     p.add_argument("--no-monitoring", action="store_true", help="leave the monitoring stack out")
     p.add_argument("--site", metavar="NAME", help="profile in sites/, or the path of one")
     p.add_argument("--output-dir", metavar="DIR", default="output", help="default: output")
@@ -56,6 +54,11 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--logs", nargs="+", metavar="ID", help="print the logs [of one SERVICE]")
     p.add_argument("--ingest", nargs="+", metavar=("PATH", "ID"),
                    help="documents for retrieval (default: newest deployment)")  # fmt: skip
+    p.add_argument("--token", nargs="+", metavar=("DO", "NAME"),
+                   help="add NAME [ID], list [ID] or revoke NAME [ID]")  # fmt: skip
+    p.add_argument("--expires", metavar="TIME", help="with --token add: 30m, 12h, 7d")
+    p.add_argument("--in-flight", type=int, metavar="N", help="likewise: requests at once")
+    p.add_argument("--per-minute", type=int, metavar="N", help="likewise: requests a minute")
     p.add_argument("--version", action="version", version=f"orch {VERSION}")
     return p
 
@@ -88,15 +91,21 @@ def main(story: Story, argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-_COMMANDS = ("recipe", "attach", "status", "stop", "logs", "ingest")
+_COMMANDS = ("recipe", "attach", "status", "stop", "logs", "ingest", "token")
+#: What only a new token has.
+_OF_TOKENS = ("expires", "in_flight", "per_minute")
 
 
 def _check(given: argparse.Namespace) -> None:
     """Exactly one thing to do."""
-    if len([name for name in _COMMANDS if getattr(given, name) is not None]) == 1:
-        return
     from contracts.errors import UsageError
 
+    limited = [name for name in _OF_TOKENS if getattr(given, name) is not None]
+    if limited and (given.token or [""])[0] != "add":
+        option = limited[0].replace("_", "-")
+        raise UsageError(f"--{option} is for --token add NAME alone; leave it out.")
+    if len([name for name in _COMMANDS if getattr(given, name) is not None]) == 1:
+        return
     options = ", ".join(f"--{name}" for name in _COMMANDS if name != "recipe")
     raise UsageError(f"give one recipe, or one of {options}; see orch.py --help.")
 

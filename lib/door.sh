@@ -6,6 +6,7 @@
 # Files:
 #   deployments/ID/user.token         what its owner sends
 #   deployments/ID/user.header        the same, as curl reads it (-H @FILE)
+#   deployments/ID/tokens/            of others, by their names: client/named_tokens.py tells HAProxy of them
 #   deployments/scrape.token          what Prometheus sends to any deployment of this output directory
 # shellcheck disable=SC2034,SC2153,SC2329 # what job scripts read; SERVICE; what start_on_port calls
 
@@ -22,7 +23,10 @@ make_tokens() {
   token_file "$INTERNAL_TOKEN"
   token_file "$folder/user.token"
   token_file "$scrape"
-  accept tokens "$INTERNAL_TOKEN" "$folder/user.token"
+  { printf '%s owner\n' "$(digest "$folder/user.token")" &&
+    printf '%s deployment\n' "$(digest "$INTERNAL_TOKEN")" &&
+    : >"$PROXY_FOLDER/in_flight" && : >"$PROXY_FOLDER/per_minute"; } >"$PROXY_FOLDER/users" ||
+    fail "cannot write into $PROXY_FOLDER"
   accept scrapers "$scrape"
   read -r token <"$INTERNAL_TOKEN"
   (umask 077 && printf 'engine %s\n' "$token" >"$PROXY_FOLDER/secrets") || fail "cannot write into $PROXY_FOLDER"
@@ -60,7 +64,8 @@ start_translation() {
   [ "$SECURITY" != none ] || return 0
   (
     while :; do
-      "${RUN_IN[@]}" "$@" --listen "unix:$PROXY_FOLDER/translation" --engine "unix:$PROXY_FOLDER/engines"
+      "${RUN_IN[@]}" "$@" --listen "unix:$PROXY_FOLDER/translation" --engine "unix:$PROXY_FOLDER/engines" \
+        --report "$PROXY_FOLDER/ended"
       say "what translates OpenAI's API has ended with exit code $?, and is begun again"
       sleep 1
     done

@@ -39,11 +39,15 @@ token_file() {
 
 # accept LIST TOKEN_FILE...: whoever has one of these tokens is let through by the configurations that ask LIST.
 accept() {
-  local list=$PROXY_FOLDER/$1 token file
+  local list=$PROXY_FOLDER/$1 file
   shift
-  for file in "$@"; do
-    read -r token <"$file" && printf %s "$token" | sha256sum | cut -d ' ' -f 1
-  done >"$list" || fail "cannot write $list; make room there"
+  for file in "$@"; do digest "$file"; done >"$list" || fail "cannot write $list; make room there"
+}
+
+# digest TOKEN_FILE: prints the SHA-256 of its token.
+digest() {
+  local token
+  read -r token <"$1" && printf %s "$token" | sha256sum | cut -d ' ' -f 1
 }
 
 # run_haproxy CONFIGURATION [NAME=VALUE...] [-- OPTION...]: in the background, in the network that LISTEN_IN

@@ -50,7 +50,8 @@ _ERRORS = """### Errors of /v1
 All are `{"error": {"message", "type", "param", "code"}}`; `param` is the key that is wrong, as
 `messages[0].content`. Codes of 400 are, besides those below, `unknown_parameter`, `invalid_type`,
 `invalid_value`, `missing_required_parameter` and `invalid_json`; `code` is null if Ollama refuses a
-request for a reason of its own. 429 and 503 have `Retry-After`.
+request for a reason of its own. 429 and 503 have `Retry-After`; 429 with the code
+`rate_limit_exceeded` is the door's: the token has reached a limit of its own (docs/security.md).
 """
 
 

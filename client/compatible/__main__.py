@@ -15,6 +15,7 @@ from pathlib import Path
 
 import uvloop
 
+from client.compatible.bearers import report_nothing, reporter
 from client.compatible.engine_client import EngineClient
 from client.compatible.http_server import ClientConnection
 from client.compatible.routes import Routes
@@ -36,7 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         listen = parse_socket(given.listen, "--listen")
         engine = _engine(given)
-        uvloop.run(_serve(listen, Routes(engine, given.model)))
+        report = reporter(given.report) if given.report else report_nothing
+        uvloop.run(_serve(listen, Routes(engine, given.model, report)))
     except OrchError as error:
         print(f"client.compatible: {error}", file=sys.stderr)  # noqa: T201
         return error.exit_code
@@ -54,6 +56,10 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--token-file", type=Path, metavar="FILE", help="the token that the engine asks for"
     )
+    p.add_argument(
+        "--report", type=Path, metavar="FILE",
+        help="a datagram socket that is told of the tokens of each answer",
+    )  # fmt: skip
     p.add_argument(
         "--timeout", type=float, default=600.0, metavar="SECONDS",
         help="what an answer may take (default: %(default)g)",

@@ -75,6 +75,11 @@ class ClientConnection(asyncio.Protocol):
 
     # --- for a handler ---
 
+    @property
+    def request(self) -> Request:
+        """What is answered."""
+        return self._request
+
     def answer(self, status: int, body: JsonObject, more: Mapping[str, str] = {}) -> None:
         """Answer with JSON."""
         self.send(status, JSON, compact(body), more)

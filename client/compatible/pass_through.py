@@ -9,7 +9,7 @@ from client.compatible.http_server import ClientConnection, Request
 
 #: Paths that are passed on, and all below them.
 PASSED_ON = ("/v1/responses", "/v1/messages")
-_FIELDS = (b"content-type", b"accept", b"anthropic-version", b"anthropic-beta")
+_FIELDS = (b"content-type", b"accept", b"anthropic-version", b"anthropic-beta", b"orch-turn")
 
 
 def is_passed_on(path: str) -> bool:

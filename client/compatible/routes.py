@@ -6,6 +6,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from urllib.parse import unquote
 
+from client.compatible.bearers import Report, fields_of, report_nothing
 from client.compatible.engine_client import Asked, EngineClient
 from client.compatible.engine_connection import EngineConnection
 from client.compatible.errors import ApiError, NotFound, WrongMethod
@@ -27,6 +28,7 @@ from client.compatible.translate.embeddings import embeddings, native_embedding
 from client.compatible.translate.events import Events
 from client.compatible.validation import read
 from contracts.json_object import JsonObject
+from engines.json_values import part_of
 from engines.ollama import CHAT, EMBED, GENERATE
 
 _MODELS = "/v1/models"
@@ -40,9 +42,9 @@ Need = tuple[str, str]
 class Routes:
     """All of them, in front of one engine."""
 
-    def __init__(self, engine: EngineClient, model: str) -> None:
-        """`model` is that of requests that name none."""
-        self._engine, self._model = engine, model
+    def __init__(self, engine: EngineClient, model: str, report: Report = report_nothing) -> None:
+        """`model` is that of requests that name none; `report` is told of the tokens of answers."""
+        self._engine, self._model, self._report = engine, model, report
         self._lookups = Lookups(engine)
         self._routes: Mapping[str, Mapping[str, Route]] = {
             _MODELS: {"GET": self._list_models},
@@ -102,7 +104,9 @@ class Routes:
     def _asked_chat(
         self, body: ChatBody, model: str, think: bool | str | None, client: ClientConnection
     ) -> Coroutine[object, object, None]:
-        asked = self._engine.ask("POST", CHAT, native_chat(body, model, think))
+        asked = self._engine.ask(
+            "POST", CHAT, native_chat(body, model, think), fields_of(client.request)
+        )
         client.on_gone = asked.let_go
         sent = Sent(model, partial(text_size, body), "messages")
         events = ChatEvents(model, body.wants_usage) if body.stream else None
@@ -118,7 +122,9 @@ class Routes:
     async def _completion(self, body: CompletionBody, model: str, client: ClientConnection) -> None:
         if body.suffix:
             await self._lookups.require(model, "insert", "suffix")
-        asked = self._engine.ask("POST", GENERATE, native_completion(body, model))
+        asked = self._engine.ask(
+            "POST", GENERATE, native_completion(body, model), fields_of(client.request)
+        )
         sent = Sent(model, lambda: len(body.prompt.encode()), "prompt")
         events = CompletionEvents(model, body.wants_usage) if body.stream else None
         await self._answer(asked, sent, client, events, whole_completion)
@@ -127,7 +133,7 @@ class Routes:
         body = read(request.body, EmbeddingBody)
         model = body.model or self._model
         sent = Sent(model, lambda: max(len(text.encode()) for text in body.input), "input")
-        asked = self._engine.ask("POST", EMBED, native_embedding(body, model))
+        asked = self._engine.ask("POST", EMBED, native_embedding(body, model), fields_of(request))
         whole = partial(embeddings, body)
         await self._answer(asked, sent, client, None, whole)
 
@@ -146,8 +152,11 @@ class Routes:
                 raise await refusal(answer, sent, self._lookups)
             if events is not None:
                 await stream(answer, events, client)
+                self._report(client.request, events.usage)
             else:
-                client.answer(200, whole(await json_of(answer), sent.model))
+                found = whole(await json_of(answer), sent.model)
+                client.answer(200, found)
+                self._report(client.request, part_of(found, "usage"))
 
 
 async def stream(answer: EngineConnection, events: Events, client: ClientConnection) -> None:

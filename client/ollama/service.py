@@ -45,10 +45,12 @@ class OllamaClientService:
         retried: Callable[[], None] = lambda: None,
         embedding_model: str | None = None,
         measuring: Callable[[], bool] = lambda: False,
+        queries: Queries | None = None,
     ) -> None:
         """Raises UsageError if the token cannot be read.
 
-        `measuring`: whether a benchmark runs, which a look at the replicas must not disturb."""
+        `measuring`: whether a benchmark runs, which a look at the replicas must not disturb;
+        `queries`: where queries are counted."""
         self.settings = settings
         self.addresses = AddressFile(settings.output, settings.ollama_job)
         headers, _ = headers_of((), settings.token_file, API, {})
@@ -58,7 +60,7 @@ class OllamaClientService:
             self._ollama, lambda: self.replicas, settings.model, embedding_model, measuring
         )
         self.replicas = Replicas(self.addresses, self._health.check)
-        self.queries = Queries()
+        self.queries = queries or Queries()
         self._retried = retried
 
     def _get_ollama_ip(self) -> str:

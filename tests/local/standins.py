@@ -33,6 +33,10 @@ def client(seconds):
         yield f'orch_requests_total{{{labels},outcome="ok"}} {4 * seconds}'
         yield f'orch_requests_total{{{labels},outcome="error"}} {seconds / 10}'
         yield f"orch_requests_in_flight{{{labels}}} 4"
+    yield from histogram("orch_queue_wait_seconds", 'queue="engines"', 4 * seconds)
+    yield 'orch_queue_length{queue="engines"} 3\norch_door_replicas_up 1'
+    yield f'orch_user_requests_total{{user="owner"}} {4 * seconds}'
+    yield f'orch_user_generation_tokens_total{{user="owner"}} {50 * seconds}'
     yield from histogram("orch_client_request_duration_seconds", 'route="/query"', 4 * seconds)
     yield f'orch_client_requests_total{{route="/query",status="200"}} {4 * seconds}'
     yield f"orch_client_retries_total {seconds / 10}"

@@ -19,12 +19,14 @@ VALUES = {"deployment": "d", "run": "r", "__range": "1m", "__rate_interval": "20
 
 HISTOGRAMS = """
 orch_time_to_first_token_seconds orch_inter_token_latency_seconds orch_e2e_request_latency_seconds
-orch_client_request_duration_seconds
+orch_client_request_duration_seconds orch_queue_wait_seconds
 """
 METRICS = """
 up ALERTS
 
 orch_prompt_tokens_total orch_generation_tokens_total orch_requests_total orch_requests_in_flight
+orch_queue_length orch_queue_wait_seconds_sum orch_queue_wait_seconds_count
+orch_door_replicas_up orch_user_requests_total orch_user_generation_tokens_total
 orch_client_replicas orch_client_replicas_out orch_client_requests_total orch_client_retries_total
 orch_client_benchmark_running orch_benchmark_requests_planned orch_benchmark_requests_done
 orch_output_free_bytes orch_output_size_bytes orch_job_end_timestamp_seconds

@@ -16,7 +16,7 @@ TESTS = Path(__file__).parent / "rules"
 KINDS = ["node", "gpu", "client", "ollama", "qdrant", "pushgateway", "prometheus"]
 #: What a target file says of every target, and what exporters add to it.
 LABELS = {"deployment", "service", "job_id", "node", "replica", "job", "instance"}
-LABELS |= {"gpu", "UUID", "modelName", "model"}
+LABELS |= {"gpu", "UUID", "modelName", "model", "queue"}
 
 
 @pytest.fixture(scope="module")

@@ -68,6 +68,7 @@ class Events(ABC):
         """`usage`: whether the counts of tokens come in an event of their own."""
         self._heading, self._usage = heading, usage
         self._rest = b""
+        self.usage: JsonObject = {}  # the counts of tokens, once the answer has ended
         self._last = b""  # those of the last line: they go with the end of the answer
         self._first = True
         self._begin = b'data: %b,"choices":[{"index":0,' % compact(heading)[:-1]
@@ -136,7 +137,8 @@ class Events(ABC):
         event = self._written(choice) if choice else b""
         if not is_final(read):
             return event
-        self._last = b"".join((event, self._written(self._finish(read)), *self._counts(read), DONE))
+        self.usage = usage_of(read)
+        self._last = b"".join((event, self._written(self._finish(read)), *self._counts(), DONE))
         return b""
 
     def _written(self, choice: JsonObject) -> bytes:
@@ -145,10 +147,10 @@ class Events(ABC):
         whole = {"index": 0, "finish_reason": None, **choice}
         return _data({**self._heading, "choices": [whole], **usage})
 
-    def _counts(self, final: JsonObject) -> list[bytes]:
+    def _counts(self) -> list[bytes]:
         if not self._usage:
             return []
-        return [_data({**self._heading, "choices": [], "usage": usage_of(final)})]
+        return [_data({**self._heading, "choices": [], "usage": self.usage})]
 
 
 def _data(value: JsonObject) -> bytes:

@@ -1,0 +1,140 @@
+"""Who has used how much, by the names of tokens, and how long requests have waited in the door's
+queues: HAProxy tells of each request that has ended, and who reads answers of their tokens."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry, Histogram
+from prometheus_client.metrics_core import CounterMetricFamily, Metric
+from prometheus_client.registry import Collector
+from pydantic import BaseModel, ValidationError
+
+from contracts.files import write_whole
+from contracts.named_tokens import Usage, Used, read_usage
+
+#: Seconds between writes of what has changed.
+WRITE_S = 2.0
+#: Bytes of a report at most, and of those that wait to be read.
+_MOST, _WAITING = 2048, 4 << 20
+_ASKS = "POST"  # as in lib/door.cfg: what looks how things stand is not counted
+
+
+class Ended(BaseModel):
+    """A request that has ended, as lib/door.cfg has it: times in milliseconds, -1 if there was
+    none; no user: it came from what translates, and is counted at the door."""
+
+    user: str
+    asks: str
+    queue: str
+    total_ms: int
+    waited_ms: int
+
+
+class Tokens(BaseModel):
+    """The tokens of an answer."""
+
+    user: str
+    prompt_tokens: int
+    completion_tokens: int
+
+
+class UsageByName(Collector):
+    """The counts by name, for any thread; they outlive this process in a file."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._lock = threading.Lock()
+        self._users = read_usage(file).users
+        self._written = Usage(users=self._users).model_dump_json()
+        self._registry = CollectorRegistry()
+        self._waited = Histogram(
+            "orch_queue_wait_seconds",
+            "Time that requests have waited their turn, by what they waited for.",
+            ["queue"],
+            registry=self._registry,
+            buckets=(0.01, 0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600),
+        )
+
+    def add_tokens(self, user: str, prompt: int, completion: int) -> None:
+        """Count the tokens of an answer."""
+        with self._lock:
+            used = self._users.setdefault(user, Used())
+            used.prompt_tokens += prompt
+            used.completion_tokens += completion
+
+    def follow(self, at: Path) -> None:
+        """Take reports at a socket from now on, beside everything else. Raises OSError."""
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        with contextlib.suppress(FileNotFoundError):
+            at.unlink()  # of a process before us
+        before = os.umask(0o177)  # nobody else reports
+        try:
+            sock.bind(str(at))
+        finally:
+            os.umask(before)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _WAITING)
+        threading.Thread(target=self._take_reports, args=(sock,), daemon=True).start()
+        threading.Thread(target=self._write_on, daemon=True).start()
+
+    def _take_reports(self, sock: socket.socket) -> None:
+        while True:
+            self.take(sock.recv(_MOST))
+
+    def take(self, report: bytes) -> None:
+        """Count a report; what is none (HAProxy tells of engines there, too) says nothing."""
+        with contextlib.suppress(ValidationError):
+            self._count(Ended.model_validate_json(report))
+            return
+        with contextlib.suppress(ValidationError):
+            tokens = Tokens.model_validate_json(report)
+            self.add_tokens(tokens.user, tokens.prompt_tokens, tokens.completion_tokens)
+
+    def _count(self, ended: Ended) -> None:
+        if ended.asks != _ASKS:
+            return
+        if ended.waited_ms >= 0 and ended.queue not in ("door", "inside", "translation"):
+            self._waited.labels(ended.queue).observe(ended.waited_ms / 1000)
+        if ended.user not in ("", "-"):  # else it had no token
+            with self._lock:
+                used = self._users.setdefault(ended.user, Used())
+                used.requests += 1
+                used.seconds += max(0, ended.total_ms) / 1000
+
+    def _write_on(self) -> None:
+        wait = threading.Event()
+        while not wait.wait(WRITE_S):
+            self.write()
+
+    def write(self) -> None:
+        """Write the counts for --token list, if they have changed."""
+        with self._lock:
+            now = Usage(users=self._users).model_dump_json()
+        if now != self._written:
+            with contextlib.suppress(OSError):  # next time
+                write_whole(self._file, [now], 0o600)
+                self._written = now
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield all of it, as it is now."""
+        yield from self._registry.collect()
+        families = [CounterMetricFamily(*words, labels=["user"]) for words in _FAMILIES]
+        with self._lock:
+            for user, used in self._users.items():
+                for family, value in zip(families, used.model_dump().values(), strict=True):
+                    family.add_metric([user], value)
+        yield from families
+
+
+#: In the order of what is counted.
+_FAMILIES = (
+    ("orch_user_requests", "Requests that have ended, by the name of their token."),
+    ("orch_user_request_seconds", "Time that those have taken, their turn waited for included."),
+    ("orch_user_prompt_tokens", "Tokens of prompts of /query and /v1."),
+    ("orch_user_generation_tokens", "Tokens generated for /query and /v1."),
+)

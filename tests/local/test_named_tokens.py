@@ -1,0 +1,330 @@
+"""Tokens by name at a real door: who is let in, what he may, whose turn it is, what is counted."""
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from http.client import HTTPConnection
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from events import PATIENCE_S, until
+from place import SMALL, http, wait_for
+
+from contracts.named_tokens import (
+    NamedToken,
+    digest_of,
+    keep_token,
+    read_usage,
+    remove_token,
+    tokens_folder,
+    usage_file,
+)
+
+ROOT = Path(__file__).resolve().parents[2]
+COUNTS = {"done": True, "done_reason": "stop", "prompt_eval_count": 5, "eval_count": 2}
+ALL = 1_000_000  # as many answers as may be asked for
+WAYS = {
+    "/api/generate": lambda text: {"model": "known", "prompt": text, "stream": False},
+    "/v1/chat/completions": lambda text: {"messages": [{"role": "user", "content": text}]},
+    "/query": lambda text: {"prompt": text},
+}
+
+
+class Engine(ThreadingHTTPServer):
+    """Speaks Ollama's API; answers as many requests as it is let."""
+
+    daemon_threads = True
+    request_queue_size = 512
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), EngineAnswer)
+        self.begun, self.heads, self.let = [], [], threading.Semaphore(0)
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    def handle_error(self, request, client_address):
+        """A connection that the test has left."""
+
+
+class EngineAnswer(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        model = {"name": "known", "model": "known", "digest": "d", "context_length": 4096}
+        self.answer({"version": "0.17.4", "models": [model]})
+
+    def do_POST(self):
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if self.path == "/api/show":
+            self.answer({"model_info": {}, "capabilities": ["completion"]})
+            return
+        text = (asked.get("messages") or [{"content": asked.get("prompt")}])[-1]["content"]
+        if text != "Hi":  # by which the service looks whether it would answer
+            self.server.heads.append(dict(self.headers))
+            self.server.begun.append(text)
+            assert self.server.let.acquire(timeout=PATIENCE_S)
+        said = {"response": "x", "message": {"role": "assistant", "content": "x"}}
+        self.answer({"model": "known", **said, **COUNTS})
+
+    def answer(self, body):
+        data = json.dumps(body).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *args):
+        pass
+
+
+class Door:
+    """HAProxy, the client service and what translates, as the client's job starts them."""
+
+    deployment = "d-1"
+
+    def __init__(self, output):
+        self.engine, self.output = Engine(), output
+        self.folder = Path(tempfile.mkdtemp(prefix="door."))  # names of sockets are short
+        self.tokens = tokens_folder(output, self.deployment)
+        self.tokens.parent.mkdir(parents=True)
+        (output / "ollama_ip_41.txt").write_text(f"127.0.0.1:{self.engine.server_port}\n")
+        (self.folder / "users").write_text(f"{digest_of('owners-word')} owner\n")
+        (self.folder / "secrets").write_text("engine inner\n")
+        for name in ("in_flight", "per_minute", "scrapers"):
+            (self.folder / name).touch()
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port = free.getsockname()[1]
+        self.children = []
+
+    def start(self):
+        self.serve()
+        program = shutil.which("haproxy", path=f"{os.environ['PATH']}:/usr/sbin") or ""
+        self.run([program, "-db", "-f", str(ROOT / "lib" / "door.cfg")],
+                 PROXY_FOLDER=self.folder, LISTEN_AT=f"127.0.0.1:{self.port}", QUERIES=1,
+                 OWN_ENGINES=1, ENGINES=1, IN_FLIGHT=1)  # fmt: skip
+        self.run([sys.executable, "-m", "client.compatible", "--model", "known", "--listen",
+                  f"unix:{self.folder}/translation", "--engine", f"unix:{self.folder}/engines",
+                  "--report", f"{self.folder}/ended"])  # fmt: skip
+        until(lambda: self.listens() and (self.folder / "translation").exists())
+        until(lambda: self.status("GET", "/health") == 200)
+        until(lambda: self.status("GET", "/api/version") == 200)
+
+    def serve(self):
+        self.service = self.run(
+            [sys.executable, "-m", "gunicorn", "--config", "client/serving.py", "--bind",
+             f"unix:{self.folder}/service", "--threads", "8", "clientService:create_app()"],
+            ORCH_OUTPUT_DIR=self.output, ORCH_OLLAMA_JOB="41", ORCH_MODEL="known",
+            ORCH_DEPLOYMENT=self.deployment, ORCH_DOOR=self.folder,
+        )  # fmt: skip
+
+    def run(self, command, **variables):
+        given = {name: str(value) for name, value in variables.items()}
+        child = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **given})
+        self.children.append(child)
+        return child
+
+    def listens(self):
+        with socket.socket() as sock:
+            return sock.connect_ex(("127.0.0.1", self.port)) == 0
+
+    def close(self):
+        self.engine.let.release(ALL)
+        for child in self.children:
+            child.terminate()
+        for child in self.children:
+            child.wait(PATIENCE_S)
+        self.engine.shutdown()
+        self.engine.server_close()
+        shutil.rmtree(self.folder)
+
+    # --- for tests ---
+
+    def give(self, name, **limits):
+        """A token of that name, once the door takes it."""
+        word = f"{name}s-word"
+        token = NamedToken(sha256=digest_of(word), created=time.time(), **limits)
+        keep_token(self.tokens, name, token)
+        until(lambda: self.status("GET", "/api/version", word) == 200)
+        return word
+
+    def begin(self, path, text, word, **fields):
+        """A connection on which something has been asked."""
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_S)
+        body = json.dumps(WAYS[path](text))
+        head = {"Authorization": f"Bearer {word}", "Content-Type": "application/json", **fields}
+        connection.request("POST", path, body, head)
+        return connection
+
+    def ask(self, path, text, word):
+        """Status, head and JSON of an answer."""
+        with contextlib.closing(self.begin(path, text, word)) as connection:
+            answer = connection.getresponse()
+            return answer.status, answer.headers, json.loads(answer.read())
+
+    def status(self, method, path, word="owners-word"):
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_S)
+        with contextlib.closing(connection):
+            connection.request(method, path, headers={"Authorization": f"Bearer {word}"})
+            return connection.getresponse().status
+
+    def metrics(self):
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_S)
+        with contextlib.closing(connection):
+            connection.request("GET", "/metrics", headers={"X-Api-Key": "owners-word"})
+            text = connection.getresponse().read().decode()
+        found = re.findall(r"^(orch_\S+) (\S+)$", text, re.MULTILINE)
+        return {name: float(value) for name, value in found}
+
+    def waiting(self):
+        """How many requests wait in all queues."""
+        found = self.metrics()
+        return sum(value for name, value in found.items() if name.startswith("orch_queue_length"))
+
+
+@pytest.fixture
+def door(tmp_path):
+    made = Door(tmp_path)
+    try:
+        made.start()
+        yield made
+    finally:
+        made.close()
+
+
+def test_a_token_opens_until_it_is_revoked_and_is_remembered(door):
+    assert door.status("GET", "/api/version", "annas-word") == 401
+    word = door.give("anna")
+    assert door.status("GET", "/health", word) == 200
+    door.service.kill()  # all of it but HAProxy begins anew
+    door.service.wait()
+    remove_token(door.tokens, "anna")
+    bert = digest_of("berts-word")
+    keep_token(door.tokens, "bert", NamedToken(sha256=bert, created=time.time()))
+    door.serve()
+    until(lambda: door.status("GET", "/api/version", word) == 401)
+    until(lambda: door.status("GET", "/api/version", "berts-word") == 200)
+
+
+def test_a_token_expires(door):
+    word = door.give("anna", expires=time.time() + 5)
+    until(lambda: door.status("GET", "/api/version", word) == 401)
+    assert door.status("GET", "/api/version") == 200
+
+
+def test_a_file_that_is_no_token_shuts_nobody_out(door):
+    (door.tokens.parent / "tokens").mkdir(exist_ok=True)
+    (door.tokens / "broken.json").write_text("{")
+    assert door.status("GET", "/api/version", door.give("anna")) == 200
+
+
+@pytest.mark.parametrize("path", WAYS)
+def test_more_at_once_than_a_token_may_is_refused_in_the_form_of_the_api(door, path):
+    word = door.give("anna", in_flight=2)
+    under_way = [door.begin(path, "x", word) for _ in range(2)]
+    until(lambda: door.engine.begun and door.waiting() == 1)
+    status, head, said = door.ask(path, "y", word)
+    assert (status, head["Retry-After"]) == (429, "1")
+    message = said["error"]
+    if path != "/api/generate":
+        message = message["message"]
+        assert said["error"]["type"] in ("requests", "too_many_requests")
+    assert "limit of requests at once" in message
+    for route in ("/health", "/metrics"):
+        assert door.status("GET", route, word) == 200
+    door.engine.let.release(ALL)
+    assert [one.getresponse().status for one in under_way] == [200, 200]
+    until(lambda: door.ask(path, "z", word)[0] == 200)
+
+
+def test_more_a_minute_than_a_token_may_is_refused_and_what_is_looked_at_does_not_count(door):
+    word = door.give("anna", per_minute=3)
+    door.engine.let.release(ALL)
+    for _ in range(20):
+        assert door.status("GET", "/health", word) == 200
+    answers = [door.ask("/api/generate", "x", word) for _ in range(5)]
+    assert [status for status, _, _ in answers] == [200, 200, 200, 429, 429]
+    assert 0 < int(answers[-1][1]["Retry-After"]) <= 60
+    assert "a minute" in answers[-1][2]["error"]
+    assert door.ask("/api/generate", "x", "owners-word")[0] == 200
+
+
+@pytest.mark.parametrize("path", WAYS)
+def test_who_asks_once_waits_for_one_request_of_who_asks_for_much(door, path):
+    """The order of service, on each way, whatever headers they send."""
+    anna, bert = door.give("anna"), door.give("bert")
+    many = [door.begin(path, "anna", anna, **{"Orch-Turn": "0", "Orch-User": "bert"})
+            for _ in range(200)]  # fmt: skip
+    until(lambda: door.engine.begun and door.waiting() == 199)
+    one = door.begin(path, "bert", bert)
+    until(lambda: door.waiting() == 200)
+    door.engine.let.release(1)
+    until(lambda: len(door.engine.begun) == 2)
+    assert door.engine.begun == ["anna", "bert"]
+    assert not any(name.lower().startswith("orch-") for head in door.engine.heads for name in head)
+    door.engine.let.release(ALL)
+    assert one.getresponse().status == 200
+    assert {each.getresponse().status for each in many} == {200}
+
+
+def test_what_each_name_has_used_and_how_long_requests_waited_is_counted(door):
+    word = door.give("anna")
+    door.engine.let.release(ALL)
+    for path in WAYS:
+        assert door.ask(path, "x", word)[0] == 200
+    assert door.ask("/query", "x", "owners-word")[0] == 200
+    assert door.ask("/query", "x", word)[0] == 200
+    named = '{user="anna"}'
+    until(lambda: door.metrics().get(f"orch_user_requests_total{named}") == 4)
+    found = door.metrics()
+    # What goes to /api/… unread has no counts of tokens.
+    assert found[f"orch_user_prompt_tokens_total{named}"] == 15
+    assert found[f"orch_user_generation_tokens_total{named}"] == 6
+    assert found[f"orch_user_request_seconds_total{named}"] > 0
+    assert found['orch_user_requests_total{user="owner"}'] == 1
+    assert found["orch_door_replicas_up"] == 1
+    assert found['orch_queue_wait_seconds_count{queue="engines"}'] == 2  # of /api and of /v1
+    assert found['orch_queue_wait_seconds_count{queue="queries"}'] == 3
+    file = usage_file(door.output, door.deployment)
+    until(lambda: read_usage(file).users.keys() == {"anna", "owner"})
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert not any(word in each.read_text() for each in door.tokens.iterdir())
+
+
+# --- a deployment --------------------------------------------------------------------------------
+
+
+def test_a_colleague_uses_a_deployment_until_his_token_is_revoked(place):
+    """From orch's command line to Ollama and back to its list."""
+    record = place.deploy(place.recipe(model=str(SMALL)))
+
+    def tokens(*words):
+        result = place.orch("--token", *words, record["id"], "--json")
+        assert result.returncode == 0, result.stderr
+        return json.loads(result.stdout or "null")
+
+    given = tokens("add", "anna")
+    url, word = given["url"], given["token"]
+    wait_for(lambda: http("GET", f"{url}/health", token=word)[0] == 200, PATIENCE_S)
+    chat = {"messages": [{"role": "user", "content": "Hi"}], "max_completion_tokens": 3}
+    _, answer = http("POST", f"{url}/v1/chat/completions", chat, token=word)
+    counts = answer["usage"]
+
+    def used():
+        return {entry["name"]: entry for entry in tokens("list")}["anna"]
+
+    wait_for(lambda: used()["requests"] == 1, PATIENCE_S)
+    assert used()["prompt_tokens"] == counts["prompt_tokens"]
+    assert used()["completion_tokens"] == counts["completion_tokens"]
+    tokens("revoke", "anna")
+    wait_for(lambda: http("GET", f"{url}/health", token=word)[0] == 401, PATIENCE_S)
+    assert http("GET", f"{url}/health")[0] == 200
+    written = subprocess.run(["grep", "-rlF", given["token"], place.output], capture_output=True)
+    assert written.stdout == b"", "nothing holds the token itself"
