@@ -6,7 +6,7 @@
 # Files:
 #   deployments/ID/user.token         what its owner sends
 #   deployments/ID/user.header        the same, as curl reads it (-H @FILE)
-#   deployments/scrape.token          what Prometheus sends to any deployment of this output directory
+#   deployments/scrape.token          what Prometheus sends to any deployment of this output directory; orch has made it
 # shellcheck disable=SC2034,SC2153,SC2329 # what job scripts read; SERVICE; what start_on_port calls
 
 INTERNAL_TOKEN= # the file of what the deployment's own parts send
@@ -21,7 +21,7 @@ make_tokens() {
   INTERNAL_TOKEN=$folder/internal.token
   token_file "$INTERNAL_TOKEN"
   token_file "$folder/user.token"
-  token_file "$scrape"
+  [ -s "$scrape" ] || fail "there is no $scrape; deploy again, which makes it"
   accept tokens "$INTERNAL_TOKEN" "$folder/user.token"
   accept scrapers "$scrape"
   read -r token <"$INTERNAL_TOKEN"

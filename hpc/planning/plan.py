@@ -163,11 +163,16 @@ def _server(given: Given) -> GivenServer | None:
 
 
 def _security(given: Given) -> Access:
-    default: Access = "token" if given.kind.this_machine else "required"
     asked, at_site = given.recipe.job.security, given.site.security
-    choices = (asked, "recipe"), (at_site, "site"), (default, "default")
+    otherwise = security_at(given.site)
+    choices = (asked, "recipe"), (at_site, "site"), (otherwise, "default")
     given.notes.first("security", *choices)
-    return asked or at_site or default
+    return asked or otherwise
+
+
+def security_at(site: Site) -> Access:
+    """How far what is opened at a site is kept from others, if no recipe says it."""
+    return site.security or ("token" if kind_of(site.scheduler).this_machine else "required")
 
 
 def _num_parallel(service: Service, notes: Notes) -> int:
