@@ -140,11 +140,12 @@ def test_an_ollama_that_is_not_there_is_not_up_and_no_error(start):
     assert found == {"ollama_up": 0, "orch_gpus_requested": 1}
 
 
-def test_whoever_asks_is_to_send_the_login(start, tmp_path):
+def test_whoever_asks_is_to_send_the_login(start, smi, tmp_path):
     (tmp_path / "header").write_text("Authorization: Basic b3JjaDpvZi1vdXJz\n")
     (tmp_path / "header").chmod(0o600)
     gpus = free_port()
-    process = start("--login", tmp_path / "header", "--gpu-listen", f"127.0.0.1:{gpus}")
+    asked = ("--login", tmp_path / "header", "--gpu-listen", f"127.0.0.1:{gpus}")
+    process = start(*asked, path=smi())
     scrape(process.port, login="Basic b3JjaDpvZi1vdXJz")
     for port in (process.port, gpus):
         for sent in (None, "", "Basic b3JjaDpvZi15b3Vycw==", "Bearer b3JjaDpvZi1vdXJz", "\xff"):
