@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contracts.job_files import MONITORING_USER, monitoring_login
 from hpc.deployment import Deployment
 from hpc.endpoints import MONITORING_SERVICES
 from hpc.following.target import Target
@@ -26,13 +27,14 @@ def _target(launched: Launched) -> Target:
     from hpc.web import probe_url  # once the jobs are on their way: loading it takes a while
 
     job_id = launched.record.jobs["monitoring"]
+    login = monitoring_login(launched.output.path)
     planned = set(launched.record.monitoring_parts) & set(MONITORING_SERVICES)
 
     def probe(addresses: list[str]) -> bool | str:
         late = sorted(planned - launched.output.monitoring_addresses(job_id).keys())
         if late:
             return f"{', '.join(late)} not started yet"
-        return probe_url(f"http://{addresses[0]}/-/ready")
+        return probe_url(f"http://{addresses[0]}/-/ready", login.header)
 
     required = launched.recipe.job.monitoring.required
     return Target("monitoring", job_id, probe, required, published_as="prometheus")
@@ -47,7 +49,11 @@ def _ready(launched: Launched, target: Target) -> Ready:
 def _notes(launched: Launched) -> dict[str, str]:
     number = number_of(launched.record.jobs["monitoring"])
     password = launched.output.path / "grafana_data" / number / "password"
-    return {"grafana": f"user admin, password in {password}"}
+    words = {"grafana": f"user admin, password in {password}"}
+    if launched.record.asks_for_tokens:
+        login = monitoring_login(launched.output.path)
+        words["prometheus"] = f"user {MONITORING_USER}, password in {login.password}"
+    return words
 
 
 SERVICE = Service(

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from contracts.job_files import BadAddress, address_file, parse_address
+from contracts.job_files import BadAddress, address_file, monitoring_login, parse_address
 from loadgen.load.child_process import MonitoringUrls
 
 
@@ -14,7 +14,9 @@ def monitoring_of(output: Path, job: str | None, ollama_job: str) -> MonitoringU
     """Return what is known now; a part whose file is missing, or holds no address, is not there."""
     if job is None:
         return MonitoringUrls()
+    login = monitoring_login(output).header
     return MonitoringUrls(
+        login=login if login.exists() else None,
         push_gateway=_url(output, "pushgateway", job),
         prometheus=_url(output, "prometheus", job),
         gpu_metrics=tuple(_gpus(output / "prometheus_assets", ollama_job)),

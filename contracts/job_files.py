@@ -6,6 +6,7 @@ reads one knows the number of the job: nothing else in a file is believed.
 
 from __future__ import annotations
 
+import base64
 import os
 import re
 import shutil
@@ -55,6 +56,34 @@ def internal_token_file(output: Path, deployment: str) -> Path:
     lib/seal.sh makes it. There is none if the engines ask for none.
     """
     return output / "deployments" / deployment / "internal.token"
+
+
+#: The user of the monitoring's login.
+MONITORING_USER = "orch"
+
+
+@dataclass(frozen=True)
+class MonitoringLogin:
+    """Files of mode 600: the `password`; what Prometheus's programs read it by (`hashed`); the
+    `header` by which it is sent, as curl reads it (-H @FILE)."""
+
+    password: Path
+    hashed: Path
+    header: Path
+
+
+def monitoring_login(output: Path) -> MonitoringLogin:
+    """Return where the login of the monitoring is, of all deployments of an output directory."""
+    folder = output / "deployments"
+    return MonitoringLogin(
+        folder / "scrape.token", folder / "scrape.users", folder / "scrape.header"
+    )
+
+
+def monitoring_header(password: str) -> str:
+    """Return the line of HTTP by which the monitoring's password is sent (RFC 7617)."""
+    both = base64.b64encode(f"{MONITORING_USER}:{password}".encode()).decode()
+    return f"Authorization: Basic {both}\n"
 
 
 def forget_tokens(output: Path, deployment: str) -> None:

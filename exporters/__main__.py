@@ -15,7 +15,7 @@ from contracts.errors import OrchError
 from engines.headers import headers_of
 from exporters.gpu import GpuCollector, nvidia_smi
 from exporters.ollama import OllamaCollector, Server, server_at
-from exporters.serving import Address, address, serve
+from exporters.serving import Address, address, login_of, serve
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -36,12 +36,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _serve(given: argparse.Namespace, ending: threading.Event) -> int:
     server: Server | None = given.ollama
+    login = login_of(given.login)
     gpus = GpuCollector(nvidia_smi()) if given.gpu_listen else None
     if server is not None:
         headers, _ = headers_of((), given.token_file, "ollama", {})
-        _listen(given.listen, OllamaCollector(server, given.gpus, given.job_end, headers))
+        collector = OllamaCollector(server, given.gpus, given.job_end, headers)
+        _listen(given.listen, collector, login)
     if gpus is not None:
-        _listen(given.gpu_listen, gpus)
+        _listen(given.gpu_listen, gpus, login)
         gpus.start()
     ending.wait()
     if gpus is not None:
@@ -49,10 +51,10 @@ def _serve(given: argparse.Namespace, ending: threading.Event) -> int:
     return 0
 
 
-def _listen(at: Address, collector: Collector) -> None:
+def _listen(at: Address, collector: Collector, login: str | None) -> None:
     registry = CollectorRegistry()
     registry.register(collector)
-    serve(at, registry)
+    serve(at, registry, login)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -64,6 +66,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--ollama", type=server_at, metavar="URL", help="http://HOST:PORT")
     add("--token-file", type=Path, metavar="FILE", help="the token that Ollama asks for")
     add("--listen", type=address, metavar="HOST:PORT", help="Ollama's metrics")
+    add("--login", type=Path, metavar="FILE",
+        help="the header that whoever asks is to send: Authorization: Basic ...")  # fmt: skip
     add("--gpus", type=int, default=0, metavar="N", help="that the job asked for (default: 0)")
     add("--gpu-listen", type=address, metavar="HOST:PORT",
         help="the GPUs' metrics, by nvidia-smi, under the names of the DCGM exporter")  # fmt: skip

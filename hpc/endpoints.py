@@ -23,6 +23,7 @@ from contracts.job_files import (
     parse_address,
     read_exit_status,
 )
+from hpc.deployments.login import make_login
 from hpc.scheduler.job_ids import number_of
 
 if TYPE_CHECKING:
@@ -63,7 +64,10 @@ class OutputDir:
         self.path = path
 
     def prepare(self) -> None:
-        """Make the directory and its folders. Raises UsageError naming what cannot be made."""
+        """Make the directory, its folders, and the login of its monitoring.
+
+        Raises UsageError naming what cannot be made, FileError if there is no room for the login.
+        """
         try:
             for name in FOLDERS:
                 (self.path / name).mkdir(parents=True, exist_ok=True)
@@ -74,6 +78,7 @@ class OutputDir:
                 f"cannot write into the output directory {self.path}: {error.strerror}; choose "
                 "another one with --output-dir."
             ) from error
+        make_login(self.path)
 
     def command(self, *options: str) -> str:
         """The line that runs orch.py with `options` on this directory, as it works from here."""

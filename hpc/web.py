@@ -107,11 +107,13 @@ def call(
     body: object = None,
     timeout_s: float = 10.0,
     token_file: Path | None = None,
+    header_file: Path | None = None,
 ) -> Answer:
-    """One request, `body` sent as JSON, with the token of a file if there is such a file. Raises
-    NoAnswer; any HTTP status is an answer."""
+    """One request, `body` sent as JSON, with the token of a file if there is such a file, or the
+    header of one. Raises NoAnswer; any HTTP status is an answer."""
+    headers = _authorization(token_file) | _header(header_file)
     try:
-        response = _request(method, url, body, timeout_s, _authorization(token_file))
+        response = _request(method, url, body, timeout_s, headers)
     except RequestException as error:
         raise NoAnswer(f"{url} does not answer: {_words(_cause(error))}") from error
     coding = response.headers.get("Content-Encoding", "")
@@ -134,6 +136,15 @@ def _authorization(token_file: Path | None) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"} if token else {}
 
 
+def _header(header_file: Path | None) -> dict[str, str]:
+    """The one header of a file, as curl reads it."""
+    try:
+        name, _, value = header_file.read_text().partition(":") if header_file else ("", "", "")
+    except FileNotFoundError:
+        name, value = "", ""
+    return {name: value.strip()} if name else {}
+
+
 def asking(
     url: str, get_s: float = 10.0, post_s: float = 10.0, token_file: Path | None = None
 ) -> Ask:
@@ -148,10 +159,11 @@ def asking(
     return ask
 
 
-def probe_url(url: str) -> bool | str:
-    """True when a service answers 200 at `url`, or a sentence saying why it does not yet."""
+def probe_url(url: str, header_file: Path | None = None) -> bool | str:
+    """True when a service answers 200 at `url`, or a sentence saying why it does not yet; asked
+    with the header of a file."""
     try:
-        answer = call("GET", url)
+        answer = call("GET", url, header_file=header_file)
     except NoAnswer as error:
         return error.message
     return True if answer.status == 200 else f"{url} says: {answer.error}"

@@ -7,7 +7,7 @@
 #   deployments/ID/user.token         what its owner sends
 #   deployments/ID/user.header        the same, as curl reads it (-H @FILE)
 #   deployments/ID/tokens/            of others, by their names: client/named_tokens.py tells HAProxy of them
-#   deployments/scrape.token          what Prometheus sends to any deployment of this output directory
+#   deployments/scrape.token          what Prometheus sends to any deployment of this output directory; orch has made it
 # shellcheck disable=SC2034,SC2153,SC2329 # what job scripts read; SERVICE; what start_on_port calls
 
 INTERNAL_TOKEN= # the file of what the deployment's own parts send
@@ -22,7 +22,7 @@ make_tokens() {
   INTERNAL_TOKEN=$folder/internal.token
   token_file "$INTERNAL_TOKEN"
   token_file "$folder/user.token"
-  token_file "$scrape"
+  [ -s "$scrape" ] || fail "there is no $scrape; deploy again, which makes it"
   { printf '%s owner\n' "$(digest "$folder/user.token")" &&
     printf '%s deployment\n' "$(digest "$INTERNAL_TOKEN")" &&
     : >"$PROXY_FOLDER/in_flight" && : >"$PROXY_FOLDER/per_minute"; } >"$PROXY_FOLDER/users" ||

@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # What runs beside a service so that Prometheus sees it. Sourced after service.sh if the deployment
-# has monitoring. None of it is needed by the service: what does not start is said in the log, and
+# has monitoring; job scripts set SECURITY (haproxy.sh). None of it is needed by the service: what does not start is said in the log, and
 # Prometheus shows its target as down.
 #
 # Files, all under the output directory and named after the job's id:
@@ -56,6 +56,16 @@ first_program() {
   fail "there is no $(printf ' or %s' "$@" | cut -c 5-) where it is to run on $(uname -n)"
 }
 
+# ask_for_login OPTION FILE: sets LOGIN to what makes a program ask for the monitoring's login, which orch has
+# written (hpc/deployments/login.py).
+ask_for_login() {
+  local file=$OUTPUT/deployments/$2
+  LOGIN=()
+  [ "$SECURITY" != none ] || return 0
+  [ -s "$file" ] || fail "there is no $file, by which others are kept out; deploy again, which makes it"
+  LOGIN=("$1=$file")
+}
+
 # --- the exporters of a node ---------------------------------------------------------------------
 
 # What Prometheus and our dashboards ask for: each further collector is paid for at each scrape.
@@ -63,9 +73,10 @@ NODE_COLLECTORS=(cpu diskstats filesystem loadavg meminfo netdev pressure stat t
 
 start_node() {
   local name collectors=()
+  ask_for_login --web.config.file scrape.users
   for name in "${NODE_COLLECTORS[@]}"; do collectors+=("--collector.$name"); done
   run_service GOMAXPROCS=1 "$PROGRAM" --web.listen-address="$BIND:$PORT" --web.disable-exporter-metrics \
-    --collector.disable-defaults "${collectors[@]}" --log.level=error
+    --collector.disable-defaults "${collectors[@]}" --log.level=error ${LOGIN[@]+"${LOGIN[@]}"}
 }
 
 node_runs() { register_target node "$ADDRESS:$PORT"; }

@@ -389,13 +389,13 @@ note_gpus() {
 
 # --- HTTP to the service of this job -------------------------------------------------------------
 
-# http METHOD PATH BODY: prints the answer's body; true for a status of 2xx. Bash alone: compute
+# http METHOD PATH BODY [HEADER]: prints the answer's body; true for a status of 2xx. Bash alone: compute
 # nodes need not have curl, and no proxy gets in between.
 http() {
   local LC_ALL=C line status= # C: lengths in bytes
   exec 9<>"/dev/tcp/127.0.0.1/$PORT" || return 1
-  printf '%s %s HTTP/1.0\r\nHost: localhost\r\nAccept-Encoding: identity\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s' \
-    "$1" "$2" "${#3}" "$3" >&9
+  printf '%s %s HTTP/1.0\r\nHost: localhost\r\nAccept-Encoding: identity\r\nContent-Type: application/json\r\nContent-Length: %d\r\n%s\r\n%s' \
+    "$1" "$2" "${#3}" "${4:+$4$'\r\n'}" "$3" >&9
   while [[ -z $status || $status == HTTP/1.?\ 1?? || $status == HTTP/1.?\ 1??\ * ]]; do # the final one
     IFS= read -r status <&9 || break
     status=${status%$'\r'} line=$status

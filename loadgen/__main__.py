@@ -134,23 +134,24 @@ def _one(options: Options, given: argparse.Namespace, about: About) -> tuple[Sum
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if not given.quiet:
         console.print_line(run_files.table(summary))
-    _export_figures(options.out, given, summary)
+    _export_figures(options, given, summary)
     return summary, _exit_code(measured.stopped or watch.told_late, summary)
 
 
-def _export_figures(out: Path, given: argparse.Namespace, summary: Summary) -> None:
+def _export_figures(options: Options, given: argparse.Namespace, summary: Summary) -> None:
     """Load what it takes only if it is asked for. Whatever fails takes nothing from the results."""
+    out, login = options.out, options.monitoring_login
     if given.push_gateway:
         from loadgen.outputs import push
 
         # Of a sweep each point is a run.
         run = out.resolve().name if out == given.out else f"{given.out.resolve().name}.{out.name}"
-        _warn(push.push(given.push_gateway, run, summary))
+        _warn(push.push(given.push_gateway, run, summary, login))
     if given.prometheus:
         from loadgen.outputs import prometheus
 
         try:
-            _warn(prometheus.write_snapshot(out, summary, given.prometheus))
+            _warn(prometheus.write_snapshot(out, summary, given.prometheus, login))
         except OSError as error:
             _warn(f"cannot write {prometheus.FILE}: {error}.")
 

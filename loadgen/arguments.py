@@ -91,11 +91,13 @@ def _add_runs(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_output(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument_group("results").add_argument
+    group = parser.add_argument_group("results")
+    add = group.add_argument
     add("--out", type=Path, required=True, metavar="DIR", help="where they go")
     add("--context", type=Path, metavar="FILE", help="JSON about the deployment, for the report")
     add("--prometheus", metavar="URL", help="keep what it saw meanwhile in metrics.json")
     add("--push-gateway", metavar="URL", help="a Pushgateway that is told the figures")
+    add_login(group)
     add("--no-report", action="store_true", help="no report.html")
     add("--quiet", action="store_true", help="no table")
     add("--json-progress", action="store_true", help="a JSON line on stdout, 5 times a second")
@@ -177,10 +179,28 @@ def _shared(given: argparse.Namespace) -> dict[str, object]:
         "stop_on_errors": given.stop_on_errors,
         "sits_on": given.sits_on,
         "gpu_metrics": tuple(parse_metrics(url) for url in given.gpu_metrics),
+        "monitoring_login": monitoring_login(given),
         "live": given.json_progress,
         "headers": tuple(_headers(given)),
         "ca": given.ca,
     }
+
+
+def add_login(parser: argparse._ActionsContainer) -> None:
+    """Let the parser know the option of what monitoring asks for."""
+    parser.add_argument("--monitoring-login", type=Path, metavar="FILE",
+        help="the header that Prometheus, Pushgateway and exporters ask for, as curl reads it "
+        "from a file")  # fmt: skip
+
+
+def monitoring_login(given: argparse.Namespace) -> Headers:
+    """Return what the file of that option holds. Raises UsageError."""
+    if given.monitoring_login is None:
+        return ()
+    found, warnings = headers_of([f"@{given.monitoring_login}"], None, "", {})
+    for warning in warnings:
+        print_error(warning)
+    return found
 
 
 def _headers(given: argparse.Namespace) -> Headers:

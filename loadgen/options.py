@@ -13,6 +13,7 @@ from pydantic import ConfigDict, Field, SkipValidation
 from contracts.errors import UsageError
 from contracts.load import LoadSpec
 from engines import urls
+from engines.headers import Headers
 from engines.registry import RETRIEVAL
 from loadgen.load.prompts import Prompts
 
@@ -34,8 +35,9 @@ class Options(LoadSpec):
 
     `prompts` are what `prompt` or `input_tokens` ask for, or a file's. `workers`: processes of the
     load generator. `sits_on`: where the model is to be. `stop_on_errors`: failed requests that end
-    the run. `gpu_metrics`: URLs of DCGM exporters. `live`: whether histograms are kept while it
-    goes on. `headers`: name and value of those that requests have beside our own; values are
+    the run. `gpu_metrics`: URLs of DCGM exporters. `monitoring_login`: headers for these, and for
+    whatever else has to do with monitoring. `live`: whether histograms are kept while it goes on.
+    `headers`: name and value of those that requests have beside our own; values are
     secrets. `ca`: the file or folder of the CAs that are trusted, instead of the system's.
     """
 
@@ -51,8 +53,9 @@ class Options(LoadSpec):
     stop_on_errors: int | None = None
     sits_on: str | None = None
     gpu_metrics: tuple[str, ...] = ()
+    monitoring_login: Headers = Field((), repr=False)
     live: bool = False
-    headers: tuple[tuple[str, str], ...] = Field((), repr=False)
+    headers: Headers = Field((), repr=False)
     ca: str | None = None
 
     @classmethod

@@ -18,6 +18,7 @@ from hpc.console import Console
 from hpc.deployment import LOOPBACK, common_values
 from hpc.endpoints import OutputDir
 from hpc.planning.monitoring import plan_monitoring
+from hpc.planning.plan import security_at
 from hpc.recipe.sections import Monitoring
 from hpc.rendering import render
 from hpc.scheduler.registry import kind_of
@@ -52,6 +53,7 @@ def render_stack(wanted: Sequence[str], site: Site, output: OutputDir, console: 
         time_seconds=kind.seconds_of_this_job() or DEFAULT_TIME_S,
         parts=sorted(parts),
         qdrant_key="",
+        security=security_at(site),
         **values,
     )
     write_atomically(path, text, mode=0o755)

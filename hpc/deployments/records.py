@@ -123,6 +123,11 @@ class Record:
         return str((self._facts.get("settings") or {}).get("clusters") or "")
 
     @property
+    def asks_for_tokens(self) -> bool:
+        """Whether what it opens is for those alone who have its tokens."""
+        return bool((self._facts.get("settings") or {}).get("security", "none") != "none")
+
+    @property
     def controller(self) -> Mapping[str, str] | None:
         """The settings by which the same controller is reached again."""
         return self._facts.get("controller")

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from contracts.errors import SchedulerError, SchedulerUnavailable
 from contracts.files import PROJECT
+from contracts.job_files import monitoring_login
 from hpc.deployments.ends import Ends
 from hpc.deployments.jobs import adopt
 from hpc.deployments.records import Record
@@ -51,10 +52,11 @@ def _save_metrics(record: Record, output: OutputDir) -> None:
     address = output.monitoring_addresses(job_id).get("prometheus")
     if address is None or (folder / "metrics.json").exists():
         return
+    login = monitoring_login(output.path).header
     command = [sys.executable, "-m", "loadgen", "snapshot", str(folder)]
     with contextlib.suppress(OSError, subprocess.TimeoutExpired):
         subprocess.run(
-            [*command, f"--prometheus=http://{address}"],
+            [*command, f"--prometheus=http://{address}", f"--monitoring-login={login}"],
             cwd=PROJECT,
             stdin=subprocess.DEVNULL,
             capture_output=True,

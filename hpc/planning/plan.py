@@ -163,17 +163,22 @@ def _server(given: Given) -> GivenServer | None:
 
 
 def _security(given: Given) -> Access:
-    default: Access = "token" if given.kind.this_machine else "required"
     asked, at_site = given.recipe.job.security, given.site.security
-    choices = (asked, "recipe"), (at_site, "site"), (default, "default")
+    otherwise = security_at(given.site)
+    choices = (asked, "recipe"), (at_site, "site"), (otherwise, "default")
     given.notes.first("security", *choices)
-    security = asked or at_site or default
+    security = asked or otherwise
     if security == "none" and given.recipe.job.service.through == "door":
         raise UsageError(
             'job.service.through is "door", but with security "none" there is no door: leave it '
             'out, or take security "token" or "required".'
         )
     return security
+
+
+def security_at(site: Site) -> Access:
+    """How far what is opened at a site is kept from others, if no recipe says it."""
+    return site.security or ("token" if kind_of(site.scheduler).this_machine else "required")
 
 
 def _num_parallel(service: Service, notes: Notes) -> int:

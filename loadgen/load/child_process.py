@@ -37,8 +37,7 @@ KILL_AFTER_S = 20.0
 
 RUNNING, DONE, FAILED, CANCELLED = "running", "done", "failed", "cancelled"
 # Exit codes of the load generator: it has measured all that was asked; it was stopped.
-_MEASURED = (0, 6)
-_STOPPED = 130
+_MEASURED, _STOPPED = (0, 6), 130
 _STATUS = {None: "ok", INTERRUPTED: INTERRUPTED}
 
 _drawing = threading.Lock()
@@ -47,10 +46,11 @@ _drawing = threading.Lock()
 @dataclass(frozen=True)
 class MonitoringUrls:
     """URLs of what a run tells its figures, of what it asks how the nodes were, and of what counts
-    the energy of their GPUs (/metrics, one for each node); None: there is none."""
+    their GPUs' energy (one for each node); `login`: a file of the header that these ask for."""
 
     push_gateway: str | None = None
     prometheus: str | None = None
+    login: Path | None = None
     gpu_metrics: tuple[str, ...] = ()
 
 
@@ -177,8 +177,7 @@ class ChildRun:
         return lines[-1].removeprefix("loadgen: ") if lines else ""
 
     def progress(self) -> ProgressLine:
-        """Return how far it is; `planned` None: as many as the time allows; figures are None if
-        there are none yet."""
+        """Return how far it is; `planned` None: as many as time allows; a figure None: none yet."""
         last = self._progress
         return {
             "phase": last.get("phase", "start"),
@@ -210,9 +209,10 @@ class ChildRun:
             self._finished.wait(KILL_AFTER_S)
 
 
-def _watched(monitoring: MonitoringUrls) -> list[str]:
-    known = {"push-gateway": monitoring.push_gateway, "prometheus": monitoring.prometheus}
-    return [*_options(known), *(f"--gpu-metrics={url}" for url in monitoring.gpu_metrics)]
+def _watched(by: MonitoringUrls) -> list[str]:
+    known = {"push-gateway": by.push_gateway, "prometheus": by.prometheus}
+    asked = _options({**known, "monitoring-login": by.login})
+    return [*asked, *(f"--gpu-metrics={url}" for url in by.gpu_metrics)]
 
 
 def arguments(job: RunSpec, urls: Sequence[str]) -> list[str]:

@@ -21,6 +21,7 @@ from time import perf_counter
 from urllib.parse import urlsplit
 
 from engines.asking import http_client
+from engines.headers import Headers
 from engines.sockets import addresses_of
 from loadgen.measurements import Energy
 from loadgen.options import Options
@@ -75,9 +76,10 @@ def _is_here(host: str) -> bool:
 
 @contextlib.contextmanager
 def _by_counters(options: Options, meter: Meter) -> Iterator[None]:
-    before = {url: read_counters(url, options.ca) for url in options.gpu_metrics}
+    around = options.ca, options.monitoring_login
+    before = {url: read_counters(url, *around) for url in options.gpu_metrics}
     yield
-    after = {url: read_counters(url, options.ca) for url in options.gpu_metrics}
+    after = {url: read_counters(url, *around) for url in options.gpu_metrics}
     meter.reading = used_between(before, after)
 
 
@@ -116,12 +118,12 @@ def _gpus(number: int) -> str:
     return "1 GPU" if number == 1 else f"all {number} GPUs that are seen there"
 
 
-def read_counters(url: str, ca: str | None = None) -> Counters:
-    """Return millijoules by GPU; none if the URL does not say."""
+def read_counters(url: str, ca: str | None = None, login: Headers = ()) -> Counters:
+    """Return millijoules by GPU; none if the URL does not say. `login`: headers that it wants."""
     parts = urlsplit(url)
     connection = http_client(parts.scheme == "https", parts.netloc, None, TIMEOUT_S, ca)
     try:
-        connection.request("GET", parts.path)
+        connection.request("GET", parts.path, headers=dict(login))
         text = connection.getresponse().read().decode("utf-8", "replace")
     except (OSError, http.client.HTTPException):
         return {}

@@ -25,6 +25,8 @@ from contracts.errors import UsageError
 from contracts.files import write_whole
 from contracts.summary import Summary, Sweep
 from engines.asking import FinalResponse, why_unreadable
+from engines.headers import Headers
+from loadgen.arguments import add_login, monitoring_login
 from loadgen.console import print_error, print_line
 from loadgen.options import parse_service
 from loadgen.outputs import results
@@ -112,12 +114,12 @@ def deployment_of(summary: Summary) -> str:
     return found if isinstance(found, str) else ""
 
 
-def write_snapshot(out: Path, summary: Summary, url: str) -> str | None:
+def write_snapshot(out: Path, summary: Summary, url: str, login: Headers = ()) -> str | None:
     """Write metrics.json of a run into its folder; None, or a sentence on what is missing in it.
 
     Raises OSError if it cannot be written.
     """
-    found = snapshot(url, *wall_window(summary), deployment_of(summary))
+    found = snapshot(url, *wall_window(summary), deployment_of(summary), login)
     write_whole(out / FILE, [json.dumps(found, allow_nan=False) + "\n"])
     return found.get("problem")
 
@@ -157,10 +159,12 @@ class _NotHad(Exception):
     """Prometheus does not answer as it should; the words say how."""
 
 
-def snapshot(url: str, start: float, end: float, deployment: str = "") -> Snapshot:
-    """Return what Prometheus at `url` has of the time from `start` to `end` (Unix seconds), as
-    metrics.json has it. Points are seconds since the start, and values; the last one is at the
-    end."""
+def snapshot(
+    url: str, start: float, end: float, deployment: str = "", login: Headers = ()
+) -> Snapshot:
+    """Return what Prometheus at `url`, which asks for `login`, has of the time from `start` to
+    `end` (Unix seconds), as metrics.json has it. Points are seconds since the start, and values;
+    the last one is at the end."""
     step = max(LEAST_STEP_S, math.ceil((end - start) / MOST_POINTS))
     first = end - math.ceil((end - start) / step) * step
     times = {"start": f"{first:.3f}", "end": f"{end:.3f}", "step": str(step)}
@@ -177,7 +181,7 @@ def snapshot(url: str, start: float, end: float, deployment: str = "") -> Snapsh
     try:
         for wanted in WANTED:
             query = Template(wanted.expression).substitute(parts)
-            found = _ask(url, {"query": query, **times}, until)
+            found = _ask(url, {"query": query, **times}, until, login)
             content["series"] += [_series(wanted, each, start) for each in found]
     except _NotHad as error:
         content["problem"] = f"Prometheus at {url} {error}."
@@ -209,7 +213,7 @@ class _Found(TypedDict):
     values: Sequence[tuple[float, str]]
 
 
-def _ask(url: str, query: Mapping[str, str], until: float) -> list[_Found]:
+def _ask(url: str, query: Mapping[str, str], until: float, login: Headers) -> list[_Found]:
     """The series that a range query finds. Raises _NotHad."""
     timeout = min(TIMEOUT_S, until - monotonic())
     if timeout <= 0:
@@ -217,7 +221,8 @@ def _ask(url: str, query: Mapping[str, str], until: float) -> list[_Found]:
     connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=timeout)
     connection.response_class = FinalResponse
     try:
-        connection.request("GET", f"/api/v1/query_range?{urlencode(query)}")
+        path = f"/api/v1/query_range?{urlencode(query)}"
+        connection.request("GET", path, headers=dict(login))
         response = connection.getresponse()
         why = why_unreadable(response)
         if why is not None:
@@ -252,18 +257,20 @@ def main(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("folder", type=Path, metavar="DIR", help="what --out was")
     parser.add_argument("--prometheus", required=True, metavar="URL", help="http://HOST:PORT")
+    add_login(parser)
     given = parser.parse_args(arguments)
-    return _snapshot_of(given.folder, parse_service("--prometheus", given.prometheus))
+    url = parse_service("--prometheus", given.prometheus)
+    return _snapshot_of(given.folder, url, monitoring_login(given))
 
 
-def _snapshot_of(folder: Path, url: str) -> int:
+def _snapshot_of(folder: Path, url: str, login: Headers) -> int:
     """One that is whole stays: Prometheus may have forgotten meanwhile."""
     summary = results.read_summary(folder)
     if isinstance(summary, Sweep):
         raise UsageError(f"{folder} is a sweep; name the folder of one of its points.")
     before = read_snapshot(folder)
     if before is None or "problem" in before:
-        problem = write_snapshot(folder, summary, url)
+        problem = write_snapshot(folder, summary, url, login)
         if problem is not None:
             print_error(problem)
     print_line(f"{folder / FILE}")

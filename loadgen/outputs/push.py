@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import http.client
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from urllib.parse import urlsplit
 
 from prometheus_client import CollectorRegistry, push_to_gateway
@@ -17,6 +18,7 @@ from prometheus_client.registry import Collector
 from contracts.figures import MAIN
 from contracts.summary import Summary
 from engines.asking import FinalResponse, why_unreadable
+from engines.headers import Headers
 from loadgen.outputs.prometheus import deployment_of, wall_window
 
 JOB = "benchmark"
@@ -24,15 +26,21 @@ TIMEOUT_S = 3.0
 STATS = ("mean", "p50", "p95", "p99")
 
 
-def push(url: str, run: str, summary: Summary) -> str | None:
-    """Tell the Pushgateway at `url`; None, or a sentence on why it has not been told."""
+def push(url: str, run: str, summary: Summary, login: Headers = ()) -> str | None:
+    """Tell the Pushgateway at `url`, which asks for `login`; None, or a sentence on why it has not
+    been told."""
     registry = CollectorRegistry()
     registry.register(_Figures(summary))
     deployment = deployment_of(summary)
     group = {"run": run, **({"deployment": deployment} if deployment else {})}
     try:
         push_to_gateway(
-            url, job=JOB, registry=registry, grouping_key=group, timeout=TIMEOUT_S, handler=_send
+            url,
+            job=JOB,
+            registry=registry,
+            grouping_key=group,
+            timeout=TIMEOUT_S,
+            handler=partial(_send, login=login),
         )
     except (OSError, http.client.HTTPException) as error:
         return f"the Pushgateway at {url} has not been told of this run: {error}."
@@ -45,6 +53,7 @@ def _send(
     timeout: float | None,
     headers: Sequence[tuple[str, str]],
     data: bytes,
+    login: Headers = (),
 ) -> Callable[[], None]:
     """As prometheus_client wants it; its own way would be through http_proxy."""
 
@@ -53,7 +62,7 @@ def _send(
         connection = http.client.HTTPConnection(parts.netloc, timeout=timeout)
         connection.response_class = FinalResponse
         try:
-            connection.request(method, parts.path, data, dict(headers))
+            connection.request(method, parts.path, data, dict([*headers, *login]))
             response = connection.getresponse()
             words = response.read(300).decode("utf-8", "replace").strip()
         finally:

@@ -18,6 +18,8 @@ from project import HOME, PROXY, USER, Project
 from slurmcluster import PATIENCE_S, wait_until
 from test_containers import prepare, site_of
 
+from contracts.job_files import monitoring_login
+
 HERE = Path(__file__).parent
 #: From ready on, as long as targets may take to be scraped; two scrapes are 10 s.
 UP_S = PATIENCE_S
@@ -33,7 +35,8 @@ class Prometheus:
         self.url = url
 
     def get(self, path: str) -> Any:
-        return self._project.curl(f"{self.url}/api/v1/{path}")["data"]
+        header = monitoring_login(self._project.output).header
+        return self._project.curl(f"{self.url}/api/v1/{path}", "-H", f"@{header}")["data"]
 
     def targets(self) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = self.get("targets?state=active")["activeTargets"]

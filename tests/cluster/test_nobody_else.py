@@ -110,6 +110,42 @@ def test_nobody_else_gets_in(project: Project) -> None:
     project.assert_nothing_left()
 
 
+def test_nor_into_the_monitoring(project: Project) -> None:
+    """Neither figures nor questions nor pushes, of whatever a target file names."""
+    recipe = project.recipe(monitoring={}, gpus=0, n_requests_per_client=0)
+    result = project.orch(recipe)
+    assert result.returncode == 0, result.stdout + result.stderr
+    record = project.record()
+    password = project.output / "deployments" / "scrape.token"
+    assert f"user orch, password in {password}" in result.stdout
+    targets = [
+        json.loads(path.read_text())[0]["targets"][0]
+        for path in (project.output / "prometheus_assets").glob("*_targets_*.json")
+    ]
+    assert len(targets) == record["settings"]["monitoring_targets"]
+    gateway = record["endpoints"]["pushgateway"]
+    asked = [
+        *(["-X", "PUT", "-d", "a 1", f"{gateway}/metrics/job/a"], [f"{gateway}/api/v1/metrics"]),
+        *([f"{record['endpoints']['prometheus']}{path}"] for path in ("/api/v1/targets", "/graph")),
+        *([f"http://{target}/metrics"] for target in targets),
+    ]
+    status = ["curl", "-s", "--noproxy", "*", "-o", "/dev/null", "-w", "%{http_code}"]
+    for host in HOSTS:
+        for one in asked:
+            said = project.cluster.on(host, *status, *one, user=OTHER, check=True).stdout
+            assert said == "401", (host, one)
+    for name in ("token", "header", "users"):
+        kept = password.with_suffix(f".{name}")
+        assert kept.stat().st_mode & 0o777 == 0o600
+        assert project.cluster.on("login1", "cat", str(kept), user=OTHER).returncode != 0
+    assert_secret(project, record, password)
+    assert project.files_with(password.read_text().strip()) == [password]
+    header = password.with_suffix(".header")
+    assert project.files_with(header.read_text().split()[-1]) == [header]
+    assert project.orch("--stop", "all").returncode == 0
+    project.assert_nothing_left()
+
+
 def test_nor_where_services_run_from_images(
     project: Project,
     boxes: str,

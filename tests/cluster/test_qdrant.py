@@ -14,6 +14,8 @@ from events import kill_all
 from project import HOME, PROXY, USER, Project
 from slurmcluster import PATIENCE_S, wait_until
 
+from contracts.job_files import monitoring_login
+
 WRAPPER = '#!/bin/sh\nexec {python} {server} "$@"\n'
 
 
@@ -97,7 +99,9 @@ def test_what_was_ingested_is_found_and_there_at_the_next_deployment(
 
 
 def _up(project: Project, prometheus: str) -> bool:
-    found = project.curl(f"{prometheus}/api/v1/targets?state=active")["data"]["activeTargets"]
+    header = monitoring_login(project.output).header
+    url = f"{prometheus}/api/v1/targets?state=active"
+    found = project.curl(url, "-H", f"@{header}")["data"]["activeTargets"]
     return [t["health"] for t in found if t["labels"]["job"] == "qdrant"] == ["up"]
 
 

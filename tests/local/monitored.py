@@ -11,8 +11,11 @@ import urllib.request
 from pathlib import Path
 
 from events import PATIENCE_S
-from place import http
 from programs import needed
+
+from contracts.job_files import monitoring_login
+from hpc.endpoints import OutputDir
+from hpc.web import call
 
 MONITORING = Path(__file__).resolve().parents[2] / "monitoring"
 COLLECTORS = ["cpu", "meminfo", "loadavg", "netdev", "diskstats", "filesystem", "uname"]
@@ -28,8 +31,11 @@ class Monitoring:
         self.assets.mkdir()
         self.configuration = folder / "configuration"
         shutil.copytree(MONITORING / "rules", self.configuration / "rules")
-        for name in ("prometheus.yml", "scrape_token"):
-            shutil.copy(MONITORING / name, self.configuration)
+        shutil.copy(MONITORING / "prometheus.yml", self.configuration)
+        output = OutputDir(folder / "output")
+        output.prepare()
+        self.login = monitoring_login(output.path)
+        (self.configuration / "scrape_token").symlink_to(self.login.password)
         (self.configuration / "targets").symlink_to(self.assets)
         self.stack = contextlib.ExitStack()
 
@@ -47,7 +53,13 @@ class Monitoring:
         address = f"127.0.0.1:{free_port()}"
         log = (self.folder / f"{Path(command[0]).name}.log").open("w")
         process = subprocess.Popen(
-            [*command, f"--web.listen-address={address}"], stdout=log, stderr=subprocess.STDOUT
+            [
+                *command,
+                f"--web.listen-address={address}",
+                f"--web.config.file={self.login.hashed}",
+            ],
+            stdout=log,
+            stderr=subprocess.STDOUT,
         )
         self.stack.callback(process.wait, PATIENCE_S)
         self.stack.callback(process.terminate)
@@ -69,13 +81,19 @@ class Monitoring:
     def query(self, expr):
         """The samples of an expression, now: a list of (labels, value)."""
         arguments = urllib.parse.urlencode({"query": expr})
-        status, answer = http("GET", f"http://{self.address}/api/v1/query?{arguments}")
-        assert status == 200, f"{expr}: {answer}"
+        answer = self.get(f"query?{arguments}")
         return [(each["metric"], float(each["value"][1])) for each in answer["data"]["result"]]
+
+    def get(self, path):
+        """What Prometheus answers to who has its login."""
+        url = f"http://{self.address}/api/v1/{path}"
+        answer = call("GET", url, header_file=self.login.header)
+        assert answer.status == 200, f"{path}: {answer.text}"
+        return answer.json
 
     def alerts(self):
         """The alerts that fire or are about to."""
-        return http("GET", f"http://{self.address}/api/v1/alerts")[1]["data"]["alerts"]
+        return self.get("alerts")["data"]["alerts"]
 
 
 def free_port():
@@ -85,26 +103,27 @@ def free_port():
 
 
 def answers(address):
-    """Whether there is a server that is ready; those without /-/ready are so when they listen."""
+    """Whether there is a server that listens, and asks who we are."""
     try:
-        return send("GET", f"http://{address}/-/ready") in (200, 404)
+        return send("GET", f"http://{address}/-/ready") == 401
     except OSError:
         return False
 
 
-def push(address, deployment, run, lines):
-    """One push to a Pushgateway, as a benchmark does it when it ends."""
+def push(address, deployment, run, lines, header=None):
+    """The status of one push to a Pushgateway, as a benchmark does it when it ends."""
     url = f"http://{address}/metrics/job/benchmark/deployment/{deployment}/run/{run}"
-    assert send("PUT", url, ("\n".join(lines) + "\n").encode()) == 200
+    return send("PUT", url, ("\n".join(lines) + "\n").encode(), header)
 
 
-def send(method, url, body=None):
+def send(method, url, body=None, header=None):
     """The status of one request, past any proxy. Raises OSError where nobody listens."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with opener.open(
-            urllib.request.Request(url, body, method=method), timeout=PATIENCE_S
-        ) as answer:
+        request = urllib.request.Request(url, body, method=method)
+        if header is not None:
+            request.add_header(*header.strip().split(": ", 1))
+        with opener.open(request, timeout=PATIENCE_S) as answer:
             return answer.status
     except urllib.error.HTTPError as error:
         return error.code

@@ -12,7 +12,7 @@ import pytest
 import standins
 from dashboards import queries
 from events import PATIENCE_S
-from monitored import COLLECTORS, Monitoring, push
+from monitored import COLLECTORS, Monitoring, push, send
 from place import wait_for
 from programs import needed
 
@@ -35,8 +35,20 @@ def monitoring(tmp_path_factory):
         gateway = monitoring.run(gateway, "--persistence.file=")  # not where Debian puts it
         monitoring.add("pushgateway", "pushgateway", gateway)
         now = time.time()
-        push(gateway, "d-1", "run-1", standins.pushed(now - 30, now))
+        lines = list(standins.pushed(now - 30, now))
+        monitoring.open_to_nobody = [
+            push(gateway, "d-1", "nobodys", lines),
+            *(send("GET", f"http://{at}/metrics") for at in (gateway, node, monitoring.address)),
+            send("GET", f"http://{monitoring.address}/api/v1/query?query=up"),
+        ]
+        assert push(gateway, "d-1", "run-1", lines, monitoring.login.header.read_text()) == 200
         yield monitoring
+
+
+def test_who_has_no_login_sees_and_pushes_nothing(monitoring):
+    assert monitoring.open_to_nobody == [401] * 5
+    gone = monitoring.query('orch_benchmark_valid{run="nobodys"}')
+    assert gone == []
 
 
 def test_every_target_is_up_and_says_what_it_belongs_to(monitoring):

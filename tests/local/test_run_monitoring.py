@@ -18,6 +18,9 @@ from place import PROJECT, http, wait_for
 from served import gunicorn
 
 from contracts.histograms import BUCKETS
+from contracts.job_files import MONITORING_USER, monitoring_login
+from hpc.endpoints import OutputDir
+from hpc.web import NoAnswer, call
 
 # A stand-in: one GPU at 250 W.
 NVIDIA_SMI = """#!/bin/bash
@@ -47,6 +50,9 @@ class Watched:
     def __init__(self, folder, stack):
         self.folder, self.stack = folder, stack
         self.addresses = {}
+        output = OutputDir(folder)
+        output.prepare()
+        self.login = monitoring_login(folder)
 
     def start(self, name, *command, option="--web.listen-address", **how):
         """Start one; its address."""
@@ -54,6 +60,8 @@ class Watched:
             probe.bind(("127.0.0.1", 0))
             self.addresses[name] = f"127.0.0.1:{probe.getsockname()[1]}"
         log = self.stack.enter_context((self.folder / f"{name}.log").open("w"))
+        if option == "--web.listen-address":
+            command = [*command, f"--web.config.file={self.login.hashed}"]
         command = [*command, f"{option}={self.addresses[name]}"]
         process = subprocess.Popen(command, cwd=PROJECT, stdout=log, stderr=log, **how)
         self.stack.callback(process.wait, PATIENCE_S)
@@ -66,13 +74,15 @@ class Watched:
             f"http://{self.addresses['prometheus']}/api/v1/query?{urlencode({'query': expression})}"
         )
         try:
-            status, answer = http("GET", url)
-        except (OSError, ValueError):  # it has only begun
+            answer = call("GET", url, header_file=self.login.header)
+        except NoAnswer:  # it has only begun
             return {}
-        assert status == 200, answer
+        if answer.status == 503:
+            return {}
+        assert answer.status == 200, answer
         return {
             tuple(sorted(each["metric"].items())): float(each["value"][1])
-            for each in answer["data"]["result"]
+            for each in answer.json["data"]["result"]
         }
 
     def value(self, expression):
@@ -80,7 +90,7 @@ class Watched:
         return next(iter(self.query(expression).values()), None)
 
 
-def configuration(targets):
+def configuration(targets, login):
     """Of Prometheus: what it scrapes, every second, with the labels of the deployment."""
     labels = {"deployment": "d-1", "node": "n1"}
     jobs = [
@@ -88,6 +98,7 @@ def configuration(targets):
             "job_name": job,
             "honor_labels": job == "pushgateway",
             "static_configs": [{"targets": [address], "labels": labels}],
+            "basic_auth": {"username": MONITORING_USER, "password_file": str(login.password)},
         }
         for job, address in targets.items()
     ]
@@ -114,13 +125,14 @@ def measured(tmp_path_factory):
             probe.bind(("127.0.0.1", 0))
             gpu = f"127.0.0.1:{probe.getsockname()[1]}"
         exporters = [sys.executable, "-m", "exporters", f"--gpu-listen={gpu}"]
+        exporters.append(f"--login={watched.login.header}")
         path = {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}"}
         url = f"--ollama=http://127.0.0.1:{ollama.port}"
         watched.start("ollama", *exporters, url, option="--listen", env=path)
         stack.enter_context(_environment(ORCH_DEPLOYMENT="d-1", ORCH_MONITORING_JOB="43"))
         service = stack.enter_context(gunicorn(ollama, folder))
         targets = {**watched.addresses, "gpu": gpu, "client": f"127.0.0.1:{service.port}"}
-        (folder / "prometheus.yml").write_text(configuration(targets))
+        (folder / "prometheus.yml").write_text(configuration(targets, watched.login))
         watched.start(
             "prometheus",
             needed("prometheus"),
@@ -129,7 +141,6 @@ def measured(tmp_path_factory):
         )
         for name in ("prometheus", "pushgateway"):
             (folder / f"{name}_ip_43.txt").write_text(f"{watched.addresses[name]}\n")
-        (folder / "deployments").mkdir()
         (folder / "deployments" / "d-1.json").write_text(json.dumps({"id": "d-1"}))
         wait_for(lambda: len(watched.query("up == 1")) == len(targets), PATIENCE_S)
         wait_for(lambda: watched.value("DCGM_FI_DEV_GPU_UTIL") == 42, PATIENCE_S)

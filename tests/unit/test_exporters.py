@@ -86,22 +86,22 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def get(port, path="/metrics"):
+def get(port, path="/metrics", login=None):
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)
     try:
-        connection.request("GET", path)
+        connection.request("GET", path, headers={} if login is None else {"Authorization": login})
         response = connection.getresponse()
         return response.status, response.read().decode()
     finally:
         connection.close()
 
 
-def scrape(port, wanted=None):
+def scrape(port, wanted=None, login=None):
     """The samples by name with labels, once the exporter is up and, where given, has `wanted`."""
     deadline = time.monotonic() + PATIENCE_S
     while True:
         with contextlib.suppress(ConnectionRefusedError):
-            status, text = get(port)
+            status, text = get(port, login=login)
             assert status == 200
             lines = [line for line in text.splitlines() if not line.startswith("#")]
             found = {name: float(value) for name, _, value in (x.rpartition(" ") for x in lines)}
@@ -138,6 +138,29 @@ def test_an_ollama_that_is_not_there_is_not_up_and_no_error(start):
     found = scrape(start("--gpus", 1, ollama=f"http://127.0.0.1:{free_port()}").port)
     assert found.pop("ollama_scrape_duration_seconds") > 0
     assert found == {"ollama_up": 0, "orch_gpus_requested": 1}
+
+
+def test_whoever_asks_is_to_send_the_login(start, smi, tmp_path):
+    (tmp_path / "header").write_text("Authorization: Basic b3JjaDpvZi1vdXJz\n")
+    (tmp_path / "header").chmod(0o600)
+    gpus = free_port()
+    asked = ("--login", tmp_path / "header", "--gpu-listen", f"127.0.0.1:{gpus}")
+    process = start(*asked, path=smi())
+    scrape(process.port, login="Basic b3JjaDpvZi1vdXJz")
+    for port in (process.port, gpus):
+        for sent in (None, "", "Basic b3JjaDpvZi15b3Vycw==", "Bearer b3JjaDpvZi1vdXJz", "\xff"):
+            assert get(port, login=sent) == (401, "")
+        assert get(port, "/elsewhere")[0] == 401
+        assert get(port, login="Basic b3JjaDpvZi1vdXJz")[0] == 200
+
+
+@pytest.mark.parametrize("text", ["", "X-Key: secret", "secret", "Authorization: secret\n" * 2])
+def test_a_file_that_holds_no_login_is_refused_and_not_shown(start, tmp_path, text):
+    (tmp_path / "header").write_text(text)
+    process = start("--login", tmp_path / "header")
+    assert process.wait(PATIENCE_S) == 1
+    said = process.stderr.read()
+    assert str(tmp_path / "header") in said and "secret" not in said
 
 
 @undisturbed
