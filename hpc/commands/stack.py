@@ -52,6 +52,7 @@ def render_stack(wanted: Sequence[str], site: Site, output: OutputDir, console: 
         time_seconds=kind.seconds_of_this_job() or DEFAULT_TIME_S,
         parts=sorted(parts),
         qdrant_key="",
+        tls=bool(site.tls),
         **values,
     )
     write_atomically(path, text, mode=0o755)
