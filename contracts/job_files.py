@@ -86,6 +86,21 @@ def monitoring_header(password: str) -> str:
     return f"Authorization: Basic {both}\n"
 
 
+def authority_file(token_file: Path) -> Path:
+    """Return where the certificate is by which a deployment's client service is known, beside its
+    internal token. lib/tls.sh makes it. There is none if that speaks no TLS."""
+    return token_file.with_name("authority.pem")
+
+
+def certificate_digest(token_file: Path) -> str:
+    """Return the SHA-256 of the client service's certificate, in hexadecimal digits; "" if it has
+    none."""
+    try:
+        return token_file.with_name("certificate.sha256").read_text().strip()
+    except OSError:
+        return ""
+
+
 def forget_tokens(output: Path, deployment: str) -> None:
     """Remove the tokens of a deployment that has ended: they open nothing any more."""
     shutil.rmtree(internal_token_file(output, deployment).parent, ignore_errors=True)

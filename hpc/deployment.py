@@ -60,6 +60,7 @@ class Deployment:
             "model": self.plan.model,
             "time_seconds": self.plan.recipe.time_seconds,
             "security": self.plan.security,
+            "tls": self.plan.tls,
         }
         text = render(f"{job.service}.sbatch.j2", **{**common, **own, **values})
         write_atomically(submission.script, text, mode=0o755)
@@ -99,6 +100,7 @@ def common_values(
         "scheduler_library": kind.library,
         "haproxy_library": PROJECT / "lib" / "haproxy.sh",
         "door_library": PROJECT / "lib" / "door.sh",
+        "tls_library": PROJECT / "lib" / "tls.sh",
         "seal_library": PROJECT / "lib" / "seal.sh",
         "threads_library": PROJECT / "lib" / "threads.sh",
         "containers_library": PROJECT / "lib" / "containers.sh",

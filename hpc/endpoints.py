@@ -27,7 +27,7 @@ from hpc.deployments.login import make_login
 from hpc.scheduler.job_ids import number_of
 
 if TYPE_CHECKING:
-    from hpc.deployments.facts import GpuFacts, ImageFacts
+    from hpc.deployments.facts import ImageFacts, ModelFacts
 
 FOLDERS = (
     "benchmarks",
@@ -133,7 +133,7 @@ class OutputDir:
         found = {service: self.addresses(service, job_id) for service in MONITORING_SERVICES}
         return {service: addresses[0] for service, addresses in found.items() if addresses}
 
-    def gpus(self, job_id: str) -> GpuFacts:
+    def gpus(self, job_id: str) -> ModelFacts:
         """The names and driver versions of a job's GPUs, on all its nodes, each once; none if
         it has none, or no nvidia-smi to tell."""
         paths = sorted((self.path / "logs").glob(f"{number_of(job_id)}.*gpus"))

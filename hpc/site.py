@@ -10,7 +10,7 @@ from pydantic_core import PydanticCustomError
 
 from contracts.errors import UsageError
 from contracts.files import read_json_strictly
-from hpc.recipe.sections import LEVELS, Access, Section
+from hpc.recipe.sections import LEVELS, TLS, Access, Section
 from hpc.recipe.values import Name, Partitions
 from hpc.recipe.words import validate
 from hpc.scheduler.registry import SCHEDULERS, present
@@ -161,6 +161,9 @@ class Site(Section):
         None,
         description=f"Who reaches the engines if a recipe does not say it. {LEVELS} Default: "
         "`required` on a cluster, `token` on one's own machine.",
+    )
+    tls: bool | None = Field(
+        None, description=f"{TLS} A recipe may say otherwise. Default: `false`."
     )
     proxy: Proxy = Field(
         default_factory=lambda: Proxy(), description="Proxies of the compute nodes."

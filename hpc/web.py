@@ -5,6 +5,7 @@ Nothing is followed elsewhere: what answers there is not the service that was as
 
 from __future__ import annotations
 
+import functools
 import json
 import socket
 from collections.abc import Mapping
@@ -13,13 +14,14 @@ from http.cookiejar import DefaultCookiePolicy
 from pathlib import Path
 from typing import Any
 
-from requests import ConnectionError, RequestException, Response, Session
+from requests import ConnectionError, Response, Session
 from requests.adapters import HTTPAdapter
-from urllib3 import HTTPConnectionPool
-from urllib3.connection import HTTPConnection
+from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import MaxRetryError, NewConnectionError, ProtocolError
 
 from contracts.errors import OrchError
+from contracts.job_files import authority_file
 from contracts.json_object import JsonObject
 from engines.asking import NOT_ASKED, FinalResponse, redirected
 from engines.engine import Ask
@@ -30,10 +32,8 @@ CONNECT_TIMEOUT_S = 3.0
 _CODINGS = ("", "identity", "gzip", "x-gzip", "deflate")
 
 
-class _Connection(HTTPConnection):
+class _AllAddresses(HTTPConnection):
     """All addresses of a name are tried, each with its share of the time."""
-
-    response_class = FinalResponse
 
     def _new_conn(self) -> socket.socket:
         timeout_s = self.timeout if isinstance(self.timeout, (int, float)) else CONNECT_TIMEOUT_S
@@ -44,8 +44,20 @@ class _Connection(HTTPConnection):
             raise NewConnectionError(self, str(error)) from error
 
 
+class _Connection(_AllAddresses):
+    response_class = FinalResponse
+
+
+class _TlsConnection(_AllAddresses, HTTPSConnection):
+    response_class = FinalResponse
+
+
 class _Pool(HTTPConnectionPool):
     ConnectionCls = _Connection
+
+
+class _TlsPool(HTTPSConnectionPool):
+    ConnectionCls = _TlsConnection
 
 
 class _Adapter(HTTPAdapter):
@@ -53,11 +65,11 @@ class _Adapter(HTTPAdapter):
 
     def init_poolmanager(self, *sizes: Any, **more: Any) -> None:
         super().init_poolmanager(*sizes, **more)
-        self.poolmanager.pool_classes_by_scheme = {"http": _Pool}
+        self.poolmanager.pool_classes_by_scheme = {"http": _Pool, "https": _TlsPool}
 
 
 class _Session(Session):
-    """For services of ours alone, which speak plain HTTP."""
+    """For services of ours alone: by HTTP, or by TLS with a certificate that is known."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -66,6 +78,7 @@ class _Session(Session):
         self.headers["Accept-Encoding"] = "identity"
         self.adapters.clear()
         self.mount("http://", _Adapter())
+        self.mount("https://", _Adapter())
 
     def get_redirect_target(self, resp: Response) -> None:
         """None is followed; where one leads may not even be a URL."""
@@ -110,11 +123,15 @@ def call(
     header_file: Path | None = None,
 ) -> Answer:
     """One request, `body` sent as JSON, with the token of a file if there is such a file, or the
-    header of one. Raises NoAnswer; any HTTP status is an answer."""
-    headers = _authorization(token_file) | _header(header_file)
+    header of one; by https to who shows a certificate of the authority beside the token. Raises
+    NoAnswer; any HTTP status is an answer."""
+    headers, verify = (
+        _authorization(token_file) | _header(header_file),
+        _verified_by(url, token_file),
+    )
     try:
-        response = _request(method, url, body, timeout_s, headers)
-    except RequestException as error:
+        response = _request(method, url, body, timeout_s, headers, verify)
+    except OSError as error:  # RequestException is one; so is what requests says of a lacking file
         raise NoAnswer(f"{url} does not answer: {_words(_cause(error))}") from error
     coding = response.headers.get("Content-Encoding", "")
     if coding.lower() not in _CODINGS:
@@ -170,22 +187,38 @@ def probe_url(url: str, header_file: Path | None = None) -> bool | str:
 
 
 def _request(
-    method: str, url: str, body: Any, timeout_s: float, headers: Mapping[str, str]
+    method: str,
+    url: str,
+    body: Any,
+    timeout_s: float,
+    headers: Mapping[str, str],
+    verify: bool | str,
 ) -> Response:
     """Sent once more if the connection was closed before a byte of an answer: a service closes
-    idle ones when it likes, and all that we ask may be asked twice. Raises RequestException."""
+    idle ones when it likes, and all that we ask may be asked twice. Raises RequestException, and
+    OSError if the authority's certificate is not there."""
     waits = (min(CONNECT_TIMEOUT_S, timeout_s), timeout_s)
+    send = functools.partial(
+        _session.request, method, url, json=body, timeout=waits, headers=headers, verify=verify
+    )
     try:
-        return _session.request(method, url, json=body, timeout=waits, headers=headers)
+        return send()
     except ConnectionError as error:
         cause = _cause(error)
         closed = (ConnectionResetError, BrokenPipeError)
         if not isinstance(cause, ProtocolError) or not isinstance(cause.args[-1], closed):
             raise
-    return _session.request(method, url, json=body, timeout=waits, headers=headers)
+    return send()
 
 
-def _cause(error: RequestException) -> object:
+def _verified_by(url: str, token_file: Path | None) -> bool | str:
+    """The authority that a service by https is known by; True: the system's."""
+    if token_file is None or not url.startswith("https://"):
+        return True
+    return str(authority_file(token_file))
+
+
+def _cause(error: OSError) -> object:
     """What requests has wrapped: an error of urllib3's as a rule."""
     wrapped = next(iter(error.args), error)
     return wrapped.reason if isinstance(wrapped, MaxRetryError) else wrapped

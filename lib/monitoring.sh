@@ -6,13 +6,14 @@
 # Files, all under the output directory and named after the job's id:
 #   prometheus_assets/KIND_targets_ID.json  a target, in the format of Prometheus's file_sd
 
-# register_target KIND HOST:PORT: for Prometheus to scrape. JOB_ID is JOB.RANK for a replica.
+# register_target KIND HOST:PORT [SCHEME]: for Prometheus to scrape. JOB_ID is JOB.RANK for a replica.
 register_target() {
   local rank=${JOB_ID#"${JOB_ID%%.*}"} label labels=
   for label in "deployment $DEPLOYMENT" "service $JOB_SERVICE" "job_id ${JOB_ID%%.*}" \
     "node $(uname -n)" "replica ${rank#.}"; do
     labels+="${labels:+, }\"${label%% *}\": \"${label#* }\""
   done
+  if [ $# -gt 2 ]; then labels+=", \"__scheme__\": \"$3\""; fi
   write_file "$(target_file "$1")" "[{\"targets\": [\"$2\"], \"labels\": {$labels}}]"
 }
 

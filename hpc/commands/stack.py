@@ -54,6 +54,7 @@ def render_stack(wanted: Sequence[str], site: Site, output: OutputDir, console: 
         parts=sorted(parts),
         qdrant_key="",
         security=security_at(site),
+        tls=bool(site.tls),
         **values,
     )
     write_atomically(path, text, mode=0o755)

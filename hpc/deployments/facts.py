@@ -42,8 +42,10 @@ class MonitoringFacts(TypedDict):
 
 
 class ModelFacts(GpuFacts, total=False):
-    """What is known once a service is ready: what it says of its model, and its GPUs."""
+    """What is known once a service is ready: what it says of its model, its GPUs, and the SHA-256
+    of the client service's certificate if that speaks TLS."""
 
+    certificate_sha256: str
     loaded_model: Mapping[str, str | int | None]
 
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from contracts.figures import MAIN
+from contracts.job_files import authority_file
 from contracts.summary import Distribution
 from hpc.console import columns
 from hpc.endpoints import MONITORING_SERVICES
@@ -26,12 +27,15 @@ def endpoint_lines(launched: Launched, services: Sequence[Service]) -> list[str]
     for name, at in endpoints.items():
         note = f"   # {notes[name]}" if name in notes else ""
         rows += [[name, f"{url}{note}"] for url in ([at] if isinstance(at, str) else at or ())]
-    header = launched.token_file.with_name("user.header")
+    header, authority = (
+        launched.token_file.with_name("user.header"),
+        authority_file(launched.token_file),
+    )
     if record.ollama:
-        rows.append(["ask", _curl(f"{launched.client}/query", _QUESTION, header)])
-        rows += _for_clients(launched.client, header.with_name("user.token"))
+        rows.append(["ask", _curl(f"{launched.client}/query", _QUESTION, header, authority)])
+        rows += _for_clients(launched.client, header.with_name("user.token"), authority)
     else:  # a server is measured, which has a door of its own
-        rows.append(["measure", _curl(f"{launched.client}/benchmark", _LOAD, header)])
+        rows.append(["measure", _curl(f"{launched.client}/benchmark", _LOAD, header, authority)])
     if not kind_of(record.scheduler).this_machine:
         watch = [u for name in MONITORING_SERVICES if isinstance(u := endpoints.get(name), str)]
         rows.append(["tunnel", _tunnel(launched.client, *watch)])
@@ -39,39 +43,46 @@ def endpoint_lines(launched: Launched, services: Sequence[Service]) -> list[str]
     return [f"{record.id} is ready", *(f"  {line}" for line in columns(rows))]
 
 
-def _for_clients(url: str, token: Path) -> list[list[str]]:
+def _for_clients(url: str, token: Path, authority: Path) -> list[list[str]]:
     """What programs that speak OpenAI's or Ollama's API read from their environment; nothing if
     nothing is at the door that asks for a token, and passes on what they send."""
     if not token.exists():
         return []
     key = f'"$(cat {shlex.quote(str(token))})"'
+    trusted = f" SSL_CERT_FILE={shlex.quote(str(authority))}" if authority.exists() else ""
     return [
-        ["openai", f"export OPENAI_BASE_URL={url}/v1 OPENAI_API_KEY={key}"],
-        ["ollama", f"export OLLAMA_HOST={url} OLLAMA_API_KEY={key}"],
+        ["openai", f"export OPENAI_BASE_URL={url}/v1 OPENAI_API_KEY={key}{trusted}"],
+        ["ollama", f"export OLLAMA_HOST={url} OLLAMA_API_KEY={key}{trusted}"],
     ]
 
 
 _QUESTION = {"prompt": "What is a supercomputer?"}
+_PROXIES = {
+    "http": ("http_proxy", "HTTP_PROXY", "all_proxy"),
+    "https": ("https_proxy", "HTTPS_PROXY", "all_proxy"),
+}
 _LOAD = {"n_clients": 4, "n_requests_per_client": 10}
 
 
-def _curl(url: str, body: Mapping[str, object], header: Path) -> str:
+def _curl(url: str, body: Mapping[str, object], header: Path, authority: Path) -> str:
     """The line; `header` is a file with the one by which the service lets its owner in, if it asks
-    for one."""
-    proxied = any(os.environ.get(name) for name in ("http_proxy", "HTTP_PROXY", "all_proxy"))
+    for one; `authority` that of the certificate by which it is known, if it speaks TLS."""
+    proxied = any(os.environ.get(name) for name in _PROXIES[url.partition(":")[0]])
     data = shlex.quote(json.dumps(body))
     authorization = f"-H @{shlex.quote(str(header))} " if header.exists() else ""
+    trusted = f"--cacert {shlex.quote(str(authority))} " if authority.exists() else ""
     return (
-        f"curl -s {'--noproxy * ' if proxied else ''}{url} {authorization}"
+        f"curl -s {'--noproxy * ' if proxied else ''}{trusted}{url} {authorization}"
         f"-H 'Content-Type: application/json' -d {data}"
     ).replace("--noproxy *", "--noproxy '*'")
 
 
 def _tunnel(*urls: str) -> str:
     login = f"{getpass.getuser()}@{os.uname().nodename}"
-    hosts = [url.removeprefix("http://").rpartition(":") for url in urls]
+    hosts = [url.partition("://")[2].rpartition(":") for url in urls]
+    scheme = urls[0].partition("://")[0]
     forwards = " ".join(f"-L {port}:{host}:{port}" for host, _, port in hosts)
-    return f"ssh -N {forwards} {login}   # then http://localhost:{hosts[0][2]} at home"
+    return f"ssh -N {forwards} {login}   # then {scheme}://localhost:{hosts[0][2]} at home"
 
 
 def source_lines(answer: Answered) -> list[str]:

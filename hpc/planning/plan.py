@@ -55,6 +55,8 @@ class Plan:
     qdrant: JobPlan | None
     #: Who reaches the engines.
     security: Access
+    #: Whether the client service speaks TLS.
+    tls: bool
     #: Variables for the scheduler in the user's environment that are left out.
     left_out: tuple[str, ...]
     settings: tuple[Setting, ...] = field(repr=False)
@@ -97,6 +99,7 @@ def make_plan(
     notes.add("model", model, "recipe" if model == service.model else f"recipe: {service.model}")
     notes.add("time", recipe.job.infrastructure.time, "recipe")
     given = Given(recipe, site, kind, partitions, notes)
+    security = _security(given)
     server, (ollama, gpus) = _server(given), _ollama(given)
     on_cpus = (local_cpu_jobs if kind.this_machine else cluster_cpu_jobs)(given)
     qdrant = _qdrant(recipe, site, on_cpus, notes)
@@ -109,7 +112,8 @@ def make_plan(
         embedding_model=_embedding_model(recipe, notes),
         gpus=gpus,
         num_parallel=_num_parallel(service, notes) if ollama else 0,
-        security=_security(given),
+        security=security,
+        tls=_tls(given, security),
         max_queue=max(OLLAMA_MAX_QUEUE, 2 * service.concurrency),
         ollama=ollama,
         client=on_cpus("client", client_cpus(service.concurrency), CLIENT_MEM_GB),
@@ -179,6 +183,21 @@ def _security(given: Given) -> Access:
 def security_at(site: Site) -> Access:
     """How far what is opened at a site is kept from others, if no recipe says it."""
     return site.security or ("token" if kind_of(site.scheduler).this_machine else "required")
+
+
+def _tls(given: Given, security: Access) -> bool:
+    """Whether the client service speaks TLS. Raises UsageError if nothing is there that could."""
+    asked, at_site = given.recipe.job.tls, given.site.tls
+    if not (at_site if asked is None else asked):
+        return False
+    where = "site" if asked is None else "recipe"
+    if security == "none":
+        raise UsageError(
+            f'tls is true ({where}), but security is "none", with which nothing is in front of '
+            'the client service that speaks it; choose "token" or "required", or leave tls out.'
+        )
+    given.notes.add("tls", "the client service, by a certificate of its own", where)
+    return True
 
 
 def _num_parallel(service: Service, notes: Notes) -> int:

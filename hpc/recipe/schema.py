@@ -14,6 +14,7 @@ from contracts.validation import WHOLE
 from hpc.recipe.sections import (
     LEVELS,
     MAX_CLIENTS_WITH_RETRIEVAL,
+    TLS,
     Access,
     Infrastructure,
     Monitoring,
@@ -195,6 +196,7 @@ class Job(Section):
     security: Access | None = Field(
         None, description=f"Who reaches the engines. {LEVELS} Default: the site's."
     )
+    tls: bool | None = Field(None, description=f"{TLS} Default: the site's.")
     monitoring: Monitoring = Field(
         default_factory=lambda: Monitoring(),
         description="Prometheus, Grafana, Pushgateway and the exporters beside the services.",

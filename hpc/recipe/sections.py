@@ -27,6 +27,10 @@ LEVELS = (
     "the deployment fails; `token`: the same, but if a node cannot keep an engine apart that is a "
     "warning; `none`: everybody on the network reaches the engines."
 )
+TLS = (
+    "Whether the client service is asked by https, with a certificate made for the deployment. "
+    "What the deployment's own parts say to each other is not encrypted (docs/security.md)."
+)
 
 
 class Section(BaseModel):

@@ -28,11 +28,11 @@ class Place:
 
     def recipe(self, name="recipe.json", /, **changes):
         """Write a recipe for the tiny model on one core, without monitoring unless asked for;
-        `changes` are keys of service or infrastructure, `monitoring` or `security`."""
+        `changes` are keys of service or infrastructure, `monitoring`, `security` or `tls`."""
         service = {"model": str(TINY), "num_predict": 8, "num_thread": 1}
         infrastructure = {"time": "10:00"}
         monitoring = changes.pop("monitoring", {"enabled": False})
-        security = {"security": changes.pop("security")} if "security" in changes else {}
+        security = {key: changes.pop(key) for key in ("security", "tls") if key in changes}
         for key, value in changes.items():
             part = infrastructure if key in ("time", "gpus", "nodes") else service
             part[key] = value

@@ -4,6 +4,7 @@ import math
 
 import pytest
 
+from contracts.errors import UsageError
 from hpc.planning.parts import client_cpus
 from hpc.planning.plan import make_plan
 from hpc.recipe.reading import parse_recipe
@@ -118,3 +119,23 @@ def test_plan_says_how_many_threads_ollama_takes(recipe_data, asked, shown):
 @pytest.mark.parametrize(("clients", "cpus"), [(1, 2), (128, 2), (129, 3), (10_000, 16)])
 def test_client_cpus(clients, cpus):
     assert client_cpus(clients) == cpus
+
+
+@pytest.mark.parametrize(
+    ("recipe", "site", "tls"),
+    [(None, None, False), (None, True, True), (True, None, True), (False, True, False)],
+)
+def test_tls_is_the_recipes_else_the_sites(recipe_data, recipe, site, tls):
+    recipe_data["job"]["tls"] = recipe
+    profile = load_site("local").model_copy(update={"tls": site})
+    plan = make_plan(parse_recipe(recipe_data), profile)
+    assert plan.tls is tls
+    assert [s.source for s in plan.settings if s.name == "tls"] == (
+        ["site" if recipe is None else "recipe"] if tls else []
+    )
+
+
+def test_tls_with_nothing_that_could_speak_it_is_refused(recipe_data):
+    recipe_data["job"] |= {"tls": True, "security": "none"}
+    with pytest.raises(UsageError, match=r'tls is true \(recipe\), but security is "none"'):
+        plan_for(recipe_data, "local")

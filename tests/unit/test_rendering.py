@@ -125,7 +125,7 @@ def test_rendered_scripts_pass_shellcheck(
     output = OutputDir(tmp_path)
     output.prepare()
     site = Site(name="s", scheduler=scheduler, runtime=runtime, gpu_partitions=["gpu"],
-                modules=["Python"])  # fmt: skip
+                modules=["Python"], tls=nodes == 3)  # fmt: skip
     recipe_data["job"]["infrastructure"]["nodes"] = nodes
     if monitoring:
         recipe_data["job"]["service"]["retrieval"] = {"embedding_model": "embed:1b"}

@@ -1,0 +1,85 @@
+# shellcheck shell=bash
+# The certificate of what a job serves by TLS. Sourced after haproxy.sh, which says what job scripts set.
+#
+# One authority signs for all deployments of an output directory, so that Prometheus, which watches them all,
+# needs one certificate. It signs for nobody else, and nothing but what asks these deployments trusts it.
+#
+# Files:
+#   deployments/authority.key           key and certificate of the authority; whichever job needs it first makes it
+#   deployments/authority.pem           its certificate alone
+#   deployments/ID/authority.pem        the same, for who asks that deployment
+#   deployments/ID/certificate.sha256   the digest of the deployment's certificate; its key stays in the job's folder
+# shellcheck disable=SC2034 # what door.sh and job scripts read
+
+AUTHORITY= # its files, without their endings
+
+# run_openssl ARGUMENT...: the host's, else that of the image. What it is told by standard input it reads as a file.
+run_openssl() {
+  if command -v openssl >/dev/null; then
+    openssl "$@"
+  else
+    ${PROXY_IN[@]+"${PROXY_IN[@]}"} openssl "$@"
+  fi
+}
+
+# make_key SUBJECT OPTION...: prints a key, and what is asked for; extensions are read from standard input.
+make_key() {
+  {
+    printf '[req]\nprompt = no\ndistinguished_name = who\nx509_extensions = what\n[who]\nCN = %s\n[what]\n' "$1"
+    cat
+  } | run_openssl req -config /dev/stdin -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes \
+    -keyout /dev/stdout "${@:2}" 2>/dev/null | cat # each opens a file anew, but not a pipe
+}
+
+no_certificate() {
+  fail "cannot make a certificate on $(uname -n): openssl is missing there or fails; install it or load its module in the site profile ('modules'), or leave \"tls\" out"
+}
+
+# make_authority: if nobody has.
+make_authority() {
+  local own
+  AUTHORITY=$OUTPUT/deployments/authority
+  own=$AUTHORITY.$JOB_ID
+  if [ ! -s "$AUTHORITY.key" ]; then
+    TEMPORARY+=("$own")
+    (umask 077 && make_key "deployments of $(id -un)" -x509 -days 3650 >"$own") <<END
+basicConstraints = critical, CA:TRUE
+keyUsage = critical, keyCertSign
+subjectKeyIdentifier = hash
+END
+    [ -n "$(certificate_in "$own")" ] || no_certificate
+    ln "$own" "$AUTHORITY.key" 2>/dev/null # not if another job was quicker
+    rm -f "$own"
+  fi
+  [ -s "$AUTHORITY.pem" ] || write_file "$AUTHORITY.pem" "$(certificate_in "$AUTHORITY.key")"
+}
+
+certificate_in() { sed -n '/BEGIN CERTIFICATE-/,/END CERTIFICATE-/p' "$1"; }
+
+# make_certificate DEPLOYMENT SECONDS: for ADDRESS and this host, valid a day longer than so many seconds. Sets
+# CERTIFICATE.
+make_certificate() {
+  local folder=$OUTPUT/deployments/$1 request=$PROXY_FOLDER/request names=IP:$ADDRESS digest
+  make_authority
+  case $ADDRESS in *[!0-9.]*) names=DNS:$ADDRESS ;; esac
+  CERTIFICATE=$PROXY_FOLDER/certificate
+  (
+    umask 077
+    make_key "$1" -new </dev/null >"$request"
+    sed -n '/BEGIN .*PRIVATE KEY/,/END .*PRIVATE KEY/p' "$request" >"$CERTIFICATE"
+    # A tunnel's end is called localhost.
+    run_openssl x509 -req -in "$request" -CA "$AUTHORITY.key" -CAkey "$AUTHORITY.key" \
+      -set_serial "$(date +%s%N)" -days $(($2 / 86400 + 2)) -sha256 -extfile /dev/stdin 2>/dev/null <<END | cat >>"$CERTIFICATE"
+basicConstraints = critical, CA:FALSE
+keyUsage = critical, digitalSignature
+extendedKeyUsage = serverAuth
+subjectKeyIdentifier = hash
+authorityKeyIdentifier = keyid
+subjectAltName = $names, DNS:$(uname -n), DNS:localhost, IP:127.0.0.1
+END
+  )
+  [ -n "$(certificate_in "$CERTIFICATE")" ] || no_certificate
+  digest=$(certificate_in "$CERTIFICATE" | sed '/-----/d' | base64 -d | sha256sum)
+  write_file "$folder/authority.pem" "$(<"$AUTHORITY.pem")"
+  write_file "$folder/certificate.sha256" "${digest%% *}"
+}
