@@ -15,6 +15,7 @@ from prometheus_client.metrics_core import CounterMetricFamily, Metric
 from prometheus_client.registry import Collector
 from pydantic import BaseModel, ValidationError
 
+from client.queues import QUEUES
 from contracts.files import write_whole
 from contracts.named_tokens import Usage, Used, read_usage
 
@@ -60,6 +61,8 @@ class UsageByName(Collector):
             registry=self._registry,
             buckets=(0.01, 0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600),
         )
+        for name in QUEUES:
+            self._waited.labels(name)  # also those of 0 are there from the beginning
 
     def add_tokens(self, user: str, prompt: int, completion: int) -> None:
         """Count the tokens of an answer."""
@@ -98,7 +101,7 @@ class UsageByName(Collector):
     def _count(self, ended: Ended) -> None:
         if ended.asks != _ASKS:
             return
-        if ended.waited_ms >= 0 and ended.queue not in ("door", "inside", "translation"):
+        if ended.waited_ms >= 0 and ended.queue in QUEUES:
             self._waited.labels(ended.queue).observe(ended.waited_ms / 1000)
         if ended.user not in ("", "-"):  # else it had no token
             with self._lock:
