@@ -37,7 +37,7 @@ from client.ollama.service import OllamaClientService
 from client.queues import Queues
 from client.retrieval import Retriever
 from client.retrieval_routes import add_retrieval_routes, head_of, sources_fit, with_sources
-from client.self_benchmark import door_url, own_url, with_room
+from client.self_benchmark import authority_of, door_url, own_url, with_room
 from client.settings import ServiceSettings, service_settings_from
 from client.usage import UsageByName
 from contracts.errors import TargetError
@@ -84,7 +84,7 @@ def _add_ollama(
     app: Flask, settings: ServiceSettings, metrics: Metrics, usage: UsageByName | None
 ) -> None:
     """The deployment's own Ollama, which queries are passed on to."""
-    benchmarks = _benchmarks(settings, settings.token_file)
+    benchmarks = _benchmarks(settings, settings.token_file, authority_of(settings))
     sources = retrieval_settings_from(os.environ)
     service = OllamaClientService(
         settings,
@@ -141,12 +141,15 @@ def _add_given(
     _add_benchmark_routes(app, given, benchmarks, no_retrieval)
 
 
-def _benchmarks(settings: ServiceSettings, token_file: Path | None = None) -> Benchmarks:
+def _benchmarks(
+    settings: ServiceSettings, token_file: Path | None = None, authority: Path | None = None
+) -> Benchmarks:
     return Benchmarks(
         settings.output / "benchmarks",
         settings.record,
         lambda: monitoring_of(settings.output, settings.monitoring_job, settings.ollama_job),
         token_file,
+        authority,
     )
 
 

@@ -78,14 +78,16 @@ class Benchmarks:
         context: Path | None = None,
         monitoring: Callable[[], child_process.MonitoringUrls] = child_process.MonitoringUrls,
         token_file: Path | None = None,
+        authority: Path | None = None,
     ) -> None:
         """`context`: a file that goes into each result, if it is there. `monitoring` is asked at
-        the beginning of each run. `token_file`: the key that what is measured asks for."""
+        the beginning of each run. `token_file`: the key that what is measured asks for;
+        `authority`: what to trust if that speaks TLS."""
         RunSpec.model_rebuild()  # now: pydantic must not make it in several threads at once
         self._folder = folder
         self._context = context
         self._monitoring = monitoring
-        self._token_file = token_file
+        self._token_file, self._authority = token_file, authority
         self._runs: dict[str, child_process.ChildRun] = {}
         self._lock = threading.Lock()
         self._past = Tally()  # of the runs that are over
@@ -151,6 +153,7 @@ class Benchmarks:
                 place,
                 self._monitoring(),
                 self._token_file,
+                self._authority if urls[0].startswith("https:") else None,
             )
         except OSError as error:
             raise CannotWrite(f"The benchmark cannot start: {error}.") from error

@@ -7,10 +7,12 @@ waits for its end, and to /health, /metrics and GET /benchmark.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from client.api.bodies import BenchmarkRequest
 from client.errors import NoDoor, NoRoom, NotPublished, NotReady
 from client.settings import ServiceSettings
-from contracts.job_files import BadAddress, address_file, parse_address
+from contracts.job_files import BadAddress, address_file, authority_file, parse_address
 from contracts.load import RESERVED_THREADS
 
 
@@ -56,7 +58,7 @@ def own_url(settings: ServiceSettings) -> str:
     be a tunnel's end, or made up. Raises NotPublished."""
     path = address_file(settings.output, "client", str(settings.job_id))
     try:
-        return f"http://{parse_address(path.read_text('utf-8', 'replace'), 'client')}"
+        address = parse_address(path.read_text("utf-8", "replace"), "client")
     except BadAddress as error:
         raise NotReady(f"{path} {error}.") from error
     except OSError as error:
@@ -64,3 +66,10 @@ def own_url(settings: ServiceSettings) -> str:
             f"This service's own address is not known: {path} cannot be read ({error.strerror}). "
             "Ask again once its job has published it."
         ) from error
+    return f"http://{address}" if authority_of(settings) is None else f"https://{address}"
+
+
+def authority_of(settings: ServiceSettings) -> Path | None:
+    """Return the certificate by which this service is known, if it speaks TLS."""
+    path = settings.token_file and authority_file(settings.token_file)
+    return path if path is not None and path.exists() else None

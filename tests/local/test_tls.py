@@ -18,7 +18,9 @@ from programs import needed
 
 @pytest.fixture(scope="module")
 def deployed(shared_place):
-    recipe = shared_place.recipe(model=str(SMALL), n_clients=2, n_requests_per_client=2, tls=True)
+    recipe = shared_place.recipe(
+        model=str(SMALL), n_clients=2, n_requests_per_client=2, tls=True, through="door"
+    )
     result = shared_place.orch(recipe, "--site", "local")
     assert result.returncode == 0, result.stderr
     (record,) = shared_place.records()
