@@ -6,7 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from contracts.load import RESERVED_THREADS, SERVING_THREADS
+from contracts.load import MOST_WAITING, RESERVED_THREADS, SERVING_THREADS
 from hpc.deployment import Deployment
 from hpc.following.target import Target
 from hpc.images import client_image
@@ -43,6 +43,7 @@ def setup_client_service(data: Deployment) -> str:
         queries=SERVING_THREADS - RESERVED_THREADS,
         engines=data.plan.recipe.job.infrastructure.nodes,
         in_flight=max(1, data.plan.num_parallel) + WAITING_IN_ENGINE,
+        waiting=MOST_WAITING,
         image=client_image(data.plan.site),
         retrieval=_retrieval(data.plan),
         qdrant=_storage(data),
