@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from contracts.job_files import certificate_digest
-from contracts.load import RESERVED_THREADS, SERVING_THREADS
+from contracts.load import MOST_WAITING, RESERVED_THREADS, SERVING_THREADS
 from hpc.deployment import Deployment
 from hpc.following.target import Target
 from hpc.images import client_image
@@ -46,6 +46,7 @@ def setup_client_service(data: Deployment) -> str:
         queries=min(SERVING_THREADS - RESERVED_THREADS, engines * in_flight),
         engines=engines,
         in_flight=in_flight,
+        waiting=MOST_WAITING,
         image=client_image(data.plan.site),
         retrieval=_retrieval(data.plan),
         qdrant=_storage(data),

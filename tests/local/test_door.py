@@ -1,0 +1,186 @@
+"""The door as a job script opens it, in front of servers with known times: many engines, engines
+that die or come, more requests than there is room for, and what is no request at all."""
+
+import contextlib
+import json
+import os
+import random
+import resource
+import select
+import signal
+import socket
+from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPException
+from pathlib import Path
+
+import pytest
+from doors import door
+from events import PATIENCE_S, until
+from known import MODEL, known_server
+
+from contracts.load import MOST_WAITING
+
+REPLICAS, KILLED = 24, 8
+CHAT = {"model": MODEL, "messages": [{"role": "user", "content": "Hi"}]}
+#: What a process of the door's may grow by, in bytes.
+MAY_GROW = 50e6
+
+
+@contextlib.contextmanager
+def opened(folder, count, most=None, parallel=2, **pace):
+    """A door, and the servers behind it."""
+    with contextlib.ExitStack() as stack:
+        servers = [stack.enter_context(known_server(None, **pace)) for _ in range(count)]
+        yield stack.enter_context(door(folder, addresses(servers), parallel, most)), servers
+
+
+def addresses(servers):
+    return [f"127.0.0.1:{server.port}" for server in servers]
+
+
+def outcome(at):
+    """The status of a chat's answer; "broken off" if it was 200 and did not come whole."""
+    try:
+        answer = at.ask("/api/chat", CHAT)
+    except (OSError, HTTPException):
+        return "broken off"
+    whole = answer.status != 200 or b'"done":true' in answer.body
+    return answer.status if whole else "broken off"
+
+
+def test_all_replicas_get_their_share_of_the_work(tmp_path):
+    with opened(tmp_path, REPLICAS, ttft=0.1, itl=0, tokens=1, slots=2) as (at, servers):
+        with ThreadPoolExecutor(2 * REPLICAS) as pool:
+            asked = [pool.submit(outcome, at) for _ in range(20 * REPLICAS)]
+            assert [one.result() for one in asked] == [200] * len(asked)
+        counts = [len(server.requests()) for server in servers]
+    assert sum(counts) >= len(asked)
+    assert min(counts) >= 10 and max(counts) <= 40, counts
+
+
+def test_of_replicas_that_die_only_what_they_were_answering_fails(tmp_path):
+    """Whatever had not begun goes to the others, also if it had been sent to one that died."""
+    with opened(tmp_path, REPLICAS, ttft=0.1, itl=0.01, tokens=8, slots=2) as (at, servers):  # noqa: SIM117
+        with ThreadPoolExecutor(3 * REPLICAS) as pool:
+            asked = [pool.submit(outcome, at) for _ in range(20 * REPLICAS)]
+            until(lambda: sum(one.done() for one in asked) > 2 * REPLICAS)
+            for server in servers[:KILLED]:
+                os.kill(server.pid, signal.SIGKILL)
+            found = [one.result() for one in asked]
+    assert set(found) <= {200, "broken off"}
+    assert found.count("broken off") <= 2 * KILLED, "what has begun, of two each at most"
+
+
+def test_a_replica_that_comes_gets_requests(tmp_path):
+    with opened(tmp_path, 2, most=3, itl=0, tokens=1) as (at, servers):  # noqa: SIM117
+        with known_server(None, itl=0, tokens=1) as third:
+            at.at_engines(addresses([*servers, third]))
+            until(lambda: outcome(at) == 200 and third.requests())
+
+
+def send(at, path, body):
+    """A connection on which a request has been sent."""
+    host, port = at.at.split(":")
+    text, token = json.dumps(body).encode(), at.token_file.read_text().strip()
+    sock = socket.create_connection((host, int(port)), timeout=PATIENCE_S)
+    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    head += f"Authorization: Bearer {token}\r\nContent-Length: {len(text)}\r\n\r\n"
+    sock.sendall(head.encode() + text)
+    return sock
+
+
+@pytest.fixture
+def many_files():
+    """Leave to open more files than a process commonly may."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(8192, before[1]), before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def answered(socks, count):
+    """What came on those connections that are answered, once there are so many."""
+    poll = select.poll()
+    by_number = {sock.fileno(): sock for sock in socks}
+    for number in by_number:
+        poll.register(number, select.POLLIN)
+
+    def enough():
+        found = poll.poll(0)
+        return found if len(found) >= count else None
+
+    return [by_number[number].recv(65536) for number, _ in until(enough)]
+
+
+def test_what_there_is_no_room_for_is_refused_at_once(tmp_path, many_files):
+    """The engine takes three and answers none; so many wait, and the others are told to come
+    again, by each API in its own form. All else goes on."""
+    with contextlib.ExitStack() as stack:
+        at, _ = stack.enter_context(opened(tmp_path, 1, parallel=1, ttft=3600, slots=1))
+        sent = []
+        for _ in range(MOST_WAITING + 3 + 7):
+            sent.append(stack.enter_context(contextlib.closing(send(at, "/api/chat", CHAT))))
+        refused = answered(sent, 7)
+        assert len(refused) == 7
+        for answer in refused:
+            head, _, body = answer.partition(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 503") and b"\r\nretry-after: 5" in head.lower()
+            assert "too many requests wait" in json.loads(body)["error"]
+        translated = at.ask("/v1/chat/completions", CHAT)
+        assert (translated.status, translated.retry_after) == (503, "5")
+        assert json.loads(translated.body)["error"]["code"] == "queue_full"
+        assert at.ask("/health").status == 200 and at.ask("/openapi.json").status == 200
+
+
+# --- what is no request --------------------------------------------------------------------------
+
+#: How many are tried.
+AMOUNT = 300
+
+
+def resident(at):
+    """The memory of each of the door's processes, in bytes."""
+    found = {}
+    for pid in at.processes():
+        with contextlib.suppress(OSError):
+            pages = Path(f"/proc/{pid}/statm").read_text().split()[1]
+            found[pid] = int(pages) * resource.getpagesize()
+    return found
+
+
+def assert_well(at, before):
+    """It answers, the same processes run, and none of them has grown much."""
+    assert outcome(at) == 200
+    after = resident(at)
+    assert {pid: after[pid] for pid in before if after[pid] > before[pid] + MAY_GROW} == {}
+
+
+def noise(chance, token):
+    """Bytes at random, or a request with some of its bytes changed."""
+    if chance.random() < 0.3:
+        return chance.randbytes(chance.randrange(1, 3000))
+    path = chance.choice(["/api/chat", "/v1/chat/completions", "/query", "/health", "/metrics"])
+    body = json.dumps({**CHAT, "prompt": "Hi", "options": {"num_predict": 1}}).encode()
+    text = bytearray(f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+                     f"Authorization: Bearer {token}\r\nContent-Length: {len(body)}\r\n\r\n"
+                     .encode() + body)  # fmt: skip
+    for _ in range(chance.randrange(1, 8)):
+        text[chance.randrange(len(text))] = chance.randrange(256)
+    return bytes(text)
+
+
+def test_bytes_at_random_are_refused_and_do_no_harm(tmp_path):
+    chance = random.Random(1)
+    with opened(tmp_path, 1, tokens=1) as (at, _):
+        token, before = at.token_file.read_text().strip(), resident(at)
+        host, port = at.at.split(":")
+        for _ in range(AMOUNT):
+            sent = noise(chance, token)
+            made = socket.create_connection((host, int(port)), timeout=PATIENCE_S)
+            with made as sock, contextlib.suppress(ConnectionError):
+                sock.sendall(sent)
+                sock.shutdown(socket.SHUT_WR)  # so that nothing more is waited for
+                said = sock.recv(65536)
+                # 503: who has ended his side is taken for gone, and leaves the queue.
+                assert not said or said[9:10] in b"234" or b" 503 " in said[:13], (sent, said)
+        assert_well(at, before)
