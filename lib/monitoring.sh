@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # What runs beside a service so that Prometheus sees it. Sourced after service.sh if the deployment
-# has monitoring; job scripts set SECURITY (haproxy.sh). None of it is needed by the service: what does not start is said in the log, and
-# Prometheus shows its target as down.
+# has monitoring; job scripts set SECURITY (haproxy.sh). None of it is needed by the service: what does
+# not start is said in the log, and Prometheus shows its target as down.
 #
 # Files, all under the output directory and named after the job's id:
 #   prometheus_assets/KIND_targets_ID.json  a target, in the format of Prometheus's file_sd

@@ -227,6 +227,6 @@ def _at(address: str) -> str:
 
 def _lacks(address: str, model: str) -> str:
     return (
-        f"{_at(address)} does not have the model {model}: somebody has deleted it; create or pull "
-        "it again, or deploy anew."
+        f"{_at(address)} does not have the model {model} any more: somebody has deleted it, there "
+        "or on disk; deploy again."
     )

@@ -3,11 +3,12 @@
 import os
 import pty
 import shlex
+import shutil
 import signal
 
 import pytest
 from events import PATIENCE_S, assert_measured
-from place import wait_for
+from place import http, wait_for
 
 
 def assert_failed(place, result, code, *words):
@@ -35,6 +36,15 @@ def test_ollama_that_dies_while_starting_ends_the_deployment_at_once(place):
     path = place.path_with_ollama("#!/bin/sh\necho 'the last words' >&2\nexit 7\n")
     result = place.orch(place.recipe(), "--site", "local", env={"PATH": path})
     assert_failed(place, result, 4, "[FAILED]", "the last words", "stopped while starting")
+
+
+def test_model_that_its_owner_deletes_on_disk_is_missed(place):
+    record = place.deploy(place.recipe())
+    health = record["endpoints"]["client"] + "/health"
+    assert http("GET", health)[1]["status"] == "healthy"
+    shutil.rmtree(place.output / "ollama_models" / "blobs")
+    wait_for(lambda: http("GET", health)[0] == 503, PATIENCE_S)
+    assert "somebody has deleted it" in http("GET", health)[1]["ollama"][0]["reason"]
 
 
 def test_gpus_asked_for_and_not_used_is_a_failure(place):
