@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from pydantic import TypeAdapter
 
-from contracts import json_lines
 from contracts.figures import SINGLE
 from contracts.files import write_whole
 from contracts.load import RunSpec
+from loadgen import json_lines
 from loadgen.flags import flags_of
 from loadgen.measurements import INTERRUPTED
 

@@ -12,12 +12,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
-from contracts import json_lines
 from contracts.conversations import Conversation
 from contracts.errors import UsageError
 from contracts.json_object import JsonObject
 from contracts.knobs import DEFAULT_PROMPT, MAX_PROMPT_BYTES
 from engines.engine import Chat
+from loadgen import json_lines
 
 _CACHED = (
     "requests share their prompts, so that a server with a prefix cache prefills each but once: "

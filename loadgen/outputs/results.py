@@ -10,10 +10,10 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from contracts import json_lines
 from contracts.errors import UsageError
 from contracts.summary import Summary, Sweep
 from contracts.validation import first_problem
+from loadgen import json_lines
 
 
 @dataclass(frozen=True)

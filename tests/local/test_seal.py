@@ -15,6 +15,8 @@ from events import PATIENCE_S
 from place import TINY, http, wait_for
 from test_failures import assert_failed
 
+from clientServiceHandler import WAITING_IN_ENGINE
+
 ASKED = {"prompt": "Hi", "stream": False, "options": {"num_predict": 1}}
 READABLE = ("/", "/api/version", "/api/tags", "/api/ps", "/v1/models")
 ASKABLE = ("/api/generate", "/api/chat", "/api/embed", "/api/embeddings", "/api/show",
@@ -36,7 +38,8 @@ MANAGEMENT = (
 def sealed(shared_place):
     model = shared_place.folder / "ofthistest.gguf"  # a name that nobody else's engine lists
     shutil.copy(TINY, model)
-    return shared_place, shared_place.deploy(shared_place.recipe(model=str(model)))
+    recipe = shared_place.recipe(model=str(model), num_parallel=2)
+    return shared_place, shared_place.deploy(recipe)
 
 
 def status(method, url, token):
@@ -128,7 +131,7 @@ def test_what_the_door_says_itself_has_the_services_form(sealed):
 
 
 def test_however_many_queries_wait_health_and_metrics_answer(sealed):
-    """More than are answered at once, of an engine that stands still; all have their answer."""
+    """More than are taken at once, of an engine that stands still; all have their answer."""
     place, record = sealed
     url = record["endpoints"]["client"]
     engine = in_the_job(record, place, "ollama")
@@ -138,7 +141,7 @@ def test_however_many_queries_wait_health_and_metrics_answer(sealed):
             os.kill(pid, signal.SIGSTOP)
         try:
             asked = [pool.submit(http, "POST", url + "/query", query) for _ in range(150)]
-            wait_for(lambda: in_flight(place, record) == 60, PATIENCE_S)
+            wait_for(lambda: in_flight(place, record) == 2 + WAITING_IN_ENGINE, PATIENCE_S)
             seen = [http("GET", url + path)[0] for path in ("/health", "/openapi.json")]
             assert not any(one.done() for one in asked)
         finally:

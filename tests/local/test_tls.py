@@ -12,8 +12,11 @@ import urllib.request
 import openai
 import pytest
 from events import PATIENCE_S
-from place import PROJECT, SMALL, http, wait_for
+from place import PROJECT, SMALL, wait_for
 from programs import needed
+
+from contracts.job_files import monitoring_login
+from hpc.web import call
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +96,7 @@ def test_prometheus_scrapes_it_by_the_authority_that_it_knows(place):
     query = record["endpoints"]["prometheus"] + "/api/v1/query?query=up%7Bjob%3D%22client%22%7D"
 
     def found():
-        return [one["value"][1] for one in http("GET", query)[1]["data"]["result"]]
+        answer = call("GET", query, header_file=monitoring_login(place.output).header)
+        return [one["value"][1] for one in answer.json["data"]["result"]]
 
     wait_for(lambda: found() == ["1"], PATIENCE_S, lambda: f"found: {found()}")

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from scripted_server import scripted
 
-from contracts import json_lines
 from contracts.errors import UsageError
 from engines.openai import OPENAI
+from loadgen import json_lines
 from loadgen.load import runner
 from loadgen.load.child_process import read_result
 from loadgen.load.connection import Connection

@@ -270,7 +270,7 @@ def test_a_script_without_its_library_ends_at_once(deploy, stub, tmp_path):
 
 def test_slurms_variables_are_read_on_its_shelf_alone():
     """The scripts at the root and scripts/ are started by sbatch itself."""
-    files = [*LIB.rglob("*.sh"), *(ROOT / "templates").iterdir(), *(ROOT / "hpc").rglob("*.py")]
+    files = [*LIB.rglob("*.sh"), *(ROOT / "templates").glob("*.j2"), *(ROOT / "hpc").rglob("*.py")]
     shelf = (ROOT / "hpc/scheduler/slurm", LIB / "scheduler/slurm.sh")
     elsewhere = [f for f in files if not any(f == at or at in f.parents for at in shelf)]
     assert len(elsewhere) > 50
