@@ -92,10 +92,12 @@ def _add_ollama(
         sources.embedding_model if sources else None,
         lambda: benchmarks.totals().running,
         Queries() if usage is None else Queries(_user, usage.add_tokens),
+        lambda address: servers is not None and servers.works(address),
     )
+    servers = _door(settings, service)
     metrics.show(State(settings, service.queries, benchmarks, service.replicas))
     retrieval = Retriever(sources, service.embed, service.addresses)
-    _add_ollama_routes(app, service, retrieval, _door(settings, service))
+    _add_ollama_routes(app, service, retrieval, servers)
     add_retrieval_routes(app, retrieval)
     _add_benchmark_routes(app, service, benchmarks, retrieval.check)
 
@@ -105,14 +107,14 @@ def _user() -> str:
     return request.headers.get("Orch-User", "")
 
 
-def _door(settings: ServiceSettings, service: OllamaClientService) -> Callable[[], None]:
+def _door(settings: ServiceSettings, service: OllamaClientService) -> EngineServers | None:
     """Return what makes sure that the door, if there is one, knows the engines. From time to time
     that is done in any case."""
     if settings.door is None:
-        return lambda: None
+        return None
     servers = EngineServers(service.addresses, settings.door / "commands")
     servers.follow()
-    return servers.look
+    return servers
 
 
 def _add_given(
@@ -193,11 +195,12 @@ def _add_ollama_routes(
     app: Flask,
     service: OllamaClientService,
     retrieval: Retriever,
-    tell_door: Callable[[], None],
+    servers: EngineServers | None,
 ) -> None:
     @app.get("/health")
     def show_health() -> tuple[Response, int]:
-        tell_door()  # who sees that all is well goes on to ask there
+        if servers is not None:
+            servers.look()  # who sees that all is well goes on to ask there
         found = retrieval.judge(*service.health())
         return sent(found, 503 if isinstance(found, Unhealthy) else 200)
 

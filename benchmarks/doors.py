@@ -62,6 +62,8 @@ class Door:
         fields = {"Authorization": f"Bearer {self.token_file.read_text().strip()}"}
         try:
             data = None if body is None else json.dumps(body)
+            if data is not None:
+                fields["Content-Type"] = "application/json"
             connection.request("GET" if data is None else "POST", path, data, fields)
             answer = connection.getresponse()
             return Answer(answer.status, answer.getheader("Retry-After"), answer.read())

@@ -1,7 +1,9 @@
-"""Tells HAProxy, which is at the door, where the engines are: they come, go and move."""
+"""Tells HAProxy, which is at the door, where the engines are (they come, go and move), and asks it
+how things stand."""
 
 from __future__ import annotations
 
+import csv
 import socket
 import threading
 from collections.abc import Sequence
@@ -34,6 +36,15 @@ class EngineServers:
         wait = threading.Event()
         while not wait.wait(LOOK_S):
             self.look()
+
+    def works(self, address: str) -> bool:
+        """Return whether an engine is at something that came through the door."""
+        try:
+            name = f"engine{self._told.index(address) + 1}"
+            rows = statistics(self._commands)
+        except (OSError, ValueError):
+            return False
+        return any(row["svname"] == name and row["scur"] != "0" for row in rows)
 
     def look(self) -> None:
         """Tell HAProxy what has changed; what it does not take is told again."""
@@ -75,3 +86,9 @@ def command(commands: Path, line: str) -> str:
         sock.connect(str(commands))
         sock.sendall(f"{line}\n".encode())
         return sock.makefile().read().strip()
+
+
+def statistics(commands: Path) -> list[dict[str, str]]:
+    """Return a row for each part and server of HAProxy, as its Management Guide (9.1) names the
+    columns. Raises OSError: it does not answer."""
+    return list(csv.DictReader(command(commands, "show stat").removeprefix("# ").splitlines()))

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator
 from pathlib import Path
 
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from client.door import command
+from client.door import statistics
 
 #: The backends of lib/door.cfg in front of which requests wait their turn.
 QUEUES = ("engines", "queries", "benchmarks", "control")
@@ -24,10 +23,9 @@ class Queues(Collector):
     def collect(self) -> Iterator[Metric]:
         """Yield how many wait, and how many replicas HAProxy gives requests to."""
         try:
-            text = command(self._commands, "show stat")
+            rows = statistics(self._commands)
         except OSError:
             return
-        rows = list(csv.DictReader(text.removeprefix("# ").splitlines()))
         waiting = dict.fromkeys(QUEUES, 0)
         for row in rows:
             # A server's own queue is not in its backend's.

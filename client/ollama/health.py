@@ -69,13 +69,15 @@ class HealthChecker:
         model: str | None,
         embedding_model: str | None = None,
         measuring: Callable[[], bool] = lambda: False,
+        works: Callable[[str], bool] = lambda _: False,
     ) -> None:
-        """`measuring`: whether a benchmark runs."""
+        """`measuring`: whether a benchmark runs; `works`: whether an address is at requests that
+        were not queries of ours."""
         self._ollama = ollama
         self._replicas = replicas
         self._model = model
         self._embedding_model = embedding_model
-        self._measuring = measuring
+        self._measuring, self._works = measuring, works
         self.answers = Evidence(self._ask_for_token, self._is_busy)
         self.vectors = Evidence(self._ask_for_vector, self._is_busy)
         self._digests: dict[str, object] = {}  # as they were when first seen
@@ -210,7 +212,7 @@ class HealthChecker:
         return self._ollama.embed(address, body, timeout_s)
 
     def _is_busy(self, address: str) -> bool:
-        return self._replicas().outstanding(address) > 0
+        return self._replicas().outstanding(address) > 0 or self._works(address)
 
 
 def _nobody(seen: Sequence[_ReplicaReport]) -> ErrorWords:

@@ -46,18 +46,24 @@ class OllamaClientService:
         embedding_model: str | None = None,
         measuring: Callable[[], bool] = lambda: False,
         queries: Queries | None = None,
+        works: Callable[[str], bool] = lambda _: False,
     ) -> None:
         """Raises UsageError if the token cannot be read.
 
         `measuring`: whether a benchmark runs, which a look at the replicas must not disturb;
-        `queries`: where queries are counted."""
+        `queries`: where queries are counted; `works`: whether an address is at what others ask."""
         self.settings = settings
         self.addresses = AddressFile(settings.output, settings.ollama_job)
         headers, _ = headers_of((), settings.token_file, API, {})
         self._ollama = OllamaClient(self.addresses.exit_sentence, headers)
         self._contexts = Contexts(self._ollama)
         self._health = health.HealthChecker(
-            self._ollama, lambda: self.replicas, settings.model, embedding_model, measuring
+            self._ollama,
+            lambda: self.replicas,
+            settings.model,
+            embedding_model,
+            measuring,
+            works,
         )
         self.replicas = Replicas(self.addresses, self._health.check)
         self.queries = queries or Queries()

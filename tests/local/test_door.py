@@ -14,10 +14,12 @@ from http.client import HTTPException
 from pathlib import Path
 
 import pytest
-from doors import door
+from doors import ENGINES_JOB, door
 from events import PATIENCE_S, until
 from known import MODEL, known_server
 
+from client.door import EngineServers
+from client.ollama.addresses import AddressFile
 from contracts.load import MOST_WAITING
 
 REPLICAS, KILLED = 24, 8
@@ -130,6 +132,22 @@ def test_what_there_is_no_room_for_is_refused_at_once(tmp_path, many_files):
         assert (translated.status, translated.retry_after) == (503, "5")
         assert json.loads(translated.body)["error"]["code"] == "queue_full"
         assert at.ask("/health").status == 200 and at.ask("/openapi.json").status == 200
+
+
+def test_the_door_says_which_engine_works(tmp_path):
+    """So that a look at the health does not wait behind what others have asked."""
+    with opened(tmp_path, 2, ttft=3600) as (at, servers):
+        (config,) = {word for line in at.processes().values() for word in line.split()
+                     if word.endswith("/door.cfg")}  # fmt: skip
+        commands = Path(config).with_name("commands")
+        known = EngineServers(AddressFile(at.output, ENGINES_JOB), commands)
+        known.look()
+        assert not any(known.works(address) for address in addresses(servers))
+        with contextlib.closing(send(at, "/api/chat", CHAT)):
+            until(lambda: any(known.works(address) for address in addresses(servers)))
+            worked = [known.works(address) for address in addresses(servers)]
+        assert sorted(worked) == [False, True]
+        assert not known.works("127.0.0.1:1")
 
 
 # --- what is no request --------------------------------------------------------------------------

@@ -1,0 +1,205 @@
+#!/usr/bin/env python3
+"""What the door of a deployment adds to its answers, and what it bears.
+
+    .venv/bin/python benchmarks/door.py [--runs 3] [WAY ...]
+
+The door is the real one, by its job script (doors.py), on both cores; behind it is the server with
+known times (known_server.c, core 0; TTFT 200 ms, ITL 20 ms, 64 tokens), in front of it the load
+generator (core 1). What is added is the difference to the same load sent straight to the server, in
+the same run. All the while a prober asks /health, each 50 ms.
+
+    raw       1,024 streams, and 64, by /api
+    chat      256 streams, and 64, by /v1/chat/completions, which is translated
+    query     512 /query at once
+    idle      /health beside 2,000 idle connections and 200 that send a byte a second
+    replicas  24 replicas' requests per second as a multiple of one's
+
+Ends with 1 where a bound is missed. It takes some minutes, on a machine that does nothing else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import resource
+import socket
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+
+from doors import Door, door
+from known import KnownServer, known_server
+from measuring import Figures, load, punctual
+
+PACE = {"ttft": 0.2, "itl": 0.02, "tokens": 64}
+MAX_LATE_S = 0.01
+HEALTH_MS, PROBE_S = 100.0, 0.05
+QUERIES, IDLE, DRIPPING = 512, 2000, 200
+REPLICAS, SLOTS = 24, 2
+REPLICA_PACE = {"ttft": 0.2, "itl": 0.02, "tokens": 20, "slots": SLOTS}
+
+#: By API and streams: what may be added to TTFT's mean, p50 and p99 and to ITL's p99, in ms.
+STREAMS = {
+    "raw": ("ollama", {1024: {"ttft mean": 6.0, "ttft p99": 30.0}, 64: {"ttft p50": 2.0}}),
+    "chat": ("openai", {256: {"ttft mean": 10.0, "itl p99": 5.0}, 64: {"ttft p50": 2.0}}),
+}
+
+
+@dataclass(frozen=True)
+class Behind(KnownServer):
+    """A known server as it is reached through the door at `at`."""
+
+    at: str = ""
+
+    @property
+    def url(self) -> str:
+        """The door's."""
+        return f"http://{self.at}"
+
+
+class Prober(threading.Thread):
+    """Asks /health again and again; `worst_ms` is the longest that it took so far."""
+
+    def __init__(self, at: Door) -> None:
+        super().__init__(daemon=True)
+        self._at = at
+        self._ended = threading.Event()
+        self.worst_ms = 0.0
+
+    def run(self) -> None:
+        """Ask until told to end."""
+        while not self._ended.wait(PROBE_S):
+            began = perf_counter()
+            self._at.ask("/health")
+            self.worst_ms = max(self.worst_ms, 1000 * (perf_counter() - began))
+
+    def end(self) -> float:
+        """Return the worst."""
+        self._ended.set()
+        self.join()
+        return self.worst_ms
+
+
+@contextlib.contextmanager
+def probed(figures: Figures, at: Door, what: str) -> Iterator[None]:
+    """Add how long /health took at worst while that goes on."""
+    prober = Prober(at)
+    prober.start()
+    try:
+        yield
+    finally:
+        figures.add(f"{what}: /health at worst, ms", prober.end(), at_most=HEALTH_MS)
+
+
+def latencies(server: KnownServer, api: str, streams: int, *more: str) -> dict[str, float]:
+    """Of so many streams at once, each asking twice, in ms. Ends the program if one failed."""
+    options = [f"--api={api}", f"--clients={streams}", f"--requests={2 * streams}", *more]
+    made = punctual(lambda: load(server, *options, f"--num-predict={PACE['tokens']}"), MAX_LATE_S)
+    failed = made.summary["requests"]["failed"]
+    if failed:
+        sys.exit(f"{failed} requests failed: {made.summary['requests']['errors']}")
+    found = made.summary["latency_seconds"]
+    return {f"{name} {statistic}": 1000 * found[name][statistic]
+            for name in ("ttft", "itl") for statistic in ("mean", "p50", "p99")}  # fmt: skip
+
+
+def measure_streams(figures: Figures, at: Door, server: KnownServer, way: str) -> None:
+    """Streams straight and through the door."""
+    api, amounts = STREAMS[way]
+    through, token = Behind(server.port, server.pid, at.at), f"--token-file={at.token_file}"
+    for streams, bounds in amounts.items():
+        straight = latencies(server, api, streams)
+        with probed(figures, at, f"{way} {streams}"):
+            found = latencies(through, api, streams, token)
+        for name, most in bounds.items():
+            figures.add(f"{way} {streams}: {name}, straight, ms", straight[name])
+            added = found[name] - straight[name]
+            figures.add(f"{way} {streams}: {name}, added, ms", added, at_most=most)
+
+
+def measure_queries(figures: Figures, at: Door) -> None:
+    """Queries at once, not streamed: more than the service has threads."""
+    with probed(figures, at, f"query {QUERIES}"), ThreadPoolExecutor(QUERIES) as pool:
+        began = perf_counter()
+        asked = [pool.submit(at.ask, "/query", {"prompt": "Hi"}) for _ in range(QUERIES)]
+        answered = sum(one.result().status == 200 for one in asked)
+    figures.add(f"query {QUERIES}: answered", answered, at_least=QUERIES)
+    figures.add(f"query {QUERIES}: all of them, s", perf_counter() - began)
+
+
+def measure_idle(figures: Figures, at: Door) -> None:
+    """Connections that send nothing, or a byte a second."""
+    host, _, port = at.at.rpartition(":")
+    with contextlib.ExitStack() as stack:
+        held = [stack.enter_context(socket.create_connection((host, int(port))))
+                for _ in range(IDLE + DRIPPING)]  # fmt: skip
+        with probed(figures, at, f"{IDLE} idle, {DRIPPING} dripping"):
+            for byte in b"GET /h":
+                for sock in held[:DRIPPING]:
+                    with contextlib.suppress(OSError):  # cut off: the door's right
+                        sock.send(bytes([byte]))
+                threading.Event().wait(1)
+
+
+def rate(folder: Path, count: int) -> float:
+    """Requests per second of so many replicas behind a door."""
+    with contextlib.ExitStack() as stack:
+        servers = [stack.enter_context(known_server(None, **REPLICA_PACE)) for _ in range(count)]
+        at = stack.enter_context(door(folder, [f"127.0.0.1:{s.port}" for s in servers], SLOTS))
+        clients = 2 * SLOTS * count
+        made = load(
+            Behind(servers[0].port, servers[0].pid, at.at), f"--token-file={at.token_file}",
+            f"--clients={clients}", f"--requests={8 * clients}",
+            f"--num-predict={REPLICA_PACE['tokens']}",
+        )  # fmt: skip
+    return float(made.summary["throughput"]["requests_per_second"])
+
+
+def measure_replicas(figures: Figures, folder: Path) -> None:
+    """One replica, then all of them."""
+    one, all_of_them = folder / "one", folder / "all"
+    one.mkdir()
+    all_of_them.mkdir()
+    multiple = rate(all_of_them, REPLICAS) / rate(one, 1)
+    figures.add(f"{REPLICAS} replicas: times one", multiple, at_least=0.95 * REPLICAS)
+
+
+def measure(figures: Figures, ways: list[str], folder: Path) -> None:
+    """One run of each way."""
+    front = folder / "front"
+    front.mkdir()
+    with known_server(**PACE) as server, door(front, [f"127.0.0.1:{server.port}"], 1024) as at:
+        for way in STREAMS:
+            if way in ways:
+                measure_streams(figures, at, server, way)
+        if "query" in ways:
+            measure_queries(figures, at)
+        if "idle" in ways:
+            measure_idle(figures, at)
+    if "replicas" in ways:
+        measure_replicas(figures, folder)
+
+
+def main() -> int:
+    """Measure and print."""
+    every = [*STREAMS, "query", "idle", "replicas"]
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    p.add_argument("--runs", type=int, default=3)
+    p.add_argument("ways", nargs="*", metavar="WAY", choices=[*every, []], default=every)
+    given = p.parse_args()
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    figures = Figures()
+    for _ in range(given.runs):
+        with tempfile.TemporaryDirectory() as folder:
+            measure(figures, given.ways, Path(folder))
+    return 0 if figures.report("The door: median (lowest to highest run)") else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
