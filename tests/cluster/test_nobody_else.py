@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from events import until
 from project import Project
 from test_containers import boxes as boxes  # a fixture
 
@@ -110,6 +111,14 @@ def test_nobody_else_gets_in(project: Project) -> None:
     project.assert_nothing_left()
 
 
+def all_targets(project: Project, record: dict[str, Any]) -> list[str]:
+    """What Prometheus is to scrape, once all of it is there; until then nothing."""
+    files = list((project.output / "prometheus_assets").glob("*_targets_*.json"))
+    if len(files) < record["settings"]["monitoring_targets"]:
+        return []
+    return [json.loads(path.read_text())[0]["targets"][0] for path in files]
+
+
 def test_nor_into_the_monitoring(project: Project) -> None:
     """Neither figures nor questions nor pushes, of whatever a target file names."""
     recipe = project.recipe(monitoring={}, gpus=0, n_requests_per_client=0)
@@ -118,11 +127,7 @@ def test_nor_into_the_monitoring(project: Project) -> None:
     record = project.record()
     password = project.output / "deployments" / "scrape.token"
     assert f"user orch, password in {password}" in result.stdout
-    targets = [
-        json.loads(path.read_text())[0]["targets"][0]
-        for path in (project.output / "prometheus_assets").glob("*_targets_*.json")
-    ]
-    assert len(targets) == record["settings"]["monitoring_targets"]
+    targets = until(lambda: all_targets(project, record))  # exporters come beside their services
     gateway = record["endpoints"]["pushgateway"]
     asked = [
         *(["-X", "PUT", "-d", "a 1", f"{gateway}/metrics/job/a"], [f"{gateway}/api/v1/metrics"]),

@@ -19,6 +19,7 @@ import pytest
 from events import PATIENCE_S, until
 from place import SMALL, http, wait_for
 
+from contracts.load import MOST_WAITING
 from contracts.named_tokens import (
     NamedToken,
     digest_of,
@@ -109,7 +110,7 @@ class Door:
         program = shutil.which("haproxy", path=f"{os.environ['PATH']}:/usr/sbin") or ""
         self.run([program, "-db", "-f", str(ROOT / "lib" / "door.cfg")],
                  PROXY_FOLDER=self.folder, LISTEN_AT=f"127.0.0.1:{self.port}", QUERIES=1,
-                 OWN_ENGINES=1, ENGINES=1, IN_FLIGHT=1)  # fmt: skip
+                 OWN_ENGINES=1, ENGINES=1, IN_FLIGHT=1, WAITING=MOST_WAITING)  # fmt: skip
         self.run([sys.executable, "-m", "client.compatible", "--model", "known", "--listen",
                   f"unix:{self.folder}/translation", "--engine", f"unix:{self.folder}/engines",
                   "--report", f"{self.folder}/ended"])  # fmt: skip
