@@ -74,6 +74,7 @@ def _asked(options: Options) -> JsonObject:
         "processes": options.workers,
         "replicas": [replica.url for replica in options.replicas],
         "headers": [name for name, _ in options.headers],
+        "monitoring_login": [name for name, _ in options.monitoring_login],
         "out": str(options.out),
         "prompts": [text[:200] for text in texts[:10]],
         "goodput": dict(options.goodput or {}),

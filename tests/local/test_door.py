@@ -159,7 +159,8 @@ AMOUNT = 300
 def resident(at):
     """The memory of each of the door's processes, in bytes."""
     found = {}
-    for pid in at.processes():
+    lasting = [pid for pid, line in at.processes().items() if not line.startswith("sleep ")]
+    for pid in lasting:
         with contextlib.suppress(OSError):
             pages = Path(f"/proc/{pid}/statm").read_text().split()[1]
             found[pid] = int(pages) * resource.getpagesize()

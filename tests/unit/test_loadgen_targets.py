@@ -378,6 +378,21 @@ def test_a_server_behind_tls_and_a_path_with_an_own_ca_and_a_key(
     assert {key for _, key in server.asked} == {f"Bearer {KEY}"}
 
 
+def test_the_monitorings_login_is_in_nothing_that_is_written(serve, load, certificates, tmp_path):
+    login = tmp_path / "login"
+    login.write_text("Authorization: Basic b3JjaDpzZWNyZXQ=\n")
+    login.chmod(0o600)
+    _, port = serve("good")
+    code, all_said = load(
+        f"https://localhost:{port}/v1", "--ca", certificates / "ca.pem",
+        "--monitoring-login", login, OPENAI_API_KEY=KEY,
+    )  # fmt: skip
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert code in (0, 6)
+    assert summary["provenance"]["options"]["monitoring_login"] == ["Authorization"]
+    assert "b3JjaDpzZWNyZXQ=" not in all_said
+
+
 def test_the_systems_variable_names_a_ca_as_well(serve, load, certificates):
     _, port = serve("good")
     trusted = {"SSL_CERT_FILE": str(certificates / "ca.pem"), "OPENAI_API_KEY": KEY}
