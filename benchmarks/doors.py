@@ -116,6 +116,8 @@ def door(
             sleep(0.02)
         opened = Door(address.read_text().strip(), output, deployment, process.pid)
         while opened.ask("/health").status != 200:  # by then it knows the engines
+            if monotonic() > deadline:
+                sys.exit(f"The door knows no engine: {(folder / 'client.log').read_text()}")
             sleep(0.02)
         yield opened
     finally:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import secrets
+import string
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
@@ -58,6 +60,11 @@ class Usage(BaseModel):
     """The same by names."""
 
     users: dict[str, Used] = Field(default_factory=dict)
+
+
+def new_token() -> str:
+    """Return a random word of letters and digits, as long as those of lib/haproxy.sh: 256 bits."""
+    return "".join(secrets.choice(string.ascii_letters + string.digits) for _ in range(43))
 
 
 def digest_of(token: str) -> str:

@@ -125,10 +125,8 @@ def call(
     """One request, `body` sent as JSON, with the token of a file if there is such a file, or the
     header of one; by https to who shows a certificate of the authority beside the token. Raises
     NoAnswer; any HTTP status is an answer."""
-    headers, verify = (
-        _authorization(token_file) | _header(header_file),
-        _verified_by(url, token_file),
-    )
+    headers = _authorization(token_file) | _header(header_file)
+    verify = _verified_by(url, token_file)
     try:
         response = _request(method, url, body, timeout_s, headers, verify)
     except OSError as error:  # RequestException is one; so is what requests says of a lacking file

@@ -17,7 +17,7 @@ from engines.registry import ENGINES, RETRIEVAL
 from engines.tls import context_of
 from loadgen.console import print_error
 from loadgen.flags import add_flags, flag, given_load, validate_load
-from loadgen.load.prompts import Conversations, Prompts, Texts, Varied, read_prompts
+from loadgen.load.prompts import Prompts, Texts, Varied, read_prompts, texts_of
 from loadgen.options import Options, parse_metrics, parse_replicas, parse_service
 
 #: What one process carries with ease, measured in benchmarks/truth.py: beyond it a second one is
@@ -233,7 +233,7 @@ def _of_file(path: Path, api: str) -> Prompts:
     if route is None:
         raise UsageError(f"--prompts {path} holds messages; --{api} takes texts alone.")
     of_prompt = Conversation.of_prompt
-    return Conversations([of_prompt(x) if isinstance(x, str) else x for x in found], route)
+    return texts_of([of_prompt(x) if isinstance(x, str) else x for x in found], route)
 
 
 def _workers(load: LoadSpec) -> int:

@@ -53,9 +53,9 @@ class Options(LoadSpec):
     stop_on_errors: int | None = None
     sits_on: str | None = None
     gpu_metrics: tuple[str, ...] = ()
-    monitoring_login: Headers = Field((), repr=False)
+    monitoring_login: Headers = Field((), repr=False, exclude=True)
     live: bool = False
-    headers: Headers = Field((), repr=False)
+    headers: Headers = Field((), repr=False, exclude=True)
     ca: str | None = None
 
     @classmethod

@@ -23,7 +23,6 @@ from client.api.body_schemas import complete
 from client.errors import RequestError
 from contracts.load import RUN_ID
 
-_NULL: Schema = {"type": "null"}
 _TEXT: Schema = {"type": "string"}
 
 BODIES: Sequence[type[BaseModel]] = (Query, Search, Points, BenchmarkRequest)

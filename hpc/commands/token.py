@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import re
-import secrets
-import string
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +19,7 @@ from contracts.named_tokens import (
     Used,
     digest_of,
     keep_token,
+    new_token,
     read_tokens,
     read_usage,
     remove_token,
@@ -33,7 +32,6 @@ from hpc.deployments.refreshing import live_record
 from hpc.endpoints import OutputDir
 from hpc.times import MAX_SECONDS, format_time
 
-_LENGTH = 43  # of 62 signs: as many as lib/haproxy.sh takes
 _UNITS = {"m": 60, "h": 3600, "d": 86400}
 _USE = "--token takes: add NAME [ID], list [ID], or revoke NAME [ID]."
 
@@ -80,11 +78,10 @@ def _words(words: Sequence[str]) -> tuple[str, str, str]:
 
 def _new(given: argparse.Namespace) -> tuple[str, NamedToken]:
     """A token, and what is kept of it. Raises UsageError."""
-    word = "".join(secrets.choice(string.ascii_letters + string.digits) for _ in range(_LENGTH))
     for option, limit in (("in-flight", given.in_flight), ("per-minute", given.per_minute)):
         if limit is not None and not 1 <= limit <= 1_000_000:
             raise UsageError(f"--{option} is {limit}, but must be from 1 to 1000000.")
-    now = time.time()
+    word, now = new_token(), time.time()
     return word, NamedToken(
         sha256=digest_of(word),
         created=now,

@@ -7,16 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
-import string
 import uuid
 from pathlib import Path
 
 from contracts.files import FileError, write_atomically, write_whole
 from contracts.job_files import MONITORING_USER, monitoring_header, monitoring_login
 
-#: As many letters and digits as the tokens of lib/haproxy.sh have.
-_LENGTH = 43
 #: The least that bcrypt has: nobody guesses so long a password, however fast a guess is tried.
 _ROUNDS = 4
 
@@ -45,9 +41,9 @@ def _password(path: Path) -> str:
     own = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
         if not path.exists():
-            letters = string.ascii_letters + string.digits
-            word = "".join(secrets.choice(letters) for _ in range(_LENGTH))
-            write_whole(own, [word + "\n"], mode=0o600)
+            from contracts.named_tokens import new_token  # as seldom as bcrypt
+
+            write_whole(own, [new_token() + "\n"], mode=0o600)
             with contextlib.suppress(FileExistsError):  # another orch was quicker
                 os.link(own, path)
         return path.read_text().strip()

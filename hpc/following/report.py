@@ -27,10 +27,8 @@ def endpoint_lines(launched: Launched, services: Sequence[Service]) -> list[str]
     for name, at in endpoints.items():
         note = f"   # {notes[name]}" if name in notes else ""
         rows += [[name, f"{url}{note}"] for url in ([at] if isinstance(at, str) else at or ())]
-    header, authority = (
-        launched.token_file.with_name("user.header"),
-        authority_file(launched.token_file),
-    )
+    header = launched.token_file.with_name("user.header")
+    authority = authority_file(launched.token_file)
     if record.ollama:
         rows.append(["ask", _curl(f"{launched.client}/query", _QUESTION, header, authority)])
         rows += _for_clients(launched.client, header.with_name("user.token"), authority)

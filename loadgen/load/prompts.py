@@ -62,13 +62,18 @@ class Prompts(Protocol):
 
 @dataclass(frozen=True)
 class Texts:
-    """These texts in turn."""
+    """These texts in turn; `conversations`: what they are of, as a chat route takes it."""
 
     texts: Sequence[str] = (DEFAULT_PROMPT,)
     source: str = "text"
     note: str = _CACHED
     input_tokens_asked: int | None = None
-    chat: bool = False
+    conversations: Sequence[bytes] = ()
+
+    @property
+    def chat(self) -> bool:
+        """Whether they are conversations."""
+        return bool(self.conversations)
 
     @property
     def distinct(self) -> int:
@@ -76,11 +81,11 @@ class Texts:
         return len(set(self._all))
 
     @cached_property
-    def _all(self) -> list[bytes]:
-        return [json.dumps(text).encode() for text in self.texts]
+    def _all(self) -> Sequence[bytes]:
+        return self.conversations or [json.dumps(text).encode() for text in self.texts]
 
     def encoded(self, index: int) -> bytes:
-        """Return text `index` modulo their number, as a JSON string."""
+        """Return text `index` modulo their number, as a JSON string, or its conversation."""
         return self._all[index % len(self._all)]
 
     @cached_property
@@ -92,13 +97,11 @@ class Texts:
         return self._words[index % len(self._words)]
 
 
-class Conversations(Texts):
-    """These conversations in turn, for a chat route."""
-
-    def __init__(self, conversations: Sequence[Conversation], route: Chat) -> None:
-        said = tuple("\n".join(conversation.texts) for conversation in conversations)
-        super().__init__(said, source="messages", chat=True)
-        self.__dict__["_all"] = [route.encoded(conversation) for conversation in conversations]
+def texts_of(conversations: Sequence[Conversation], route: Chat) -> Texts:
+    """Return these conversations, in turn, for a chat route."""
+    said = ["\n".join(conversation.texts) for conversation in conversations]
+    encoded = [route.encoded(conversation) for conversation in conversations]
+    return Texts(said, source="messages", conversations=encoded)
 
 
 @dataclass(frozen=True)
