@@ -16,6 +16,7 @@ the same run. All the while a prober asks /health, each 50 ms.
     query     512 /query at once
     idle      /health beside 2,000 idle connections and 200 that send a byte a second
     replicas  24 replicas' requests per second as a multiple of one's
+    comes     a second replica, which comes under load: its part of the requests from 2 s later on
 
 Ends with 1 where a bound is missed. It takes some minutes, on a machine that does nothing else.
 """
@@ -35,7 +36,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, sleep
 
 from doors import Door, door
 from known import KnownServer, known_server
@@ -49,6 +50,8 @@ QUERIES, IDLE, DRIPPING = 512, 2000, 200
 TURNS = 4
 REPLICAS, SLOTS = 24, 2
 REPLICA_PACE = {"ttft": 0.2, "itl": 0.02, "tokens": 20, "slots": SLOTS}
+#: How soon a replica is to have its share, and for how long that is looked at.
+SHARE_S = 2.0
 
 #: By API and streams: what may be added to TTFT's mean, p50 and p99 and to ITL's p99, in ms.
 STREAMS = {
@@ -192,6 +195,34 @@ def measure_replicas(figures: Figures, folder: Path) -> None:
     figures.add(f"{REPLICAS} replicas: times one", multiple, at_least=0.95 * REPLICAS)
 
 
+def counts(servers: list[KnownServer]) -> list[int]:
+    """How many requests each has seen."""
+    return [int(server.seen()["requests"]) for server in servers]
+
+
+def measure_coming(figures: Figures, folder: Path) -> None:
+    """One that comes while as many clients ask as the two can serve."""
+    folder = folder / "comes"
+    folder.mkdir()
+    with contextlib.ExitStack() as stack:
+        servers = [stack.enter_context(known_server(None, **REPLICA_PACE)) for _ in range(2)]
+        there = [f"127.0.0.1:{server.port}" for server in servers]
+        at = stack.enter_context(door(folder, there[:1], SLOTS, most=2))
+        through = Behind(servers[0].port, servers[0].pid, at.at)
+        options = [f"--token-file={at.token_file}", f"--clients={4 * SLOTS}", "--duration=12",
+                   f"--num-predict={REPLICA_PACE['tokens']}"]  # fmt: skip
+        asking = stack.enter_context(ThreadPoolExecutor(1)).submit(load, through, *options)
+        while counts(servers)[0] < 4 * SLOTS:
+            sleep(0.02)
+        at.at_engines(there)
+        sleep(SHARE_S)
+        before = counts(servers)
+        sleep(SHARE_S)
+        old, new = (b - a for a, b in zip(before, counts(servers), strict=True))
+        asking.result()
+    figures.add("comes: part of two, 2 s later", new / (old + new), at_least=0.95 / 2)
+
+
 def measure(figures: Figures, ways: list[str], folder: Path) -> None:
     """One run of each way."""
     front = folder / "front"
@@ -206,11 +237,13 @@ def measure(figures: Figures, ways: list[str], folder: Path) -> None:
             measure_idle(figures, at)
     if "replicas" in ways:
         measure_replicas(figures, folder)
+    if "comes" in ways:
+        measure_coming(figures, folder)
 
 
 def main() -> int:
     """Measure and print."""
-    every = [*STREAMS, "query", "idle", "replicas"]
+    every = [*STREAMS, "query", "idle", "replicas", "comes"]
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     p.add_argument("--runs", type=int, default=3)
     p.add_argument("ways", nargs="*", metavar="WAY", choices=[*every, []], default=every)
