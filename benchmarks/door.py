@@ -10,9 +10,13 @@ the same run. All the while a prober asks /health, each 50 ms.
 
     raw       1,024 streams, and 64, by /api
     chat      256 streams, and 64, by /v1/chat/completions, which is translated
+              so many are under way at a time, since they begin at a constant rate; then as many
+              begin at the same moment, where each waits for the work that those before it make:
+              that has no bound
     query     512 /query at once
     idle      /health beside 2,000 idle connections and 200 that send a byte a second
     replicas  24 replicas' requests per second as a multiple of one's
+    comes     a second replica, which comes under load: its part of the requests from 2 s later on
 
 Ends with 1 where a bound is missed. It takes some minutes, on a machine that does nothing else.
 """
@@ -21,6 +25,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import math
 import resource
 import socket
 import sys
@@ -29,8 +34,9 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, sleep
 
 from doors import Door, door
 from known import KnownServer, known_server
@@ -40,8 +46,12 @@ PACE = {"ttft": 0.2, "itl": 0.02, "tokens": 64}
 MAX_LATE_S = 0.01
 HEALTH_MS, PROBE_S = 100.0, 0.05
 QUERIES, IDLE, DRIPPING = 512, 2000, 200
+#: Streams of a steady load, as a multiple of those under way at a time.
+TURNS = 4
 REPLICAS, SLOTS = 24, 2
 REPLICA_PACE = {"ttft": 0.2, "itl": 0.02, "tokens": 20, "slots": SLOTS}
+#: How soon a replica is to have its share, and for how long that is looked at.
+SHARE_S = 2.0
 
 #: By API and streams: what may be added to TTFT's mean, p50 and p99 and to ITL's p99, in ms.
 STREAMS = {
@@ -96,9 +106,20 @@ def probed(figures: Figures, at: Door, what: str) -> Iterator[None]:
         figures.add(f"{what}: /health at worst, ms", prober.end(), at_most=HEALTH_MS)
 
 
-def latencies(server: KnownServer, api: str, streams: int, *more: str) -> dict[str, float]:
-    """Of so many streams at once, each asking twice, in ms. Ends the program if one failed."""
-    options = [f"--api={api}", f"--clients={streams}", f"--requests={2 * streams}", *more]
+def steadily(streams: int) -> list[str]:
+    """The load by which so many streams are under way at a time."""
+    lasts = PACE["ttft"] + PACE["itl"] * (PACE["tokens"] - 1)
+    return [f"--rate={streams / lasts:.1f}", "--arrivals=constant", f"--requests={TURNS * streams}"]
+
+
+def at_once(streams: int) -> list[str]:
+    """The load in which so many begin at the same moment, and again."""
+    return [f"--clients={streams}", f"--requests={2 * streams}"]
+
+
+def latencies(server: KnownServer, api: str, how: list[str], *more: str) -> dict[str, float]:
+    """Of such a load, in ms. Ends the program if a request failed."""
+    options = [f"--api={api}", *how, *more]
     made = punctual(lambda: load(server, *options, f"--num-predict={PACE['tokens']}"), MAX_LATE_S)
     failed = made.summary["requests"]["failed"]
     if failed:
@@ -108,18 +129,23 @@ def latencies(server: KnownServer, api: str, streams: int, *more: str) -> dict[s
             for name in ("ttft", "itl") for statistic in ("mean", "p50", "p99")}  # fmt: skip
 
 
+#: How the streams of a load come, and what figures of it are called.
+KINDS = ((steadily, ""), (at_once, " at once"))
+
+
 def measure_streams(figures: Figures, at: Door, server: KnownServer, way: str) -> None:
     """Streams straight and through the door."""
     api, amounts = STREAMS[way]
     through, token = Behind(server.port, server.pid, at.at), f"--token-file={at.token_file}"
-    for streams, bounds in amounts.items():
-        straight = latencies(server, api, streams)
-        with probed(figures, at, f"{way} {streams}"):
-            found = latencies(through, api, streams, token)
+    for (streams, bounds), (how, kind) in product(amounts.items(), KINDS):
+        what = f"{way} {streams}{kind}"
+        straight = latencies(server, api, how(streams))
+        with probed(figures, at, what):
+            found = latencies(through, api, how(streams), token)
         for name, most in bounds.items():
-            figures.add(f"{way} {streams}: {name}, straight, ms", straight[name])
-            added = found[name] - straight[name]
-            figures.add(f"{way} {streams}: {name}, added, ms", added, at_most=most)
+            figures.add(f"{what}: {name}, straight, ms", straight[name])
+            bound = math.inf if kind else most
+            figures.add(f"{what}: {name}, added, ms", found[name] - straight[name], at_most=bound)
 
 
 def measure_queries(figures: Figures, at: Door) -> None:
@@ -169,6 +195,34 @@ def measure_replicas(figures: Figures, folder: Path) -> None:
     figures.add(f"{REPLICAS} replicas: times one", multiple, at_least=0.95 * REPLICAS)
 
 
+def counts(servers: list[KnownServer]) -> list[int]:
+    """How many requests each has seen."""
+    return [int(server.seen()["requests"]) for server in servers]
+
+
+def measure_coming(figures: Figures, folder: Path) -> None:
+    """One that comes while as many clients ask as the two can serve."""
+    folder = folder / "comes"
+    folder.mkdir()
+    with contextlib.ExitStack() as stack:
+        servers = [stack.enter_context(known_server(None, **REPLICA_PACE)) for _ in range(2)]
+        there = [f"127.0.0.1:{server.port}" for server in servers]
+        at = stack.enter_context(door(folder, there[:1], SLOTS, most=2))
+        through = Behind(servers[0].port, servers[0].pid, at.at)
+        options = [f"--token-file={at.token_file}", f"--clients={4 * SLOTS}", "--duration=12",
+                   f"--num-predict={REPLICA_PACE['tokens']}"]  # fmt: skip
+        asking = stack.enter_context(ThreadPoolExecutor(1)).submit(load, through, *options)
+        while counts(servers)[0] < 4 * SLOTS:
+            sleep(0.02)
+        at.at_engines(there)
+        sleep(SHARE_S)
+        before = counts(servers)
+        sleep(SHARE_S)
+        old, new = (b - a for a, b in zip(before, counts(servers), strict=True))
+        asking.result()
+    figures.add("comes: part of two, 2 s later", new / (old + new), at_least=0.95 / 2)
+
+
 def measure(figures: Figures, ways: list[str], folder: Path) -> None:
     """One run of each way."""
     front = folder / "front"
@@ -183,11 +237,13 @@ def measure(figures: Figures, ways: list[str], folder: Path) -> None:
             measure_idle(figures, at)
     if "replicas" in ways:
         measure_replicas(figures, folder)
+    if "comes" in ways:
+        measure_coming(figures, folder)
 
 
 def main() -> int:
     """Measure and print."""
-    every = [*STREAMS, "query", "idle", "replicas"]
+    every = [*STREAMS, "query", "idle", "replicas", "comes"]
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     p.add_argument("--runs", type=int, default=3)
     p.add_argument("ways", nargs="*", metavar="WAY", choices=[*every, []], default=every)

@@ -28,6 +28,7 @@ from contracts.validation import WHOLE, Must, Sentence, few, text_of_bytes, with
 
 DEFAULT_PROMPT = "Explain in three sentences how a sailing boat can sail against the wind."
 MAX_PROMPT_BYTES = 1_000_000
+MAX_PROMPTS = 1_000
 # Every record is kept in memory until the end: about 0.5 KB, and 8 bytes a chunk.
 MAX_REQUESTS = 1_000_000
 #: A client is a socket: beyond it one machine is no longer the right tool.
@@ -50,6 +51,39 @@ Prompt = Annotated[
     PlainValidator(text_of_bytes(MAX_PROMPT_BYTES)),
     WithJsonSchema({"type": "string", "minLength": 1, "maxLength": MAX_PROMPT_BYTES}),
     Must(f"a text of 1 to {MAX_PROMPT_BYTES} bytes"),
+]
+
+
+def _askable(prompts: list[Any]) -> list[Any]:
+    """Prompts and conversations that are some, and not too long together."""
+    for number, one in enumerate(prompts, 1):
+        if not isinstance(one, str):
+            from contracts.conversations import Conversation  # most have none
+
+            try:
+                Conversation.read(one)
+            except (ValueError, RecursionError) as error:
+                why = str(error).replace("{", "{{").replace("}", "}}")
+                words = f"number {number} of {{}} is no conversation: {why}"
+                raise Sentence(words, "prompts") from error
+    if (size := len(json.dumps(prompts))) > MAX_PROMPT_BYTES:
+        words = f"{{}} have {size} bytes, but must have at most {MAX_PROMPT_BYTES}, as JSON"
+        raise Sentence(words, "prompts")
+    return prompts
+
+
+Prompts = Annotated[
+    Annotated[
+        list[Prompt | Annotated[dict[str, Any], Field(min_length=1)]],
+        Field(min_length=1, max_length=MAX_PROMPTS),
+        few(MAX_PROMPTS),
+        AfterValidator(_askable),
+    ]
+    | None,
+    Must(
+        f"a list of 1 to {MAX_PROMPTS} texts, or objects with messages and perhaps tools, of at "
+        f"most {MAX_PROMPT_BYTES} bytes in all"
+    ),
 ]
 NumPredict = Annotated[int, Field(ge=1, le=32_768), WHOLE]
 Think = Annotated[
@@ -94,6 +128,8 @@ Goodput = Annotated[
 EXTRAS = ("temperature", "think", "format", "keep_alive")
 
 
+#: Each says what is asked.
+_ASKED = {"prompt", "prompts", "input_tokens"}
 #: A field, and values of it.
 Valued = tuple[str, Sequence[object]]
 
@@ -239,7 +275,7 @@ class Load(BaseModel):
     @classmethod
     def fill(cls, given: Mapping[str, Any]) -> dict[str, Any]:
         """Return defaults that depend on what else is given."""
-        prompt = {} if given.keys() & {"prompt", "input_tokens"} else {"prompt": DEFAULT_PROMPT}
+        prompt = {} if given.keys() & _ASKED else {"prompt": DEFAULT_PROMPT}
         arrivals = {"arrivals": "poisson"} if "rate" in given and "arrivals" not in given else {}
         return {**prompt, **arrivals}
 

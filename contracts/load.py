@@ -8,7 +8,16 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from contracts.knobs import EXTRAS, MAX_CLIENTS, MAX_REQUESTS, MAX_SECONDS, KeepAlive, Load, Valued
+from contracts.knobs import (
+    EXTRAS,
+    MAX_CLIENTS,
+    MAX_REQUESTS,
+    MAX_SECONDS,
+    KeepAlive,
+    Load,
+    Prompts,
+    Valued,
+)
 from contracts.validation import WHOLE, Sentence
 
 #: Requests that the client service answers at once, each waiting for Ollama most of its time; and
@@ -59,13 +68,31 @@ class LoadSpec(Load):
         return filled
 
 
-class RunSpec(LoadSpec):
+class _Asked(BaseModel):
+    """What is asked if it is more than one prompt; the command line has a file of them."""
+
+    model_config = ConfigDict(defer_build=True)  # of what has it as a part alone
+
+    prompts: Prompts = Field(
+        None,
+        description="Texts that are asked in turn, or conversations as OpenAI's API has them: "
+        "objects with `messages`, and perhaps `tools`.",
+    )
+
+
+class RunSpec(LoadSpec, _Asked):
     """A run for the load generator, as request.json has it: a load, the model it is for, and what
     is asked: a server of that API, or with `retrieval` a client service."""
 
     model: str = Field(description="Name of the model.")
     api: Literal["ollama", "openai"] = Field("ollama", description="What the servers speak.")
     retrieval: bool = Field(False, description="Whether /query is asked, with retrieval.")
+
+    @property
+    def asked(self) -> Sequence[dict[str, Any]]:
+        """The prompts that were given, as a file of them has them; none if built-in ones are."""
+        given = self.prompts or ([] if self.prompt is None else [self.prompt])
+        return [{"prompt": one} if isinstance(one, str) else one for one in given]
 
 
 class _PerClient(BaseModel):
@@ -85,11 +112,13 @@ class _PerClient(BaseModel):
     )
 
 
-class LoadPerClient(Load, _PerClient):
+class LoadPerClient(Load, _Asked, _PerClient):
     """A load as recipes and /benchmark ask for it: of each client so many requests."""
 
     EXCLUSIVE = (
         *Load.EXCLUSIVE,
+        ("prompts", "prompt"),
+        ("prompts", "input_tokens"),
         ("rate", "n_clients"),
         ("rate", "n_requests_per_client"),
         ("duration_seconds", "n_requests_per_client"),

@@ -38,6 +38,7 @@ CHILDREN=()
 PUBLISHED=()  # files that say that the service is there
 AT_END=       # a function that is called when the service has ended, before that is removed
 TEMPORARY=()  # what is of no use to anybody when this ends
+FOLDERS=()    # of this node, likewise
 LISTENER_PID= # HAProxy's, if that is at the service's port
 RUN_IN=(env)  # what runs a service's command, in front of NAME=VALUE... COMMAND; see enter_image
 
@@ -110,7 +111,7 @@ finish() {
   stop_children
   unpublish # what one of them was about to write
   if [ -n "$AT_END" ]; then "$AT_END"; fi
-  rm -rf ${TEMPORARY[@]+"${TEMPORARY[@]}"}
+  rm -rf ${TEMPORARY[@]+"${TEMPORARY[@]}"} ${FOLDERS[@]+"${FOLDERS[@]}"}
   say "ends with exit code $code${REASON:+: $REASON}"
   write_file "$OUTPUT/logs/$JOB_ID.rc" "$code" "$REASON"
   exit "$code"
@@ -127,7 +128,11 @@ stop_children() {
   [ "${#all[@]}" -gt 0 ] || return 0
   kill -TERM "${all[@]}" 2>/dev/null
   for pid in "${all[@]}"; do
-    while runs "$pid" && [ $((tries -= 1)) -gt 0 ]; do sleep 0.1; done
+    while runs "$pid" && [ $((tries -= 1)) -gt 0 ]; do
+      sleep 0.1
+      # They have been told, and SIGKILL may come to us before they have ended.
+      if [ "$tries" = 195 ]; then rm -rf ${FOLDERS[@]+"${FOLDERS[@]}"}; fi
+    done
     kill -KILL "$pid" 2>/dev/null
   done
 }
@@ -151,7 +156,7 @@ forget_child() {
 make_folder() {
   FOLDER=$(mktemp -d "${TMPDIR:-/tmp}/orch.XXXXXX") ||
     fail "cannot make a folder in ${TMPDIR:-/tmp} on $(uname -n); make room there"
-  TEMPORARY+=("$FOLDER")
+  FOLDERS+=("$FOLDER")
 }
 
 # load_modules LINE...: `module load` of each line, by a shell of its own (see load_modules.sh); what that

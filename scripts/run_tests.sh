@@ -7,7 +7,8 @@ source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 cd "${ROOT}" || exit
 
 readonly SYSTEM='System packages' PYTHON='Python environment' HAPROXY=HAProxy OLLAMA='Ollama and models'
-readonly OLLAMA_LOG=.tools/get_ollama.out LOCAL_LOG=.tools/test_local.out
+readonly OLLAMA_LOG=.tools/get_ollama.out
+readonly UNIT_LOG=.tools/test_unit.out CLUSTER_LOG=.tools/test_cluster.out LOCAL_LOG=.tools/test_local.out
 declare -A OUTCOME=()
 declare -A BESIDE=() # what runs beside the groups: process by log
 SUMMARY=()
@@ -17,6 +18,7 @@ main() {
   trap finish EXIT
   trap 'exit 130' INT
   trap 'exit 143' TERM HUP
+  rm -f "${UNIT_LOG}" "${CLUSTER_LOG}" "${LOCAL_LOG}"
   group "${SYSTEM}" '' scripts/get_system_packages.sh
   group "${PYTHON}" '' scripts/make_venv.sh --dev
   # The build takes minutes and needs nothing of the steps before it is used. Not at a lower priority: on
@@ -24,12 +26,12 @@ main() {
   beside "${OLLAMA_LOG}" scripts/get_ollama.sh
   group "${HAPROXY}" '' scripts/get_haproxy.sh
   group 'Format, types, shell scripts' "${PYTHON}" scripts/lint.sh
-  group 'Unit tests' "${PYTHON}" scripts/run_pytest.sh tests/unit
+  group 'Unit tests' "${PYTHON}" logged "${UNIT_LOG}" scripts/run_pytest.sh tests/unit
   group "${OLLAMA}" "${PYTHON}" get_ollama_and_models
   # Most of the cluster's time is waiting for Slurm; its hosts are its own.
   [[ -n $(failed_of "${SYSTEM}:${HAPROXY}:${OLLAMA}") ]] || beside "${LOCAL_LOG}" scripts/run_pytest.sh tests/local
   group 'Tests on the Slurm test cluster' "${SYSTEM}:${HAPROXY}:${OLLAMA}" \
-    scripts/run_pytest.sh tests/cluster
+    logged "${CLUSTER_LOG}" scripts/run_pytest.sh tests/cluster
   group 'Tests with processes on this machine' "${SYSTEM}:${HAPROXY}:${OLLAMA}" joined "${LOCAL_LOG}"
   all_passed
 }
@@ -81,6 +83,8 @@ finish() {
   fi
   printf '\nSummary (%d s):\n' "${SECONDS}"
   printf '  %s\n' ${SUMMARY[@]+"${SUMMARY[@]}"}
+  # Once more, since who reads only the end of a long log is to know them, too.
+  grep -hsE '^(FAILED|ERROR) ' "${UNIT_LOG}" "${CLUSTER_LOG}" "${LOCAL_LOG}" | cut -c -300
 }
 
 # beside LOG COMMAND...: begins what runs beside the groups, until `joined LOG`.
@@ -88,6 +92,12 @@ beside() {
   mkdir -p .tools
   "${@:2}" >"$1" 2>&1 </dev/null &
   BESIDE[$1]=$!
+}
+
+# logged LOG COMMAND...: runs it, and keeps in LOG what it prints.
+logged() {
+  beside "$@"
+  joined "$1"
 }
 
 # joined LOG: shows what that prints, from its start, and ends with it and with its exit code.

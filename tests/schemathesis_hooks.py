@@ -35,9 +35,23 @@ def before_call(context, case, kwargs):
     if isinstance(rate, (int, float)) and not isinstance(rate, bool) and 0 < rate <= 20_000:
         body["rate"] = min(max(rate, 50), 200)
     _announce_chunks(body)
+    _converse(body)
     model = body.get("model")
     if isinstance(model, str) and 0 < len(model) <= 256 and len(model) % 2:
         body["model"] = MODEL
+
+
+def _converse(body):
+    """What an object among prompts must be, what they go with, and that /query takes no object: the
+    schema does not say it."""
+    prompts = body.get("prompts")
+    if isinstance(prompts, list):
+        for name, kind in (("prompt", str), ("input_tokens", int)):
+            if isinstance(body.get(name), kind) and body[name]:
+                del body[name]
+        turns = {"messages": [{"role": "user", "content": "Hi"}]}
+        turn = "Hi" if body.get("retrieval") is True else turns
+        body["prompts"] = [turn if isinstance(one, dict) and one else one for one in prompts]
 
 
 def _announce_chunks(body):

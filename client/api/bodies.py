@@ -196,3 +196,9 @@ class BenchmarkRequest(LoadPerClient):
         None,
         description="Name of the run: asked for once more, it is joined, or its result returned.",
     )
+
+    def too_much(self) -> tuple[str, Sentence] | None:
+        """As of any load; and conversations for /query, which has no turns."""
+        if self.retrieval and not all(isinstance(one, str) for one in self.prompts or ()):
+            return "prompts", Sentence("messages in {} do not go with {}", "prompts", "retrieval")
+        return super().too_much()

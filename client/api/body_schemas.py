@@ -19,7 +19,8 @@ def complete(schema: Schema, kind: type[BaseModel]) -> None:
         if name not in schema.get("required", ()):
             schema["properties"][name] = _or_null(part)
     if issubclass(kind, Load):
-        rules = [_not_both(*pair) for pair in kind.EXCLUSIVE]
+        # With those of `prompts`, too, no tool that makes bodies of a schema (schemathesis) could.
+        rules = [_not_both(*pair) for pair in kind.EXCLUSIVE if "prompts" not in pair]
         rules += [_not_both_valued(*pair) for pair in kind.EXCLUSIVE_VALUES]
         schema["allOf"] = [*rules, *(_only_with(*pair) for pair in kind.REQUIRES)]
 

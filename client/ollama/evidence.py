@@ -13,6 +13,9 @@ from client.errors import Busy, RequestError, TooSlow
 
 #: Seconds for which an answer speaks for the ones to come, of a replica that works for nobody here.
 STALE_S = 5.0
+#: Seconds for which one that answered is taken to be well while it is asked again: who watches asks
+#: us often, and is told the next time.
+RECENT_S = 60.0
 #: Seconds after which one that failed is asked again.
 RETRY_S = 1.0
 #: As STALE_S, of one that works: its answers will come, and a request more would wait behind them.
@@ -69,12 +72,15 @@ class Evidence:
         return known.judgement
 
     def refresh(self, address: str, patience_s: float) -> None:
-        """Ask for a token if what is known is old; see for at most `patience_s` what comes."""
+        """Ask for a token if what is known is old; if it is very old, or bad, see for at most
+        `patience_s` what comes."""
         busy, known = self._busy(address), self._of(address)
+        age = time.monotonic() - known.at
         limit = RETRY_S if not known.judgement.ok else QUIET_S if busy else STALE_S
-        if time.monotonic() - known.at > limit:
+        if age > limit:
             self._begin(address)
-        if known.probe_started_at is not None and not busy:
+        recent = known.judgement.ok and age <= RECENT_S
+        if known.probe_started_at is not None and not busy and not recent:
             known.probe_finished.wait(patience_s)
 
     def ask(self, address: str) -> Judgement:

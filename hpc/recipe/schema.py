@@ -172,7 +172,7 @@ class Service(LoadPerClient, Served):
                 f"top_k x chunk_tokens is {value.top_k * value.chunk_tokens}, but must be less "
                 f"than job.service.context_length ({context}), for question and answer"
             )
-        for name in ("through", "api"):
+        for name in ("through", "api", "prompts"):
             if value and value.benchmark and info.data.get(name):
                 raise ValueError(f"benchmark asks /query: job.service.{name} does not go with it")
         for name in ("n_clients", "max_concurrency"):

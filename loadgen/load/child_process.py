@@ -109,9 +109,9 @@ class ChildRun:
         self.folder.mkdir(parents=True, exist_ok=True)
         write_whole(self.folder / "request.json", [json.dumps(self.job.model_dump()) + "\n"])
         command = [sys.executable, "-m", "loadgen", *options]
-        if self.job.prompt is not None:  # any text: it may be too long for a command line
+        if asked := self.job.asked:  # any texts: they may be too long for a command line
             prompts = self.folder / "prompts.jsonl"
-            write_whole(prompts, [json.dumps({"prompt": self.job.prompt}) + "\n"])
+            write_whole(prompts, [json.dumps(one) + "\n" for one in asked])
             command.append(f"--prompts={prompts}")
         command += [f"--out={self.folder}", "--quiet", "--no-report"]
         command += ["--json-progress", "--die-with-stdin"]

@@ -116,6 +116,38 @@ def test_any_prompt_reaches_ollama_as_it_is(client, server):
     assert {body["prompt"] for body in server.seen.bodies} == {prompt}
 
 
+def test_prompts_and_conversations_are_asked_in_turn_and_kept(client, server, output):
+    turns = [{"role": "system", "content": "Be short."}, {"role": "user", "content": "Why?"}]
+    asked = ["Hi", {"messages": turns}]
+    result = post(client, prompts=asked, n_requests_per_client=2, warmup=0, id="turns").get_json()
+    assert result["successful"] == 2
+    assert [body["messages"] for body in server.seen.bodies] == [
+        [{"role": "user", "content": "Hi"}],
+        turns,
+    ]
+    request = json.loads((output / "benchmarks" / "turns" / "request.json").read_text())
+    assert request["prompts"] == asked
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ({"prompts": ["Hi"], "prompt": "Ho"}, "prompts does not go with prompt"),
+        ({"prompts": ["Hi", {"messages": []}]}, "number 2 of prompts is no conversation: messages"),
+        ({"prompts": ["Hi", {"prompt": "{}"}]}, "number 2 of prompts is no conversation: messages"),
+        ({"prompts": []}, "prompts is [], but must be a list of 1 to 1000 texts, or objects"),
+        ({"prompts": 600 * ["x" * 2000]}, "prompts have 1202400 bytes, but must have at most"),
+        (
+            {"prompts": [{"messages": [{"role": "user", "content": "Hi"}]}], "retrieval": True},
+            "messages in prompts do not go with retrieval",
+        ),
+    ],
+)
+def test_prompts_that_cannot_be_asked_are_refused_by_name(client, server, body, words):
+    assert words in error(post(client, **body), 400, "bad_request")
+    assert server.seen.requests == 0
+
+
 def test_an_unknown_model_is_said_in_ollamas_words(client):
     message = error(post(client, id="bad", model="--nope"), 502, "benchmark_failed")
     assert "model '--nope' not found" in message

@@ -37,6 +37,7 @@ def output(tmp_path, monkeypatch):
 def soon(monkeypatch):
     """What was known a moment ago is old."""
     monkeypatch.setattr(client.ollama.evidence, "STALE_S", 0.0)
+    monkeypatch.setattr(client.ollama.evidence, "RECENT_S", 0.0)
     monkeypatch.setattr(client.ollama.evidence, "RETRY_S", 0.0)
 
 
@@ -217,6 +218,18 @@ def test_a_hung_replica_of_several_gets_no_queries_until_it_answers(
 
 
 # --- what it costs ---
+
+
+def test_a_look_does_not_wait_for_a_token_of_one_that_answered_a_moment_ago(
+    output, servers, soon, monkeypatch
+):
+    monkeypatch.setattr(client.ollama.evidence, "RECENT_S", 600.0)
+    monkeypatch.setattr(client.ollama.evidence, "PROBE_TIMEOUT_S", 600.0)
+    monkeypatch.setattr(client.ollama.health, "PATIENCE_S", 600.0)
+    service = start(output, servers[0])
+    servers[0].pace = Pace(ttft=600)
+    assert health(service)["status"] == "healthy"
+    until(lambda: servers[0].seen.most_in_flight == 1)  # it is asked all the same
 
 
 def test_a_replica_that_works_or_has_just_answered_is_not_asked_for_a_token(output, servers):

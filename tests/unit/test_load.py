@@ -31,6 +31,7 @@ LOADS: dict[str, dict[str, Any]] = {
     "prompts": {"input_tokens": 300, "think": False, "format": "json"},
     "limits": {"timeout_seconds": 9.5, "goodput": {"ttft": 0.5, "itl": 0.05}, "processes": 2},
     "warm-up": {"warmup": 0},
+    "questions": {"prompts": ["a", {"messages": [{"role": "user", "content": "b"}]}]},
     "the way": {"through": "door", "api": "openai"},
 }
 

@@ -108,6 +108,16 @@ def test_a_group_that_fails_stops_no_other(steps: Steps, step: str, group: str) 
     assert summary_of(result) == dict.fromkeys(GROUPS, "passed") | {group: "FAILED"}
 
 
+def test_what_failed_is_named_once_more_at_the_end(steps: Steps) -> None:
+    steps.acts('echo "FAILED ${@: -1}/test_x.py::test_y - assert 1 == 2"; exit 1')
+    end = steps.run().stdout.rpartition("Summary (")[2]
+    named = [line for line in end.splitlines() if line.startswith("FAILED ")]
+    assert named == [
+        f"FAILED tests/{name}/test_x.py::test_y - assert 1 == 2"
+        for name in ("unit", "cluster", "local")
+    ]
+
+
 def test_what_runs_beside_a_group_ends_with_the_run(steps: Steps) -> None:
     """The tests on this machine have begun when those on the cluster end the run."""
     beside = steps.folder / "beside"
