@@ -225,7 +225,7 @@ def _login_place() -> Schema:
 
 def _login() -> Schema:
     kinds = (errors.BadCredential, errors.NotAllowed, errors.NotShared, errors.NoMunge)
-    taken = f"{errors.NameInUse.__doc__} Or: {errors.NotPublished.__doc__}"
+    taken = f"{errors.NameInUse.__doc__} Or: the service's own address is not known (yet)."
     return {
         "operationId": "login",
         "summary": "Turn a MUNGE credential into a token, as `orch.py --login` does. Needs no "
