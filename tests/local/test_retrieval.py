@@ -131,14 +131,16 @@ def asked(tmp_path_factory):
     from place import Place
 
     place = Place(tmp_path_factory.mktemp("quality"))
-    result = place.orch(EXAMPLE, "--site", "local", timeout=900)
-    assert result.returncode == 0, result.stderr
-    (record,) = place.records()
-    _check_model(record)
-    questions = [json.loads(line) for line in QUESTIONS.read_text().splitlines()]
-    by_service = [_search(record, one["question"]) for one in questions]
-    vectors = _embed(record, [one["question"] for one in questions])
-    place.stop_all()
+    try:
+        result = place.orch(EXAMPLE, "--site", "local", timeout=1800)
+        assert result.returncode == 0, result.stderr
+        (record,) = place.records()
+        _check_model(record)
+        questions = [json.loads(line) for line in QUESTIONS.read_text().splitlines()]
+        by_service = [_search(record, one["question"]) for one in questions]
+        vectors = _embed(record, [one["question"] for one in questions])
+    finally:
+        place.stop_all()
     return result.stdout, questions, by_service, _exact(place, vectors)
 
 
