@@ -7,8 +7,8 @@ ORCH_OUTPUT_DIR, ORCH_OLLAMA_JOB or ORCH_SERVER (contracts/given_server.py, as J
 ORCH_JOB_ID, ORCH_DEPLOYMENT, ORCH_TOKEN_FILE (the token that Ollama asks for), ORCH_DOOR (the
 folder of HAProxy's sockets; lib/door.cfg), ORCH_QUERY_TIMEOUT (seconds that an answer may take;
 600), ORCH_JOB_END (Unix time of the job's time limit),
-ORCH_MONITORING_JOB, ORCH_THREADS (client/serving.py sets it), and for retrieval as
-retrieval.settings says.
+ORCH_MONITORING_JOB, ORCH_SHARE (who may log in, as a list in JSON), ORCH_THREADS
+(client/serving.py sets it), and for retrieval as retrieval.settings says.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from client.api.json_body import read, sent
 from client.benchmarks import Benchmarks, Described, Measured, new_id
 from client.door import EngineServers
 from client.errors import BenchmarkFailed, Conflict, NoRetrieval, NotServed, RequestError
+from client.login import add_login_routes
 from client.metrics import Metrics, Queries, State
 from client.monitoring_urls import monitoring_of
 from client.named_tokens import NamedTokens
@@ -57,14 +58,25 @@ def create_app() -> Flask:
     app.json.sort_keys = False  # type: ignore[attr-defined]
     _add_errors(app)
     _add_metrics(app, metrics)
+    tokens = _tokens(settings)
     usage = _usage(settings, metrics)
     if settings.server is None:
         _add_ollama(app, settings, metrics, usage)
     else:
         _add_given(app, settings, settings.server, metrics)
+    add_login_routes(app, settings, tokens)
     _add_description(app)
     gc.freeze()  # what is there by now stays; no collection walks it while a request waits
     return app
+
+
+def _tokens(settings: ServiceSettings) -> NamedTokens | None:
+    """What tells the door of tokens by name; None if there is no door."""
+    if settings.door is None or settings.deployment is None:
+        return None
+    tokens = NamedTokens(tokens_folder(settings.output, settings.deployment), settings.door)
+    tokens.follow()
+    return tokens
 
 
 def _usage(settings: ServiceSettings, metrics: Metrics) -> UsageByName | None:
@@ -72,7 +84,6 @@ def _usage(settings: ServiceSettings, metrics: Metrics) -> UsageByName | None:
     if settings.door is None or settings.deployment is None:
         return None
     where = (settings.output, settings.deployment)
-    NamedTokens(tokens_folder(*where), settings.door).follow()
     usage = UsageByName(usage_file(*where))
     usage.follow(settings.door / "ended")
     metrics.show(usage)

@@ -29,6 +29,24 @@ class PromptTooLong(BadInput):
     kind = "prompt_too_long"
 
 
+class BadCredential(RequestError):
+    """The credential of a login is none, is too old, was used before, or is for another place."""
+
+    status, kind = 401, "bad_credential"
+
+
+class NotAllowed(RequestError):
+    """Who has made the credential may not log in."""
+
+    status, kind = 403, "not_allowed"
+
+
+class NotShared(RequestError):
+    """Nobody logs in to this deployment."""
+
+    status, kind = 404, "not_shared"
+
+
 class Unknown(RequestError):
     """There is no such benchmark."""
 
@@ -39,6 +57,12 @@ class Conflict(RequestError):
     """Not now, or not under this id."""
 
     status, kind = 409, "conflict"
+
+
+class NameInUse(RequestError):
+    """The owner has given a token of the name of who logs in."""
+
+    status, kind = 409, "name_in_use"
 
 
 class NoRetrieval(RequestError):
@@ -141,6 +165,12 @@ class NotServed(RequestError):
     """The deployment measures a server that it has not started, and passes no queries on to it."""
 
     status, kind = 409, "not_served"
+
+
+class NoMunge(RequestError):
+    """MUNGE does not answer on the service's host."""
+
+    status, kind = 503, "no_munge"
 
 
 class TooSlow(RequestError):

@@ -24,6 +24,7 @@ class NamedTokens:
         """`door` is the folder of HAProxy's sockets and maps."""
         self._folder, self._door = folder, door
         self._told: dict[str, dict[str, str]] | None = None
+        self._looking = threading.Lock()
 
     def follow(self) -> None:
         """Look from now on, beside everything else."""
@@ -37,6 +38,10 @@ class NamedTokens:
 
     def look(self) -> None:
         """Tell HAProxy what has changed; what it does not take is told again."""
+        with self._looking:
+            self._look()
+
+    def _look(self) -> None:
         try:
             wanted = self._wanted()
             if wanted != self._told:

@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from contracts.given_server import GivenServer
 
+_NAMES = TypeAdapter(tuple[str, ...])
 _JOB_ID = re.compile(r"[A-Za-z0-9_.-]+")
 
 
@@ -35,6 +36,8 @@ class ServiceSettings:
     door: Path | None = None
     #: What is measured in place of an Ollama of the deployment's own.
     server: GivenServer | None = None
+    #: Who may log in: "user:NAME" or "group:NAME".
+    share: tuple[str, ...] = ()
 
     @property
     def record(self) -> Path | None:
@@ -77,7 +80,15 @@ def service_settings_from(environment: Mapping[str, str]) -> ServiceSettings:
         token_file=Path(token_file) if token_file else None,
         door=Path(door) if door else None,
         server=server,
+        share=_share(environment.get("ORCH_SHARE") or "[]"),
     )
+
+
+def _share(text: str) -> tuple[str, ...]:
+    try:
+        return _NAMES.validate_json(text)
+    except ValidationError as error:
+        raise ValueError(f"ORCH_SHARE is {text!r}, but must be a list of texts as JSON") from error
 
 
 def _server(text: str | None) -> GivenServer | None:

@@ -1,7 +1,8 @@
 """Tokens that the owner of a deployment gives to others, each by a name.
 
-Each is a file of its own, written once and whole: one that is there is valid until it expires, and
-one that is removed is revoked. A file holds the digest of its token, never the token.
+Each is a file of its own, written whole: one that is there is valid until it expires, and one that
+is removed is revoked. A file holds the digest of its token, never the token. The token of a login
+is replaced by that of the next one; when it is revoked its file stays, and there is no next one.
 """
 
 from __future__ import annotations
@@ -30,6 +31,10 @@ class NameTaken(ValueError):
     """There is a token of that name."""
 
 
+class Barred(ValueError):
+    """Who logs in has had a token, which was revoked."""
+
+
 class NamedToken(BaseModel):
     """A token: its SHA-256, and what its bearer may; None is no limit. Times are Unix times."""
 
@@ -40,10 +45,13 @@ class NamedToken(BaseModel):
     expires: float | None = None
     in_flight: int | None = Field(None, ge=1)
     per_minute: int | None = Field(None, ge=1)
+    #: Of a login: who has logged in, and whether that has been revoked.
+    uid: int | None = None
+    revoked: bool = False
 
     def valid(self, now: float) -> bool:
-        """Return whether it has not expired."""
-        return self.expires is None or now < self.expires
+        """Return whether it opens anything: it has not expired, nor been revoked."""
+        return not self.revoked and (self.expires is None or now < self.expires)
 
 
 class Used(BaseModel):
@@ -102,16 +110,25 @@ def read_tokens(folder: Path) -> Mapping[str, NamedToken]:
         return {}
     for file in files:
         if file.suffix == _SUFFIX and NAME.fullmatch(file.stem):
-            try:
-                found[file.stem] = NamedToken.model_validate_json(file.read_bytes())
-            except (FileNotFoundError, ValidationError):
-                continue  # revoked just now, or damaged
+            token = _read(file)
+            if token is not None:  # else revoked just now, or damaged
+                found[file.stem] = token
     return found
 
 
+def login_payload(deployment: str, address: str) -> bytes:
+    """Return what is in the credential of a login: what it is for, and where (`host:port`), so that
+    whoever else is shown it can log in nowhere with it."""
+    return f"orch login {deployment} {address}".encode()
+
+
 def keep_token(folder: Path, name: str, token: NamedToken) -> None:
-    """Write a token down. Raises NameTaken, OSError."""
+    """Write a token down, perhaps in place of a revoked login's. Raises NameTaken, OSError."""
     folder.mkdir(mode=0o700, exist_ok=True)
+    there = _read(_file(folder, name))
+    if there is not None and there.revoked:
+        write_whole(_file(folder, name), [token.model_dump_json()], 0o600)
+        return
     own = folder / f".{uuid.uuid4().hex}"
     try:
         write_whole(own, [token.model_dump_json()], 0o600)
@@ -122,9 +139,38 @@ def keep_token(folder: Path, name: str, token: NamedToken) -> None:
         own.unlink(missing_ok=True)
 
 
+def keep_login(folder: Path, name: str, token: NamedToken) -> None:
+    """Write down the token of a login, in place of an earlier one's.
+
+    Raises NameTaken: the deployment's owner has given one of that name; Barred, OSError.
+    """
+    there = _read(_file(folder, name))
+    if there is None or there.uid != token.uid:
+        keep_token(folder, name, token)
+    elif there.revoked:
+        raise Barred(name)
+    else:
+        write_whole(_file(folder, name), [token.model_dump_json()], 0o600)
+
+
 def remove_token(folder: Path, name: str) -> None:
     """Revoke a token. Raises FileNotFoundError if there is none of that name, OSError."""
-    _file(folder, name).unlink()
+    file = _file(folder, name)
+    there = _read(file)
+    if there is None or there.uid is None:
+        file.unlink()
+    elif there.revoked:
+        raise FileNotFoundError(name)
+    else:
+        write_whole(file, [there.model_copy(update={"revoked": True}).model_dump_json()], 0o600)
+
+
+def _read(file: Path) -> NamedToken | None:
+    """The token of a file; None if there is none, or it is damaged. Raises OSError."""
+    try:
+        return NamedToken.model_validate_json(file.read_bytes())
+    except (FileNotFoundError, ValidationError):
+        return None
 
 
 def _file(folder: Path, name: str) -> Path:

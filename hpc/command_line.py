@@ -57,8 +57,11 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--token", nargs="+", metavar=("DO", "NAME"),
                    help="add NAME [ID], list [ID] or revoke NAME [ID]")  # fmt: skip
     p.add_argument("--expires", metavar="TIME", help="with --token add: 30m, 12h, 7d")
-    p.add_argument("--in-flight", type=int, metavar="N", help="likewise: requests at once")
-    p.add_argument("--per-minute", type=int, metavar="N", help="likewise: requests a minute")
+    p.add_argument("--in-flight", type=int, metavar="N",
+                   help="likewise: requests at once; --per-minute N: begun")  # fmt: skip
+    p.add_argument("--per-minute", type=int, metavar="N", help=argparse.SUPPRESS)
+    p.add_argument("--login", metavar="ID",
+                   help="a token for what is shared with you; also by its URL")  # fmt: skip
     p.add_argument("--version", action="version", version=f"orch {VERSION}")
     return p
 
@@ -91,7 +94,7 @@ def main(story: Story, argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-_COMMANDS = ("recipe", "attach", "status", "stop", "logs", "ingest", "token")
+_COMMANDS = ("recipe", "attach", "status", "stop", "logs", "ingest", "token", "login")
 #: What only a new token has.
 _OF_TOKENS = ("expires", "in_flight", "per_minute")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -61,6 +62,7 @@ class Deployment:
             "time_seconds": self.plan.recipe.time_seconds,
             "security": self.plan.security,
             "tls": self.plan.tls,
+            "share": json.dumps(self.plan.share) if self.plan.share else "",
         }
         text = render(f"{job.service}.sbatch.j2", **{**common, **own, **values})
         write_atomically(submission.script, text, mode=0o755)
@@ -101,6 +103,8 @@ def common_values(
         "haproxy_library": PROJECT / "lib" / "haproxy.sh",
         "door_library": PROJECT / "lib" / "door.sh",
         "tls_library": PROJECT / "lib" / "tls.sh",
+        "munge_library": PROJECT / "lib" / "munge.sh",
+        "munge_socket": site.munge_socket or "",
         "seal_library": PROJECT / "lib" / "seal.sh",
         "threads_library": PROJECT / "lib" / "threads.sh",
         "containers_library": PROJECT / "lib" / "containers.sh",

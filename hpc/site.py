@@ -10,8 +10,8 @@ from pydantic_core import PydanticCustomError
 
 from contracts.errors import UsageError
 from contracts.files import read_json_strictly
-from hpc.recipe.sections import LEVELS, TLS, Access, Section
-from hpc.recipe.values import Name, Partitions
+from hpc.recipe.sections import LEVELS, MOST_SHARED, SHARE, TLS, Access, Section
+from hpc.recipe.values import Name, Partitions, Shared
 from hpc.recipe.words import validate
 from hpc.scheduler.registry import SCHEDULERS, present
 
@@ -164,6 +164,14 @@ class Site(Section):
     )
     tls: bool | None = Field(
         None, description=f"{TLS} A recipe may say otherwise. Default: `false`."
+    )
+    share: list[Shared] | None = Field(
+        None,
+        max_length=MOST_SHARED,
+        description=f"{SHARE} A recipe may say otherwise. Default: nobody.",
+    )
+    munge_socket: Annotated[str, Field(pattern=r"^/[!-~]{1,100}$")] | None = Field(
+        None, description="Socket of MUNGE's daemon, for `share`. Default: MUNGE's own."
     )
     proxy: Proxy = Field(
         default_factory=lambda: Proxy(), description="Proxies of the compute nodes."

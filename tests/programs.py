@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from types import SimpleNamespace
 
 import pytest
 
@@ -13,3 +14,9 @@ def needed(program, package):
         lacking = f"there is no {program} (Debian package {package})"
         (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(lacking)
     return found
+
+
+def munge_is(monkeypatch, there=True):
+    """Whether a plan finds MUNGE here."""
+    found = SimpleNamespace(which=lambda name: f"/usr/bin/{name}" if there else None)
+    monkeypatch.setattr("hpc.planning.share.shutil", found)

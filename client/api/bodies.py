@@ -73,6 +73,19 @@ class Body(BaseModel):
         return data
 
 
+class Login(Body):
+    """Who asks for a token of his own."""
+
+    credential: Annotated[
+        str,
+        Field(pattern=r"^MUNGE:[A-Za-z0-9+/=]{1,2000}:$"),
+        Must("a credential as munge prints it (MUNGE:...:)"),
+    ] = Field(
+        description="By `munge --restrict-uid=OWNER`, of the text `orch login DEPLOYMENT "
+        "HOST:PORT`: both as GET /login says, and the address that is asked."
+    )
+
+
 class Nearest(Body):
     """Which chunks of the documents: how many of those nearest to a text, and of which."""
 

@@ -17,15 +17,15 @@ from pydantic.json_schema import JsonSchemaValue as Schema
 from pydantic_core import core_schema
 
 from client import errors
-from client.api import answers, benchmark_answers
-from client.api.bodies import BenchmarkRequest, Points, Query, Search
+from client.api import answers, benchmark_answers, login_answers
+from client.api.bodies import BenchmarkRequest, Login, Points, Query, Search
 from client.api.body_schemas import complete
 from client.errors import RequestError
 from contracts.load import RUN_ID
 
 _TEXT: Schema = {"type": "string"}
 
-BODIES: Sequence[type[BaseModel]] = (Query, Search, Points, BenchmarkRequest)
+BODIES: Sequence[type[BaseModel]] = (Query, Search, Points, BenchmarkRequest, Login)
 #: In the order in which docs/api.md has them.
 ANSWERS: Sequence[type[BaseModel]] = (
     *(answers.Error, answers.ErrorWords),
@@ -35,6 +35,7 @@ ANSWERS: Sequence[type[BaseModel]] = (
     *(benchmark_answers.Begun, benchmark_answers.Progress, benchmark_answers.BenchmarkState),
     *(benchmark_answers.BenchmarkResult, benchmark_answers.Latencies),
     *(benchmark_answers.Distribution, benchmark_answers.Validity),
+    *(login_answers.LoginPlace, login_answers.LoggedIn),
 )
 
 #: What a body can do wrong, by status.
@@ -80,6 +81,7 @@ def document() -> Schema:
             "/points": {"post": _points()},
             "/benchmark": {"post": _start()},
             "/benchmark/{id}": {"parameters": [_id()], "get": _show(), "delete": _cancel()},
+            "/login": {"get": _login_place(), "post": _login()},
             "/metrics": {"get": _metrics()},
             "/openapi.json": {"get": _description()},
         },
@@ -208,6 +210,34 @@ def _cancel() -> Schema:
             **_errors({502: "Its results cannot be read."}),
         },
     }
+
+
+def _login_place() -> Schema:
+    return {
+        "operationId": "loginPlace",
+        "summary": "What a credential is made for, with which somebody logs in. Needs no token.",
+        "responses": {
+            "200": _json("As follows.", _named("LoginPlace")),
+            **_errors({404: str(errors.NotShared.__doc__)}),
+        },
+    }
+
+
+def _login() -> Schema:
+    kinds = (errors.BadCredential, errors.NotAllowed, errors.NotShared, errors.NoMunge)
+    taken = f"{errors.NameInUse.__doc__} Or: the service's own address is not known (yet)."
+    return {
+        "operationId": "login",
+        "summary": "Turn a MUNGE credential into a token, as `orch.py --login` does. Needs no "
+        "token.",
+        "requestBody": _body("Login"),
+        "responses": {
+            "200": _json("A token; the one of an earlier login is valid no more.",
+                         _named("LoggedIn")),
+            **_errors({**BODY_ERRORS, **{kind.status: str(kind.__doc__) for kind in kinds}}),
+            **_errors({409: taken}),
+        },
+    }  # fmt: skip
 
 
 def _metrics() -> Schema:

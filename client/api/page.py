@@ -10,7 +10,7 @@ from pydantic.fields import FieldInfo
 from pydantic.json_schema import JsonSchemaValue
 
 from client.api import clients_page, openapi
-from client.api.bodies import BenchmarkRequest, Points, Query, Search
+from client.api.bodies import BenchmarkRequest, Login, Points, Query, Search
 from client.api.compatible_page import section
 from client.api.json_body import MAX_DEPTH
 from client.errors import RequestError
@@ -60,6 +60,8 @@ _EXAMPLES: Mapping[str, Sequence[str]] = {
     ],
     "showBenchmark": ["curl -s CLIENT/benchmark/night-1"],
     "cancelBenchmark": ["curl -s -X DELETE CLIENT/benchmark/night-1"],
+    "loginPlace": ["curl -s CLIENT/login"],
+    "login": ["python3 orch.py --login CLIENT"],
     "metrics": ["curl -s CLIENT/metrics"],
     "openapi": ["curl -s CLIENT/openapi.json"],
 }
@@ -68,6 +70,7 @@ _BODIES: Mapping[str, type[BaseModel]] = {
     "search": Search,
     "points": Points,
     "startBenchmark": BenchmarkRequest,
+    "login": Login,
 }
 _WORDS = {"string": "text", "integer": "whole number"}
 

@@ -133,7 +133,7 @@ def _revoke(name: str, folder: Path, record: Record, console: Console) -> None:
     try:
         remove_token(folder, name)
     except FileNotFoundError as error:
-        known = ", ".join(read_tokens(folder)) or "none"
+        known = ", ".join(n for n, one in read_tokens(folder).items() if not one.revoked) or "none"
         raise UsageError(f"{record.id} has no token of the name {name!r}; it has: {known}.") from (
             error
         )
@@ -162,7 +162,9 @@ def _is_valid(name: str, token: NamedToken | None) -> bool:
 
 
 def _row(name: str, token: NamedToken | None, used: Used) -> list[str]:
-    left = "-" if _is_valid(name, token) else "expired" if token else "revoked"
+    left = (
+        "-" if _is_valid(name, token) else "expired" if token and not token.revoked else "revoked"
+    )
     if token is not None and token.expires is not None and left == "-":
         left = format_time(int(token.expires - time.time()))
     limits = (token.in_flight, token.per_minute) if token else (None, None)

@@ -27,18 +27,26 @@ def endpoint_lines(launched: Launched, services: Sequence[Service]) -> list[str]
     for name, at in endpoints.items():
         note = f"   # {notes[name]}" if name in notes else ""
         rows += [[name, f"{url}{note}"] for url in ([at] if isinstance(at, str) else at or ())]
-    header = launched.token_file.with_name("user.header")
-    authority = authority_file(launched.token_file)
-    if record.ollama:
-        rows.append(["ask", _curl(f"{launched.client}/query", _QUESTION, header, authority)])
-        rows += _for_clients(launched.client, header.with_name("user.token"), authority)
-    else:  # a server is measured, which has a door of its own
-        rows.append(["measure", _curl(f"{launched.client}/benchmark", _LOAD, header, authority)])
+    token = launched.token_file.with_name("user.token")
+    rows += ways_to_ask(launched.client, token, queries=bool(record.ollama))
     if not kind_of(record.scheduler).this_machine:
         watch = [u for name in MONITORING_SERVICES if isinstance(u := endpoints.get(name), str)]
         rows.append(["tunnel", _tunnel(launched.client, *watch)])
     rows.append(["stop", launched.output.command("--stop", record.id)])
     return [f"{record.id} is ready", *(f"  {line}" for line in columns(rows))]
+
+
+def ways_to_ask(url: str, token: Path, *, queries: bool) -> list[list[str]]:
+    """Lines to be copied by whom the client service at a URL lets in with the token of a file, each
+    with the word before it. The header and perhaps the authority are beside that.
+
+    Without `queries` it measures a server, which has a door of its own.
+    """
+    header, authority = token.with_name("user.header"), authority_file(token)
+    if not queries:
+        return [["measure", _curl(f"{url}/benchmark", _LOAD, header, authority)]]
+    ask = _curl(f"{url}/query", _QUESTION, header, authority)
+    return [["ask", ask], *_for_clients(url, token, authority)]
 
 
 def _for_clients(url: str, token: Path, authority: Path) -> list[list[str]]:

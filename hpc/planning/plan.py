@@ -15,6 +15,7 @@ from hpc.planning.cluster import cluster_cpu_jobs, cluster_ollama
 from hpc.planning.local import local_cpu_jobs, local_ollama
 from hpc.planning.monitoring import MonitoringPlan, plan_monitoring
 from hpc.planning.parts import Given, JobPlan, MakeJob, Notes, client_cpus
+from hpc.planning.share import plan_share
 from hpc.recipe.reading import ollama_name
 from hpc.recipe.schema import MAX_DEFAULT_PARALLEL, Recipe, Service
 from hpc.recipe.sections import Access
@@ -57,6 +58,8 @@ class Plan:
     security: Access
     #: Whether the client service speaks TLS.
     tls: bool
+    #: Who may log in, as the recipe has it.
+    share: tuple[str, ...]
     #: Variables for the scheduler in the user's environment that are left out.
     left_out: tuple[str, ...]
     settings: tuple[Setting, ...] = field(repr=False)
@@ -114,6 +117,7 @@ def make_plan(
         num_parallel=_num_parallel(service, notes) if ollama else 0,
         security=security,
         tls=_tls(given, security),
+        share=plan_share(given, security),
         max_queue=max(OLLAMA_MAX_QUEUE, 2 * service.concurrency),
         ollama=ollama,
         client=on_cpus("client", client_cpus(service.concurrency), CLIENT_MEM_GB),

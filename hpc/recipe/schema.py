@@ -14,6 +14,8 @@ from contracts.validation import WHOLE
 from hpc.recipe.sections import (
     LEVELS,
     MAX_CLIENTS_WITH_RETRIEVAL,
+    MOST_SHARED,
+    SHARE,
     TLS,
     Access,
     Infrastructure,
@@ -21,7 +23,7 @@ from hpc.recipe.sections import (
     Retrieval,
     Section,
 )
-from hpc.recipe.values import Model, Name, Text
+from hpc.recipe.values import Model, Name, Shared, Text
 from hpc.times import parse_time
 
 #: Every slot of Ollama has a KV cache of its own, so more slots cost memory linearly.
@@ -197,6 +199,11 @@ class Job(Section):
         None, description=f"Who reaches the engines. {LEVELS} Default: the site's."
     )
     tls: bool | None = Field(None, description=f"{TLS} Default: the site's.")
+    share: list[Shared] | None = Field(
+        None,
+        max_length=MOST_SHARED,
+        description=f"{SHARE} Default: the site's; `[]`: nobody.",
+    )
     monitoring: Monitoring = Field(
         default_factory=lambda: Monitoring(),
         description="Prometheus, Grafana, Pushgateway and the exporters beside the services.",

@@ -31,6 +31,11 @@ TLS = (
     "Whether the client service is asked by https, with a certificate made for the deployment. "
     "What the deployment's own parts say to each other is not encrypted (docs/security.md)."
 )
+SHARE = (
+    "Users and groups who may log in with `orch.py --login ID` and get a token of their own: "
+    '`["group:proj1", "user:abc"]`. By MUNGE, which is where Slurm is (docs/security.md).'
+)
+MOST_SHARED = 100
 
 
 class Section(BaseModel):

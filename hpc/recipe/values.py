@@ -52,6 +52,13 @@ def looks_like_path(model: str) -> bool:
     return file or model.startswith(("/", "./", "../", "~"))
 
 
+def _check_share(text: str) -> str:
+    kind, _, name = text.partition(":")
+    if kind not in ("user", "group") or not name or not name.isprintable() or set(name) & set(":/"):
+        raise ValueError('must be "user:NAME" or "group:NAME"')
+    return text
+
+
 # What Slurm's names are made of. Everything else is refused, so that a name is a name everywhere:
 # in a directive, in a file name and on a command line.
 NAME_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9._-]*$"
@@ -61,4 +68,6 @@ NAMES_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}(,[A-Za-z0-9_][A-Za-z0-9._-]{
 Partitions = Annotated[str, Field(pattern=NAMES_PATTERN, max_length=512)]
 TimeLimit = Annotated[str, Field(max_length=32), AfterValidator(_check_time)]
 Model = Annotated[str, Field(min_length=1, max_length=4096), AfterValidator(_check_model)]
+#: Who may log in: "user:NAME" or "group:NAME".
+Shared = Annotated[str, Field(max_length=256), AfterValidator(_check_share)]
 Text = Annotated[str, Field(min_length=1, max_length=MAX_PROMPT_BYTES), AfterValidator(_check_text)]

@@ -14,6 +14,7 @@ from events import PATIENCE_S, assert_measured
 PROJECT = Path(__file__).resolve().parents[2]
 SMALL = PROJECT / ".tools" / "models" / "SmolLM2-135M-Instruct.Q4_1.gguf"
 TINY = PROJECT / ".tools" / "models" / "tiny.gguf"
+JOB = ("security", "tls", "share")
 ORCH = [sys.executable, str(PROJECT / "orch.py")]
 
 
@@ -28,11 +29,11 @@ class Place:
 
     def recipe(self, name="recipe.json", /, **changes):
         """Write a recipe for the tiny model on one core, without monitoring unless asked for;
-        `changes` are keys of service or infrastructure, `monitoring`, `security` or `tls`."""
+        `changes` are keys of service or infrastructure, or of the job itself (JOB)."""
         service = {"model": str(TINY), "num_predict": 8, "num_thread": 1}
         infrastructure = {"time": "10:00"}
         monitoring = changes.pop("monitoring", {"enabled": False})
-        security = {key: changes.pop(key) for key in ("security", "tls") if key in changes}
+        security = {key: changes.pop(key) for key in JOB if key in changes}
         for key, value in changes.items():
             part = infrastructure if key in ("time", "gpus", "nodes") else service
             part[key] = value

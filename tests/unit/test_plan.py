@@ -3,6 +3,7 @@
 import math
 
 import pytest
+from programs import munge_is
 
 from contracts.errors import UsageError
 from hpc.planning.parts import client_cpus
@@ -133,6 +134,44 @@ def test_tls_is_the_recipes_else_the_sites(recipe_data, recipe, site, tls):
     assert [s.source for s in plan.settings if s.name == "tls"] == (
         ["site" if recipe is None else "recipe"] if tls else []
     )
+
+
+@pytest.mark.parametrize(
+    ("recipe", "site", "shared"),
+    [
+        (None, None, ()),
+        (None, ["user:root"], ("user:root",)),
+        (["group:root"], ["user:root"], ("group:root",)),
+        ([], ["user:root"], ()),
+    ],
+)
+def test_it_is_shared_with_whom_the_recipe_names_else_the_site(
+    recipe_data, monkeypatch, recipe, site, shared
+):
+    munge_is(monkeypatch)
+    recipe_data["job"]["share"] = recipe
+    profile = load_site("local").model_copy(update={"share": site})
+    plan = make_plan(parse_recipe(recipe_data), profile)
+    assert plan.share == shared
+    assert [(s.value, s.source) for s in plan.settings if s.name == "share"] == (
+        [(", ".join(shared), "site" if recipe is None else "recipe")] if shared else []
+    )
+
+
+@pytest.mark.parametrize(
+    ("share", "security", "there", "words"),
+    [
+        (["user:nobody-at-all"], "token", True, "knows no user 'nobody-at-all'"),
+        (["user:root", "group:no-group"], "token", True, "knows no group 'no-group'"),
+        (["user:root"], "none", True, 'security is "none"'),
+        (["user:root"], "token", False, "no unmunge on PATH"),
+    ],
+)
+def test_what_cannot_be_shared_is_refused(recipe_data, monkeypatch, share, security, there, words):
+    munge_is(monkeypatch, there)
+    recipe_data["job"] |= {"share": share, "security": security}
+    with pytest.raises(UsageError, match=words):
+        make_plan(parse_recipe(recipe_data), load_site("local"))
 
 
 def test_tls_with_nothing_that_could_speak_it_is_refused(recipe_data):

@@ -112,6 +112,12 @@ OTHER = [
     ("job.service.retrieval", {"benchmark": 1}, "must be true or false"),
     ("job.service.retrieval", {"documents": ["none.md"]}, "there is no /"),
     ("job.service.retrieval", {"embedding_model": "none.gguf"}, "No such file"),
+    ("job.share", "user:abc", "must be a list"),
+    ("job.share", ["abc"], 'must be "user:NAME" or "group:NAME"'),
+    ("job.share", ["host:abc"], 'must be "user:NAME" or "group:NAME"'),
+    ("job.share", ["user:"], 'must be "user:NAME" or "group:NAME"'),
+    ("job.share", ["group:a:b"], 'must be "user:NAME" or "group:NAME"'),
+    ("job.share", ["user:a\nb"], 'must be "user:NAME" or "group:NAME"'),
     ("jobs", {}, "did you mean job?"),
 ]
 FILES = {

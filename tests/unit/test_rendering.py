@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+from programs import munge_is
 
 import clientServiceHandler
 import ollamaService
@@ -119,13 +120,17 @@ def test_submission_forgets_what_an_earlier_job_of_that_id_left(recipe_data, tmp
 @pytest.mark.parametrize("runtime", ["host", "apptainer"])
 @pytest.mark.parametrize("scheduler", ["slurm", "local"])
 def test_rendered_scripts_pass_shellcheck(
-    recipe_data, tmp_path, monitoring, nodes, runtime, scheduler
+    recipe_data, tmp_path, monkeypatch, monitoring, nodes, runtime, scheduler
 ):
     """All of them at once: shellcheck takes most of its time to start."""
     output = OutputDir(tmp_path)
     output.prepare()
     site = Site(name="s", scheduler=scheduler, runtime=runtime, gpu_partitions=["gpu"],
                 modules=["Python"], tls=nodes == 3)  # fmt: skip
+    if monitoring:
+        munge_is(monkeypatch)
+        recipe_data["job"]["share"] = ["user:root"]
+        site = site.model_copy(update={"munge_socket": "/run/munge/it"})
     recipe_data["job"]["infrastructure"]["nodes"] = nodes
     if monitoring:
         recipe_data["job"]["service"]["retrieval"] = {"embedding_model": "embed:1b"}

@@ -8,10 +8,13 @@ import pytest
 
 from contracts.files import write_whole
 from contracts.named_tokens import (
+    Barred,
     NamedToken,
+    NameTaken,
     Usage,
     Used,
     digest_of,
+    keep_login,
     keep_token,
     read_tokens,
     tokens_folder,
@@ -123,3 +126,22 @@ def test_the_list_says_who_has_used_how_much(orch, output):
     rows = [line.split() for line in out.splitlines()]
     assert rows[2] == ["anna", "-", "2", "-", "3", "1.2", "10", "7"]
     assert [row[1] for row in rows[3:]] == ["expired", "revoked"]
+
+
+def test_a_login_that_was_revoked_stays_so_until_its_name_is_given(orch, output):
+    folder = tokens_folder(output, "d-1")
+    token = NamedToken(sha256=digest_of("a"), created=time.time(), uid=1001)
+    keep_login(folder, "anna", token)
+    assert orch("--token", "revoke", "anna")[0] == 0
+    with pytest.raises(Barred):
+        keep_login(folder, "anna", token)
+    (row,) = [line for line in orch("--token", "list")[1].splitlines() if "anna" in line]
+    assert row.split()[1] == "revoked"
+    code, _, err = orch("--token", "revoke", "anna")
+    assert code == 2 and "has no token of the name 'anna'; it has: none." in err
+    code, out, _ = orch("--token", "add", "anna")
+    assert code == 0
+    kept = read_tokens(folder)["anna"]
+    assert kept.sha256 == digest_of(out.splitlines()[-1]) and kept.valid(time.time())
+    with pytest.raises(NameTaken):
+        keep_login(folder, "anna", token)

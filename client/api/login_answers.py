@@ -1,0 +1,25 @@
+"""The answers of a login."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from client.api.answers import Count, Open, Text
+
+
+class LoginPlace(Open):
+    """What a credential is made for."""
+
+    deployment: Text = Field(description="Id of the deployment.")
+    owner: Count = Field(description="Number of the user who alone is to decode it (uid).")
+
+
+class LoggedIn(Open):
+    """A token of one's own."""
+
+    token: Text = Field(description="It is kept nowhere here, and valid from now on.")
+    name: Text = Field(description="By which its requests are counted.")
+    expires: float = Field(description="Until when it is valid, as Unix time.")
+    queries: bool = Field(
+        description="Whether the deployment answers queries; else it measures a server alone."
+    )
