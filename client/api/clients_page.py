@@ -13,10 +13,6 @@ are refused with a wrong token. `CLIENT` is the deployment's address, `TOKEN` wh
 
 | client | is given | works | else |
 |---|---|---|---|"""
-_AFTER = """
-`/v1/responses` and `/v1/messages` are Ollama's own. There a prompt that is longer than the context
-is cut without a word, and what Ollama does not know is dropped: for answers to be relied on, take
-`/v1/chat/completions`. `max_output_tokens` and `max_tokens` are kept."""
 _OPENAI = "`CLIENT/v1`, TOKEN as API key"
 _OLLAMA = "`CLIENT`, the header `Authorization: Bearer TOKEN`"
 
@@ -34,10 +30,10 @@ class Client(NamedTuple):
 CLIENTS = (
     Client("openai", "2.54.0", _OPENAI,
            "list, chat, stream, usage, tools, JSON schema, embeddings, responses, "
-           "too long a prompt (of chats)",
-           "in responses too long a prompt is cut (below)"),
+           "too long a prompt"),
     Client("anthropic", "2.14.0", "`CLIENT`, TOKEN as API key or as `auth_token`",
-           "messages, stream, usage, tools", "too long a prompt is cut (below)"),
+           "messages, stream, usage, tools, JSON schema, too long a prompt",
+           "`count_tokens` is 404"),
     Client("ollama", "0.6.3", f"{_OLLAMA}, or `OLLAMA_API_KEY`",
            "list, show, chat, stream, usage, tools, JSON schema, embeddings",
            "managing models is refused; Ollama cuts too long a prompt unless `truncate` is false"),
@@ -65,4 +61,4 @@ def section() -> Iterator[str]:
     for client in CLIENTS:
         cells = (f"{client.package} {client.version}", client.given, client.works, client.differs)
         yield f"| {' | '.join(cells)} |"
-    yield from (_COMMAND_LINE, _AFTER)
+    yield _COMMAND_LINE

@@ -47,7 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(
-        prog="python -m client.compatible", description="OpenAI's API in front of an Ollama."
+        prog="python -m client.compatible",
+        description="The APIs of OpenAI and Anthropic in front of an Ollama.",
     )
     where = "HOST:PORT or unix:PATH"
     p.add_argument("--listen", required=True, metavar="ADDRESS", help=f"where it listens: {where}")

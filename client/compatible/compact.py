@@ -9,8 +9,9 @@ from pydantic_core import PydanticSerializationError, to_json
 from contracts.json_object import JsonObject
 
 
-def compact(value: JsonObject) -> bytes:
-    """Return an object as JSON. Half of a surrogate pair, which is no UTF-8, stays escaped."""
+def compact(value: JsonObject | str) -> bytes:
+    """Return an object, or a text, as JSON. Half of a surrogate pair, which is no UTF-8, stays
+    escaped."""
     try:
         return to_json(value)
     except PydanticSerializationError:

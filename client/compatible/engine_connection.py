@@ -133,8 +133,6 @@ class EngineConnection(Answers, asyncio.Protocol):
             self.feed(data)
         except BadAnswer as error:
             self._fail(EngineFailed(f"{self._name} {error}."))
-        except ApiError as error:
-            self._fail(error)
         if self.over and self.surplus:
             self._fail(EngineFailed(f"{self._name} sent more than was asked for."))
 
@@ -156,13 +154,16 @@ class EngineConnection(Answers, asyncio.Protocol):
         self._wake()
 
     def on_body(self, body: bytes) -> None:
-        """A piece of the body."""
-        if self.over:
+        """A piece of the body. Of an error that leaves this, the parser keeps no word."""
+        if self.over or self._failure is not None:
             return
         if self._sink is None:
             self._held.append(body)
-        else:
+            return
+        try:
             self._sink(body)
+        except ApiError as error:
+            self._fail(error)
 
     def answer_ends(self) -> None:
         """It has come whole. What the parser knows of the connection, it forgets after this."""

@@ -1,9 +1,20 @@
-"""What a caller is told when it fails: errors in OpenAI's shape, with its types and codes."""
+"""What a caller is told when it fails: errors in OpenAI's shape, with its types and codes, or in
+Anthropic's."""
 
 from __future__ import annotations
 
-from client.compatible.compact import compact
 from contracts.json_object import JsonObject
+
+#: The path of Anthropic's API.
+MESSAGES = "/v1/messages"
+#: What Anthropic calls an error, by its status; others are of the request below 500, else of us.
+_ANTHROPIC = {
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+    504: "timeout_error",
+}
 
 #: Seconds after which one may come again, if the engine does not say.
 RETRY_AFTER_S = 1
@@ -28,13 +39,21 @@ class ApiError(Exception):
         return {}
 
     def as_json(self) -> JsonObject:
-        """The body of the answer."""
+        """The body of the answer in OpenAI's shape."""
         words = {"message": self.message, "type": self.type, "param": self.param, "code": self.code}
         return {"error": words}
 
-    def as_event(self) -> bytes:
-        """The same as the last event of a stream."""
-        return b"data: %b\n\n" % compact(self.as_json())
+    def as_anthropic(self) -> JsonObject:
+        """The same in Anthropic's shape, which has neither code nor key."""
+        other = "api_error" if self.status >= 500 else "invalid_request_error"
+        kind = _ANTHROPIC.get(self.status, other)
+        return {"type": "error", "error": {"type": kind, "message": self.message}}
+
+    def as_body(self, target: str) -> JsonObject:
+        """The body of the answer, in the shape of the API that was asked."""
+        path = target.partition("?")[0]
+        anthropic = path == MESSAGES or path.startswith(f"{MESSAGES}/")
+        return self.as_anthropic() if anthropic else self.as_json()
 
 
 class BadRequest(ApiError):

@@ -255,13 +255,13 @@ class ClientConnection(asyncio.Protocol):
         if self.began:
             self.abort()
         else:
-            self.answer(error.status, error.as_json(), error.headers)
+            self.answer(error.status, error.as_body(self._request.target), error.headers)
 
     def _refuse(self, error: ApiError) -> None:
         """Answer what is no request that could be served, and close."""
         if not self._transport.is_closing():
             self._close = True
-            self.answer(error.status, error.as_json())
+            self.answer(error.status, error.as_body(self._request.target))
             self._transport.close()
 
 

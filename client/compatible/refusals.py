@@ -1,4 +1,4 @@
-"""What the engine's refusals mean in OpenAI's API."""
+"""What the engine's refusals mean to the caller."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The routes: each reads its body, asks the engine, and answers as OpenAI's API does."""
+"""The routes: each reads its body, asks the engine, and answers as its API does."""
 
 from __future__ import annotations
 
@@ -6,18 +6,17 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from urllib.parse import unquote
 
+from client.compatible import dialects
 from client.compatible.bearers import Report, fields_of, report_nothing
+from client.compatible.dialects import Conversation, Dialect, Whole
 from client.compatible.engine_client import Asked, EngineClient
 from client.compatible.engine_connection import EngineConnection
-from client.compatible.errors import ApiError, NotFound, WrongMethod
+from client.compatible.errors import MESSAGES, ApiError, NotFound, WrongMethod
 from client.compatible.http_server import ClientConnection, Request
 from client.compatible.lookups import Lookups, json_of
-from client.compatible.pass_through import is_passed_on, pass_on
 from client.compatible.refusals import Sent, refusal
 from client.compatible.translate import models
 from client.compatible.translate.chat import THINKING, level, native_chat, needs, text_size
-from client.compatible.translate.chat_answers import ChatEvents, whole_chat
-from client.compatible.translate.chat_bodies import ChatBody
 from client.compatible.translate.completion_bodies import CompletionBody, EmbeddingBody
 from client.compatible.translate.completions import (
     CompletionEvents,
@@ -26,9 +25,8 @@ from client.compatible.translate.completions import (
 )
 from client.compatible.translate.embeddings import embeddings, native_embedding
 from client.compatible.translate.events import Events
+from client.compatible.translate.native import usage_of
 from client.compatible.validation import read
-from contracts.json_object import JsonObject
-from engines.json_values import part_of
 from engines.ollama import CHAT, EMBED, GENERATE
 
 _MODELS = "/v1/models"
@@ -48,7 +46,10 @@ class Routes:
         self._lookups = Lookups(engine)
         self._routes: Mapping[str, Mapping[str, Route]] = {
             _MODELS: {"GET": self._list_models},
-            "/v1/chat/completions": {"POST": self._chat},
+            "/v1/chat/completions": {"POST": partial(self._chat, dialects.chat)},
+            "/v1/responses": {"POST": partial(self._chat, dialects.response)},
+            MESSAGES: {"POST": partial(self._chat, dialects.message)},
+            f"{MESSAGES}/count_tokens": {"POST": self._count_tokens},
             "/v1/completions": {"POST": self._complete},
             "/v1/embeddings": {"POST": self._embed},
         }
@@ -56,8 +57,6 @@ class Routes:
     def handle(self, request: Request, client: ClientConnection) -> Coroutine[object, object, None]:
         """Ask the engine, and return what answers the request. Both raise ApiError."""
         path = request.target.partition("?")[0]
-        if is_passed_on(path):
-            return pass_on(self._engine, request, client)
         routes = self._routes.get(path)
         if routes is None and path.startswith(f"{_MODELS}/"):
             routes = {"GET": self._show_model}
@@ -80,37 +79,42 @@ class Routes:
 
     # --- answers of a model ---
 
-    def _chat(self, request: Request, client: ClientConnection) -> Coroutine[object, object, None]:
-        body = read(request.body, ChatBody)
-        model = body.model or self._model
-        wanted = list(needs(body))
+    def _chat(
+        self, dialect: Dialect, request: Request, client: ClientConnection
+    ) -> Coroutine[object, object, None]:
+        asked = dialect(request.body)
+        effort, wanted = asked.chat.reasoning_effort, list(needs(asked.chat))
         if wanted:
-            return self._able_chat(body, model, wanted, client)
-        return self._asked_chat(
-            body, model, None if body.reasoning_effort is None else False, client
-        )
+            return self._able_chat(asked, wanted, client)
+        return self._asked_chat(asked, None if effort is None else False, client)
 
     async def _able_chat(
-        self, body: ChatBody, model: str, wanted: Sequence[Need], client: ClientConnection
+        self, asked: Conversation, wanted: Sequence[Need], client: ClientConnection
     ) -> None:
         """If the model can what is wanted."""
-        think: bool | str | None = False if body.reasoning_effort == "none" else None
+        model = asked.chat.model or self._model
+        think: bool | str | None = False if asked.chat.reasoning_effort == "none" else None
         for capability, param in wanted:
-            facts = await self._lookups.require(model, capability, param)
+            facts = await self._lookups.require(model, capability, asked.param(param))
             if capability == THINKING:
-                think = level(body) if facts.has_levels else True
-        await self._asked_chat(body, model, think, client)
+                think = level(asked.chat) if facts.has_levels else True
+        await self._asked_chat(asked, think, client)
 
     def _asked_chat(
-        self, body: ChatBody, model: str, think: bool | str | None, client: ClientConnection
+        self, asked: Conversation, think: bool | str | None, client: ClientConnection
     ) -> Coroutine[object, object, None]:
-        asked = self._engine.ask(
-            "POST", CHAT, native_chat(body, model, think), fields_of(client.request)
+        chat, model = asked.chat, asked.chat.model or self._model
+        engine = self._engine.ask(
+            "POST", CHAT, native_chat(chat, model, think), fields_of(client.request)
         )
-        client.on_gone = asked.let_go
-        sent = Sent(model, partial(text_size, body), "messages")
-        events = ChatEvents(model, body.wants_usage) if body.stream else None
-        return self._answer(asked, sent, client, events, whole_chat)
+        client.on_gone = engine.let_go
+        sent = Sent(model, partial(text_size, chat), asked.param("messages"))
+        events = asked.events(model) if chat.stream else None
+        return self._answer(engine, sent, client, events, asked.whole)
+
+    async def _count_tokens(self, request: Request, client: ClientConnection) -> None:
+        raise NotFound("Tokens are not counted here, as Ollama counts those of a prompt only as it "
+                       "answers: they are in the usage of an answer.")  # fmt: skip
 
     def _complete(
         self, request: Request, client: ClientConnection
@@ -143,7 +147,7 @@ class Routes:
         sent: Sent,
         client: ClientConnection,
         events: Events | None,
-        whole: Callable[[JsonObject, str], JsonObject],
+        whole: Whole,
     ) -> None:
         """Answer with `events`, or if there are none with what `whole` makes of the engine's answer
         and the model. Raises ApiError."""
@@ -154,9 +158,9 @@ class Routes:
                 await stream(answer, events, client)
                 self._report(client.request, events.usage)
             else:
-                found = whole(await json_of(answer), sent.model)
-                client.answer(200, found)
-                self._report(client.request, part_of(found, "usage"))
+                found = await json_of(answer)
+                client.answer(200, whole(found, sent.model))
+                self._report(client.request, usage_of(found))
 
 
 async def stream(answer: EngineConnection, events: Events, client: ClientConnection) -> None:
@@ -171,6 +175,6 @@ async def stream(answer: EngineConnection, events: Events, client: ClientConnect
         await answer.stream(take)
         last = events.end()
     except ApiError as error:
-        last = error.as_event()
+        last = events.failed(error)
         client.close_after()
     client.end(last)

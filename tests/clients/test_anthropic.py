@@ -2,7 +2,9 @@
 
 import anthropic
 import pytest
-from wanted import CITY, QUESTION, TOOL
+from anthropic.types import RawMessageStreamEvent
+from pydantic import TypeAdapter
+from wanted import ASKED_FOR_JSON, CITY, QUESTION, TOO_LONG, TOOL, is_of_the_schema
 
 ASK = [{"role": "user", "content": QUESTION}]
 
@@ -28,6 +30,24 @@ def test_chat_stream_and_usage(client, deployed):
         assert stream.get_final_message().usage.output_tokens == whole.usage.output_tokens
 
 
+def test_events_are_those_of_the_api(client, deployed):
+    body = {"model": deployed.model, "messages": ASK, "max_tokens": 5, "stream": True}
+    events = client.messages.with_raw_response.create(**body).http_response.iter_lines()
+    found = [line.removeprefix("data: ") for line in events if line.startswith("data: ")]
+    kind = TypeAdapter(RawMessageStreamEvent)
+    kinds = [kind.validate_json(event).type for event in found]
+    block = ["content_block_start", *["content_block_delta"] * (len(kinds) - 5),
+             "content_block_stop"]  # fmt: skip
+    assert kinds == ["message_start", *block, "message_delta", "message_stop"]
+
+
+def test_json_schema(client, deployed):
+    form = {"type": "json_schema", "schema": CITY}
+    ask = [{"role": "user", "content": ASKED_FOR_JSON}]
+    answer = message(client, deployed, messages=ask, max_tokens=64, output_config={"format": form})
+    assert is_of_the_schema(answer.content[0].text)
+
+
 def test_tools(client, deployed):
     tools = [{**TOOL, "input_schema": CITY}]
     answer = message(client, deployed, tools=tools, max_tokens=60)
@@ -46,3 +66,22 @@ def test_refusals(client, deployed):
         message(wrong, deployed)
     with pytest.raises(anthropic.NotFoundError):
         message(client, deployed, model="no-such-model")
+    with pytest.raises(anthropic.NotFoundError, match="Tokens are not counted"):
+        client.messages.count_tokens(model=deployed.model, messages=ASK)
+    with pytest.raises(anthropic.BadRequestError, match=r"tool_choice\.type"):
+        message(client, deployed, tool_choice={"type": "any"})
+    for stream in (False, True):
+        with pytest.raises(anthropic.BadRequestError, match="maximum context length is") as refused:
+            message(client, deployed, messages=[{"role": "user", "content": TOO_LONG}],
+                    stream=stream)  # fmt: skip
+        assert refused.value.body["error"]["type"] == "invalid_request_error"
+
+
+def test_tools_in_a_stream(client, deployed):
+    tools = [{**TOOL, "input_schema": CITY}]
+    body = {"model": deployed.model, "messages": ASK, "max_tokens": 60, "tools": tools}
+    with client.messages.stream(**body) as stream:
+        answer = stream.get_final_message()
+    (call,) = [block for block in answer.content if block.type == "tool_use"]
+    assert (answer.stop_reason, call.name) == ("tool_use", "get_weather")
+    assert isinstance(call.input, dict) and call.input

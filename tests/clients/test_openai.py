@@ -67,6 +67,28 @@ def test_responses(client, deployed):
     assert "".join(deltas) == answer.output_text
 
 
+def test_tools_of_responses(client, deployed):
+    tool = {"type": "function", **OPENAI_TOOL["function"]}
+    ask = {"model": deployed.model, "tools": [tool], "max_output_tokens": 60, "input": QUESTION}
+    *events, last = client.responses.create(**ask, stream=True)
+    streamed = last.response
+    for answer in (client.responses.create(**ask), streamed):
+        (call,) = [item for item in answer.output if item.type == "function_call"]
+        assert call.name == "get_weather" and isinstance(json.loads(call.arguments), dict)
+    assert [e.delta for e in events if e.type.endswith("arguments.delta")] == [call.arguments]
+    result = {"type": "function_call_output", "call_id": call.call_id, "output": "Sunny."}
+    said = [*ASK, *streamed.output, result]
+    assert client.responses.create(model=deployed.model, input=said).output_text
+
+
+def test_json_schema_of_responses(client, deployed):
+    form = {"type": "json_schema", "name": "city", "schema": CITY}
+    answer = client.responses.create(
+        model=deployed.model, input=ASKED_FOR_JSON, text={"format": form}, max_output_tokens=64
+    )
+    assert is_of_the_schema(answer.output_text)
+
+
 def test_refusals(client, deployed):
     with pytest.raises(openai.AuthenticationError):
         client.with_options(api_key="wrong").models.list()
@@ -74,4 +96,7 @@ def test_refusals(client, deployed):
         chat(client, deployed, model="no-such-model")
     with pytest.raises(openai.BadRequestError) as refused:
         chat(client, deployed, messages=[{"role": "user", "content": TOO_LONG}])
+    assert refused.value.code == "context_length_exceeded"
+    with pytest.raises(openai.BadRequestError, match="maximum context length is") as refused:
+        client.responses.create(model=deployed.model, input=TOO_LONG)
     assert refused.value.code == "context_length_exceeded"

@@ -17,6 +17,7 @@ EMBEDDING = PROJECT / ".tools" / "models" / "all-MiniLM-L6-v2.F16.gguf"
 CONTEXT = 256
 HELLO = [{"role": "user", "content": "What is the capital of France?"}]
 SAME = {"temperature": 0, "seed": 1}
+TOOLS = [{"type": "function", "name": "now", "parameters": {"type": "object"}}]
 
 
 @contextlib.contextmanager
@@ -201,3 +202,72 @@ def test_embeddings_are_ollamas(client, ollama):
     with pytest.raises(openai.BadRequestError) as refused:
         client.embeddings.create(model="vectors", input="hello world " * 400)
     assert refused.value.code == "context_length_exceeded"
+
+
+# --- responses and messages ---
+
+
+def test_a_response_says_what_ollama_says_streamed_or_not(client, ollama):
+    options = {"temperature": 0, "num_predict": 7}
+    said = native(ollama, "/api/chat", {"model": "small", "messages": HELLO, "options": options})
+    asked = {"model": "small", "input": HELLO[0]["content"], "max_output_tokens": 7}
+    answer = client.responses.create(**asked, temperature=0)
+    *events, last = client.responses.create(**asked, temperature=0, stream=True)
+    deltas, final = [e.delta for e in events if hasattr(e, "delta")], last.response
+    text = said["message"]["content"]
+    assert "Paris" in text
+    assert {answer.output_text, "".join(deltas), final.output_text} == {text}
+    assert answer.usage == final.usage
+    assert answer.usage.input_tokens == said["prompt_eval_count"]
+    assert answer.usage.output_tokens == said["eval_count"] == 7
+    for one in (answer, final):
+        assert (one.status, one.incomplete_details.reason) == ("incomplete", "max_output_tokens")
+
+
+def test_responses_are_refused_as_chats_are(client):
+    for stream in (False, True):
+        with pytest.raises(openai.BadRequestError) as refused:
+            client.responses.create(model="small", input="hello world " * 400, stream=stream)
+        assert (refused.value.code, refused.value.param) == ("context_length_exceeded", "input")
+        assert f"{CONTEXT} tokens" in refused.value.message
+        assert "about 1200 tokens" in refused.value.message
+    for key, value in {"previous_response_id": "resp_1", "store": True, "tools": TOOLS}.items():
+        with pytest.raises(openai.BadRequestError) as refused:
+            client.responses.create(model="small", input="Hi", **{key: value})
+        assert (refused.value.code, refused.value.param) == ("unsupported_parameter", key)
+    with pytest.raises(openai.NotFoundError) as missed:
+        client.responses.create(model="gpt-4o", input="Hi")
+    assert missed.value.code == "model_not_found"
+
+
+def message(client, **more):
+    body = {"model": "small", "messages": HELLO, "max_tokens": 7, "temperature": 0, **more}
+    return http("POST", f"{client.base_url}messages", body)
+
+
+def test_a_message_says_what_ollama_says(client, ollama):
+    options = {"temperature": 0, "num_predict": 7}
+    said = native(ollama, "/api/chat", {"model": "small", "messages": HELLO, "options": options})
+    status, answer = message(client)
+    assert (status, answer["stop_reason"]) == (200, "max_tokens")
+    assert answer["content"] == [{"type": "text", "text": said["message"]["content"]}]
+    usage = {"input_tokens": said["prompt_eval_count"], "output_tokens": 7}
+    assert answer["usage"] == usage
+    stopped = message(client, max_tokens=60, stop_sequences=["Paris"])[1]
+    assert stopped["stop_reason"] == "end_turn" and "Paris" not in stopped["content"][0]["text"]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_message_that_is_too_long_is_refused_with_both_numbers(client, stream):
+    long = [{"role": "user", "content": "hello world " * 400}]
+    status, answer = message(client, messages=long, stream=stream)
+    assert (status, answer["type"]) == (400, "error")
+    assert answer["error"]["type"] == "invalid_request_error"
+    assert f"{CONTEXT} tokens" in answer["error"]["message"]
+    assert "about 1200 tokens" in answer["error"]["message"]
+
+
+def test_a_message_whose_answer_fills_the_context_says_so(client):
+    counting = [{"role": "user", "content": "Count from one to a million. " * 30}]
+    answer = message(client, messages=counting, max_tokens=1000)[1]
+    assert answer["stop_reason"] == "model_context_window_exceeded"

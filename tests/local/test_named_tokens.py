@@ -36,6 +36,11 @@ ALL = 1_000_000  # as many answers as may be asked for
 WAYS = {
     "/api/generate": lambda text: {"model": "known", "prompt": text, "stream": False},
     "/v1/chat/completions": lambda text: {"messages": [{"role": "user", "content": text}]},
+    "/v1/messages": lambda text: {
+        "messages": [{"role": "user", "content": text}],
+        "max_tokens": 9,
+    },
+    "/v1/responses": lambda text: {"input": text},
     "/query": lambda text: {"prompt": text},
 }
 
@@ -236,7 +241,9 @@ def test_more_at_once_than_a_token_may_is_refused_in_the_form_of_the_api(door, p
     message = said["error"]
     if path != "/api/generate":
         message = message["message"]
-        assert said["error"]["type"] in ("requests", "too_many_requests")
+        kinds = {"/v1/messages": "rate_limit_error", "/query": "too_many_requests"}
+        assert said["error"]["type"] == kinds.get(path, "requests")
+        assert ("type" in said) == (path == "/v1/messages")
     assert "limit of requests at once" in message
     for route in ("/health", "/metrics"):
         assert door.status("GET", route, word) == 200
@@ -284,15 +291,15 @@ def test_what_each_name_has_used_and_how_long_requests_waited_is_counted(door):
     assert door.ask("/query", "x", "owners-word")[0] == 200
     assert door.ask("/query", "x", word)[0] == 200
     named = '{user="anna"}'
-    until(lambda: door.metrics().get(f"orch_user_requests_total{named}") == 4)
+    until(lambda: door.metrics().get(f"orch_user_requests_total{named}") == 6)
     found = door.metrics()
     # What goes to /api/… unread has no counts of tokens.
-    assert found[f"orch_user_prompt_tokens_total{named}"] == 15
-    assert found[f"orch_user_generation_tokens_total{named}"] == 6
+    assert found[f"orch_user_prompt_tokens_total{named}"] == 25
+    assert found[f"orch_user_generation_tokens_total{named}"] == 10
     assert found[f"orch_user_request_seconds_total{named}"] > 0
     assert found['orch_user_requests_total{user="owner"}'] == 1
     assert found["orch_door_replicas_up"] == 1
-    assert found['orch_queue_wait_seconds_count{queue="engines"}'] == 2  # of /api and of /v1
+    assert found['orch_queue_wait_seconds_count{queue="engines"}'] == 4  # of /api and of /v1
     assert found['orch_queue_wait_seconds_count{queue="queries"}'] == 3
     file = usage_file(door.output, door.deployment)
     until(lambda: read_usage(file).users.keys() == {"anna", "owner"})

@@ -20,14 +20,14 @@ from clientServiceHandler import WAITING_IN_ENGINE
 ASKED = {"prompt": "Hi", "stream": False, "options": {"num_predict": 1}}
 READABLE = ("/", "/api/version", "/api/tags", "/api/ps", "/v1/models")
 ASKABLE = ("/api/generate", "/api/chat", "/api/embed", "/api/embeddings", "/api/show",
-           "/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/responses",
-           "/v1/messages")  # fmt: skip
+           "/v1/chat/completions", "/v1/completions", "/v1/embeddings")  # fmt: skip
 #: What Ollama has beside these, and other spellings of these.
 MANAGEMENT = (
     ("DELETE", "/api/delete"), ("POST", "/api/pull"), ("POST", "/api/push"),
     ("POST", "/api/create"), ("POST", "/api/copy"), ("POST", "/api/blobs/sha256:0"),
     ("HEAD", "/api/blobs/sha256:0"), ("GET", "/api/experimental/aliases"), ("POST", "/api/me"),
-    ("POST", "/api/signout"), ("POST", "/v1/images/generations"), ("DELETE", "/v1/models/tiny"),
+    ("POST", "/api/signout"), ("POST", "/v1/images/generations"), ("POST", "/v1/responses"),
+    ("POST", "/v1/messages"), ("DELETE", "/v1/models/tiny"),
     ("POST", "/api/tags"), ("GET", "/api/generate"), ("POST", "/api//generate"),
     ("POST", "/api/./generate"), ("POST", "/API/generate"), ("POST", "/api/%67enerate"),
     ("POST", "/api/generate/"), ("OPTIONS", "/api/tags"), ("PUT", "/api/generate"),

@@ -58,6 +58,8 @@ def test_a_refusal_has_the_form_of_its_api(deployed):
     url = record["endpoints"]["client"]
     _, openai = http("POST", url + "/v1/chat/completions", {}, token="wrong")
     assert openai["error"]["code"] == "invalid_api_key"
+    _, anthropic = http("POST", url + "/v1/messages", {}, token="wrong")
+    assert (anthropic["type"], anthropic["error"]["type"]) == ("error", "authentication_error")
     _, ollama = http("POST", url + "/api/chat", {}, token="wrong")
     assert "unauthorized" in ollama["error"]
 

@@ -1,4 +1,4 @@
-"""The layer that speaks OpenAI's API, in this process, in front of a scripted engine."""
+"""The layer that speaks the APIs of others, in this process, in front of a scripted engine."""
 
 import asyncio
 import contextlib
@@ -11,6 +11,7 @@ import uvloop
 from events import PATIENCE_S
 from scripted_server import scripted
 
+from client.compatible.bearers import report_nothing
 from client.compatible.engine_client import EngineClient
 from client.compatible.http_server import ClientConnection
 from client.compatible.routes import Routes
@@ -66,6 +67,16 @@ class Layer:
         assert rest == "" and all(event.startswith("data: ") for event in events)
         return [event if event == "data: [DONE]" else json.loads(event[6:]) for event in events]
 
+    def named(self, path, **body):
+        """The events of a stream that have names."""
+        status, head, said = self.ask("POST", path, {"stream": True, **body})
+        assert (status, head.get_content_type()) == (200, "text/event-stream")
+        *events, rest = said.decode().split("\n\n")
+        parts = [event.split("\n") for event in events]
+        found = [json.loads(data.removeprefix("data: ")) for _, data in parts]
+        assert rest == "" and [name for name, _ in parts] == [f"event: {e['type']}" for e in found]
+        return found
+
     def native(self, number=-1):
         """What the engine was asked."""
         return json.loads(self.engine.bodies[number])
@@ -78,22 +89,24 @@ class Layer:
 
 
 @contextlib.contextmanager
-def layer(*answers, timeout_s=PATIENCE_S, headers=(), **how):
+def layer(*answers, timeout_s=PATIENCE_S, headers=(), report=report_nothing, **how):
     """The layer, in front of a server that gives these answers."""
-    with scripted(*answers, **how) as engine, in_front_of(engine.port, timeout_s, headers) as port:
+    with (
+        scripted(*answers, **how) as engine,
+        in_front_of(engine.port, timeout_s, headers, report) as port,
+    ):
         yield Layer(port, engine)
 
 
 @contextlib.contextmanager
-def in_front_of(port, timeout_s=PATIENCE_S, headers=()):
+def in_front_of(port, timeout_s=PATIENCE_S, headers=(), report=report_nothing):
     """The port of a layer in front of an engine's."""
     loop, connections, listening = uvloop.new_event_loop(), set(), threading.Event()
     servers = []
 
     async def begin():
-        routes = Routes(
-            EngineClient(SocketAddress(host="127.0.0.1", port=port), headers, timeout_s), "known"
-        )
+        engine = EngineClient(SocketAddress(host="127.0.0.1", port=port), headers, timeout_s)
+        routes = Routes(engine, "known", report)
         servers.append(
             await loop.create_server(
                 lambda: ClientConnection(routes.handle, connections), "127.0.0.1", 0

@@ -140,7 +140,9 @@ def test_a_failure_on_the_way_is_the_last_event(path, rest):
         answer = connection.getresponse()
         *_, last, end = answer.read().decode().split("\n\n")
         assert answer.status == 200 and end == ""
-        assert json.loads(last.removeprefix("data: "))["error"]["type"] == "server_error"
+        error = json.loads(last.removeprefix("data: "))["error"]
+        assert error["type"] == "server_error"
+        assert error["message"].startswith("The engine") and "callback" not in error["message"]
         assert connection.sock is None or connection.sock.recv(1) == b"", "the connection ends"
 
 

@@ -1,4 +1,4 @@
-"""Models, completions, embeddings, and what is passed on unread."""
+"""Models, completions and embeddings."""
 
 import base64
 import json
@@ -197,22 +197,3 @@ def test_what_no_embedding_can_have(body, code, param):
 def test_fewer_vectors_than_texts_are_a_failure():
     with layer(whole(EMBEDDED)) as one:
         assert one.refused(VECTORS, input="a") == (502, "engine_error", None)
-
-
-# --- what is passed on ---
-
-
-@pytest.mark.parametrize("path", ["/v1/responses", "/v1/messages", "/v1/messages/count_tokens?x=1"])
-def test_other_dialects_are_passed_on_unread(path):
-    answer = b"event: x\ndata: \xff{\n\n"
-    chunks = [
-        b"HTTP/1.1 201 Y\r\nContent-Type: text/odd\r\nTransfer-Encoding: chunked\r\n\r\n",
-        b"%x\r\n%b\r\n" % (len(answer), answer),
-        b"0\r\n\r\n",
-    ]
-    with layer(chunks) as one:
-        status, head, text = one.ask("POST", path, b"\x00 anything")
-        assert one.engine.heads[0].startswith(f"POST {path} HTTP/1.1".encode())
-        assert b"content-type: application/json" in one.engine.heads[0].lower()
-        assert one.engine.bodies == [b"\x00 anything"]
-    assert (status, head["Content-Type"], text) == (201, "text/odd", answer)

@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, TypeAlias
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, ClassVar, TypeAlias
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
+from typing_extensions import Self
 
 from contracts.json_object import JsonObject
 
@@ -17,6 +27,22 @@ class Taken(BaseModel):
     """An object in a body, of which keys that are not known mean nothing."""
 
     model_config = ConfigDict(strict=True, frozen=True, allow_inf_nan=False)
+
+
+class Tagged(Taken):
+    """An object in a body whose `type` says what else it has."""
+
+    #: What it must have, by its type.
+    needed: ClassVar[Mapping[str, Sequence[str]]]
+    type: str
+
+    @model_validator(mode="after")
+    def _has_it(self) -> Self:
+        for name in self.needed[self.type]:
+            if getattr(self, name) is None:
+                words = "has no {name}"
+                raise PydanticCustomError("missing_required_parameter", words, {"name": name})
+        return self
 
 
 def no(why: str) -> AfterValidator:
@@ -45,6 +71,40 @@ def only(*values: object, why: str) -> AfterValidator:
     return AfterValidator(check)
 
 
+def _kind(content: object) -> str | None:
+    if isinstance(content, str):
+        return "text"
+    return "parts" if isinstance(content, list) else None
+
+
+#: Of a union of what is tagged `text` and `parts`.
+TEXT_OR_PARTS = Discriminator(
+    _kind,
+    custom_error_type="invalid_type",
+    custom_error_message="must be a text, or a list of parts",
+)
+
+
+_NO_OBJECT = "must be a JSON object, as a text"
+
+
+def _parsed(text: object) -> object:
+    """A JSON object that is given as a text; an empty text is an empty one."""
+    if not isinstance(text, str):
+        raise PydanticCustomError("invalid_type", _NO_OBJECT)
+    try:
+        found = json.loads(text or "{}")
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise PydanticCustomError("invalid_value", _NO_OBJECT)
+    return found
+
+
+#: The arguments of a call, as the API has them: a JSON object as a text.
+Arguments: TypeAlias = Annotated[dict[str, Any], BeforeValidator(_parsed)]
+
+
 class StreamOptions(Taken):
     """How an answer is streamed."""
 
@@ -56,12 +116,17 @@ Penalty: TypeAlias = Annotated[float, Field(ge=-2, le=2)]
 Stop: TypeAlias = str | list[str]
 
 
-class Body(BaseModel):
-    """A body: the model that it is for, and who asks."""
+class ModelBody(BaseModel):
+    """A body: the model that it is for."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
     model: str | None = Field(None, description="Name of a model; the deployment's by default.")
+
+
+class Body(ModelBody):
+    """A body of OpenAI's: who asks, besides."""
+
     user: str | None = Field(None, description="Taken; changes nothing.")
 
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from client.compatible.compact import compact
-from client.compatible.errors import BadRequest
 from client.compatible.translate.bodies import WHOLE
 from client.compatible.translate.chat_bodies import ChatBody, Message, Tool, ToolCall
 from contracts.json_object import JsonObject
@@ -20,7 +18,7 @@ _LEVELS = {"minimal": "low", "xhigh": "high"}
 
 
 def native_chat(body: ChatBody, model: str, think: bool | str | None) -> bytes:
-    """Return the body for /api/chat. Raises BadRequest for what Ollama could not read."""
+    """Return the body for /api/chat."""
     limit = body.max_completion_tokens or body.max_tokens
     more = {
         "tools": _tools(body),
@@ -64,7 +62,7 @@ def text_size(body: ChatBody) -> int:
 
 def _messages(messages: Sequence[Message]) -> Iterator[JsonObject]:
     names: dict[str, str] = {}  # of the functions, by the ids of their calls
-    for index, message in enumerate(messages):
+    for message in messages:
         found: dict[str, Any] = {"role": _role(message.role), "content": _text(message)}
         images = [p.image_url.url for p in _parts(message) if p.image_url is not None]
         thinking = message.reasoning or message.reasoning_content
@@ -74,7 +72,7 @@ def _messages(messages: Sequence[Message]) -> Iterator[JsonObject]:
             found["thinking"] = thinking
         if message.tool_calls:
             names.update((call.id or "", call.function.name) for call in message.tool_calls)
-            found["tool_calls"] = [_call(call, index, i) for i, call in _numbered(message)]
+            found["tool_calls"] = [_call(call, i) for i, call in enumerate(message.tool_calls)]
         if message.role == "tool":
             name = message.name or names.get(message.tool_call_id or "", "")
             found |= {"tool_name": name, "tool_call_id": message.tool_call_id or ""}
@@ -96,20 +94,8 @@ def _text(message: Message) -> str:
     return "\n".join(text for text in texts if text) or message.refusal or ""
 
 
-def _numbered(message: Message) -> Iterator[tuple[int, ToolCall]]:
-    return iter(enumerate(message.tool_calls or ()))
-
-
-def _call(call: ToolCall, message: int, number: int) -> JsonObject:
-    """A call as Ollama has it: its arguments are an object."""
-    try:
-        arguments = json.loads(call.function.arguments or "{}")
-    except (ValueError, RecursionError):
-        arguments = None
-    if not isinstance(arguments, dict):
-        param = f"messages[{message}].tool_calls[{number}].function.arguments"
-        raise BadRequest(f"{param} must be a JSON object, as a text.", param, "invalid_value")
-    function = {"name": call.function.name, "arguments": arguments, "index": number}
+def _call(call: ToolCall, number: int) -> JsonObject:
+    function = {**call.function.model_dump(), "index": number}
     return {"id": call.id or "", "function": function}
 
 

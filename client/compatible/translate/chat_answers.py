@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import json
-import uuid
 from collections.abc import Iterator
 from typing import Any
 
-from client.compatible.translate.events import Events, checked, finish_reason, heading, usage_of
+from client.compatible.translate.chunks import Chunks, finish_reason, heading
+from client.compatible.translate.native import calls_of, checked, objects_of, texts_of, usage_of
 from contracts.json_object import JsonObject
-from engines.json_values import part_of, text_of
+from engines.json_values import part_of
 
 _PREFIX = "chatcmpl"
+#: What is before and after the text in a line that brings nothing else.
+BEFORE, AFTER = b'"message":{"role":"assistant","content":"', b'"},"done":false}'
 
 
-class ChatEvents(Events):
+class ChatEvents(Chunks):
     """A chat, streamed: `delta` has what each event adds to the message."""
 
-    before, after = b'"message":{"role":"assistant","content":"', b'"},"done":false}'
+    before, after, thinks = BEFORE, AFTER, True
     text, text_ends = b'"delta":{"content":"', b'"}'
     first_text = b'"delta":{"role":"assistant","content":"'
     thought = b'"delta":{"reasoning":"'
@@ -40,7 +42,7 @@ class ChatEvents(Events):
         found: dict[str, Any] = {"delta": {**self._role(), **delta}}
         return found if logprobs is None else {**found, "logprobs": logprobs}
 
-    def _finish(self, line: JsonObject) -> dict[str, Any]:
+    def _last_choice(self, line: JsonObject) -> dict[str, Any]:
         why = "tool_calls" if self._calls else finish_reason(line)
         return {"delta": self._role(), "finish_reason": why}
 
@@ -70,23 +72,16 @@ def whole_chat(answer: JsonObject, model: str) -> JsonObject:
 
 
 def _texts(message: JsonObject) -> dict[str, Any]:
-    return {
-        "content": text_of(message, "content") or "",
-        "reasoning": text_of(message, "thinking") or "",
-    }
+    thought, text = texts_of(message)
+    return {"content": text, "reasoning": thought}
 
 
 def _calls(message: JsonObject, before: int) -> Iterator[dict[str, Any]]:
     """Calls of tools, numbered from `before` on."""
-    for index, call in enumerate(_objects(message, "tool_calls"), before):
-        function = part_of(call, "function")
-        arguments = json.dumps(function.get("arguments") or {}, ensure_ascii=False)
-        yield {
-            "index": index,
-            "id": text_of(call, "id") or f"call_{uuid.uuid4().hex[:24]}",
-            "type": "function",
-            "function": {"name": text_of(function, "name") or "", "arguments": arguments},
-        }
+    for index, call in enumerate(calls_of(message), before):
+        arguments = json.dumps(call.arguments, ensure_ascii=False)
+        function = {"name": call.name, "arguments": arguments}
+        yield {"index": index, "id": call.id, "type": "function", "function": function}
 
 
 def _without_index(call: dict[str, Any]) -> JsonObject:
@@ -101,15 +96,10 @@ def _log_probabilities(line: JsonObject) -> JsonObject | None:
 def token_probabilities(line: JsonObject) -> list[dict[str, Any]]:
     """Return the log probabilities of the tokens of a line or an answer; none if it has none."""
     return [
-        _token(one) | {"top_logprobs": [_token(other) for other in _objects(one, "top_logprobs")]}
-        for one in _objects(line, "logprobs")
+        _token(one) | {"top_logprobs": [_token(other) for other in objects_of(one, "top_logprobs")]}
+        for one in objects_of(line, "logprobs")
     ]
 
 
 def _token(one: JsonObject) -> dict[str, Any]:
     return {name: one.get(name) for name in ("token", "logprob", "bytes")}
-
-
-def _objects(of: JsonObject, key: str) -> list[JsonObject]:
-    listed = of.get(key)
-    return [one for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []

@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, TypeAlias
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
-from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 from typing_extensions import Self
 
-from client.compatible.translate.bodies import Asked, Count, Taken, no, only
+from client.compatible.translate.bodies import (
+    TEXT_OR_PARTS,
+    Arguments,
+    Asked,
+    Count,
+    Tagged,
+    Taken,
+    no,
+    only,
+)
 
+#: Why some is not supported.
+NO_TOOLS = "there are no tools of ours"
+CANNOT_FORCE = "Ollama cannot make the model call one"
+CANNOT_LIMIT = "Ollama cannot hold the model to one call"
 IMAGES = ("png", "jpeg", "jpg", "webp")
 _HEADS = ("data:;base64,", *(f"data:image/{kind};base64," for kind in IMAGES))
 
@@ -23,49 +37,38 @@ def _image(url: str) -> str:
     return url.removeprefix(head)
 
 
+#: The URL of an image: what is read of it is the data in it.
+ImageData: TypeAlias = Annotated[str, AfterValidator(_image)]
+
+
 class ImageUrl(Taken):
     """An image, in its URL itself."""
 
-    url: Annotated[str, AfterValidator(_image)]
+    url: ImageData
 
 
-class Part(Taken):
+class Part(Tagged):
     """A part of a message: a text or an image."""
 
+    needed: ClassVar[Mapping[str, Sequence[str]]] = {
+        kind: (kind,) for kind in ("text", "image_url", "refusal")
+    }
     type: Annotated[str, only("text", "image_url", "refusal", why="the model reads no others")]
     text: str | None = None
     image_url: ImageUrl | None = None
     refusal: str | None = None
 
-    @model_validator(mode="after")
-    def _has_it(self) -> Self:
-        if getattr(self, self.type) is None:
-            words = "has no {name}"
-            raise PydanticCustomError("missing_required_parameter", words, {"name": self.type})
-        return self
-
-
-def _kind(content: object) -> str | None:
-    if isinstance(content, str):
-        return "text"
-    return "parts" if isinstance(content, list) else None
-
 
 Content: TypeAlias = Annotated[
-    Annotated[str, Tag("text")] | Annotated[list[Part], Tag("parts")],
-    Discriminator(
-        _kind,
-        custom_error_type="invalid_type",
-        custom_error_message="must be a text, or a list of parts",
-    ),
+    Annotated[str, Tag("text")] | Annotated[list[Part], Tag("parts")], TEXT_OR_PARTS
 ]
 
 
 class CalledFunction(Taken):
-    """What a call of a tool calls; `arguments` is a JSON object as a text."""
+    """What a call of a tool calls."""
 
     name: str
-    arguments: str
+    arguments: Arguments
 
 
 class ToolCall(Taken):
@@ -108,7 +111,7 @@ class Function(Taken):
 class Tool(Taken):
     """A tool that the model may call."""
 
-    type: Annotated[str, only("function", why="there are no tools of ours")]
+    type: Annotated[str, only("function", why=NO_TOOLS)]
     function: Function
 
 
@@ -131,8 +134,11 @@ class ResponseFormat(Taken):
         return self
 
 
-_TOOLS = "Ollama cannot make the model call one"
 Effort: TypeAlias = Literal["none", "minimal", "low", "medium", "high", "xhigh"]
+
+
+ToolChoice: TypeAlias = Annotated[str | dict[str, Any], only("auto", "none", why=CANNOT_FORCE)]
+TOOL_CHOICE = "`auto` or `none`; `required` or one tool are refused."
 
 
 class ChatBody(Asked):
@@ -149,12 +155,10 @@ class ChatBody(Asked):
         None, description="`json_object` or `json_schema` make the answer be that."
     )
     tools: list[Tool] | None = Field(None, description="Functions that the model may call.")
-    tool_choice: Annotated[str | dict[str, Any] | None, only("auto", "none", why=_TOOLS)] = Field(
-        None, description="`auto` or `none`; `required` or one tool are refused."
+    tool_choice: ToolChoice | None = Field(None, description=TOOL_CHOICE)
+    parallel_tool_calls: Annotated[bool | None, only(True, why=CANNOT_LIMIT)] = Field(
+        None, description="true; false is refused."
     )
-    parallel_tool_calls: Annotated[
-        bool | None, only(True, why="Ollama cannot hold the model to one call")
-    ] = Field(None, description="true; false is refused.")
     reasoning_effort: Effort | None = Field(
         None,
         description="Ollama's `think`: `none` is off, others are on, or of models that have levels "

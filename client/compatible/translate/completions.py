@@ -8,8 +8,9 @@ from typing import Any
 from client.compatible.compact import compact
 from client.compatible.translate.bodies import WHOLE
 from client.compatible.translate.chat_answers import token_probabilities
+from client.compatible.translate.chunks import Chunks, finish_reason, heading
 from client.compatible.translate.completion_bodies import CompletionBody
-from client.compatible.translate.events import Events, checked, finish_reason, heading, usage_of
+from client.compatible.translate.native import checked, usage_of
 from contracts.json_object import JsonObject
 from engines.json_values import text_of
 
@@ -36,7 +37,7 @@ def native_completion(body: CompletionBody, model: str) -> bytes:
     return compact(asked)
 
 
-class CompletionEvents(Events):
+class CompletionEvents(Chunks):
     """A completion, streamed: each event has a piece of its text."""
 
     before, after = b'"response":"', b'","done":false}'
@@ -52,7 +53,7 @@ class CompletionEvents(Events):
         self._length += len(text)
         return {"text": text, "logprobs": logprobs} if text or logprobs else {}
 
-    def _finish(self, line: JsonObject) -> dict[str, Any]:
+    def _last_choice(self, line: JsonObject) -> dict[str, Any]:
         return {"text": "", "logprobs": None, "finish_reason": finish_reason(line)}
 
 

@@ -1,4 +1,4 @@
-"""Server-sent events of OpenAI's streams, made of the lines of Ollama's.
+"""Server-sent events, made of the lines of Ollama's streams.
 
 Nearly all lines bring a text and nothing else, and begin and end alike, as Go's encoder writes
 them. Of those the text is passed on as it stands, without JSON being read or written: a text in
@@ -7,47 +7,35 @@ JSON holds no quote that is not escaped, so that one without any quote is all of
 
 from __future__ import annotations
 
-import time
 from abc import ABC, abstractmethod
 from random import getrandbits
-from typing import Any
 
 from client.compatible.compact import compact
-from client.compatible.errors import EngineFailed
+from client.compatible.errors import ApiError, EngineFailed
+from client.compatible.translate.native import checked, usage_of
 from contracts.json_object import JsonObject
 from engines.http_answers import MOST_HELD, TOO_LONG
-from engines.json_values import count_of, object_of, text_of
-from engines.ollama import error_of, input_tokens_of, is_final
+from engines.json_values import object_of
+from engines.ollama import is_final
 
-DONE = b"data: [DONE]\n\n"
 _QUOTE = b'"'
 _THOUGHT = b'","thinking":"'
 _AFTER = len(_THOUGHT)
 
 
-def heading(kind: str, prefix: str, model: str) -> dict[str, Any]:
-    """Return the keys that each object of an answer begins with; `prefix` is that of its id."""
-    number = f"{prefix}-{getrandbits(112):028x}"
-    return {"id": number, "object": kind, "created": int(time.time()), "model": model}
+def new_id(prefix: str) -> str:
+    """Return an id that nothing else has."""
+    return f"{prefix}{getrandbits(112):028x}"
 
 
-def usage_of(final: JsonObject) -> JsonObject:
-    """Return the counts of tokens of a final line or whole answer."""
-    read, written = input_tokens_of(final) or 0, count_of(final, "eval_count") or 0
-    return {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
+def data(value: JsonObject) -> bytes:
+    """Return an event without a name."""
+    return b"data: %b\n\n" % compact(value)
 
 
-def checked(answer: JsonObject) -> JsonObject:
-    """Return a line, or an answer. Raises EngineFailed if it says that the engine failed."""
-    error = error_of(answer)
-    if error is not None:
-        raise EngineFailed(f"The engine failed: {error[:500]}")
-    return answer
-
-
-def finish_reason(final: JsonObject) -> str:
-    """Return why the answer ended, in OpenAI's words."""
-    return "length" if text_of(final, "done_reason") == "length" else "stop"
+def named(name: str, value: JsonObject) -> bytes:
+    """Return an event with a name."""
+    return b"event: %b\n%b" % (name.encode(), data(value))
 
 
 class Events(ABC):
@@ -56,36 +44,35 @@ class Events(ABC):
     #: What is before and after the text in a line that brings nothing else.
     before: bytes
     after: bytes
-    #: What is before a text in the choice of an event, in that of the first one, and after it; and
-    #: before what the model thinks, if that is passed on.
-    text: bytes
-    first_text: bytes
-    text_ends: bytes
-    thought: bytes = b""
-    first_thought: bytes = b""
+    #: Whether what the model thinks is passed on.
+    thinks = False
 
-    def __init__(self, heading: JsonObject, usage: bool) -> None:
-        """`usage`: whether the counts of tokens come in an event of their own."""
-        self._heading, self._usage = heading, usage
-        self._rest = b""
+    def __init__(self) -> None:
         self.usage: JsonObject = {}  # the counts of tokens, once the answer has ended
-        self._last = b""  # those of the last line: they go with the end of the answer
-        self._first = True
-        self._begin = b'data: %b,"choices":[{"index":0,' % compact(heading)[:-1]
-        no_usage = b',"usage":null' if usage else b""
-        self._end = b'%b,"finish_reason":null}]%b}\n\n' % (self.text_ends, no_usage)
-        self._text = self._begin + self.first_text
-        self._thought = self._begin + self.first_thought
+        self._rest = b""
+        self._last = b""  # the events of the last line: they go with the end of the answer
 
     # --- for a subclass ---
 
     @abstractmethod
-    def _choice(self, line: JsonObject) -> dict[str, Any]:
-        """What a line that is not as most are brings, but for the end; empty if nothing."""
+    def _text(self, raw: bytes) -> bytes:
+        """The events of a piece of the text, as it stands in JSON."""
 
     @abstractmethod
-    def _finish(self, line: JsonObject) -> dict[str, Any]:
-        """The choice of the event that says why the answer ended."""
+    def _thought(self, raw: bytes) -> bytes:
+        """Those of a piece of what the model thinks."""
+
+    @abstractmethod
+    def _other(self, line: JsonObject) -> bytes:
+        """Those of a line that is not as most are, but for the end."""
+
+    @abstractmethod
+    def _finish(self, line: JsonObject) -> bytes:
+        """The last events, by the final line."""
+
+    @abstractmethod
+    def failed(self, error: ApiError) -> bytes:
+        """Return the last events of a stream that fails on its way."""
 
     # --- for who streams ---
 
@@ -112,20 +99,10 @@ class Events(ABC):
         if start > 0 and line.endswith(self.after):
             text = line[start + len(self.before) : -len(self.after)]
             if text.find(_QUOTE) < 0:
-                return self._piece(self._text, text) if text else b""
-            if self.thought and text.startswith(_THOUGHT) and text.find(_QUOTE, _AFTER) < 0:
-                return self._piece(self._thought, text[_AFTER:])
+                return self._text(text) if text else b""
+            if self.thinks and text.startswith(_THOUGHT) and text.find(_QUOTE, _AFTER) < 0:
+                return self._thought(text[_AFTER:])
         return self._read(line)
-
-    def _piece(self, begin: bytes, text: bytes) -> bytes:
-        if self._first:
-            self._began()
-        return begin + text + self._end
-
-    def _began(self) -> None:
-        """The first event is made."""
-        self._first = False
-        self._text, self._thought = self._begin + self.text, self._begin + self.thought
 
     def _read(self, line: bytes) -> bytes:
         """Any line, by its JSON."""
@@ -133,25 +110,9 @@ class Events(ABC):
             read = checked(object_of(line))
         except (ValueError, RecursionError) as error:
             raise EngineFailed(f"The engine sent what is no line of a stream: {error}.") from error
-        choice = self._choice(read)
-        event = self._written(choice) if choice else b""
+        events = self._other(read)
         if not is_final(read):
-            return event
+            return events
         self.usage = usage_of(read)
-        self._last = b"".join((event, self._written(self._finish(read)), *self._counts(), DONE))
+        self._last = events + self._finish(read)
         return b""
-
-    def _written(self, choice: JsonObject) -> bytes:
-        self._began()
-        usage = {"usage": None} if self._usage else {}
-        whole = {"index": 0, "finish_reason": None, **choice}
-        return _data({**self._heading, "choices": [whole], **usage})
-
-    def _counts(self) -> list[bytes]:
-        if not self._usage:
-            return []
-        return [_data({**self._heading, "choices": [], "usage": self.usage})]
-
-
-def _data(value: JsonObject) -> bytes:
-    return b"data: %b\n\n" % compact(value)

@@ -1,0 +1,3 @@
+"""Anthropic's messages, as a chat: the body and what it asks of a chat, and the answers. What
+Ollama is asked for a chat is not said here.
+"""
