@@ -6,7 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from contracts.job_files import certificate_digest
+from contracts.job_files import certificate_digest, url_of
 from contracts.load import MOST_WAITING, RESERVED_THREADS, SERVING_THREADS
 from hpc.deployment import Deployment
 from hpc.following.target import Target
@@ -87,20 +87,14 @@ def _target(launched: Launched) -> Target:
     job_id, model = launched.record.jobs["client"], launched.model
     token_file = launched.token_file
     return Target(
-        "client", job_id, lambda at: probe_client(_url(launched, at[0]), model, token_file)
+        "client", job_id, lambda at: probe_client(url_of(at[0], token_file), model, token_file)
     )
 
 
 def _ready(launched: Launched, target: Target) -> Ready:
-    endpoints = {"client": _url(launched, target.addresses[0])}
+    endpoints = {"client": url_of(target.addresses[0], launched.token_file)}
     digest = certificate_digest(launched.token_file)
     return Ready(endpoints, {"certificate_sha256": digest} if digest else {})
-
-
-def _url(launched: Launched, address: str) -> str:
-    """What is at a published address: the certificate is there before that."""
-    scheme = "https" if certificate_digest(launched.token_file) else "http"
-    return f"{scheme}://{address}"
 
 
 SERVICE = Service("client", setup_client_service, _target, _ready)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from contracts.errors import ServiceError
+from contracts.job_files import url_of
 from engines.names import HOST, parse
 from hpc.deployment import Deployment
 from hpc.following.target import Target
@@ -90,7 +91,7 @@ def _target(launched: Launched) -> Target:
     def probe(addresses: list[str]) -> Facts | str:
         facts: Facts | str = ""
         for address in addresses:
-            facts = probe_ollama(f"http://{address}", launched.model, token_file)
+            facts = probe_ollama(url_of(address, token_file), launched.model, token_file)
             if isinstance(facts, str):
                 break
         return facts
@@ -103,7 +104,7 @@ def _ready(launched: Launched, target: Target) -> Ready:
     model, version = facts.model, facts.version or ""
     loaded = {**asdict(model), "ollama_version": version, "where": model.where}
     return Ready(
-        {"ollama": [f"http://{address}" for address in target.addresses]},
+        {"ollama": [url_of(address, launched.token_file) for address in target.addresses]},
         {"loaded_model": loaded, **launched.output.gpus(target.job_id)},
         _warnings(launched, model),
         f"{model.name} ({model.quantization or 'unknown'}) on {model.where}, Ollama {version}",

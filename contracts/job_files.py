@@ -87,9 +87,16 @@ def monitoring_header(password: str) -> str:
 
 
 def authority_file(token_file: Path) -> Path:
-    """Return where the certificate is by which a deployment's client service is known, beside its
-    internal token. lib/tls.sh makes it. There is none if that speaks no TLS."""
+    """Return where the certificate is by which a deployment's client service and engines are known,
+    beside its internal token. lib/tls.sh makes it. There is none if they speak no TLS."""
     return token_file.with_name("authority.pem")
+
+
+def url_of(address: str, token_file: Path) -> str:
+    """Return what is at a published address of a deployment's client service or engine: whoever
+    has published it has written the authority's certificate before, if it speaks TLS."""
+    secure = fresh(authority_file(token_file)).exists()
+    return f"https://{address}" if secure else f"http://{address}"
 
 
 def certificate_digest(token_file: Path) -> str:

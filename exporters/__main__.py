@@ -13,6 +13,7 @@ from prometheus_client.registry import Collector, CollectorRegistry
 
 from contracts.errors import OrchError
 from engines.headers import headers_of
+from engines.tls import context_of
 from exporters.gpu import GpuCollector, nvidia_smi
 from exporters.ollama import OllamaCollector, Server, server_at
 from exporters.serving import Address, address, login_of, serve
@@ -39,8 +40,10 @@ def _serve(given: argparse.Namespace, ending: threading.Event) -> int:
     login = login_of(given.login)
     gpus = GpuCollector(nvidia_smi()) if given.gpu_listen else None
     if server is not None:
+        if server.secure:
+            context_of(given.ca)  # now: at a scrape nobody would learn that it cannot be used
         headers, _ = headers_of((), given.token_file, "ollama", {})
-        collector = OllamaCollector(server, given.gpus, given.job_end, headers)
+        collector = OllamaCollector(server, given.gpus, given.job_end, headers, given.ca)
         _listen(given.listen, collector, login)
     if gpus is not None:
         _listen(given.gpu_listen, gpus, login)
@@ -63,7 +66,8 @@ def _parser() -> argparse.ArgumentParser:
         description="Metrics of an Ollama and of this node's GPUs, for Prometheus.",
     )
     add = parser.add_argument
-    add("--ollama", type=server_at, metavar="URL", help="http://HOST:PORT")
+    add("--ollama", type=server_at, metavar="URL", help="http://HOST:PORT, or https")
+    add("--ca", metavar="FILE", help="the certificates to trust for https")
     add("--token-file", type=Path, metavar="FILE", help="the token that Ollama asks for")
     add("--listen", type=address, metavar="HOST:PORT", help="Ollama's metrics")
     add("--login", type=Path, metavar="FILE",

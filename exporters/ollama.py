@@ -17,7 +17,7 @@ from prometheus_client.metrics_core import GaugeMetricFamily, InfoMetricFamily, 
 from prometheus_client.registry import Collector
 
 from contracts.json_object import JsonObject
-from engines.asking import FinalResponse
+from engines.asking import http_client
 from engines.headers import Headers
 from engines.ollama import RUNNING, TAGS, VERSION, loaded_model
 
@@ -28,22 +28,24 @@ _FRACTION = re.compile(r"\.(\d{1,6})\d*")
 
 
 class Server(NamedTuple):
-    """Where an Ollama answers."""
+    """Where an Ollama answers; `secure`: by TLS."""
 
+    secure: bool
     host: str
     port: int
 
 
 def server_at(url: str) -> Server:
-    """Return `http://HOST:PORT`. Raises argparse.ArgumentTypeError."""
+    """Return `http://HOST:PORT`, or the same with https. Raises argparse.ArgumentTypeError."""
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
     except ValueError:
         host = port = None
-    if not host or not port or parts.scheme != "http" or parts.path not in ("", "/"):
-        raise argparse.ArgumentTypeError(f"{url!r} is not http://HOST:PORT")
-    return Server(host, port)
+    schemes = ("http", "https")
+    if not host or not port or parts.scheme not in schemes or parts.path not in ("", "/"):
+        raise argparse.ArgumentTypeError(f"{url!r} is not http://HOST:PORT or https://HOST:PORT")
+    return Server(parts.scheme == "https", host, port)
 
 
 @dataclass(frozen=True)
@@ -55,11 +57,13 @@ class OllamaStatus:
     loaded: list[JsonObject]
 
 
-def ask(server: Server, timeout_s: float = TIMEOUT_S, headers: Headers = ()) -> OllamaStatus | None:
-    """Return what it says; None if it does not answer, or answers something else."""
+def ask(
+    server: Server, timeout_s: float = TIMEOUT_S, headers: Headers = (), ca: str | None = None
+) -> OllamaStatus | None:
+    """Return what it says; None if it does not answer, or answers something else. `ca`: what to
+    trust for https. Raises UsageError if that cannot be used."""
     until = perf_counter() + timeout_s
-    connection = http.client.HTTPConnection(*server, timeout=timeout_s)
-    connection.response_class = FinalResponse
+    connection = http_client(*server, timeout_s, ca)
     try:
         version, tags, running = (
             _get(connection, path, until, headers) for path in (VERSION, TAGS, RUNNING)
@@ -93,7 +97,7 @@ class OllamaCollector(Collector):
     """The metrics of one Ollama, and what its job knows of itself.
 
     `gpus`: how many the job asked for; `job_end`: Unix time at which its time limit ends; `headers`
-    go with each question.
+    go with each question; `ca`: what to trust for https.
     """
 
     def __init__(
@@ -102,8 +106,10 @@ class OllamaCollector(Collector):
         gpus: int = 0,
         job_end: float | None = None,
         headers: Headers = (),
+        ca: str | None = None,
     ) -> None:
         self._server = server
+        self._ca = ca
         self._gpus = gpus
         self._job_end = job_end
         self._headers = headers
@@ -111,7 +117,7 @@ class OllamaCollector(Collector):
     def collect(self) -> Iterable[Metric]:
         """Ask it now."""
         started_at = perf_counter()
-        status = ask(self._server, headers=self._headers)
+        status = ask(self._server, headers=self._headers, ca=self._ca)
         seconds = perf_counter() - started_at
         yield _gauge("ollama_up", "1 if Ollama answered, else 0.", status is not None)
         yield _gauge("ollama_scrape_duration_seconds", "Time that Ollama took to answer.", seconds)

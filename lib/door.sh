@@ -13,7 +13,6 @@
 INTERNAL_TOKEN= # the file of what the deployment's own parts send
 SERVICE_AT=     # the service's socket, as gunicorn has it
 DOOR=           # the folder of HAProxy's sockets
-CERTIFICATE=    # the file of certificate and key, if it speaks TLS (tls.sh)
 
 # make_tokens DEPLOYMENT
 make_tokens() {
@@ -46,7 +45,7 @@ start_behind_door() {
   fi
   SERVICE_AT=unix:$PROXY_FOLDER/service DOOR=$PROXY_FOLDER
   DOOR_IS_TOLD=("${@:3}")
-  start_door() { run_haproxy door.cfg CERTIFICATE="$CERTIFICATE" SHARED=0 "${DOOR_IS_TOLD[@]}"; }
+  start_door() { run_haproxy door.cfg SHARED=0 "${DOOR_IS_TOLD[@]}"; }
   "$2"
   service=$SERVICE_PID
   start_on_port "$1" start_door

@@ -11,6 +11,8 @@
 #   HAPROXY   its program, if it is not one of PATH
 # shellcheck disable=SC2034 # what seal.sh and job scripts read
 
+CERTIFICATE= # the file of certificate and key, if it speaks TLS (tls.sh)
+
 # make_proxy_folder: sets PROXY_FOLDER.
 make_proxy_folder() {
   [ "$SECURITY" != none ] || return 0
@@ -51,7 +53,7 @@ digest() {
 }
 
 # run_haproxy CONFIGURATION [NAME=VALUE...] [-- OPTION...]: in the background, in the network that LISTEN_IN
-# enters. It is told LISTEN_AT and PROXY_FOLDER.
+# enters. It is told LISTEN_AT, PROXY_FOLDER and CERTIFICATE.
 run_haproxy() {
   local config=$PROXY_FOLDER/$1 variables=()
   cp "${BASH_SOURCE[0]%/*}/$1" "$config" || fail "cannot write into $PROXY_FOLDER"
@@ -64,7 +66,7 @@ run_haproxy() {
   (
     ulimit -n 16384 2>/dev/null # for more files than these it would keep tables that nobody needs
     exec ${LISTEN_IN[@]+"${LISTEN_IN[@]}"} "${PROXY_IN[@]}" PROXY_FOLDER="$PROXY_FOLDER" \
-      LISTEN_AT="$BIND:$PORT" ${variables[@]+"${variables[@]}"} "$HAPROXY" -db -f "$config" "$@"
+      LISTEN_AT="$BIND:$PORT" CERTIFICATE="$CERTIFICATE" ${variables[@]+"${variables[@]}"} "$HAPROXY" -db -f "$config" "$@"
   ) &
   SERVICE_PID=$!
   CHILDREN+=("$SERVICE_PID")

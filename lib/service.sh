@@ -74,11 +74,12 @@ fail() {
   exit 1
 }
 
-# write_file PATH LINE...: a reader sees all of it or nothing.
+# write_file PATH LINE...: a reader sees all of it or nothing. Jobs on several nodes, whose processes may have the
+# same number, may write the same at once.
 write_file() {
   local path=$1 temporary why
   shift
-  temporary=$(dirname "$path")/.$(basename "$path").$$
+  temporary=$(dirname "$path")/.$(basename "$path").${JOB_ID-}.$$
   TEMPORARY+=("$temporary") # a signal to all of the job ends mv, too, and then us before the next line
   if ! why=$({ printf '%s\n' "$@" >"$temporary"; } 2>&1) || ! mv -f "$temporary" "$path" 2>/dev/null; then
     rm -f "$temporary"

@@ -2,14 +2,16 @@
 # The certificate of what a job serves by TLS. Sourced after haproxy.sh, which says what job scripts set.
 #
 # One authority signs for all deployments of an output directory, so that Prometheus, which watches them all,
-# needs one certificate. It signs for nobody else, and nothing but what asks these deployments trusts it.
+# needs one certificate. It signs for nobody else, and nothing but what asks these deployments trusts it. A
+# certificate has a name of service and deployment beside addresses: by that the door knows the engines of its own deployment.
 #
 # Files:
 #   deployments/authority.key           key and certificate of the authority; whichever job needs it first makes it
 #   deployments/authority.pem           its certificate alone
 #   deployments/ID/authority.pem        the same, for who asks that deployment
-#   deployments/ID/certificate.sha256   the digest of the deployment's certificate; its key stays in the job's folder
-# shellcheck disable=SC2034 # what door.sh and job scripts read
+#   deployments/ID/certificate.sha256   the digest of the client service's certificate
+# Keys stay in the job's folder.
+# shellcheck disable=SC2034 # what haproxy.sh and job scripts read
 
 AUTHORITY= # its files, without their endings
 
@@ -56,16 +58,23 @@ END
 
 certificate_in() { sed -n '/BEGIN CERTIFICATE-/,/END CERTIFICATE-/p' "$1"; }
 
-# make_certificate DEPLOYMENT SECONDS: for ADDRESS and this host, valid a day longer than so many seconds. Sets
-# CERTIFICATE.
+# name_in_certificate SERVICE DEPLOYMENT: prints a name such as hosts have, whatever is in that of the deployment.
+name_in_certificate() {
+  local digest
+  digest=$(printf %s "$2" | sha256sum)
+  printf '%s.%s' "$1" "${digest:0:32}"
+}
+
+# make_certificate DEPLOYMENT SECONDS: for ADDRESS, this host and the service that this job is of that deployment,
+# valid a day longer than so many seconds. Sets CERTIFICATE.
 make_certificate() {
-  local folder=$OUTPUT/deployments/$1 request=$PROXY_FOLDER/request names=IP:$ADDRESS digest
+  local request=$PROXY_FOLDER/request names=IP:$ADDRESS
   make_authority
   case $ADDRESS in *[!0-9.]*) names=DNS:$ADDRESS ;; esac
   CERTIFICATE=$PROXY_FOLDER/certificate
   (
     umask 077
-    make_key "$1" -new </dev/null >"$request"
+    make_key "${1:0:64}" -new </dev/null >"$request"
     sed -n '/BEGIN .*PRIVATE KEY/,/END .*PRIVATE KEY/p' "$request" >"$CERTIFICATE"
     # A tunnel's end is called localhost.
     run_openssl x509 -req -in "$request" -CA "$AUTHORITY.key" -CAkey "$AUTHORITY.key" \
@@ -75,11 +84,16 @@ keyUsage = critical, digitalSignature
 extendedKeyUsage = serverAuth
 subjectKeyIdentifier = hash
 authorityKeyIdentifier = keyid
-subjectAltName = $names, DNS:$(uname -n), DNS:localhost, IP:127.0.0.1
+subjectAltName = $names, DNS:$(name_in_certificate "$SERVICE" "$1"), DNS:$(uname -n), DNS:localhost, IP:127.0.0.1
 END
   )
   [ -n "$(certificate_in "$CERTIFICATE")" ] || no_certificate
+  write_file "$OUTPUT/deployments/$1/authority.pem" "$(<"$AUTHORITY.pem")"
+}
+
+# publish_digest DEPLOYMENT: of CERTIFICATE.
+publish_digest() {
+  local digest
   digest=$(certificate_in "$CERTIFICATE" | sed '/-----/d' | base64 -d | sha256sum)
-  write_file "$folder/authority.pem" "$(<"$AUTHORITY.pem")"
-  write_file "$folder/certificate.sha256" "${digest%% *}"
+  write_file "$OUTPUT/deployments/$1/certificate.sha256" "${digest%% *}"
 }

@@ -8,6 +8,7 @@ each layer is paid anew: urllib3 and http.client took 0.4 of the 2.2 ms that a q
 from __future__ import annotations
 
 import socket
+import ssl
 from collections import deque
 from collections.abc import Iterator
 
@@ -15,6 +16,9 @@ from engines.headers import Headers
 from engines.http_answers import MOST_HELD, TOO_LONG, Answers, BadAnswer
 from engines.sockets import NOTICE_DEATH, connect
 
+#: Seconds until both sides know who they are: more than for a connection, which a busy program's
+#: kernel takes in its place.
+_HANDSHAKE_S = 5.0
 _PIECE = 65_536
 _ACCEPT = b"Accept-Encoding: identity\r\n"
 _BODY = b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n%b"
@@ -26,10 +30,18 @@ class ConnectionPool:
     It goes straight there: nothing looks at http_proxy.
     """
 
-    def __init__(self, address: str, timeout_s: float, headers: Headers = ()) -> None:
-        """`timeout_s` is how long making a connection may take; `headers` go with each request."""
+    def __init__(
+        self,
+        address: str,
+        timeout_s: float,
+        headers: Headers = (),
+        trust: ssl.SSLContext | None = None,
+    ) -> None:
+        """`timeout_s` is how long making a connection may take; `headers` go with each request;
+        `trust`: whom, if it is asked by TLS."""
         host, _, port = address.rpartition(":")
         self._to = host, int(port)
+        self._trust = trust
         self._timeout_s = timeout_s
         fields = "".join(f"{name}: {value}\r\n" for name, value in (("Host", address), *headers))
         self._fields = fields.encode() + _ACCEPT
@@ -44,11 +56,12 @@ class ConnectionPool:
         return None
 
     def open(self) -> socket.socket:
-        """Return a new one. Raises OSError, and UnicodeError for a host that cannot be a name."""
+        """Return a new one. Raises OSError, of which ssl.SSLCertVerificationError says that
+        somebody else is there; and UnicodeError for a host that cannot be a name."""
         sock = connect(*self._to, self._timeout_s)
         for option in NOTICE_DEATH:
             sock.setsockopt(*option)
-        return sock
+        return sock if self._trust is None else _encrypted(sock, self._trust, self._to[0])
 
     def request(self, method: str, path: str, body: bytes | None) -> bytes:
         """Return the bytes of a request; a body is JSON."""
@@ -68,12 +81,23 @@ class ConnectionPool:
             return None
 
 
+def _encrypted(sock: socket.socket, trust: ssl.SSLContext, host: str) -> ssl.SSLSocket:
+    sock.settimeout(_HANDSHAKE_S)
+    try:
+        return trust.wrap_socket(sock, server_hostname=host)
+    except TimeoutError as error:
+        raise OSError(f"no TLS in {_HANDSHAKE_S:g} s") from error
+    finally:
+        sock.close()  # it is the other's now
+
+
 def _is_quiet(sock: socket.socket) -> bool:
-    """Whether it stands; nothing was asked, so that what can be read there is its end."""
+    """Whether it stands; nothing was asked, so that what can be read there is its end. TLS has
+    things of its own to read, which are none."""
     sock.setblocking(False)
     try:
-        sock.recv(1, socket.MSG_PEEK)
-    except BlockingIOError:
+        sock.recv(1, 0 if isinstance(sock, ssl.SSLSocket) else socket.MSG_PEEK)
+    except (BlockingIOError, ssl.SSLWantReadError):
         return True
     except OSError:
         pass

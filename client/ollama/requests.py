@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import socket
+import ssl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from client.errors import (
     Busy,
@@ -33,18 +35,27 @@ from engines.ollama import (
     is_final,
 )
 from engines.sockets import CONNECT_TIMEOUT_S, host_is_gone, in_words, is_our_limit
+from engines.tls import context_of, tls_error_words
 
 CHECK_TIMEOUT_S = 5.0
 
 
 class OllamaClient:
     """Sends requests to an address, `host:port`. `exit_sentence` says how its job has ended;
-    `headers` go with each request."""
+    `headers` go with each request; `authority`: the certificate of who signs for all addresses, if
+    they speak TLS."""
 
-    def __init__(self, exit_sentence: Callable[[], str], headers: Headers = ()) -> None:
+    def __init__(
+        self,
+        exit_sentence: Callable[[], str],
+        headers: Headers = (),
+        authority: Path | None = None,
+    ) -> None:
+        """Raises UsageError if the authority's certificate cannot be used."""
         self._connections: dict[str, ConnectionPool] = {}
         self._exit_sentence = exit_sentence
         self._headers = headers
+        self._trust = None if authority is None else context_of(str(authority))
 
     def check(self, address: str) -> None:
         """Return if it answers. Raises Unreachable, TooSlow, OllamaFailed, Busy."""
@@ -123,6 +134,10 @@ class OllamaClient:
     def _new(self, connections: ConnectionPool, address: str) -> socket.socket:
         try:
             return connections.open()
+        except ssl.SSLCertVerificationError as error:
+            shown = error.verify_message.rstrip(".")
+            what = f"was asked nothing: it shows a certificate of somebody else's ({shown})"
+            raise Unanswered(self._about(address, what)) from error
         except (OSError, UnicodeError) as error:
             why = self._about(address, f"does not answer ({_why(error)})")
             raise Unanswered(why) from error
@@ -130,7 +145,7 @@ class OllamaClient:
     def _to(self, address: str) -> ConnectionPool:
         found = self._connections.get(address)
         if found is None:
-            new = ConnectionPool(address, CONNECT_TIMEOUT_S, self._headers)
+            new = ConnectionPool(address, CONNECT_TIMEOUT_S, self._headers, self._trust)
             found = self._connections.setdefault(address, new)
         return found
 
@@ -180,4 +195,4 @@ def _why(error: OSError | UnicodeError) -> str:
         return "no name of a host"
     if is_our_limit(error):
         return f"no connection in {CONNECT_TIMEOUT_S:g} s"
-    return in_words(error)
+    return tls_error_words(error) if isinstance(error, ssl.SSLError) else in_words(error)

@@ -19,6 +19,7 @@ from client.ollama.replicas import Replicas
 from client.ollama.requests import OllamaClient
 from client.ollama.streams import Stream, lines
 from client.ollama.whole_prompts import Contexts, flagged, read_whole, was_cut
+from client.self_benchmark import authority_of
 from client.settings import ServiceSettings
 from contracts.json_object import JsonObject
 from engines.headers import headers_of
@@ -48,14 +49,16 @@ class OllamaClientService:
         queries: Queries | None = None,
         works: Callable[[str], bool] = lambda _: False,
     ) -> None:
-        """Raises UsageError if the token cannot be read.
+        """Raises UsageError if the token, or the authority's certificate, cannot be read.
 
         `measuring`: whether a benchmark runs, which a look at the replicas must not disturb;
         `queries`: where queries are counted; `works`: whether an address is at what others ask."""
         self.settings = settings
         self.addresses = AddressFile(settings.output, settings.ollama_job)
         headers, _ = headers_of((), settings.token_file, API, {})
-        self._ollama = OllamaClient(self.addresses.exit_sentence, headers)
+        authority = authority_of(settings)
+        self._scheme = "http" if authority is None else "https"
+        self._ollama = OllamaClient(self.addresses.exit_sentence, headers, authority)
         self._contexts = Contexts(self._ollama)
         self._health = health.HealthChecker(
             self._ollama,
@@ -229,7 +232,7 @@ class OllamaClientService:
 
     def urls(self) -> list[str]:
         """Return where all replicas are, looked up again. Raises NotReady."""
-        return [f"http://{address}" for address in self.addresses.read(fresh=True)]
+        return [f"{self._scheme}://{address}" for address in self.addresses.read(fresh=True)]
 
     def exit_sentence(self) -> str:
         """Return a sentence that Ollama's job has ended; empty if not."""

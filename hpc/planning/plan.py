@@ -56,7 +56,7 @@ class Plan:
     qdrant: JobPlan | None
     #: Who reaches the engines.
     security: Access
-    #: Whether the client service speaks TLS.
+    #: Whether the client service and the engines speak TLS.
     tls: bool
     #: Who may log in, as the recipe has it.
     share: tuple[str, ...]
@@ -190,7 +190,8 @@ def security_at(site: Site) -> Access:
 
 
 def _tls(given: Given, security: Access) -> bool:
-    """Whether the client service speaks TLS. Raises UsageError if nothing is there that could."""
+    """Whether the client service and the engines speak TLS. Raises UsageError if nothing is there
+    that could."""
     asked, at_site = given.recipe.job.tls, given.site.tls
     if not (at_site if asked is None else asked):
         return False
@@ -200,7 +201,9 @@ def _tls(given: Given, security: Access) -> bool:
             f'tls is true ({where}), but security is "none", with which nothing is in front of '
             'the client service that speaks it; choose "token" or "required", or leave tls out.'
         )
-    given.notes.add("tls", "the client service, by a certificate of its own", where)
+    given.notes.add(
+        "tls", "the client service and the engines, by certificates of their own", where
+    )
     return True
 
 

@@ -28,8 +28,8 @@ LEVELS = (
     "warning; `none`: everybody on the network reaches the engines."
 )
 TLS = (
-    "Whether the client service is asked by https, with a certificate made for the deployment. "
-    "What the deployment's own parts say to each other is not encrypted (docs/security.md)."
+    "Whether the client service and the engines are asked by https, with certificates made for the "
+    "deployment. What else its own parts say to each other is not encrypted (docs/security.md)."
 )
 SHARE = (
     "Users and groups who may log in with `orch.py --login ID` and get a token of their own: "

@@ -85,6 +85,7 @@ class Project:
             "num_predict": 8, "n_clients": 2, "n_requests_per_client": 2,
         }  # fmt: skip
         job["monitoring"] = changes.pop("monitoring", {"enabled": False})
+        job["tls"] = changes.pop("tls", False)
         for key, value in {**ours, **changes}.items():
             (job["infrastructure"] if key in INFRASTRUCTURE else job["service"])[key] = value
         path = self.folder / name
@@ -123,13 +124,15 @@ class Project:
         return json.loads(self.cluster.on("login1", *command, check=True).stdout)
 
     def header(self, url: str) -> list[str]:
-        """Options of curl by which the client service at a URL lets its owner in; none for what is
-        no client service of this output directory's."""
+        """Options of curl by which the client service at a URL lets its owner in, and is known if
+        it speaks TLS; none for what is no client service of this output directory's."""
         for path in (self.output / "deployments").glob("*.json"):
             record = json.loads(path.read_text())
             header = path.with_suffix("") / "user.header"
             if url.startswith(record["endpoints"]["client"] or "none ") and header.exists():
-                return ["-H", f"@{header}"]
+                authority = header.with_name("authority.pem")
+                known = ["--cacert", str(authority)] if authority.exists() else []
+                return ["-H", f"@{header}", *known]
         return []
 
     def record(self) -> dict[str, Any]:

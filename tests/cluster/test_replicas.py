@@ -8,21 +8,29 @@ import re
 import signal
 from pathlib import Path
 
+import pytest
 from faults import Fault
 from project import Project
 from slurmcluster import PATIENCE_S, wait_until
 from test_faults_use import requests_done
 
 
-def test_replicas_run_on_a_node_each(project: Project) -> None:
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_replicas_run_on_a_node_each(project: Project, scheme: str) -> None:
     recipe = project.recipe(partition="cpu", client_partition="gpu", mem_gb=2, nodes=2, cpus=1,
-                            gpus=0, n_clients=4)  # fmt: skip
+                            gpus=0, n_clients=4, tls=scheme == "https")  # fmt: skip
     result = project.orch(recipe)
     project.assert_benchmarked(result)
     assert "8 of 8 requests succeeded" in result.stdout
     record = project.records()[-1]
-    hosts = {re.sub(r"http://(.*):\d+", r"\1", url) for url in record["endpoints"]["ollama"]}
+    urls = record["endpoints"]["ollama"]
+    hosts = {re.sub(rf"{scheme}://(.*):\d+", r"\1", url) for url in urls}
     assert len(hosts) == 2
+    assert {one["url"] for one in record["benchmark"]["replicas"]} == set(urls)
+    client = record["endpoints"]["client"]
+    assert client.startswith(f"{scheme}://")
+    assert project.curl(f"{client}/health")["status"] == "healthy"
+    assert project.curl(f"{client}/api/version")["version"], "the door asks them, too"
     assert project.orch("--stop", record["id"]).returncode == 0
     project.assert_nothing_left()
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import ssl
 import subprocess
 import sys
 import time
@@ -98,14 +99,22 @@ class Place:
         """Where the token is that the deployment's engines ask for."""
         return self.output / "deployments" / record["id"] / "internal.token"
 
+    def authority(self, record):
+        """Where the certificate is by which a deployment that speaks TLS is known."""
+        return self.token_file(record).with_name("authority.pem")
+
     def _note_token(self, record):
-        """Engines take the internal token alone, the client service a user's, too."""
+        """Engines take the internal token alone, the client service a user's, too. Where they speak
+        TLS, both are known by the authority's certificate."""
+        authority = self.authority(record)
         for file, urls in (
             (self.token_file(record), record["endpoints"]["ollama"] or ()),
             (self.token_file(record).with_name("user.token"), [record["endpoints"]["client"]]),
         ):
             if file.exists():
                 _tokens.update(dict.fromkeys(urls, file.read_text().strip()))
+            if authority.exists():
+                _trusted.update(dict.fromkeys(urls, str(authority)))
 
     def stop_all(self):
         result = self.orch("--stop", "all")
@@ -150,14 +159,20 @@ def wait_for(condition, seconds, message=lambda: "it did not happen"):
 
 #: By the URLs of services, what their owner sends along.
 _tokens = {}
+#: By the URLs of services, whom their owner trusts.
+_trusted = {}
 
 
 def http(method, url, body=None, timeout=300, token=None):
     """(status, parsed body, None where it is empty) of one request, past any proxy; with the token
     of the service's deployment, if no other one is given."""
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    service = "/".join(url.split("/")[:3])
+    context = ssl.create_default_context(cafile=_trusted.get(service))
+    opener = urllib.request.build_opener(
+        urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context)
+    )
     data = None if body is None else json.dumps(body).encode()
-    token = _tokens.get("/".join(url.split("/")[:3])) if token is None else token
+    token = _tokens.get(service) if token is None else token
     headers = {"Content-Type": "application/json"}
     if token:
         headers["Authorization"] = f"Bearer {token}"

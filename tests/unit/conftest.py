@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 from paced_server import Pace, running
+from programs import needed
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -97,3 +98,31 @@ def start(server, tmp_path):
     for process in started:
         process.kill()
         process.communicate()
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory):
+    """A folder with ca.pem, and NAME.pem (key and certificate) of several servers."""
+    folder = tmp_path_factory.mktemp("certificates")
+    openssl = needed("openssl", "openssl")
+
+    def run(*words):
+        done = subprocess.run([openssl, *words], cwd=folder, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+
+    new = ("req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
+    run(*new, "-x509", "-subj", "/CN=own CA", "-days", "2", "-keyout", "ca.key", "-out", "ca.pem",
+        "-addext", "keyUsage=critical,keyCertSign")  # fmt: skip
+    for name, alternative, days in (
+        ("good", "DNS:localhost,IP:127.0.0.1", "2"),
+        ("other", "DNS:elsewhere.example", "2"),
+        ("old", "IP:127.0.0.1", "-1"),
+    ):
+        (folder / "ext").write_text(f"subjectAltName={alternative}\n")
+        run(*new, "-subj", f"/CN={name}", "-keyout", f"{name}.key", "-out", f"{name}.csr")
+        run("x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key",
+            "-days", days, "-CAcreateserial", "-extfile", "ext",
+            "-out", f"{name}.crt")  # fmt: skip
+        pair = (folder / f"{name}.key").read_text() + (folder / f"{name}.crt").read_text()
+        (folder / f"{name}.pem").write_text(pair)
+    return folder

@@ -1,10 +1,13 @@
 """The client service's connections to Ollama: kept, given up, and what is made of odd answers."""
 
 import contextlib
+import itertools
 import socket
+import ssl
 import threading
 
 import pytest
+from events import PATIENCE_S
 from paced_server import running
 
 from client.errors import OllamaFailed, TooSlow, Unanswered, Unreachable
@@ -115,3 +118,89 @@ def test_an_answer_that_was_given_up_gives_nothing_more():
         with pytest.raises(OSError, match="given up") as caught:
             next(pieces)
         assert not isinstance(caught.value, BadAnswer)
+
+
+# --- by TLS ---
+
+
+@pytest.fixture
+def encrypted(certificates):
+    """A client that trusts the authority of `certificates`, and what shows one of these: it answers
+    each request of each connection, and closes that after so many; the address, and a list of what
+    was asked on which connection."""
+    client = OllamaClient(lambda: "", (("X-Key", "secret"),), certificates / "ca.pem")
+    listeners = []
+
+    def begin(name, answers_each=100, answer=OK):
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificates / f"{name}.pem")
+        listener, asked = socket.create_server(("127.0.0.1", 0)), []
+        listeners.append(listener)
+
+        def serve():
+            with contextlib.suppress(OSError):  # the listener's end
+                for number in itertools.count():
+                    talk(listener.accept()[0], number)
+
+        def talk(connection, number):
+            with contextlib.suppress(OSError), context.wrap_socket(connection, True) as sock:
+                for _ in range(answers_each):
+                    if not (request := sock.recv(65_536)):
+                        break
+                    asked.append((number, request))
+                    sock.sendall(answer)
+
+        threading.Thread(target=serve, daemon=True).start()
+        return f"127.0.0.1:{listener.getsockname()[1]}", asked
+
+    yield client, begin
+    for listener in listeners:
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+
+
+def test_a_connection_by_tls_is_kept_too(encrypted):
+    client, begin = encrypted
+    address, asked = begin("good")
+    for _ in range(3):
+        assert client.embed(address, b"{}", PATIENCE_S) == {"done": True}
+    assert [number for number, _ in asked] == [0, 0, 0]
+    assert all(b"X-Key: secret" in request for _, request in asked)
+
+
+def test_one_by_tls_that_was_closed_in_the_meantime_is_not_used(encrypted):
+    client, begin = encrypted
+    address, asked = begin("good", answers_each=1)
+    for _ in range(3):
+        assert client.generate(address, b"{}", PATIENCE_S) == {"done": True}
+    assert [number for number, _ in asked] == [0, 1, 2]
+
+
+def test_an_answer_by_tls_that_does_not_come_is_waited_for_so_long(encrypted):
+    client, begin = encrypted
+    address, _ = begin("good", answer=OK[:-3])
+    with pytest.raises(TooSlow, match=r"did not answer in 0\.5 s"):
+        client.generate(address, b"{}", 0.5)
+
+
+def test_an_answer_by_tls_that_ends_before_its_time_is_no_answer(encrypted):
+    client, begin = encrypted
+    address, _ = begin("good", answers_each=1, answer=OK[:-3])
+    with pytest.raises(Unreachable, match="closed the connection"):
+        client.generate(address, b"{}", PATIENCE_S)
+
+
+@pytest.mark.parametrize("name", ["other", "old"])
+def test_who_shows_another_certificate_is_asked_nothing(encrypted, name):
+    client, begin = encrypted
+    address, asked = begin(name)
+    words = rf"{address} was asked nothing: it shows a certificate of somebody else's \("
+    with pytest.raises(Unanswered, match=words):
+        client.generate(address, b"{}", PATIENCE_S)
+    assert asked == []
+
+
+def test_who_speaks_no_tls_is_asked_nothing(encrypted):
+    client, _ = encrypted
+    with answering((OK,)) as address, pytest.raises(Unanswered, match="it does not speak TLS"):
+        client.generate(address, b"{}", PATIENCE_S)

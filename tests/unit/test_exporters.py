@@ -181,6 +181,18 @@ def test_another_server_at_ollamas_address_is_not_up(start):
     assert scrape(start(ollama=f"http://127.0.0.1:{first.port}").port)["ollama_up"] == 0
 
 
+def test_an_authority_that_cannot_be_used_is_named_at_once(start, server, tmp_path):
+    process = start("--ca", tmp_path / "none.pem", ollama=f"https://127.0.0.1:{server.port}")
+    assert f"--ca {tmp_path / 'none.pem'} cannot be used" in process.stderr.readline()
+    assert process.wait(PATIENCE_S) == 1
+
+
+def test_who_shows_no_certificate_is_not_up(start, server, certificates):
+    ollama = f"https://127.0.0.1:{server.port}"
+    process = start("--ca", certificates / "ca.pem", ollama=ollama)
+    assert scrape(process.port)["ollama_up"] == 0
+
+
 @pytest.mark.parametrize(
     ("text", "seconds"),
     [

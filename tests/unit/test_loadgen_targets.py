@@ -12,7 +12,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from programs import needed
 
 from contracts.errors import UsageError
 from engines.headers import HIDDEN, Mask, headers_of, hide_values
@@ -291,34 +290,6 @@ class _Server(ThreadingHTTPServer):
 
     def handle_error(self, *_):
         pass  # a client that does not trust us
-
-
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory):
-    """A folder with ca.pem, and NAME.pem (key and certificate) of several servers."""
-    folder = tmp_path_factory.mktemp("certificates")
-    openssl = needed("openssl", "openssl")
-
-    def run(*words):
-        done = subprocess.run([openssl, *words], cwd=folder, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-
-    new = ("req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
-    run(*new, "-x509", "-subj", "/CN=own CA", "-days", "2", "-keyout", "ca.key", "-out", "ca.pem",
-        "-addext", "keyUsage=critical,keyCertSign")  # fmt: skip
-    for name, alternative, days in (
-        ("good", "DNS:localhost,IP:127.0.0.1", "2"),
-        ("other", "DNS:elsewhere.example", "2"),
-        ("old", "IP:127.0.0.1", "-1"),
-    ):
-        (folder / "ext").write_text(f"subjectAltName={alternative}\n")
-        run(*new, "-subj", f"/CN={name}", "-keyout", f"{name}.key", "-out", f"{name}.csr")
-        run("x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key",
-            "-days", days, "-CAcreateserial", "-extfile", "ext",
-            "-out", f"{name}.crt")  # fmt: skip
-        pair = (folder / f"{name}.key").read_text() + (folder / f"{name}.crt").read_text()
-        (folder / f"{name}.pem").write_text(pair)
-    return folder
 
 
 @pytest.fixture
