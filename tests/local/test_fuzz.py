@@ -1,0 +1,181 @@
+"""The door as a job script opens it, asked what nobody would ask: bytes at random, bodies that are
+almost right, and whatever the service's own description lets one think of.
+
+The engine is a server that never fails, so that no status of 500 or more is true but 503 to who has
+gone. Everything is answered or closed in time, and no process grows. What is by chance is the same
+each time.
+"""
+
+import contextlib
+import json
+import random
+import resource
+import string
+from http.client import HTTPConnection
+from pathlib import Path
+
+import pytest
+from described import assault
+from door_requests import connect, request
+from doors import Door, door
+from events import PATIENCE_S
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from known import MODEL, known_server
+
+from client.compatible.pass_through import PASSED_ON
+from client.compatible.translate.chat_bodies import ChatBody
+from client.compatible.translate.completion_bodies import CompletionBody, EmbeddingBody
+from client.door import statistics
+
+#: What a process of the door's may grow by, in bytes.
+MAY_GROW = 50e6
+CHAT = {"model": MODEL, "messages": [{"role": "user", "content": "Hi"}]}
+TEXT = {"model": MODEL, "prompt": "Hi"}
+INPUT = {"model": MODEL, "input": ["Hi"]}
+OLLAMAS = ("options", "format", "think", "keep_alive", "tools", "images", "template", "context",
+           "raw", "truncate", "shift", "suffix", "name", "verbose", "dimensions", "logprobs",
+           "max_tokens", "system", "temperature", "metadata")  # fmt: skip
+#: Paths, what is right there, and other keys that are known there.
+ROUTES = [
+    ("/v1/chat/completions", CHAT, [*ChatBody.model_fields]),
+    ("/v1/completions", TEXT, [*CompletionBody.model_fields]),
+    ("/v1/embeddings", INPUT, [*EmbeddingBody.model_fields]),
+    *((path, {**CHAT, **INPUT, "max_tokens": 1}, OLLAMAS) for path in PASSED_ON),
+    ("/api/chat", CHAT, OLLAMAS),
+    ("/api/generate", TEXT, OLLAMAS),
+    ("/api/embed", INPUT, OLLAMAS),
+    ("/api/embeddings", TEXT, OLLAMAS),
+    ("/api/show", {"model": MODEL}, OLLAMAS),
+    ("/query", {"prompt": "Hi"}, OLLAMAS),
+]
+FEW_SIGNS = st.text(st.characters(codec="utf-8"), max_size=12)
+SAID = st.sampled_from([MODEL, "user", "assistant", "system", "tool", "json", "auto", "text", "x"])
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | FEW_SIGNS | SAID,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(
+        SAID | st.sampled_from(["role", "content", "type", "function", "num_predict"]),
+        inner, max_size=4),
+    max_leaves=6,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def at(tmp_path_factory):
+    """One door for all; at the end it answers, the same processes run, and none has grown much."""
+    with known_server(None, tokens=1) as server:  # noqa: SIM117
+        with door(tmp_path_factory.mktemp("door"), [f"127.0.0.1:{server.port}"], 2) as opened:
+            for path, right, _ in ROUTES:  # so that all is loaded that will be
+                opened.ask(path, right)
+            before = resident(opened)
+            yield opened
+            assert opened.ask("/api/chat", CHAT).status == 200
+            after = resident(opened)
+    print(f"{before=} {after=}")
+    assert {pid: after.get(pid) for pid in before if after[pid] > before[pid] + MAY_GROW} == {}
+
+
+def resident(at: Door) -> dict[int, int]:
+    """The memory of each of the door's processes that last, in bytes."""
+    found = {}
+    for pid, line in at.processes().items():
+        if any(word in line for word in ("haproxy", "gunicorn", "client.compatible")):
+            pages = Path(f"/proc/{pid}/statm").read_text().split()[1]
+            found[pid] = int(pages) * resource.getpagesize()
+    return found
+
+
+# --- bytes at random -----------------------------------------------------------------------------
+
+
+def noise(chance, token):
+    """Bytes at random, or a request with some of its bytes changed."""
+    if chance.random() < 0.3:
+        return chance.randbytes(chance.randrange(1, 3000))
+    path, right, _ = chance.choice([*ROUTES, ("/health", {}, ()), ("/metrics", {}, ())])
+    text = bytearray(request(token, path, json.dumps(right).encode()))
+    for _ in range(chance.randrange(1, 8)):
+        text[chance.randrange(len(text))] = chance.randrange(256)
+    return bytes(text)
+
+
+@pytest.mark.parametrize("amount", [300, pytest.param(6000, marks=pytest.mark.long)])
+def test_bytes_at_random_are_refused_and_do_no_harm(at, amount):
+    chance, token = random.Random(1), at.token_file.read_text().strip()
+    for _ in range(amount):
+        sent = noise(chance, token)
+        with connect(at) as sock, contextlib.suppress(ConnectionError):
+            sock.sendall(sent)
+            sock.shutdown(1)  # so that nothing more is waited for
+            said = sock.recv(65536)
+            # 503: who has ended his side is taken for gone, and leaves the queue.
+            assert not said or said[9:10] in b"234" or b" 503 " in said[:13], (sent, said)
+
+
+# --- bodies that are almost right ----------------------------------------------------------------
+
+
+@st.composite
+def bodies(draw):
+    """A path, and the bytes of a body: what is right there, with some of its values changed."""
+    path, right, keys = draw(st.sampled_from(ROUTES))
+    body = {**right, "stream": draw(st.booleans())}
+    body |= draw(st.dictionaries(st.sampled_from([*right, "stream", *keys]), VALUES, max_size=3))
+    body |= draw(st.dictionaries(st.text(string.printable, max_size=8), VALUES, max_size=1))
+    text = json.dumps(body).encode()
+    cut = draw(st.none() | st.integers(0, len(text)))
+    return path, text if cut is None or draw(st.booleans()) else text[:cut]
+
+
+def check_bodies(at, amount):
+    """Each is answered whole, and no failure is ours."""
+    token = at.token_file.read_text().strip()
+    host, port = at.at.split(":")
+    fields = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+
+    @settings(
+        max_examples=amount, derandomize=True, database=None, deadline=None,
+        phases=[Phase.generate, Phase.shrink], suppress_health_check=list(HealthCheck),
+    )  # fmt: skip
+    @given(bodies())
+    def answered(case):
+        path, body = case
+        with contextlib.closing(HTTPConnection(host, int(port), timeout=PATIENCE_S)) as connection:
+            connection.request("POST", path, body, fields)
+            answer = connection.getresponse()
+            said = answer.read()
+        assert answer.status < 500, (path, body, answer.status, said)
+
+    answered()
+
+
+@pytest.mark.parametrize("amount", [120, pytest.param(3000, marks=pytest.mark.long)])
+def test_a_body_that_is_almost_right_is_answered_or_refused(at, amount):
+    check_bodies(at, amount)
+
+
+# --- what its own description lets one think of --------------------------------------------------
+
+
+@pytest.mark.parametrize("examples", [5, pytest.param(200, marks=pytest.mark.long)])
+def test_what_schemathesis_thinks_of_is_answered(at, tmp_path, monkeypatch, examples):
+    """All routes but the one that starts benchmarks: each that is right takes seconds, of the one
+    that there is at a time. Without a door that is tried among the unit tests."""
+    document = tmp_path / "openapi.json"
+    described = json.loads(at.ask("/openapi.json").body)
+    del described["paths"]["/benchmark"]
+    document.write_text(json.dumps(described))
+    monkeypatch.setenv("ORCH_FUZZ_TOKEN_FILE", str(at.token_file))
+    before = requests_at(at)
+    assault(document, tmp_path, examples, "--url", at.url)
+    print(f"{requests_at(at) - before} requests")
+    assert requests_at(at) - before > 20 * examples
+
+
+def requests_at(at):
+    """How many requests the door has had."""
+    (config,) = {word for line in at.processes().values() for word in line.split()
+                 if word.endswith("/door.cfg")}  # fmt: skip
+    rows = statistics(Path(config).with_name("commands"))
+    (found,) = [r for r in rows if (r["pxname"], r["svname"]) == ("door", "FRONTEND")]
+    return int(found["req_tot"])
