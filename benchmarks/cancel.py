@@ -28,7 +28,7 @@ from measuring import Figures
 
 WAYS = ("/query", "/api/chat", "/v1/chat/completions")
 MOST_S, LEAVES_AFTER_S = 1.0, 1.0
-STORY, TOKENS, WORDS = "Write a very long story about a river, with many chapters.", 1000, 300
+STORY, TOKENS, WORDS = "Write a very long story about a river, with many chapters.", 1000, 100
 
 
 def deployed(output: Path) -> tuple[Door, str]:
@@ -72,14 +72,15 @@ def next_one(at: Door, model: str) -> float:
 
 def measure(figures: Figures, at: Door, model: str, run: int) -> None:
     """Each way once."""
-    for way in WAYS:
+    for number, way in enumerate(WAYS):
         for stream in (True, False):
             name = f"{way}, {'streamed' if stream else 'whole'}"
             idle = next_one(at, model)
             leave(at, way, body_of(way, model, STORY, TOKENS, stream))
             held = next_one(at, model) - idle
             figures.add(f"{name}: left in its answer, s", held, at_most=MOST_S)
-            prompt = " ".join(f"{run}{name}{number}" for number in range(WORDS))
+            new = f"{run}{number}{stream:d}"  # from its first word on
+            prompt = " ".join(f"{new}w{word}" for word in range(WORDS))
             leave(at, way, body_of(way, model, prompt, 1, stream))
             figures.add(f"{name}: left in its prompt, s", next_one(at, model) - idle)
 
