@@ -39,7 +39,7 @@ but reads it to its end all the same
 ([its issue 11889](https://github.com/ollama/ollama/issues/11889)); the next one has the slot after
 that. A benchmark goes on ([below](#post-benchmark)). Who has ended his side of the connection alone
 (`shutdown`, `nc -N`) is taken for gone, since nothing tells the two apart: he gets 400, or 503 if
-he waits his turn. No common HTTP client does that.
+he waits his turn, and a stream breaks off. No common HTTP client does that.
 """
 
 #: Each of them is run by a test, in this order.

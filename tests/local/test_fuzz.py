@@ -1,16 +1,18 @@
 """The door as a job script opens it, asked what nobody would ask: bytes at random, bodies that are
 almost right, and whatever the service's own description lets one think of.
 
-The engine is a server that never fails, so that no status of 500 or more is true but 503 to who has
-gone. Everything is answered or closed in time, and no process grows. What is by chance is the same
-each time.
+The engine is a server that never fails, so that no status of 500 or more is true but for who
+has gone. Everything is answered or closed in time, and no process grows. What is by chance is the
+same each time.
 """
 
 import contextlib
 import json
 import random
 import resource
+import socket
 import string
+from collections import Counter
 from http.client import HTTPConnection
 from pathlib import Path
 
@@ -89,27 +91,34 @@ def resident(at: Door) -> dict[int, int]:
 
 
 def noise(chance, token):
-    """Bytes at random, or a request with some of its bytes changed."""
+    """Bytes at random, or a request with some of its bytes changed; and whether those are all in
+    its body, so that it is whole."""
     if chance.random() < 0.3:
-        return chance.randbytes(chance.randrange(1, 3000))
+        return chance.randbytes(chance.randrange(1, 3000)), False
     path, right, _ = chance.choice([*ROUTES, ("/health", {}, ()), ("/metrics", {}, ())])
     text = bytearray(request(token, path, json.dumps(right).encode()))
+    begins = chance.choice([0, text.index(b"{")])
     for _ in range(chance.randrange(1, 8)):
-        text[chance.randrange(len(text))] = chance.randrange(256)
-    return bytes(text)
+        text[chance.randrange(begins, len(text))] = chance.randrange(256)
+    return bytes(text), begins > 0
 
 
 @pytest.mark.parametrize("amount", [300, pytest.param(6000, marks=pytest.mark.long)])
 def test_bytes_at_random_are_refused_and_do_no_harm(at, amount):
     chance, token = random.Random(1), at.token_file.read_text().strip()
+    said_by_status = Counter()
     for _ in range(amount):
-        sent = noise(chance, token)
+        sent, whole = noise(chance, token)
         with connect(at) as sock, contextlib.suppress(ConnectionError):
             sock.sendall(sent)
-            sock.shutdown(1)  # so that nothing more is waited for
+            if not whole:
+                sock.shutdown(socket.SHUT_WR)  # so that nothing more is waited for
             said = sock.recv(65536)
+            said_by_status[said[9:12]] += 1
             # 503: who has ended his side is taken for gone, and leaves the queue.
-            assert not said or said[9:10] in b"234" or b" 503 " in said[:13], (sent, said)
+            good = b"234" if whole else b"2345"
+            assert not said or said[9:10] in good, (sent, said)
+    assert said_by_status[b"400"] > said_by_status[b"200"] > amount / 100, said_by_status
 
 
 # --- bodies that are almost right ----------------------------------------------------------------
@@ -169,7 +178,7 @@ def test_what_schemathesis_thinks_of_is_answered(at, tmp_path, monkeypatch, exam
     before = requests_at(at)
     assault(document, tmp_path, examples, "--url", at.url)
     print(f"{requests_at(at) - before} requests")
-    assert requests_at(at) - before > 20 * examples
+    assert requests_at(at) - before > 10 * examples
 
 
 def requests_at(at):
