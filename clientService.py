@@ -16,6 +16,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -34,6 +35,7 @@ from client.login import add_login_routes
 from client.metrics import Metrics, Queries, State
 from client.monitoring_urls import monitoring_of
 from client.named_tokens import NamedTokens
+from client.ollama.callers import CallerGone, check_waits
 from client.ollama.service import OllamaClientService
 from client.queues import Queues
 from client.retrieval import Retriever
@@ -48,6 +50,9 @@ from contracts.named_tokens import tokens_folder, usage_file
 from loadgen.load import child_process
 from retrieval.bounds import MAX_BODY_BYTES
 from retrieval.settings import retrieval_settings_from
+
+#: Seconds between two looks whether somebody waits for a benchmark still.
+_LOOK_S = 1.0
 
 
 def create_app() -> Flask:
@@ -118,6 +123,12 @@ def _user() -> str:
     return request.headers.get("Orch-User", "")
 
 
+def _caller() -> socket.socket | None:
+    """Return where the answer of this request goes, as gunicorn tells it."""
+    found = request.environ.get("gunicorn.socket")
+    return found if isinstance(found, socket.socket) else None
+
+
 def _door(settings: ServiceSettings, service: OllamaClientService) -> EngineServers | None:
     """Return what makes sure that the door, if there is one, knows the engines. From time to time
     that is done in any case."""
@@ -171,6 +182,10 @@ def _add_errors(app: Flask) -> None:
     def ours(error: RequestError) -> tuple[Response, int]:
         return sent(Error(error=error.words), error.status)
 
+    @app.errorhandler(CallerGone)
+    def nobodys(error: CallerGone) -> tuple[Response, int]:
+        return sent(Error(error=ErrorWords(type="caller_gone", message=str(error))), error.status)
+
     @app.errorhandler(HTTPException)
     def theirs(error: HTTPException) -> Response:
         """Flask's own: 404, 405, 413, and 500 for what nobody expected (it is in the log)."""
@@ -220,8 +235,8 @@ def _add_ollama_routes(
         asked, found = retrieval.prepare(read(Query))
         with sources_fit(found):
             if not asked.stream:
-                return with_sources(service.query_ollama(asked), found)
-            answer = service.stream_ollama(asked)
+                return with_sources(service.query_ollama(asked, _caller()), found)
+            answer = service.stream_ollama(asked, _caller())
         answer.head = head_of(found, service.model_for(asked.model))
         response = Response(answer, mimetype="application/x-ndjson")
         response.headers["Orch-Replica"] = answer.replica
@@ -251,8 +266,8 @@ def _add_benchmark_routes(
         run = runs.start(run_id, job, urls)
         if run is not None and not asked.wait:
             return sent(Begun(id=run_id, state=run.state), 202)
-        if run is not None:
-            run.wait()
+        while run is not None and not run.wait(_LOOK_S):
+            check_waits(_caller())
         return _outcome(run, runs.describe(run_id), service).as_json()
 
     @app.get("/benchmark/<run_id>")

@@ -25,7 +25,7 @@ Anthropic's it is `CLIENT`. (With `"security": "none"` there is no door, and no 
 - A prompt that is longer than the context is refused with 400, the code `context_length_exceeded`
   and both numbers; of its tokens the number is estimated by its bytes, as Ollama does not tell it.
   An answer ends with `length` where the context is full.
-- Whoever goes before the end of an answer frees the engine at once.
+- Whoever goes before the end of an answer frees the engine, as at the other routes (above).
 - What is not supported is refused by name, as is every key that is not below; null counts as not
   given. A body has at most {MAX_BODY_BYTES:,} bytes.
 - What is not given is the model's own (its Modelfile), not OpenAI's default.

@@ -32,6 +32,14 @@ examples leave out: `curl -H @output/deployments/ID/user.header …`; without it
 A body is a JSON object of at most {MAX_BODY_BYTES:,} bytes and {MAX_DEPTH} levels, sent with
 `Content-Type: application/json`. Unknown keys are errors; null counts as not given. All times are
 seconds. More keys may come in answers; those below stay.
+
+Whoever goes before the end of an answer frees the engine, by each API: what waits its turn at the
+door is never asked, and what is being written ends at once. While a prompt is read, Ollama is told,
+but reads it to its end all the same
+([its issue 11889](https://github.com/ollama/ollama/issues/11889)); the next one has the slot after
+that. A benchmark goes on ([below](#post-benchmark)). Who has ended his side of the connection alone
+(`shutdown`, `nc -N`) is taken for gone, since nothing tells the two apart: he gets 400, or 503 if
+he waits his turn, and a stream breaks off. No common HTTP client does that.
 """
 
 #: Each of them is run by a test, in this order.

@@ -12,6 +12,7 @@ import ssl
 from collections import deque
 from collections.abc import Iterator
 
+from client.ollama.callers import await_answer
 from engines.headers import Headers
 from engines.http_answers import MOST_HELD, TOO_LONG, Answers, BadAnswer
 from engines.sockets import NOTICE_DEATH, connect
@@ -107,20 +108,29 @@ def _is_quiet(sock: socket.socket) -> bool:
 class Response(Answers):
     """What comes back on a connection. It holds the connection until its end, or `close`."""
 
-    def __init__(self, connections: ConnectionPool, sock: socket.socket) -> None:
+    def __init__(
+        self,
+        connections: ConnectionPool,
+        sock: socket.socket,
+        caller: socket.socket | None = None,
+    ) -> None:
+        """`caller` is where it goes: it is given up when that one has gone."""
         super().__init__()
         self.heard = False  # any byte
         self._connections = connections
         self._sock: socket.socket | None = sock
+        self._caller, self._timeout_s = caller, 0.0
         self._body: list[bytes] = []
         self._keep = False  # the connection, for the next request
 
     def begin(self, request: bytes, timeout_s: float) -> None:
         """Send a request, and read until the status is known; `timeout_s` is for each wait.
 
-        Raises OSError: TimeoutError without an errno if nothing came in time, BadAnswer.
+        Raises OSError: TimeoutError without an errno if nothing came in time, CallerGone; and
+        BadAnswer.
         """
         assert self._sock is not None
+        self._timeout_s = timeout_s
         self._sock.settimeout(timeout_s)
         self._sock.sendall(request)
         while not self.status:
@@ -159,6 +169,8 @@ class Response(Answers):
     def _receive(self) -> None:
         if self._sock is None:
             raise ConnectionAbortedError("it was given up")
+        if self._caller is not None:
+            await_answer(self._sock, self._caller, self._timeout_s)
         data = self._sock.recv(_PIECE)
         if not data:
             if not self.ends_with_connection:

@@ -18,6 +18,7 @@ from client.errors import (
     Unanswered,
     Unreachable,
 )
+from client.ollama.callers import CallerGone
 from client.ollama.connection_pool import ConnectionPool, Response
 from client.ollama.streams import json_object
 from contracts.json_object import JsonObject
@@ -66,9 +67,12 @@ class OllamaClient:
         data = self._whole("GET", address, path, None, CHECK_TIMEOUT_S)
         return json_object(data, f"Ollama's answer to {path}")
 
-    def generate(self, address: str, body: bytes, timeout_s: float) -> JsonObject:
-        """Return the whole answer. Raises Unanswered, Unreachable, TooSlow, OllamaFailed, Busy."""
-        data = self._whole("POST", address, GENERATE, body, timeout_s)
+    def generate(
+        self, address: str, body: bytes, timeout_s: float, caller: socket.socket | None = None
+    ) -> JsonObject:
+        """Return the whole answer; if there is a `caller`, for as long as he waits. Raises
+        Unanswered, Unreachable, TooSlow, OllamaFailed, Busy, CallerGone."""
+        data = self._whole("POST", address, GENERATE, body, timeout_s, caller)
         answer = json_object(data, "Ollama's answer")
         error = error_of(answer)
         if error is not None:
@@ -87,25 +91,39 @@ class OllamaClient:
         data = self._whole("POST", address, SHOW, body, CHECK_TIMEOUT_S)
         return json_object(data, f"Ollama's answer to {SHOW}")
 
-    def begin(self, address: str, body: bytes, timeout_s: float) -> Response:
+    def begin(
+        self, address: str, body: bytes, timeout_s: float, caller: socket.socket | None = None
+    ) -> Response:
         """Return an answer of which only the head has been read. Raises as `generate` does."""
-        return self._send("POST", address, GENERATE, body, timeout_s)
+        return self._send("POST", address, GENERATE, body, timeout_s, caller)
 
     def _whole(
-        self, method: str, address: str, path: str, body: bytes | None, wait_s: float
+        self,
+        method: str,
+        address: str,
+        path: str,
+        body: bytes | None,
+        wait_s: float,
+        caller: socket.socket | None = None,
     ) -> bytes:
-        answer = self._send(method, address, path, body, wait_s)
+        answer = self._send(method, address, path, body, wait_s, caller)
         with self._in_words(answer, address, wait_s):
             return answer.read()
 
     def _send(
-        self, method: str, address: str, path: str, body: bytes | None, wait_s: float
+        self,
+        method: str,
+        address: str,
+        path: str,
+        body: bytes | None,
+        wait_s: float,
+        caller: socket.socket | None,
     ) -> Response:
         connections = self._to(address)
         request = connections.request(method, path, body)
-        answer = self._on_kept(connections, request, address, wait_s)
+        answer = self._on_kept(connections, request, address, wait_s, caller)
         if answer is None:
-            answer = Response(connections, self._new(connections, address))
+            answer = Response(connections, self._new(connections, address), caller)
             with self._in_words(answer, address, wait_s):
                 answer.begin(request, wait_s)
         if answer.status != 200:
@@ -113,14 +131,19 @@ class OllamaClient:
         return answer
 
     def _on_kept(
-        self, connections: ConnectionPool, request: bytes, address: str, wait_s: float
+        self,
+        connections: ConnectionPool,
+        request: bytes,
+        address: str,
+        wait_s: float,
+        caller: socket.socket | None,
     ) -> Response | None:
         """An answer on a connection from before; None if there is none, or it was closed before
         a byte came: servers close idle ones when they like, also just then."""
         sock = connections.acquire()
         if sock is None:
             return None
-        answer = Response(connections, sock)
+        answer = Response(connections, sock, caller)
         try:
             with self._in_words(answer, address, wait_s):
                 answer.begin(request, wait_s)
@@ -154,6 +177,9 @@ class OllamaClient:
         """Failures on the way as ours; they end the connection."""
         try:
             yield
+        except CallerGone:
+            answer.close()
+            raise
         except BadAnswer as error:
             answer.close()
             raise OllamaFailed(self._about(address, str(error))) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -79,12 +80,12 @@ class OllamaClientService:
         """
         return self.addresses.read()[0]
 
-    def query_ollama(self, query: Query) -> JsonObject:
+    def query_ollama(self, query: Query, caller: socket.socket | None = None) -> JsonObject:
         """Return Ollama's own answer, `request_time` in seconds, `replica` and whether it is
         `retried`; and `truncated` if the prompt was not read whole, though Ollama was told to
-        refuse it.
+        refuse it. When the `caller` goes, Ollama is told so.
 
-        Raises NotReady, Unreachable, TooSlow, OllamaFailed, Busy, PromptTooLong.
+        Raises NotReady, Unreachable, TooSlow, OllamaFailed, Busy, PromptTooLong, CallerGone.
         """
         started_at = time.perf_counter()
         given = self._given(query, stream=False)
@@ -92,7 +93,7 @@ class OllamaClientService:
 
         def ask(address: str, left_s: float) -> JsonObject:
             with self._read_whole(given, address):
-                return self._ollama.generate(address, body, left_s)
+                return self._ollama.generate(address, body, left_s, caller)
 
         with self.queries.ask() as asked:
             answer, replica, retried = self._ask(ask, self._evidence(query.model))
@@ -102,12 +103,12 @@ class OllamaClientService:
         found = {**answer, "request_time": taken, "replica": replica, "retried": retried}
         return {**found, "truncated": True} if self._was_cut(given, answer, replica) else found
 
-    def stream_ollama(self, query: Query) -> Stream:
+    def stream_ollama(self, query: Query, caller: socket.socket | None = None) -> Stream:
         """Return Ollama's lines as they arrive; a failure on the way is a last line with an error,
         and `truncated` is as in query_ollama.
 
         It must be closed if it is not read to its end. Raises, before the first line, what
-        query_ollama raises.
+        query_ollama raises, and later CallerGone.
         """
         given = self._given(query, stream=True)
         body = json.dumps(given).encode()
@@ -116,7 +117,7 @@ class OllamaClientService:
         def begin(address: str, left_s: float) -> Stream:
             until = time.monotonic() + left_s
             with self._read_whole(given, address):
-                response = self._ollama.begin(address, body, left_s)
+                response = self._ollama.begin(address, body, left_s, caller)
             parts = lines(response, until, lambda: self.replicas.eject(address))
             parts = flagged(parts, lambda answer: self._was_cut(given, answer, address))
 

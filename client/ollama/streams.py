@@ -8,6 +8,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 
 from client.api.answers import Error, Placement
 from client.errors import OllamaFailed, RequestError, TooSlow
+from client.ollama.callers import CallerGone
 from client.ollama.connection_pool import Response
 from contracts.json_object import JsonObject
 from engines.http_answers import MOST_HELD, TOO_LONG, BadAnswer
@@ -37,7 +38,7 @@ def lines(
     """Yield whole lines as they arrive, each piece of the network at once; at the end an error's
     line if the stream broke off, failed, or took longer than `deadline` (time.monotonic).
 
-    `broke` is called if the network failed, not Ollama.
+    `broke` is called if the network failed, not Ollama. Raises CallerGone.
     """
     last = b""
     failure: RequestError | None = None
@@ -50,6 +51,8 @@ def lines(
             if time.monotonic() > deadline:
                 failure = TooSlow("The answer took too long.")
                 break
+    except CallerGone:
+        raise
     except OSError as error:
         broke()
         failure = OllamaFailed(f"The stream broke off: {in_words(error)}.")

@@ -1,21 +1,20 @@
 """The door as a job script opens it, in front of servers with known times: many engines, engines
-that die or come, more requests than there is room for, and what is no request at all."""
+that die or come, more requests than there is room for."""
 
 import contextlib
 import json
 import os
-import random
 import resource
 import select
 import signal
-import socket
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPException
 from pathlib import Path
 
 import pytest
+from door_requests import send
 from doors import ENGINES_JOB, door
-from events import PATIENCE_S, until
+from events import until
 from known import MODEL, known_server
 
 from client.door import EngineServers
@@ -24,8 +23,6 @@ from contracts.load import MOST_WAITING
 
 REPLICAS, KILLED = 24, 8
 CHAT = {"model": MODEL, "messages": [{"role": "user", "content": "Hi"}]}
-#: What a process of the door's may grow by, in bytes.
-MAY_GROW = 50e6
 
 
 @contextlib.contextmanager
@@ -78,17 +75,6 @@ def test_a_replica_that_comes_gets_requests(tmp_path):
         with known_server(None, itl=0, tokens=1) as third:
             at.at_engines(addresses([*servers, third]))
             until(lambda: outcome(at) == 200 and third.requests())
-
-
-def send(at, path, body):
-    """A connection on which a request has been sent."""
-    host, port = at.at.split(":")
-    text, token = json.dumps(body).encode(), at.token_file.read_text().strip()
-    sock = socket.create_connection((host, int(port)), timeout=PATIENCE_S)
-    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
-    head += f"Authorization: Bearer {token}\r\nContent-Length: {len(text)}\r\n\r\n"
-    sock.sendall(head.encode() + text)
-    return sock
 
 
 @pytest.fixture
@@ -148,58 +134,3 @@ def test_the_door_says_which_engine_works(tmp_path):
             worked = [known.works(address) for address in addresses(servers)]
         assert sorted(worked) == [False, True]
         assert not known.works("127.0.0.1:1")
-
-
-# --- what is no request --------------------------------------------------------------------------
-
-#: How many are tried.
-AMOUNT = 300
-
-
-def resident(at):
-    """The memory of each of the door's processes, in bytes."""
-    found = {}
-    lasting = [pid for pid, line in at.processes().items() if not line.startswith("sleep ")]
-    for pid in lasting:
-        with contextlib.suppress(OSError):
-            pages = Path(f"/proc/{pid}/statm").read_text().split()[1]
-            found[pid] = int(pages) * resource.getpagesize()
-    return found
-
-
-def assert_well(at, before):
-    """It answers, the same processes run, and none of them has grown much."""
-    assert outcome(at) == 200
-    after = resident(at)
-    assert {pid: after[pid] for pid in before if after[pid] > before[pid] + MAY_GROW} == {}
-
-
-def noise(chance, token):
-    """Bytes at random, or a request with some of its bytes changed."""
-    if chance.random() < 0.3:
-        return chance.randbytes(chance.randrange(1, 3000))
-    path = chance.choice(["/api/chat", "/v1/chat/completions", "/query", "/health", "/metrics"])
-    body = json.dumps({**CHAT, "prompt": "Hi", "options": {"num_predict": 1}}).encode()
-    text = bytearray(f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
-                     f"Authorization: Bearer {token}\r\nContent-Length: {len(body)}\r\n\r\n"
-                     .encode() + body)  # fmt: skip
-    for _ in range(chance.randrange(1, 8)):
-        text[chance.randrange(len(text))] = chance.randrange(256)
-    return bytes(text)
-
-
-def test_bytes_at_random_are_refused_and_do_no_harm(tmp_path):
-    chance = random.Random(1)
-    with opened(tmp_path, 1, tokens=1) as (at, _):
-        token, before = at.token_file.read_text().strip(), resident(at)
-        host, port = at.at.split(":")
-        for _ in range(AMOUNT):
-            sent = noise(chance, token)
-            made = socket.create_connection((host, int(port)), timeout=PATIENCE_S)
-            with made as sock, contextlib.suppress(ConnectionError):
-                sock.sendall(sent)
-                sock.shutdown(socket.SHUT_WR)  # so that nothing more is waited for
-                said = sock.recv(65536)
-                # 503: who has ended his side is taken for gone, and leaves the queue.
-                assert not said or said[9:10] in b"234" or b" 503 " in said[:13], (sent, said)
-        assert_well(at, before)

@@ -99,6 +99,35 @@ def test_a_stream_arrives_before_its_end(kept, server):
     assert time.monotonic() - began > 0.2
 
 
+@pytest.mark.parametrize("leave", [socket.SHUT_RDWR, socket.SHUT_WR])
+@pytest.mark.parametrize("stream", [False, True])
+def test_who_goes_before_the_answer_begins_frees_the_engine(kept, server, stream, leave):
+    """Whether he closes the connection, or his side of it."""
+    server.pace = Pace(ttft=3600)
+    with contextlib.closing(ask(kept, "POST", "/query", {"prompt": "x", "stream": stream})) as one:
+        until(lambda: server.seen.in_flight == 1)
+        one.sock.shutdown(leave)
+        until(lambda: server.seen.in_flight == 0)
+    until(lambda: queries_in_flight(kept) == 0)
+
+
+def queries_in_flight(served):
+    with contextlib.closing(ask(served, "GET", "/metrics")) as connection:
+        lines = connection.getresponse().read().decode().splitlines()
+    (found,) = [line for line in lines if "in_flight" in line and 'source="query"' in line]
+    return float(found.rpartition(" ")[2])
+
+
+def test_who_no_longer_waits_for_a_benchmark_keeps_no_thread(kept, server):
+    """As many as there are threads go away, one after another; the service answers."""
+    server.pace = Pace(ttft=3600)
+    body = {"n_clients": 1, "id": "left", "warmup": 0}
+    for _ in range(16):
+        ask(kept, "POST", "/benchmark", body).close()
+    assert answer(kept, "GET", "/benchmark/left")["state"] == "running"
+    answer(kept, "DELETE", "/benchmark/left")
+
+
 def test_a_dropped_connection_does_not_stop_the_run(kept, server):
     body = {"n_clients": 2, "n_requests_per_client": 5, "id": "dropped"}
     connection = ask(kept, "POST", "/benchmark", body)

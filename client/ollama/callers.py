@@ -1,0 +1,42 @@
+"""Whoever waits for an answer of ours, by his socket: whether he still does."""
+
+from __future__ import annotations
+
+import errno
+import select
+import socket
+
+_AWAY = select.POLLRDHUP | select.POLLHUP | select.POLLERR
+
+
+class CallerGone(ConnectionResetError):
+    """Nobody waits for the answer any longer. Who has ended his side of the connection is taken
+    for gone, too: the door takes him so, and nothing tells the two apart."""
+
+    status = 499  # as HAProxy and nginx note it; nobody reads it
+
+    def __init__(self) -> None:
+        super().__init__(errno.ECONNRESET, "whoever asked has gone away")
+
+
+def check_waits(caller: socket.socket | None) -> None:
+    """Return if he waits, or nothing is known of him. Raises CallerGone."""
+    if caller is not None:
+        poll = select.poll()
+        poll.register(caller, _AWAY)
+        if poll.poll(0):
+            raise CallerGone
+
+
+def await_answer(answer: socket.socket, caller: socket.socket | None, timeout_s: float) -> None:
+    """Wait until there is something to read of an answer. Raises CallerGone, and TimeoutError
+    without an errno."""
+    poll = select.poll()
+    poll.register(answer, select.POLLIN)
+    if caller is not None:
+        poll.register(caller, _AWAY)
+    found = {number for number, _ in poll.poll(1000 * timeout_s)}
+    if not found:
+        raise TimeoutError("timed out")
+    if answer.fileno() not in found:
+        raise CallerGone
