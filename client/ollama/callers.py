@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import select
 import socket
+import ssl
 
 _AWAY = select.POLLRDHUP | select.POLLHUP | select.POLLERR
 
@@ -31,6 +32,8 @@ def check_waits(caller: socket.socket | None) -> None:
 def await_answer(answer: socket.socket, caller: socket.socket | None, timeout_s: float) -> None:
     """Wait until there is something to read of an answer. Raises CallerGone, and TimeoutError
     without an errno."""
+    if isinstance(answer, ssl.SSLSocket) and answer.pending():
+        return  # deciphered already
     poll = select.poll()
     poll.register(answer, select.POLLIN)
     if caller is not None:
