@@ -11,7 +11,6 @@ from pydantic import TypeAdapter, ValidationError
 
 from contracts.given_server import GivenServer
 
-_NAMES = TypeAdapter(tuple[str, ...])
 _JOB_ID = re.compile(r"[A-Za-z0-9_.-]+")
 
 
@@ -80,13 +79,13 @@ def service_settings_from(environment: Mapping[str, str]) -> ServiceSettings:
         token_file=Path(token_file) if token_file else None,
         door=Path(door) if door else None,
         server=server,
-        share=_share(environment.get("ORCH_SHARE") or "[]"),
+        share=_share(environment.get("ORCH_SHARE")),
     )
 
 
-def _share(text: str) -> tuple[str, ...]:
+def _share(text: str | None) -> tuple[str, ...]:
     try:
-        return _NAMES.validate_json(text)
+        return TypeAdapter(tuple[str, ...]).validate_json(text) if text else ()
     except ValidationError as error:
         raise ValueError(f"ORCH_SHARE is {text!r}, but must be a list of texts as JSON") from error
 

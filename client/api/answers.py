@@ -6,6 +6,9 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchema
 from pydantic.json_schema import SkipJsonSchema
+from typing_extensions import Self
+
+from client.api.building import built
 
 HEALTHY, DEGRADED, UNHEALTHY = "healthy", "degraded", "unhealthy"
 
@@ -29,7 +32,11 @@ Absent = SkipJsonSchema[None]
 class Answered(BaseModel):
     """An object that goes out; keys that were not given are absent from it."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
+
+    def __new__(cls, *_: Any, **__: Any) -> Self:
+        """What pydantic makes of a class is made when there is the first of it."""
+        return super().__new__(built(cls))
 
     def as_json(self) -> dict[str, Any]:
         """The object as JSON has it."""

@@ -62,7 +62,9 @@ Filter = Annotated[
 class Body(BaseModel):
     """A body, or an object in one."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, defer_build=True
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -193,7 +195,6 @@ class BenchmarkRequest(LoadPerClient):
         (("through", ()), ("retrieval", (True,))),
         (("api", ()), ("retrieval", (True,))),
     )
-    model_config = ConfigDict(defer_build=False)  # not by the first request's thread
 
     model: ModelName | None = Field(None, description=_MODEL)
     retrieval: bool = Field(

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 
 from client.api.answers import Answered
+from client.api.building import built
 from client.errors import BadInput, Unsupported
 from contracts.json_object import JsonObject
 from contracts.validation import sentences, shown
@@ -38,7 +39,7 @@ def validate(body: JsonObject, kind: type[Kind]) -> Kind:
     given = {key: value for key, value in body.items() if value is not None and key in known}
     problems = _unknown_keys([key for key in body if key not in known], known)
     try:
-        validated = kind.model_validate(given)
+        validated = built(kind).model_validate(given)
     except ValidationError as error:
         raise _bad([*problems, *sentences(error, kind, given)]) from error
     if problems:
