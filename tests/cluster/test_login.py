@@ -73,8 +73,8 @@ def test_a_colleague_logs_in_and_nobody_else(
     assert curl(project, ask) == "200"
     token = CONFIG / "orch" / record["id"] / "user.token"
     assert_nobody_sees(project, record, token)
-    (entry,) = [one for one in listed(project, record) if one["name"] == OTHER]
-    assert entry["valid"] and entry["requests"] >= 1
+    until(lambda: entry_of(project, record, OTHER)["requests"])
+    assert entry_of(project, record, OTHER)["valid"]
     revoked = project.orch("--token", "revoke", OTHER, record["id"])
     assert revoked.returncode == 0, revoked.stderr
     until(lambda: curl(project, ask) == "401")
@@ -83,11 +83,11 @@ def test_a_colleague_logs_in_and_nobody_else(
     project.assert_nothing_left()
 
 
-def listed(project: Project, record: dict[str, Any]) -> list[dict[str, Any]]:
-    """The owner's list of tokens."""
+def entry_of(project: Project, record: dict[str, Any], name: str) -> dict[str, Any]:
+    """That of a name in the owner's list of tokens."""
     result = project.orch("--token", "list", record["id"], "--json")
-    found: list[dict[str, Any]] = json.loads(result.stdout)
-    return found
+    listed: list[dict[str, Any]] = json.loads(result.stdout)
+    return next(one for one in listed if one["name"] == name)
 
 
 def assert_nobody_sees(project: Project, record: dict[str, Any], token: Path) -> None:
