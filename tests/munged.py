@@ -47,7 +47,7 @@ class Munged:
 def running():
     """It is there for the time of a test; skipped if it cannot be."""
     if not (shutil.which("munged", path=SEARCHED) and shutil.which("unmunge")):
-        pytest.skip("there is no munged, or no unmunge")
+        pytest.skip("there is no munged, or no unmunge (Debian package munge)")
     folder = Path(tempfile.mkdtemp(prefix="munged."))
     folder.chmod(0o755)
     munged = Munged(folder)

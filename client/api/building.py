@@ -1,7 +1,7 @@
 """What pydantic makes of the classes of bodies and answers, made when it is needed.
 
-All of them at the start took a tenth of the time until the service answers, on cores that an engine
-needs just then. pydantic does not say that several threads may do it at once.
+All of them at the start took 60 ms of CPU, which an engine needs just then to load its model.
+pydantic does not say that several threads may do it at once.
 """
 
 from __future__ import annotations
