@@ -11,7 +11,7 @@ from pathlib import Path
 
 from client.errors import NotReady
 from client.ollama.addresses import AddressFile
-from engines.sockets import addresses_of
+from engines.http.sockets import addresses_of
 
 #: Seconds between looks at the address file: a replica has its share soon after it has come.
 LOOK_S = 0.5

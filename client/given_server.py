@@ -11,11 +11,11 @@ from client.errors import BadInput, RequestError, ServerFailed, ServerNotReady
 from client.settings import ServiceSettings
 from contracts.errors import OrchError
 from contracts.given_server import GivenServer
-from engines.asking import NoAnswer, asking
 from engines.engine import Facts
-from engines.headers import headers_of
+from engines.http.asking import NoAnswer, asking
+from engines.http.headers import headers_of
+from engines.http.urls import parse
 from engines.registry import ENGINES
-from engines.urls import parse
 
 #: Seconds for what it says of itself, and for a first token: a model may have to be loaded for it.
 GET_S, TOKEN_S = 10.0, 300.0

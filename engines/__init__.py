@@ -1,5 +1,5 @@
 """What one must know of an LLM server to ask one: each engine in a module that fills the interface
-of engines/engine.py, all by name in engines/registry.py; and URLs, keys, HTTP, TLS for all of them.
+of engines/engine.py, all by name in engines/registry.py; `http` is what all of them need of HTTP.
 
 Whoever talks to a server imports from here. It imports contracts alone.
 """

@@ -12,8 +12,8 @@ from pathlib import Path
 from prometheus_client.registry import Collector, CollectorRegistry
 
 from contracts.errors import OrchError
-from engines.headers import headers_of
-from engines.tls import context_of
+from engines.http.headers import headers_of
+from engines.http.tls import context_of
 from exporters.gpu import GpuCollector, nvidia_smi
 from exporters.ollama import OllamaCollector, Server, server_at
 from exporters.serving import Address, address, login_of, serve

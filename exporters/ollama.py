@@ -17,8 +17,8 @@ from prometheus_client.metrics_core import GaugeMetricFamily, InfoMetricFamily, 
 from prometheus_client.registry import Collector
 
 from contracts.json_object import JsonObject
-from engines.asking import http_client
-from engines.headers import Headers
+from engines.http.asking import http_client
+from engines.http.headers import Headers
 from engines.ollama import RUNNING, TAGS, VERSION, loaded_model
 
 #: Seconds for all three questions together: a scrape is to be over before Prometheus gives up, also

@@ -18,7 +18,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_late
 from prometheus_client.registry import CollectorRegistry
 
 from contracts.errors import UsageError
-from engines.headers import headers_of
+from engines.http.headers import headers_of
 from exporters.errors import ExporterError
 
 #: Seconds that a client may take to say what it wants.

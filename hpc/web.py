@@ -23,9 +23,9 @@ from urllib3.exceptions import MaxRetryError, NewConnectionError, ProtocolError
 from contracts.errors import OrchError
 from contracts.job_files import authority_file
 from contracts.json_object import JsonObject
-from engines.asking import NOT_ASKED, FinalResponse, redirected
 from engines.engine import Ask
-from engines.sockets import connect, in_words
+from engines.http.asking import NOT_ASKED, FinalResponse, redirected
+from engines.http.sockets import connect, in_words
 
 CONNECT_TIMEOUT_S = 3.0
 #: Content codings that are taken off on the way here.

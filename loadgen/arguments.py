@@ -12,9 +12,9 @@ from contracts.conversations import Conversation
 from contracts.errors import UsageError
 from contracts.knobs import DEFAULT_PROMPT
 from contracts.load import APIS, LoadSpec
-from engines.headers import Headers, headers_of
+from engines.http.headers import Headers, headers_of
+from engines.http.tls import context_of
 from engines.registry import ENGINES, RETRIEVAL
-from engines.tls import context_of
 from loadgen.console import print_error
 from loadgen.flags import add_flags, flag, given_load, validate_load
 from loadgen.load.prompts import Prompts, Texts, Varied, read_prompts, texts_of

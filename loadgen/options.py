@@ -12,8 +12,8 @@ from pydantic import ConfigDict, Field, SkipValidation
 
 from contracts.errors import UsageError
 from contracts.load import LoadSpec
-from engines import urls
-from engines.headers import Headers
+from engines.http import urls
+from engines.http.headers import Headers
 from engines.registry import RETRIEVAL
 from loadgen.load.prompts import Prompts
 
@@ -65,7 +65,7 @@ class Options(LoadSpec):
 
 
 def parse_replica(url: str, api: str = "ollama") -> Replica:
-    """Return where a server is, by a URL as its users write it (engines/urls.py).
+    """Return where a server is, by a URL as its users write it (engines/http/urls.py).
 
     Raises UsageError naming the URL.
     """

@@ -21,7 +21,7 @@ from client.compatible.http_server import ClientConnection
 from client.compatible.routes import Routes
 from client.compatible.socket_address import SocketAddress, parse_socket
 from contracts.errors import OrchError, ServiceError, UsageError
-from engines.headers import headers_of
+from engines.http.headers import headers_of
 
 #: Connections that wait to be taken: many clients may begin at once.
 _BACKLOG = 4096

@@ -14,8 +14,8 @@ from typing import TypeVar
 from client.compatible.engine_connection import EngineConnection
 from client.compatible.errors import EngineGone
 from client.compatible.socket_address import SocketAddress
-from engines.headers import Headers
-from engines.sockets import CONNECT_TIMEOUT_S, in_words
+from engines.http.headers import Headers
+from engines.http.sockets import CONNECT_TIMEOUT_S, in_words
 
 JSON = "application/json"
 

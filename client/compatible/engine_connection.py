@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import cast
 
 from client.compatible.errors import ApiError, EngineFailed, EngineGone, TooSlow
-from engines.http_answers import MOST_HELD, TOO_LONG, Answers, BadAnswer
-from engines.sockets import NOTICE_DEATH, in_words
+from engines.http.answers import MOST_HELD, TOO_LONG, Answers, BadAnswer
+from engines.http.sockets import NOTICE_DEATH, in_words
 
 #: Idle connections that are kept at most.
 MOST_IDLE = 1024

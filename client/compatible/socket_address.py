@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from contracts.errors import UsageError
-from engines.sockets import authority
+from engines.http.sockets import authority
 
 _UNIX = "unix:"
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")

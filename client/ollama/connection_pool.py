@@ -13,9 +13,9 @@ from collections import deque
 from collections.abc import Iterator
 
 from client.ollama.callers import await_answer
-from engines.headers import Headers
-from engines.http_answers import MOST_HELD, TOO_LONG, Answers, BadAnswer
-from engines.sockets import NOTICE_DEATH, connect
+from engines.http.answers import MOST_HELD, TOO_LONG, Answers, BadAnswer
+from engines.http.headers import Headers
+from engines.http.sockets import NOTICE_DEATH, connect
 
 #: Seconds until both sides know who they are: more than for a connection, which a busy program's
 #: kernel takes in its place.

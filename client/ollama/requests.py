@@ -22,8 +22,10 @@ from client.ollama.callers import CallerGone
 from client.ollama.connection_pool import ConnectionPool, Response
 from client.ollama.streams import json_object
 from contracts.json_object import JsonObject
-from engines.headers import Headers
-from engines.http_answers import BadAnswer
+from engines.http.answers import BadAnswer
+from engines.http.headers import Headers
+from engines.http.sockets import CONNECT_TIMEOUT_S, host_is_gone, in_words, is_our_limit
+from engines.http.tls import context_of, tls_error_words
 from engines.json_values import error_text
 from engines.ollama import (
     EMBED,
@@ -35,8 +37,6 @@ from engines.ollama import (
     error_of,
     is_final,
 )
-from engines.sockets import CONNECT_TIMEOUT_S, host_is_gone, in_words, is_our_limit
-from engines.tls import context_of, tls_error_words
 
 CHECK_TIMEOUT_S = 5.0
 

@@ -23,7 +23,7 @@ from client.ollama.whole_prompts import Contexts, flagged, read_whole, was_cut
 from client.self_benchmark import authority_of
 from client.settings import ServiceSettings
 from contracts.json_object import JsonObject
-from engines.headers import headers_of
+from engines.http.headers import headers_of
 from engines.names import same_model
 
 T = TypeVar("T")

@@ -11,9 +11,9 @@ from client.errors import OllamaFailed, RequestError, TooSlow
 from client.ollama.callers import CallerGone
 from client.ollama.connection_pool import Response
 from contracts.json_object import JsonObject
-from engines.http_answers import MOST_HELD, TOO_LONG, BadAnswer
+from engines.http.answers import MOST_HELD, TOO_LONG, BadAnswer
+from engines.http.sockets import in_words, is_our_limit
 from engines.ollama import error_in, is_whole, loaded_model
-from engines.sockets import in_words, is_our_limit
 
 
 def json_object(data: bytes, what: str) -> JsonObject:

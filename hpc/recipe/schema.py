@@ -83,7 +83,7 @@ class Server(GivenServer, Section):
     @field_validator("url")
     @classmethod
     def _is_one(cls, value: str, info: ValidationInfo) -> str:
-        from engines.urls import BadUrl, parse  # most recipes have none
+        from engines.http.urls import BadUrl, parse  # most recipes have none
 
         try:
             parse(value, info.data.get("api", "openai"))

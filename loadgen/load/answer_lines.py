@@ -4,7 +4,7 @@ them."""
 from __future__ import annotations
 
 from engines.engine import Engine
-from engines.http_answers import MOST_HELD, TOO_LONG, Answers
+from engines.http.answers import MOST_HELD, TOO_LONG, Answers
 from engines.json_values import error_text
 from loadgen.measurements import RequestRecord
 

@@ -104,7 +104,7 @@ class ChildRun:
         threading.Thread(target=self._follow, daemon=True).start()
 
     def _start(self, options: Sequence[str]) -> subprocess.Popen[bytes]:
-        from engines.headers import KEY_VARIABLES  # they know all engines
+        from engines.http.headers import KEY_VARIABLES  # they know all engines
 
         self.folder.mkdir(parents=True, exist_ok=True)
         write_whole(self.folder / "request.json", [json.dumps(self.job.model_dump()) + "\n"])

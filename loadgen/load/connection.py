@@ -21,8 +21,8 @@ from collections.abc import Callable, Sequence
 from time import perf_counter, time
 
 from engines.engine import Engine
-from engines.http_answers import BadAnswer
-from engines.sockets import (
+from engines.http.answers import BadAnswer
+from engines.http.sockets import (
     NOTICE_DEATH,
     Address,
     host_is_gone,
@@ -30,7 +30,7 @@ from engines.sockets import (
     in_words,
     none_answered,
 )
-from engines.tls import Tls, tls_error_words
+from engines.http.tls import Tls, tls_error_words
 from loadgen.load.answer_lines import CLOSED, AnswerLines
 from loadgen.measurements import INTERRUPTED, RequestRecord
 

@@ -20,9 +20,9 @@ from statistics import fmean
 from time import perf_counter
 from urllib.parse import urlsplit
 
-from engines.asking import http_client
-from engines.headers import Headers
-from engines.sockets import addresses_of
+from engines.http.asking import http_client
+from engines.http.headers import Headers
+from engines.http.sockets import addresses_of
 from loadgen.measurements import Energy
 from loadgen.options import Options
 

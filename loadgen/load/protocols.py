@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from engines.http.sockets import authority
 from engines.registry import ENGINES
-from engines.sockets import authority
 from loadgen.load.schedule import Planned
 from loadgen.options import Options, Replica
 

@@ -10,9 +10,9 @@ from time import perf_counter
 
 from contracts.errors import TargetError
 from engines.balance import RECHECK_S, Balance
+from engines.http.sockets import Address, addresses_of, in_words
+from engines.http.tls import Tls, context_of
 from engines.registry import ENGINES
-from engines.sockets import Address, addresses_of, in_words
-from engines.tls import Tls, context_of
 from loadgen.load.connection import Connection, open_connection
 from loadgen.measurements import Outage
 from loadgen.options import Options, Replica

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from time import perf_counter
 
-from engines.headers import Mask
-from engines.sockets import in_words
+from engines.http.headers import Mask
+from engines.http.sockets import in_words
 from loadgen.load.connection import Connection
 from loadgen.load.protocols import Requests
 from loadgen.load.replicas import Replicas

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from contracts.json_object import JsonObject
-from engines.asking import NoAnswer, asking
 from engines.engine import Ask
-from engines.headers import Mask
+from engines.http.asking import NoAnswer, asking
+from engines.http.headers import Mask
+from engines.http.urls import Base
 from engines.registry import ENGINES
-from engines.urls import Base
 from loadgen.measurements import ServerFacts
 from loadgen.options import Options, Replica
 

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from contracts.errors import UsageError
 from contracts.json_object import JsonObject
 from contracts.knobs import EXTRAS
-from engines.headers import hide_values
+from engines.http.headers import hide_values
 from loadgen.load.prompts import Texts
 from loadgen.load.worker import EVENT_LOOP
 from loadgen.measurements import Measured

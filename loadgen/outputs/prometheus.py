@@ -24,8 +24,8 @@ from typing_extensions import NotRequired
 from contracts.errors import UsageError
 from contracts.files import write_whole
 from contracts.summary import Summary, Sweep
-from engines.asking import FinalResponse, why_unreadable
-from engines.headers import Headers
+from engines.http.asking import FinalResponse, why_unreadable
+from engines.http.headers import Headers
 from loadgen.arguments import add_login, monitoring_login
 from loadgen.console import print_error, print_line
 from loadgen.options import parse_service

@@ -17,8 +17,8 @@ from prometheus_client.registry import Collector
 
 from contracts.figures import MAIN
 from contracts.summary import Summary
-from engines.asking import FinalResponse, why_unreadable
-from engines.headers import Headers
+from engines.http.asking import FinalResponse, why_unreadable
+from engines.http.headers import Headers
 from loadgen.outputs.prometheus import deployment_of, wall_window
 
 JOB = "benchmark"

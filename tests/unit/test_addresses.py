@@ -11,7 +11,7 @@ from scripted_server import scripted
 from client.errors import Unanswered
 from client.ollama.requests import OllamaClient
 from contracts.errors import TargetError
-from engines.sockets import addresses_of, connect, in_turn
+from engines.http.sockets import addresses_of, connect, in_turn
 from hpc import web
 from loadgen.load import runner
 from loadgen.load.prompts import Texts

@@ -13,7 +13,7 @@ from paced_server import running
 from client.errors import OllamaFailed, TooSlow, Unanswered, Unreachable
 from client.ollama.connection_pool import ConnectionPool, Response
 from client.ollama.requests import OllamaClient
-from engines.http_answers import BadAnswer
+from engines.http.answers import BadAnswer
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 14\r\n\r\n" + b'{"done": true}'
 

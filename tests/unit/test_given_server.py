@@ -14,7 +14,7 @@ from scripted_server import scripted
 
 import clientService
 from client import given_server
-from engines.tls import context_of
+from engines.http.tls import context_of
 
 KEY = "sk-0123456789abcdef"
 

@@ -12,8 +12,8 @@ from scripted_server import scripted
 from client.errors import OllamaFailed
 from client.ollama.requests import OllamaClient
 from client.ollama.streams import lines
-from engines.asking import FinalResponse
-from engines.http_answers import Answers, BadAnswer
+from engines.http.answers import Answers, BadAnswer
+from engines.http.asking import FinalResponse
 from hpc import web
 from loadgen.load import runner
 from loadgen.load.prompts import Texts

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from contracts.errors import UsageError
-from engines.headers import HIDDEN, Mask, headers_of, hide_values
+from engines.http.headers import HIDDEN, Mask, headers_of, hide_values
 from engines.registry import RETRIEVAL
 from loadgen import arguments
 from loadgen.load.protocols import Requests

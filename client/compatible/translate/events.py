@@ -14,7 +14,7 @@ from client.compatible.compact import compact
 from client.compatible.errors import ApiError, EngineFailed
 from client.compatible.translate.native import checked, usage_of
 from contracts.json_object import JsonObject
-from engines.http_answers import MOST_HELD, TOO_LONG
+from engines.http.answers import MOST_HELD, TOO_LONG
 from engines.json_values import object_of
 from engines.ollama import is_final
 

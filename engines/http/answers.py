@@ -109,7 +109,7 @@ class Answers:
             if codings in _CODINGS:  # one, or none, as a rule
                 continue
             if any(coding.strip() not in _CODINGS for coding in codings.lower().split(b",")):
-                from engines.asking import NOT_ASKED  # which loads http.client and more
+                from engines.http.asking import NOT_ASKED  # which loads http.client and more
 
                 text = name.decode()
                 return f"sent {text.title()}: {self.field(text)}{NOT_ASKED}"
@@ -118,7 +118,7 @@ class Answers:
     def refusal(self, words: str) -> str:
         """Return the server's `words` of an answer that is no 200, and what its head adds."""
         if 300 <= self.status < 400 and self.field("location"):
-            from engines.asking import redirected
+            from engines.http.asking import redirected
 
             return redirected(self.field("location"))
         why = self.unreadable()

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 from contracts.json_object import JsonObject
 from engines.engine import Ask
-from engines.headers import Headers, Mask
+from engines.http.headers import Headers, Mask
+from engines.http.sockets import in_words
+from engines.http.tls import context_of, tls_error_words
+from engines.http.urls import Base
 from engines.json_values import error_text
-from engines.sockets import in_words
-from engines.tls import context_of, tls_error_words
-from engines.urls import Base
 
 #: Of an answer that is read: lists of models have some kilobytes.
 MOST_BYTES = 2**24

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from urllib.parse import quote, urlsplit
 
 from engines.engine import BadUrl as BadUrl
+from engines.http.sockets import authority
 from engines.registry import ENGINES
-from engines.sockets import authority
 
 _SCHEME_PORTS = {"http": 80, "https": 443}
 _GIVE = "give http://HOST:PORT or https://HOST"

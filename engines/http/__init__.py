@@ -1,0 +1,1 @@
+"""HTTP to any of the engines: URLs, keys, TLS, connections, answers."""
