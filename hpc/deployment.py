@@ -106,6 +106,7 @@ def common_values(
         "munge_library": PROJECT / "lib" / "munge.sh",
         "munge_socket": site.munge_socket or "",
         "seal_library": PROJECT / "lib" / "seal.sh",
+        "replicas_library": PROJECT / "lib" / "replicas.sh",
         "threads_library": PROJECT / "lib" / "threads.sh",
         "containers_library": PROJECT / "lib" / "containers.sh",
         "monitoring_library": PROJECT / "lib" / "monitoring.sh",
