@@ -38,6 +38,7 @@ def setup_client_service(data: Deployment) -> str:
     return data.submit(
         data.plan.client,
         depends_on=[jobs[service] for service in ("ollama", "qdrant") if service in jobs],
+        engine=data.plan.recipe.job.service.engine,
         ollama_job=ollama_job,
         server=server.model_dump_json() if server else "",
         token_file=(server.token_file if server else None) or "",

@@ -10,6 +10,7 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from contracts.given_server import GivenServer
+from engines.registry import DEPLOYED
 
 _JOB_ID = re.compile(r"[A-Za-z0-9_.-]+")
 
@@ -37,6 +38,8 @@ class ServiceSettings:
     server: GivenServer | None = None
     #: Who may log in: "user:NAME" or "group:NAME".
     share: tuple[str, ...] = ()
+    #: What serves the model, by its name in `engines.registry.DEPLOYED`.
+    engine: str = "ollama"
 
     @property
     def record(self) -> Path | None:
@@ -80,7 +83,14 @@ def service_settings_from(environment: Mapping[str, str]) -> ServiceSettings:
         door=Path(door) if door else None,
         server=server,
         share=_share(environment.get("ORCH_SHARE")),
+        engine=_engine(environment.get("ORCH_ENGINE") or "ollama"),
     )
+
+
+def _engine(name: str) -> str:
+    if name not in DEPLOYED:
+        raise ValueError(f"ORCH_ENGINE is {name!r}, but must be one of {', '.join(DEPLOYED)}")
+    return name
 
 
 def _share(text: str | None) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from contracts.errors import ServiceError
 from contracts.job_files import DEFAULT_PORTS
 from contracts.json_object import JsonObject
+from engines.deployed import Deployed
 from engines.engine import BadUrl, Chat, Engine, Facts, LoadedModel, without_end
 from engines.json_values import (
     NO_ERROR,
@@ -287,3 +288,4 @@ OLLAMA = Engine(
     key_variable="OLLAMA_API_KEY",
     listed_as=listed_as,
 )
+DEPLOYED_OLLAMA = Deployed("ollama", "Ollama", OLLAMA)

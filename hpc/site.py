@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
-from pydantic_core import PydanticCustomError
 
 from contracts.errors import UsageError
 from contracts.files import read_json_strictly
 from hpc.recipe.sections import LEVELS, MOST_SHARED, SHARE, TLS, Access, Section
-from hpc.recipe.values import Name, Partitions, Shared
+from hpc.recipe.values import Name, Partitions, Shared, one_of
 from hpc.recipe.words import validate
 from hpc.scheduler.registry import SCHEDULERS, present
 
@@ -36,18 +35,9 @@ def _check_gpu_request(text: str) -> str:
     return _check_directive(text) if text else text
 
 
-def _check_scheduler(value: object) -> object:
-    """One that is registered by now; in the words of a closed choice."""
-    if value not in list(SCHEDULERS):
-        known = [repr(name) for name in SCHEDULERS]
-        expected = f"{', '.join(known[:-1])} or {known[-1]}"
-        raise PydanticCustomError("literal_error", "must be {expected}", {"expected": expected})
-    return value
-
-
 SchedulerName = Annotated[
     str,
-    BeforeValidator(_check_scheduler),
+    BeforeValidator(lambda value: one_of(value, SCHEDULERS)),
     WithJsonSchema({"enum": list(SCHEDULERS), "type": "string"}),
 ]
 Line = Annotated[str, Field(min_length=1, max_length=1000), AfterValidator(_check_line)]

@@ -144,6 +144,8 @@ def _ollama(given: Given) -> tuple[JobPlan | None, int]:
     starts here."""
     if given.recipe.job.service.server is not None:
         return None, 0
+    if given.recipe.job.service.engine != "ollama":
+        raise UsageError(f"{given.recipe.job.service.engine} cannot be deployed yet; use ollama.")
     return (local_ollama if given.kind.this_machine else cluster_ollama)(given)
 
 

@@ -23,7 +23,7 @@ from hpc.recipe.sections import (
     Retrieval,
     Section,
 )
-from hpc.recipe.values import Model, Name, Shared, Text
+from hpc.recipe.values import EngineName, Model, Name, Shared, Text
 from hpc.times import parse_time
 
 #: Every slot of Ollama has a KV cache of its own, so more slots cost memory linearly.
@@ -39,6 +39,9 @@ class Served(Section):
         "`hf.co/USER/REPOSITORY:TAG`), or the path of a GGUF file (relative paths start at the "
         "recipe's folder). A path is what is the path of a file there, or begins with `/`, `./`, "
         "`../` or `~`."
+    )
+    engine: EngineName = Field(
+        "ollama", description="What serves the model: `ollama`, or `llama.cpp`'s own server."
     )
     precision: Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+$", max_length=16)] | None = Field(
         None,
@@ -138,7 +141,9 @@ class Service(LoadPerClient, Served):
     @classmethod
     def _alone(cls, value: Server | None, info: ValidationInfo) -> Server | None:
         """What only an Ollama of our own can be told is not to be told to nobody."""
-        given = [name for name in _OF_OUR_OLLAMA if info.data.get(name)]
+        default = cls.model_fields["engine"].default
+        other = ["engine"] if info.data.get("engine", default) != default else []
+        given = [*other, *(name for name in _OF_OUR_OLLAMA if info.data.get(name))]
         if value is not None and given:
             raise ValueError(f"does not go with job.service.{given[0]}, which is for an Ollama of "
                              "the deployment's own")  # fmt: skip

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Annotated
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
+from pydantic_core import PydanticCustomError
 
 from contracts.knobs import MAX_PROMPT_BYTES
 from engines.names import BadName, parse
+from engines.registry import DEPLOYED
 from hpc.times import parse_time
 
 
@@ -52,6 +55,15 @@ def looks_like_path(model: str) -> bool:
     return file or model.startswith(("/", "./", "../", "~"))
 
 
+def one_of(value: object, registered: Collection[str]) -> object:
+    """`value`, if it is registered by now; else refuse it in the words of a closed choice."""
+    if value not in list(registered):
+        *others, last = map(repr, registered)
+        expected = f"{', '.join(others)} or {last}"
+        raise PydanticCustomError("literal_error", "must be {expected}", {"expected": expected})
+    return value
+
+
 def _check_share(text: str) -> str:
     kind, _, name = text.partition(":")
     if kind not in ("user", "group") or not name or not name.isprintable() or set(name) & set(":/"):
@@ -68,6 +80,11 @@ NAMES_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}(,[A-Za-z0-9_][A-Za-z0-9._-]{
 Partitions = Annotated[str, Field(pattern=NAMES_PATTERN, max_length=512)]
 TimeLimit = Annotated[str, Field(max_length=32), AfterValidator(_check_time)]
 Model = Annotated[str, Field(min_length=1, max_length=4096), AfterValidator(_check_model)]
+EngineName = Annotated[
+    str,
+    BeforeValidator(lambda value: one_of(value, DEPLOYED)),
+    WithJsonSchema({"enum": list(DEPLOYED), "type": "string"}),
+]
 #: Who may log in: "user:NAME" or "group:NAME".
 Shared = Annotated[str, Field(max_length=256), AfterValidator(_check_share)]
 Text = Annotated[str, Field(min_length=1, max_length=MAX_PROMPT_BYTES), AfterValidator(_check_text)]

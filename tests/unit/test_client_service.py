@@ -348,6 +348,7 @@ def test_metrics_count_by_route_and_status_with_bounded_labels(up):
         ("ORCH_OUTPUT_DIR", ""),
         ("ORCH_OLLAMA_JOB", ""),
         ("ORCH_OLLAMA_JOB", "../41"),
+        ("ORCH_ENGINE", "lama"),
         ("ORCH_QUERY_TIMEOUT", "soon"),
         ("ORCH_QUERY_TIMEOUT", "0"),
         ("ORCH_QUERY_TIMEOUT", "nan"),
