@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import (
     AfterValidator,
@@ -24,6 +24,7 @@ from pydantic import (
 from typing_extensions import Self
 
 from contracts.figures import MAIN
+from contracts.json_object import JsonObject
 from contracts.validation import WHOLE, Must, Sentence, few, text_of_bytes, with_more
 
 DEFAULT_PROMPT = "Explain in three sentences how a sailing boat can sail against the wind."
@@ -54,7 +55,7 @@ Prompt = Annotated[
 ]
 
 
-def _askable(prompts: list[Any]) -> list[Any]:
+def _askable(prompts: list[str | JsonObject]) -> list[str | JsonObject]:
     """Prompts and conversations that are some, and not too long together."""
     for number, one in enumerate(prompts, 1):
         if not isinstance(one, str):
@@ -74,7 +75,7 @@ def _askable(prompts: list[Any]) -> list[Any]:
 
 Prompts = Annotated[
     Annotated[
-        list[Prompt | Annotated[dict[str, Any], Field(min_length=1)]],
+        list[Prompt | Annotated[JsonObject, Field(min_length=1)]],
         Field(min_length=1, max_length=MAX_PROMPTS),
         few(MAX_PROMPTS),
         AfterValidator(_askable),
@@ -90,7 +91,7 @@ Think = Annotated[
     bool | Literal["low", "medium", "high"] | None, Must("true, false, low, medium or high")
 ]
 Format = Annotated[
-    Literal["json"] | Annotated[dict[str, Any], Field(min_length=1)] | None,
+    Literal["json"] | Annotated[JsonObject, Field(min_length=1)] | None,
     Must("json, or a JSON Schema that is an object"),
 ]
 #: A time as Go writes it ("10m", "1h30m"), or seconds; less than 0: for ever.
@@ -141,7 +142,7 @@ def value_words(valued: Valued, name: str) -> str:
     return " ".join((name, " or ".join(said))).rstrip()
 
 
-def _has(given: Mapping[str, object], valued: Valued) -> bool:
+def _has(given: JsonObject, valued: Valued) -> bool:
     name, values = valued
     return name in given and (not values or given[name] in values)
 
@@ -255,7 +256,7 @@ class Load(BaseModel):
         return value is not None or field is None or field.is_required()
 
     @classmethod
-    def _wrong(cls, given: Mapping[str, object]) -> list[Sentence]:
+    def _wrong(cls, given: JsonObject) -> list[Sentence]:
         """What is wrong with how those that are given go together."""
         wrong = [
             Sentence("{} does not go with {}", *pair)
@@ -273,7 +274,7 @@ class Load(BaseModel):
         return wrong
 
     @classmethod
-    def fill(cls, given: Mapping[str, Any]) -> dict[str, Any]:
+    def fill(cls, given: JsonObject) -> dict[str, object]:
         """Return defaults that depend on what else is given."""
         prompt = {} if given.keys() & _ASKED else {"prompt": DEFAULT_PROMPT}
         arrivals = {"arrivals": "poisson"} if "rate" in given and "arrivals" not in given else {}

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, ClassVar, Literal
+from collections.abc import Sequence
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from contracts.json_object import JsonObject
 from contracts.knobs import (
     EXTRAS,
     MAX_CLIENTS,
@@ -51,14 +52,14 @@ class LoadSpec(Load):
     )
 
     @property
-    def extras(self) -> dict[str, Any]:
+    def extras(self) -> JsonObject:
         """What each request asks for beside its prompt, its length and its seed, as far as it was
         given."""
         named = {name: getattr(self, name) for name in EXTRAS}
         return {name: value for name, value in named.items() if value is not None}
 
     @classmethod
-    def fill(cls, given: Mapping[str, Any]) -> dict[str, Any]:
+    def fill(cls, given: JsonObject) -> dict[str, object]:
         """Return defaults that depend on what else is given."""
         filled = super().fill(given)
         if "rate" not in given:
@@ -89,7 +90,7 @@ class RunSpec(LoadSpec, _Asked):
     retrieval: bool = Field(False, description="Whether /query is asked, with retrieval.")
 
     @property
-    def asked(self) -> Sequence[dict[str, Any]]:
+    def asked(self) -> Sequence[JsonObject]:
         """The prompts that were given, as a file of them has them; none if built-in ones are."""
         given = self.prompts or ([] if self.prompt is None else [self.prompt])
         return [{"prompt": one} if isinstance(one, str) else one for one in given]
@@ -142,7 +143,7 @@ class LoadPerClient(Load, _Asked, _PerClient):
     )
 
     @classmethod
-    def fill(cls, given: Mapping[str, Any]) -> dict[str, Any]:
+    def fill(cls, given: JsonObject) -> dict[str, object]:
         """Return defaults that depend on what else is given."""
         filled = super().fill(given)
         if "rate" not in given:

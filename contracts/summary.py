@@ -7,7 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Literal
+
+from typing_extensions import TypedDict  # pydantic reads summaries by it
+
+from contracts.json_object import JsonObject
 
 #: Of each distribution.
 PERCENTILES = (50, 90, 95, 99)
@@ -63,10 +67,13 @@ class RequestCounts:
         return self.succeeded + self.failed
 
 
+#: When a replica was out, in seconds from the common start, `to` None: to the end; and `why`.
+OutageTimes = TypedDict("OutageTimes", {"from": float, "to": "float | None", "why": str})
+
+
 @dataclass(frozen=True)
 class ReplicaShare:
-    """What one replica did; `outages`: `from` and `to` in seconds from the common start, `to` None:
-    to the end, and `why`."""
+    """What one replica did."""
 
     url: str
     requests: int
@@ -74,7 +81,23 @@ class ReplicaShare:
     failed: int
     retried_away: int
     output_tokens: int
-    outages: Sequence[Mapping[str, Any]] = ()
+    outages: Sequence[OutageTimes] = ()
+
+
+class LoadAsked(TypedDict, total=False):
+    """What load was put on the servers, with all of LoadSpec.extras that were given, too."""
+
+    mode: Literal["open", "closed"]
+    clients: int | None
+    rate: float | None
+    arrivals: str | None
+    max_concurrency: int | None
+    requests: int | None
+    duration_seconds: float | None
+    num_predict: int | None
+    through: str | None
+    processes: int
+    reuse_connections: bool
 
 
 @dataclass(frozen=True)
@@ -170,7 +193,7 @@ class Summary:
 
     partial: bool = False
     stopped: str | None = None
-    load: Mapping[str, Any] = field(default_factory=dict)
+    load: LoadAsked = field(default_factory=LoadAsked)
     requests: RequestCounts
     replicas: Sequence[ReplicaShare]
     seconds: Seconds
@@ -188,7 +211,7 @@ class Summary:
     definitions: Mapping[str, str] = field(default_factory=dict)
     withheld: Sequence[str] = ()
     validity: Validity = Validity()
-    provenance: Mapping[str, Any] = field(default_factory=dict)
+    provenance: JsonObject = field(default_factory=dict)
 
     @property
     def open_loop(self) -> bool:
@@ -228,4 +251,4 @@ class Sweep:
 
     sweep: SweepPoints
     validity: Validity = Validity()
-    provenance: Mapping[str, Any] = field(default_factory=dict)
+    provenance: JsonObject = field(default_factory=dict)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from contracts.conversations import Conversation
 from contracts.errors import UsageError
+from contracts.json_object import JsonObject
 from contracts.knobs import DEFAULT_PROMPT
 from contracts.load import APIS, LoadSpec
 from engines.http.headers import Headers, headers_of
@@ -106,6 +107,7 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
 
 def points(given: argparse.Namespace) -> list[Options]:
     """Return the runs asked for: one, or one for each point of a sweep. Raises UsageError."""
+    loads: dict[str, JsonObject]
     load = given_load(given)
     _check_exclusive(given, load)
     if given.sweep:
@@ -141,7 +143,7 @@ _EXCLUSIVE = {
 }
 
 
-def _check_exclusive(given: argparse.Namespace, load: Mapping[str, object]) -> None:
+def _check_exclusive(given: argparse.Namespace, load: JsonObject) -> None:
     for name, others in _EXCLUSIVE.items():
         for other in others:
             if getattr(given, name) is not None and getattr(given, other) is not None:

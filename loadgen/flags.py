@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping
-from typing import Any
 
 from pydantic import ValidationError
 
 from contracts.errors import UsageError
+from contracts.json_object import JsonObject
 from contracts.knobs import SLO_NAMES, Load
 from contracts.load import LoadSpec
 from contracts.validation import plain_text, sentences
@@ -45,7 +44,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         group.add_argument(flag(name), dest=name, metavar=metavar, help=about)
 
 
-def given_load(given: argparse.Namespace) -> dict[str, Any]:
+def given_load(given: argparse.Namespace) -> JsonObject:
     """Return the values of those options that were given. Raises UsageError."""
     texts = {name: getattr(given, name) for name in LoadSpec.model_fields}
     return {name: _value(name, text) for name, text in texts.items() if text is not None}
@@ -61,7 +60,7 @@ def _value(name: str, text: str) -> object:
         return parse_goodput(text) if name == "goodput" else text
 
 
-def validate_load(load: Mapping[str, object]) -> LoadSpec:
+def validate_load(load: JsonObject) -> LoadSpec:
     """Return what was given as a load. Raises UsageError with all that is wrong, by option."""
     try:
         return LoadSpec.model_validate(load)

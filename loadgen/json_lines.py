@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+
+from loadgen.measurements import RequestLine
 
 
 def numbered(path: Path) -> Iterator[tuple[int, bytes]]:
@@ -24,6 +25,7 @@ def numbered(path: Path) -> Iterator[tuple[int, bytes]]:
                 yield number, text
 
 
-def read(path: Path) -> Iterator[Any]:
-    """Return the value of each line. Raises OSError, and ValueError for a line that is no JSON."""
-    return (json.loads(line) for _, line in numbered(path))
+def requests(folder: Path) -> Iterator[RequestLine]:
+    """Return the lines of a run's requests.jsonl. Raises OSError, and ValueError for a line that is
+    no JSON."""
+    return (json.loads(line) for _, line in numbered(folder / "requests.jsonl"))

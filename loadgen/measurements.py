@@ -6,6 +6,7 @@ from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TypedDict
 
 from contracts.generation import Generation
 
@@ -73,6 +74,33 @@ class RequestRecord:
         if self.sent is None or self.retried_from is not None:
             return None
         return max(0.0, self.sent - (self.intended if self.due is None else self.due))
+
+
+class RequestLine(TypedDict, total=False):
+    """What requests.jsonl has of a request: seconds from the common start, and None for what did
+    not come so far; older runs lack some. Latencies stand under `Figure.recorded`, of which these
+    are the ones that are read by name. `server`: seconds of what it says that it did."""
+
+    request: int
+    client: int | None
+    replica: str
+    retried: bool
+    retried_from: str | None
+    in_window: bool
+    intended: float
+    due: float
+    sent: float | None
+    connect: float | None
+    ttft: float | None
+    e2e: float | None
+    gaps: list[float]
+    output_tokens: int | None
+    input_tokens: int | None
+    finish: str | None
+    server: Mapping[str, float | None]
+    http_status: int | None
+    error: str | None
+    message: str | None
 
 
 @dataclass(slots=True)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 from pydantic import ConfigDict, Field, SkipValidation
 
 from contracts.errors import UsageError
+from contracts.json_object import JsonObject
 from contracts.load import LoadSpec
 from engines.http import urls
 from engines.http.headers import Headers
@@ -59,7 +59,7 @@ class Options(LoadSpec):
     ca: str | None = None
 
     @classmethod
-    def fill(cls, given: Mapping[str, Any]) -> dict[str, Any]:
+    def fill(cls, given: JsonObject) -> dict[str, object]:
         """Return nothing: what prompts there are is known already."""
         return {name: value for name, value in super().fill(given).items() if name != "prompt"}
 

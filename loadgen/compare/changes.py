@@ -12,7 +12,8 @@ from contracts.figures import MAIN, Figure
 from contracts.summary import Summary
 from loadgen.compare import intervals
 from loadgen.compare.intervals import Change, Statistic
-from loadgen.outputs.plot_data import Request, Requests, whole
+from loadgen.measurements import RequestLine
+from loadgen.outputs.plot_data import Requests, whole
 from loadgen.outputs.results import RunResult, Side
 
 
@@ -53,7 +54,7 @@ def _pace(parts: Sequence[Requests]) -> Statistic:
     return intervals.mean_of([1 / t[t > 0] for t in intervals.figure_of(parts, "tpot")])
 
 
-def _per_second(parts: Sequence[Requests], of: Callable[[Request], float]) -> Statistic:
+def _per_second(parts: Sequence[Requests], of: Callable[[RequestLine], float]) -> Statistic:
     sums = [float(sum(map(of, whole(part)))) for part in parts]
     return intervals.ratio_of(np.array(sums), intervals.durations(parts))
 

@@ -9,7 +9,7 @@ from contracts.json_object import JsonObject
 from engines.ollama import OLLAMA
 from engines.registry import ENGINES
 from loadgen.outputs import tables
-from loadgen.outputs.formatting import every, lookup, text
+from loadgen.outputs.formatting import every, lookup, part, text
 from loadgen.outputs.results import RunResult, Side
 
 
@@ -66,7 +66,7 @@ def conditions(run: RunResult) -> dict[str, str]:
     """Return what a fair comparison holds equal, in words."""
     summary = run.summary
     origin, load, prompts = summary.provenance, summary.load, summary.prompts
-    options = origin.get("options") or {}
+    options = part(origin, "options")
     sources = [lookup(origin, "context", "loaded_model"), origin.get("server")]
     kinds = {key: getattr(prompts, key) for key in ("source", "distinct", "input_tokens_asked")}
     return {

@@ -17,16 +17,18 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, TypedDict
 
 from pydantic import TypeAdapter
 
 from contracts.figures import SINGLE
 from contracts.files import write_whole
+from contracts.json_object import JsonObject
 from contracts.load import RunSpec
+from engines.json_values import count_of, part_of
 from loadgen import json_lines
 from loadgen.flags import flags_of
-from loadgen.measurements import INTERRUPTED
+from loadgen.measurements import INTERRUPTED, RequestLine
 
 if TYPE_CHECKING:
     from contracts.summary import Summary
@@ -148,16 +150,11 @@ class ChildRun:
         """
         if not (self.folder / "summary.json").exists():
             return
-        command = ["nice", "-n", "19", sys.executable, "-m", "loadgen", "report"]
+        command = ["nice", "-n", "19", sys.executable, "-m", "loadgen", "report", str(self.folder)]
         log_path = self.folder / "loadgen.log"
         with _drawing, contextlib.suppress(OSError), log_path.open("ab") as log:
             subprocess.run(
-                [*command, str(self.folder)],
-                cwd=ROOT,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                check=False,
+                command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False
             )
 
     def _conclude(self, code: int) -> None:
@@ -222,7 +219,7 @@ def arguments(job: RunSpec, urls: Sequence[str]) -> list[str]:
     return [*where, *flags_of(job)]
 
 
-def _options(given: Mapping[str, object]) -> list[str]:
+def _options(given: Mapping[str, str | Path | None]) -> list[str]:
     return [f"--{name}={value}" for name, value in given.items() if value is not None]
 
 
@@ -240,7 +237,7 @@ class RunResult:
     names, and `results`, an object for each request."""
 
     summary: Summary
-    told: Mapping[str, object]
+    told: JsonObject
 
 
 def read_result(folder: Path) -> RunResult | None:
@@ -253,9 +250,8 @@ def read_result(folder: Path) -> RunResult | None:
     except FileNotFoundError:
         return None
     summary = _summaries().validate_python(found)
-    results = [_result(line) for line in json_lines.read(folder / "requests.jsonl")]
-    totals = _totals(summary, len(results))
-    return RunResult(summary, {**totals, **found, "results": results})
+    results = [_result(line) for line in json_lines.requests(folder)]
+    return RunResult(summary, {**_totals(summary, len(results)), **found, "results": results})
 
 
 @functools.cache
@@ -266,10 +262,10 @@ def _summaries() -> TypeAdapter[Summary]:
     return TypeAdapter(Summary)
 
 
-def _result(line: Mapping[str, Any]) -> Mapping[str, object]:
+def _result(line: RequestLine) -> JsonObject:
     same = ("request", "client", "replica", "error", "message", "http_status")
     return {
-        **{key: line[key] for key in same},
+        **{key: line.get(key) for key in same},
         **{it.key: line.get(it.key) for it in SINGLE if it.key != "e2e"},  # of older runs not all
         "retried": line.get("retried", False),
         "status": _STATUS.get(line["error"], "failed"),
@@ -278,15 +274,15 @@ def _result(line: Mapping[str, Any]) -> Mapping[str, object]:
     }
 
 
-def _totals(summary: Summary, sent: int) -> Mapping[str, object]:
+def _totals(summary: Summary, sent: int) -> JsonObject:
     """The figures under their plain names: averages over what succeeded, None if nothing did.
 
     total_time is from the start to the end of the last request, queries_per_second is
     successful / total_time.
     """
-    asked, requests = summary.provenance["options"], summary.requests
-    seconds = summary.seconds.whole
-    clients, planned, succeeded = asked["clients"], asked["requests"], requests.succeeded
+    asked, requests = part_of(summary.provenance, "options"), summary.requests
+    seconds, succeeded = summary.seconds.whole, requests.succeeded
+    clients, planned = count_of(asked, "clients"), count_of(asked, "requests")
     return {
         "n_clients": clients,
         "n_requests_per_client": planned // clients if clients and planned else None,

@@ -11,9 +11,9 @@ import asyncio
 import gc
 import resource
 from array import array
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from time import perf_counter, process_time
-from typing import Any
+from typing import TypeVar
 
 from contracts.errors import TargetError
 from contracts.histograms import Tally
@@ -33,6 +33,8 @@ except ImportError:
 else:
     new_event_loop = uvloop.new_event_loop
     EVENT_LOOP = "uvloop"
+
+_Answer = TypeVar("_Answer")
 
 TOO_MANY_ERRORS = "too many requests failed (--stop-on-errors)"
 #: Connections that an open loop has at its begin beyond those it will need as a rule, and at most.
@@ -58,7 +60,7 @@ class Worker:
         self._records: list[RequestRecord] = []
         self._idle_from: float | None = None
         self._warm_seconds: list[float] = []  # of each request of the warm-up that succeeded
-        self._work: asyncio.Task[Any] | None = None
+        self._work: asyncio.Task[None] | None = None
         self.stopped: str | None = None
         self.warmup_seconds = 0.0
         planned = options.requests
@@ -122,7 +124,7 @@ class Worker:
         """Close all connections."""
         await self._replicas.close()
 
-    async def _stoppable(self, work: Coroutine[Any, Any, None]) -> None:
+    async def _stoppable(self, work: Coroutine[object, object, None]) -> None:
         """Await `work`, which `stop` cancels; nothing begins after a stop."""
         if self.stopped is not None:
             work.close()
@@ -280,7 +282,7 @@ class _GcPauses:
         gc.callbacks.remove(self._note)
 
 
-async def _all(work: list[Coroutine[Any, Any, Any]] | list[asyncio.Task[Any]]) -> list[Any]:
+async def _all(work: Iterable[Awaitable[_Answer]]) -> list[_Answer]:
     """Await all of them at once; if one fails or we are cancelled, the others are cancelled."""
     tasks = [asyncio.ensure_future(item) for item in work]
     try:

@@ -12,8 +12,8 @@ import signal
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection as Pipe
+from multiprocessing.process import BaseProcess
 from time import perf_counter
-from typing import Any
 
 from contracts.errors import OrchError, TargetError
 from contracts.histograms import Tally
@@ -114,7 +114,7 @@ def _work(options: Options, process: int, pipe: Pipe, others: list[Pipe]) -> Non
 
 @dataclass
 class _Member:
-    process: Any
+    process: BaseProcess
     pipe: Pipe
     counts: Counts = field(default_factory=Counts)
     part: WorkerResult | None = None

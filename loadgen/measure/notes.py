@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
-from contracts.summary import PERCENTILES, Summary
+from contracts.summary import PERCENTILES, OutageTimes, Summary
 from loadgen.measure.self_check import is_long_enough
 
 
@@ -27,7 +26,7 @@ def _outages(summary: Summary) -> Iterator[str]:
             )
 
 
-def _when(outage: Mapping[str, Any]) -> str:
+def _when(outage: OutageTimes) -> str:
     if outage["to"] is None:
         return f"from {outage['from']:.2f} s on"
     return f"from {outage['from']:.2f} s to {outage['to']:.2f} s"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import cast
 
 from contracts.figures import FIGURES, e2e, tpot
 from contracts.summary import (
@@ -19,6 +19,8 @@ from contracts.summary import (
     Distribution,
     EnergyUsed,
     Goodput,
+    LoadAsked,
+    OutageTimes,
     PromptsUsed,
     ReplicaShare,
     RequestCounts,
@@ -112,8 +114,8 @@ def summarise(measured: Measured, options: Options) -> Summary:
     )
 
 
-def _load(options: Options) -> dict[str, Any]:
-    return {
+def _load(options: Options) -> LoadAsked:
+    asked = {
         "mode": "open" if options.open_loop else "closed",
         "clients": None if options.open_loop else options.clients,
         "rate": options.rate,
@@ -127,6 +129,7 @@ def _load(options: Options) -> dict[str, Any]:
         "processes": options.workers,
         "reuse_connections": options.reuse_connections,
     }
+    return cast("LoadAsked", asked)
 
 
 def _seconds(measured: Measured, window: Window) -> Seconds:
@@ -184,7 +187,7 @@ def _replica(url: str, measured: Measured) -> ReplicaShare:
     )
 
 
-def _outage(outage: Outage, start: float) -> dict[str, Any]:
+def _outage(outage: Outage, start: float) -> OutageTimes:
     end = None if outage.end is None else max(0.0, outage.end - start)
     return {"from": max(0.0, outage.begin - start), "to": end, "why": outage.why}
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+
+from contracts.json_object import JsonObject
 
 NA = "n/a"
 
@@ -35,7 +36,7 @@ def share(value: float | None) -> str:
     return NA if value is None else f"{value:.2%}"
 
 
-def text(value: Any) -> str:
+def text(value: object) -> str:
     """Format a value of a JSON file as people read it; n/a for what is not there."""
     if value is None or value in ("", [], {}):
         return NA
@@ -53,14 +54,20 @@ def when(moment: str | None) -> str:
     return NA if not moment else f"{moment[:19]}{moment[23:]}".replace("T", " ")
 
 
-def lookup(data: Any, *path: str) -> Any:
+def lookup(data: object, *path: str) -> object:
     """Return what stands at a path of nested objects; None if it does not go so far."""
     for key in path:
         data = data.get(key) if isinstance(data, Mapping) else None
     return data
 
 
-def find(data: Any, *names: str) -> Any:
+def part(data: object, *path: str) -> JsonObject:
+    """Return the object that stands at a path; an empty one if none does."""
+    found = lookup(data, *path)
+    return found if isinstance(found, Mapping) else {}
+
+
+def find(data: object, *names: str) -> object:
     """Return the first value under one of the names, however deep; None if there is none."""
     level = [data]
     while level:
@@ -72,14 +79,14 @@ def find(data: Any, *names: str) -> Any:
     return None
 
 
-def every(data: Any, *names: str) -> list[Any]:
+def every(data: object, *names: str) -> Sequence[object]:
     """Return all the different values under one of the names, however deep."""
     here = [data[name] for name in names if isinstance(data, Mapping) and data.get(name)]
     deeper = [value for inner in _inner(data) for value in every(inner, *names)]
     return list({text(value): value for value in [*here, *deeper]}.values())
 
 
-def _inner(data: Any) -> Iterable[Any]:
+def _inner(data: object) -> Iterable[object]:
     if isinstance(data, Mapping):
         return data.values()
     return data if isinstance(data, list) else ()

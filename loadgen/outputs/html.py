@@ -9,13 +9,13 @@ import argparse
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from contracts.figures import DRAWN
 from contracts.files import write_whole
 from contracts.summary import Summary, Sweep, SweepPoint
+from engines.json_values import text_of
 from loadgen import console
 from loadgen.outputs import (
     curves,
@@ -40,7 +40,7 @@ _TEMPLATES = Environment(
 )
 
 
-def page(template: str, **values: Any) -> str:
+def page(template: str, **values: object) -> str:
     """Return a whole page; every value is escaped, but for what the template says is markup."""
     return _TEMPLATES.get_template(template).render(**values)
 
@@ -87,7 +87,7 @@ def _common(summary: Summary | Sweep, load: str, first: Summary) -> Mapping[str,
     return {
         "model": formatting.text(formatting.lookup(origin, "options", "model")),
         "load": load,
-        "began": formatting.when(origin.get("began")),
+        "began": formatting.when(text_of(origin, "began")),
         "validity": summary.validity,
         "provenance": origins.fact_groups(first, origin, load),
         "recorded": origins.as_recorded(origin),

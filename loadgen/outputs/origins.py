@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from collections.abc import Sequence
 
 from contracts.json_object import JsonObject
 from contracts.summary import Summary
+from engines.json_values import number_of, text_of
 from loadgen.outputs.formatting import (
     every,
     find,
     lookup,
     number,
+    part,
     text,
     when,
 )
@@ -22,7 +24,7 @@ def fact_groups(
 ) -> list[tuple[str, list[tuple[str, str]]]]:
     """Return groups of facts by name; what is not known is n/a. `origin`: the provenance, of a run
     or of the sweep that it begins; `load`: in words."""
-    context, options = lookup(origin, "context") or {}, lookup(origin, "options") or {}
+    context, options = part(origin, "context"), part(origin, "options")
     groups = {
         "Deployment": _deployment(context),
         "Model and server": _model(origin, context, options),
@@ -34,12 +36,12 @@ def fact_groups(
     ]
 
 
-Facts = list[tuple[str, Any]]
+Facts = list[tuple[str, object]]
 
 
 def _deployment(context: JsonObject) -> Facts:
     asked = lookup(context, "recipe", "job", "infrastructure")
-    jobs = lookup(context, "jobs") or {}
+    jobs = part(context, "jobs")
     return [
         ("deployment", lookup(context, "id")),
         ("recipe", lookup(context, "recipe", "job", "name")),
@@ -59,19 +61,22 @@ def _images(context: JsonObject) -> Facts:
     """What the images of the services were made from, and which files they are."""
     if lookup(context, "site", "runtime") in (None, "host"):
         return [("images", None)]
-    found = lookup(context, "images") or {}
     return [
         ("images", lookup(context, "site", "images")),
-        *((f"image of {service}", _image(image)) for service, image in found.items()),
+        *(
+            (f"image of {service}", _image(image))
+            for service, image in part(context, "images").items()
+        ),
     ]
 
 
-def _image(image: Any) -> str:
+def _image(image: object) -> str:
     """An image by its digest; if nobody has computed that, by its size and last change."""
-    name = image["path"].rpartition("/")[2]
-    if image["sha256"]:
-        return f"{name}, sha256:{image['sha256']}"
-    return f"{name}, {number(image['bytes'])} bytes, changed {image['changed']}"
+    name = text(lookup(image, "path")).rpartition("/")[2]
+    if digest := lookup(image, "sha256"):
+        return f"{name}, sha256:{digest}"
+    size, changed = number(number_of(part(image), "bytes"), 0), text(lookup(image, "changed"))
+    return f"{name}, {size} bytes, changed {changed}"
 
 
 def _model(origin: JsonObject, context: JsonObject, options: JsonObject) -> Facts:
@@ -89,13 +94,15 @@ def _model(origin: JsonObject, context: JsonObject, options: JsonObject) -> Fact
     ]
 
 
-def _place(sources: Any) -> str | None:
+def _place(sources: Sequence[object]) -> str | None:
     size, on_gpus = find(sources, "size"), find(sources, "size_vram") or 0
-    return f"{on_gpus / size:.0%} in GPU memory" if size else None
+    if not isinstance(size, int) or not isinstance(on_gpus, int):
+        return None
+    return f"{on_gpus / size:.0%} in GPU memory"
 
 
 def _load(summary: Summary, options: JsonObject) -> Facts:
-    prompts, extras = summary.prompts, lookup(options, "extras") or {}
+    prompts, extras = summary.prompts, part(options, "extras")
     return [
         ("replicas", options.get("replicas")),
         ("API", options.get("api")),
@@ -117,8 +124,8 @@ def _repeat(origin: JsonObject, context: JsonObject, options: JsonObject) -> Fac
         ("command", origin.get("command")),
         ("seed", options.get("seed")),
         ("git commit", origin.get("git_commit") or find(context, "git_commit")),
-        ("began", when(lookup(origin, "began"))),
-        ("ended", when(lookup(origin, "ended"))),
+        ("began", when(text_of(origin, "began"))),
+        ("ended", when(text_of(origin, "ended"))),
         ("host of the load generator", origin.get("host")),
         ("Python", origin.get("python")),
         ("event loop", origin.get("event_loop")),

@@ -5,40 +5,44 @@ Only plots are drawn of these; no figure is computed of them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from contracts.figures import BY_KEY
+from loadgen.measurements import RequestLine
 
 Floats = NDArray[np.float64]
-#: A line of requests.jsonl.
-Request = Mapping[str, Any]
-Requests = Sequence[Request]
+Requests = Sequence[RequestLine]
 
 MOST_POINTS = 300
 MOST_SLICES = 100
 
 
-def whole(requests: Requests) -> list[Request]:
+def whole(requests: Requests) -> list[RequestLine]:
     """Return the requests whose answer came whole."""
     return [request for request in requests if request["error"] is None]
 
 
-def counted(requests: Requests) -> list[Request]:
+def counted(requests: Requests) -> list[RequestLine]:
     """Return those of them that the figures count: they began in the window of steady load."""
     return [request for request in whole(requests) if request.get("in_window", True)]
 
 
+def latency(request: RequestLine, key: str) -> float | None:
+    """Return a figure of a request that has one value of it, by its key; None if it has none."""
+    value = request.get(key)
+    return value if isinstance(value, (int, float)) else None
+
+
 def values(requests: Requests, key: str) -> Floats:
     """Return all values of a figure, in seconds, of the requests that count; maybe none."""
-    figure = BY_KEY[key]
-    found = [known for r in counted(requests) if (known := r.get(figure.recorded)) is not None]
-    if figure.each is not None:
-        found = [value for each in found for value in each]
+    if BY_KEY[key].each is not None:
+        found = [gap for r in counted(requests) for gap in r.get("gaps") or ()]
+    else:
+        found = [value for r in counted(requests) if (value := latency(r, key)) is not None]
     return np.array(found, dtype=np.float64)
 
 
@@ -87,14 +91,14 @@ def slices(requests: Requests, most: int = MOST_SLICES) -> Slices | None:
     return Slices(float(width), float(end))
 
 
-def begin_of(request: Request) -> float | None:
+def begin_of(request: RequestLine) -> float | None:
     """Return where its latencies begin: its sending, in an open loop (no client) the intended."""
     if request["sent"] is None:
         return None
     return float(request["sent"] if request["client"] is not None else request["intended"])
 
 
-def end_of(request: Request) -> float | None:
+def end_of(request: RequestLine) -> float | None:
     """Return when it ended, whole or not; None if it was not sent or its end is not known."""
     begin = begin_of(request)
     return None if begin is None or request["e2e"] is None else float(begin + request["e2e"])
@@ -143,10 +147,15 @@ class Course:
     greatest: Floats
 
 
+def by_end(requests: Requests, key: str) -> Floats:
+    """Return a row for each whole request that has the figure: its end, and the figure."""
+    known = [(end_of(r), value) for r in whole(requests) if (value := latency(r, key)) is not None]
+    return np.array(known, dtype=np.float64).reshape(-1, 2)
+
+
 def course(requests: Requests, key: str, over: Slices) -> Course:
     """Return a figure of the whole requests by the time of their end."""
-    known = [(end_of(r), r[key]) for r in whole(requests) if r.get(key) is not None]
-    pairs = np.array(known, dtype=np.float64).reshape(-1, 2)
+    pairs = by_end(requests, key)
     places = np.searchsorted(over.edges, pairs[:, 0], side="right") - 1
     places = np.clip(places, 0, len(over.edges) - 2)
     found = [(place, pairs[places == place, 1]) for place in np.unique(places)]

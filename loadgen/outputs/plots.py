@@ -133,13 +133,12 @@ def _steps(
 def _course(figure: Figure, requests: Requests, over: Slices, window: Window) -> Plot:
     key, title = figure.key, f"{figure.label} over time"
     course = plot_data.course(requests, key, over)
-    done = [r for r in plot_data.whole(requests) if r.get(key) is not None]
+    done = plot_data.by_end(requests, key)
     dots = len(done) <= MOST_DOTS
 
     def fill(axes: Axes) -> None:
         if dots:
-            at = np.array([plot_data.end_of(r) for r in done], dtype=np.float64)
-            axes.plot(at, [r[key] * 1000 for r in done], "o", color=BLUE, markersize=2.5)
+            axes.plot(done[:, 0], done[:, 1] * 1000, "o", color=BLUE, markersize=2.5)
         else:
             low, middle, high = (x * 1000 for x in (course.least, course.median, course.greatest))
             axes.fill_between(course.times, low, high, color=BLUE, alpha=0.2, linewidth=0)

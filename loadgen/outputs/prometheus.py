@@ -26,6 +26,7 @@ from contracts.files import write_whole
 from contracts.summary import Summary, Sweep
 from engines.http.asking import FinalResponse, why_unreadable
 from engines.http.headers import Headers
+from engines.json_values import part_of, text_of
 from loadgen.arguments import add_login, monitoring_login
 from loadgen.console import print_error, print_line
 from loadgen.options import parse_service
@@ -101,17 +102,15 @@ def wall_window(summary: Summary) -> tuple[float, float]:
     """Return the Unix times of a run's common start and last end."""
     origin, seconds = summary.provenance, summary.seconds
     if "started" in origin:
-        start = datetime.fromisoformat(origin["started"]).timestamp()
+        start = datetime.fromisoformat(str(origin["started"])).timestamp()
     else:  # older runs
-        start = datetime.fromisoformat(origin["began"]).timestamp() + seconds.warmup
+        start = datetime.fromisoformat(str(origin["began"])).timestamp() + seconds.warmup
     return start, start + seconds.whole
 
 
 def deployment_of(summary: Summary) -> str:
     """Return the id of the deployment that a run's context tells of; empty if it tells of none."""
-    context = summary.provenance.get("context")
-    found = context.get("id") if isinstance(context, dict) else None
-    return found if isinstance(found, str) else ""
+    return text_of(part_of(summary.provenance, "context"), "id") or ""
 
 
 def write_snapshot(out: Path, summary: Summary, url: str, login: Headers = ()) -> str | None:

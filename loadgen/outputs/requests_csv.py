@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
 
 from contracts.figures import SINGLE
+from contracts.json_object import JsonObject
+from loadgen.measurements import RequestLine
 
 #: Seconds and counts as in requests.jsonl, whose `gaps` are only summed up here. A column stays at
 #: its place, so that new ones come at the end.
@@ -23,7 +24,7 @@ COLUMNS = tuple(dict.fromkeys((*_COLUMNS, *(figure.key for figure in SINGLE))))
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
-def csv_lines(requests: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+def csv_lines(requests: Sequence[RequestLine]) -> Iterator[str]:
     """Yield the head and a line for each request (RFC 4180); unknown cells are empty."""
     yield _line(COLUMNS)
     for request in requests:
@@ -31,14 +32,14 @@ def csv_lines(requests: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         yield _line([_cell(row.get(column)) for column in COLUMNS])
 
 
-def _flat(request: Mapping[str, Any]) -> dict[str, Any]:
+def _flat(request: RequestLine) -> JsonObject:
     gaps = request["gaps"]
     server = {f"server_{key}": value for key, value in request["server"].items()}
     mean, longest = (sum(gaps) / len(gaps), max(gaps)) if gaps else (None, None)
     return {**request, **server, "n_gaps": len(gaps), "mean_gap": mean, "max_gap": longest}
 
 
-def _cell(value: Any) -> Any:
+def _cell(value: object) -> object:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str) and value.startswith(_FORMULA):
@@ -46,7 +47,7 @@ def _cell(value: Any) -> Any:
     return value
 
 
-def _line(cells: Sequence[Any]) -> str:
+def _line(cells: Iterable[object]) -> str:
     line = io.StringIO()
     csv.writer(line).writerow(cells)
     return line.getvalue()

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -14,6 +13,7 @@ from contracts.errors import UsageError
 from contracts.summary import Summary, Sweep
 from contracts.validation import first_problem
 from loadgen import json_lines
+from loadgen.measurements import RequestLine
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,8 @@ class RunResult:
     summary: Summary
 
     @property
-    def requests(self) -> list[dict[str, Any]]:
-        """A dict per request. Raises UsageError if requests.jsonl cannot be read."""
+    def requests(self) -> list[RequestLine]:
+        """All of them. Raises UsageError if requests.jsonl cannot be read."""
         return read_requests(self.folder)
 
 
@@ -49,22 +49,21 @@ def read_summary(folder: Path) -> Summary | Sweep:
         raise UsageError(f"{path} cannot be read: {error}.") from error
 
 
-def parse(found: Any) -> Summary | Sweep:
+def parse(found: object) -> Summary | Sweep:
     """Return what summary.json holds, also of older runs. Raises ValidationError."""
     if isinstance(found, dict) and "sweep" in found:
         return TypeAdapter(Sweep).validate_python(found)
     return TypeAdapter(Summary).validate_python(found)
 
 
-def read_requests(folder: Path) -> list[dict[str, Any]]:
-    """requests.jsonl, a dict per request. Raises UsageError if it cannot be read."""
-    path = folder / "requests.jsonl"
+def read_requests(folder: Path) -> list[RequestLine]:
+    """Return what requests.jsonl holds. Raises UsageError if it cannot be read."""
     try:
-        return list(json_lines.read(path))
+        return list(json_lines.requests(folder))
     except FileNotFoundError as error:
         raise UsageError(f"{folder} holds no requests.jsonl; its run has not finished.") from error
     except (OSError, ValueError) as error:
-        raise UsageError(f"{path} cannot be read: {error}.") from error
+        raise UsageError(f"{folder / 'requests.jsonl'} cannot be read: {error}.") from error
 
 
 def sweep_runs(folder: Path, summary: Sweep) -> dict[float, RunResult]:
@@ -82,12 +81,12 @@ def read_side(folders: Sequence[Path]) -> Side:
     for folder in folders:
         for inner in _with_results(folder):
             summary = read_summary(inner)
-            found: Mapping[Any, RunResult]
+            found: Iterable[tuple[float | None, RunResult]]
             if isinstance(summary, Sweep):
-                found = sweep_runs(inner, summary)
+                found = sweep_runs(inner, summary).items()
             else:
-                found = {None: RunResult(inner, summary)}
-            for value, run in found.items():
+                found = [(None, RunResult(inner, summary))]
+            for value, run in found:
                 side.setdefault(value, []).append(run)
     if None in side and len(side) > 1:
         names = ", ".join(map(str, folders))

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
+from typing import cast
 
 from contracts.figures import FIGURES, MAIN
 from contracts.files import write_whole
-from contracts.json_object import JsonObject
 from contracts.summary import (
     STEPS,
     Distribution,
@@ -23,7 +23,7 @@ from contracts.summary import (
 )
 from loadgen.measure.provenance import About
 from loadgen.measure.summarise import window_of
-from loadgen.measurements import Measured, RequestRecord
+from loadgen.measurements import Measured, RequestLine, RequestRecord
 from loadgen.options import Options
 from loadgen.outputs.formatting import ms, number
 from loadgen.outputs.requests_csv import csv_lines
@@ -67,11 +67,11 @@ def write_sweep(out: Path, found: Sequence[Found], started_at: datetime, about: 
     _write_summary(out, Sweep(SweepPoints(by, points), validity, provenance))
 
 
-def as_dict(record: RequestRecord, start: float, in_window: bool) -> JsonObject:
+def as_dict(record: RequestRecord, start: float, in_window: bool) -> RequestLine:
     """Return a line of requests.jsonl: times in seconds from `start`; None if something did not
     come so far."""
     answer = record.answer
-    return {
+    line = {
         "request": record.index,
         "client": record.client,
         "replica": record.replica,
@@ -95,6 +95,7 @@ def as_dict(record: RequestRecord, start: float, in_window: bool) -> JsonObject:
         "error": record.error,
         "message": record.message,
     }
+    return cast("RequestLine", line)  # the keys of FIGURES are in it, too
 
 
 _COLUMNS = ("mean", "p50", "p90", "p95", "p99", "max")

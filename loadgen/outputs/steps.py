@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
+from loadgen.measurements import RequestLine
 from loadgen.outputs.plot_data import Requests, counted
 
 #: In the order in which they come; the rest is waiting, and the way there and back. What a server
@@ -22,9 +22,9 @@ def steps_of(requests: Requests) -> list[Steps]:
     return [_steps(r) for r in counted(requests) if r["server"].get("embed") is not None]
 
 
-def _steps(request: Mapping[str, Any]) -> Steps:
+def _steps(request: RequestLine) -> Steps:
     known = {step: request["server"].get(step) or 0.0 for step in STEPS[:-1]}
-    return {**known, "rest": request["e2e"] - sum(known.values())}
+    return {**known, "rest": (request["e2e"] or 0.0) - sum(known.values())}
 
 
 def total(steps: Steps) -> float:

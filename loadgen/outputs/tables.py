@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
 from contracts.figures import BY_KEY, COURSES, DRAWN, FIGURES
 from contracts.summary import Distribution, EnergyUsed, Goodput, RequestCounts, Seconds, Summary
+from engines.json_values import count_of
 from loadgen.measure.stats import distribution
+from loadgen.measurements import RequestLine
 from loadgen.outputs import steps
 from loadgen.outputs.formatting import (
     NA,
     in_ms,
-    lookup,
     ms,
     number,
+    part,
     share,
     text,
     with_unit,
 )
-from loadgen.outputs.plot_data import Requests, counted
+from loadgen.outputs.plot_data import Requests, counted, latency
 
 SPREAD = ("mean", "std", "min", "p50", "p90", "p95", "p99", "max", "n")
 Row = Sequence[str]
@@ -39,7 +40,7 @@ class Table:
 
 def load_in_words(summary: Summary) -> str:
     """Return what load was put on the server."""
-    load, options = summary.load, lookup(summary.provenance, "options") or {}
+    load, options = summary.load, part(summary.provenance, "options")
     if summary.open_loop:
         most = load.get("max_concurrency")
         limit = f", at most {most:,} in flight" if most else ""
@@ -47,10 +48,9 @@ def load_in_words(summary: Summary) -> str:
     else:
         clients = load.get("clients") or summary.concurrency.asked
         kind = f"closed loop, {number(clients)} client{'s' * (clients != 1)}"
-    seconds, requests = load.get("duration_seconds"), load.get("requests")
-    amount = (
-        f"{seconds:g} s" if seconds else f"{number(requests or options.get('requests'))} requests"
-    )
+    seconds = load.get("duration_seconds")
+    requests = load.get("requests") or count_of(options, "requests")
+    amount = f"{seconds:g} s" if seconds else f"{number(requests)} requests"
     return f"{kind}, {amount}"
 
 
@@ -144,8 +144,7 @@ def _rates(summary: Summary) -> Table:
 
 def _counts(summary: Summary) -> Table:
     requests = _known(summary.requests)
-    named = ("errors", "finished")  # counts by name
-    cells = [[key.replace("_", " "), number(requests[key])] for key in requests if key not in named]
+    cells = [[key.replace("_", " "), number(requests[key])] for key in requests]
     cells += [[f"ended: {name}", number(n)] for name, n in summary.requests.finished.items()]
     seconds = _known(summary.seconds)
     cells += [[f"seconds {key.replace('_', ' ')}", number(seconds[key], 3)] for key in seconds]
@@ -154,9 +153,9 @@ def _counts(summary: Summary) -> Table:
     return Table("Requests and time", _FIGURE, cells)
 
 
-def _known(part: RequestCounts | Seconds) -> dict[str, Any]:
-    """What older runs do not say is left out."""
-    return {key: value for key, value in asdict(part).items() if value is not None}
+def _known(part: RequestCounts | Seconds) -> dict[str, float]:
+    """Its numbers; what older runs do not say is left out."""
+    return {key: value for key, value in asdict(part).items() if isinstance(value, (int, float))}
 
 
 _FIGURE = ("", "figure")
@@ -180,7 +179,7 @@ def replica_spreads(summary: Summary, requests: Requests) -> dict[str, list[Dist
     done = counted(requests)
     return {
         figure.key: [
-            distribution(r.get(figure.key) for r in done if r["replica"] == replica.url)
+            distribution(latency(r, figure.key) for r in done if r["replica"] == replica.url)
             for replica in summary.replicas
         ]
         for figure in COURSES
@@ -207,7 +206,7 @@ def _replicas(summary: Summary, requests: Requests) -> list[Table]:
 
 
 def _failures(summary: Summary, requests: Requests) -> list[Table]:
-    classes: dict[str, list[Mapping[str, Any]]] = {}
+    classes: dict[str, list[RequestLine]] = {}
     for request in requests:
         if request["error"] is not None:
             classes.setdefault(request["error"], []).append(request)

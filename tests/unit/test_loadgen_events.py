@@ -157,5 +157,5 @@ def test_requests_are_read_back_whatever_their_messages_hold(tmp_path):
     rows = [{"message": text} for text in PROMPTS]
     lines = "\n\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
     (tmp_path / "requests.jsonl").write_bytes(b"\xef\xbb\xbf" + lines.encode())
-    assert read_requests(tmp_path) == rows == list(json_lines.read(tmp_path / "requests.jsonl"))
+    assert read_requests(tmp_path) == rows == list(json_lines.requests(tmp_path))
     assert read_result(tmp_path) is None
