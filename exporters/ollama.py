@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import argparse
 import http.client
-import json
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from prometheus_client.metrics_core import GaugeMetricFamily, InfoMetricFamily, Metric
@@ -19,6 +18,7 @@ from prometheus_client.registry import Collector
 from contracts.json_object import JsonObject
 from engines.http.asking import http_client
 from engines.http.headers import Headers
+from engines.json_values import object_of
 from engines.ollama import RUNNING, TAGS, VERSION, loaded_model
 
 #: Seconds for all three questions together: a scrape is to be over before Prometheus gives up, also
@@ -68,17 +68,25 @@ def ask(
         version, tags, running = (
             _get(connection, path, until, headers) for path in (VERSION, TAGS, RUNNING)
         )
-        return OllamaStatus(
-            str(version["version"]), len(tags["models"] or ()), running["models"] or []
-        )
+        return OllamaStatus(str(version["version"]), len(_models(tags)), _models(running))
     except (OSError, http.client.HTTPException, ValueError, LookupError, TypeError):
         return None
     finally:
         connection.close()
 
 
-def _get(connection: http.client.HTTPConnection, path: str, until: float, headers: Headers) -> Any:
-    """The JSON of a path. Raises OSError, HTTPException, ValueError."""
+def _models(listing: JsonObject) -> list[JsonObject]:
+    """What a listing has. Raises KeyError, TypeError."""
+    found = listing["models"] or []
+    if not isinstance(found, list):
+        raise TypeError(found)
+    return found
+
+
+def _get(
+    connection: http.client.HTTPConnection, path: str, until: float, headers: Headers
+) -> JsonObject:
+    """The JSON object of a path. Raises OSError, HTTPException, ValueError."""
     left = until - perf_counter()
     if left <= 0:
         raise TimeoutError
@@ -90,7 +98,7 @@ def _get(connection: http.client.HTTPConnection, path: str, until: float, header
     data = response.read()
     if response.status != 200:
         raise ValueError(response.status)
-    return json.loads(data)
+    return object_of(data)
 
 
 class OllamaCollector(Collector):

@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
 
 from contracts.json_object import JsonObject
 from engines.ollama import embed_body
@@ -109,7 +108,7 @@ def _joined(parts: Sequence[Embedded]) -> Embedded:
     return Embedded(vectors, sum(part.truncated for part in parts), refused)
 
 
-def _is_vector(value: Any) -> bool:
+def _is_vector(value: object) -> bool:
     """Numbers, not all of them zero: of those a cosine is not defined."""
     return (
         isinstance(value, list)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
+from contracts.json_object import JsonObject
+from engines.json_values import count_of, part_of, text_of
 from retrieval.chunks import with_heading
 
 INSTRUCTION = (
@@ -15,7 +16,7 @@ INSTRUCTION = (
 
 
 #: What a point's keys are to be: values, or lists of them, by key.
-Filter = Mapping[str, Any]
+Filter = Mapping[str, str | int | bool | list[str] | list[int]]
 
 
 @dataclass(frozen=True)
@@ -29,9 +30,9 @@ class Point:
     digest: str
     position: int
     heading: str = ""
-    metadata: Mapping[str, Any] = field(default_factory=dict)
+    metadata: JsonObject = field(default_factory=dict)
 
-    def payload(self) -> dict[str, Any]:
+    def payload(self) -> dict[str, object]:
         """Return all but id and vector."""
         return {key: value for key, value in vars(self).items() if key not in ("id", "vector")}
 
@@ -45,18 +46,18 @@ class Hit:
     source: str
     position: int
     heading: str
-    metadata: Mapping[str, Any]
+    metadata: JsonObject
 
     @classmethod
-    def of(cls, score: float, payload: Mapping[str, Any]) -> Hit:
+    def of(cls, score: float, payload: JsonObject) -> Hit:
         """Return what a payload of the store says."""
         return cls(
             score=float(score),
-            text=str(payload.get("text", "")),
-            source=str(payload.get("source", "")),
-            position=int(payload.get("position") or 0),
-            heading=str(payload.get("heading") or ""),
-            metadata=payload.get("metadata") or {},
+            text=text_of(payload, "text") or "",
+            source=text_of(payload, "source") or "",
+            position=count_of(payload, "position") or 0,
+            heading=text_of(payload, "heading") or "",
+            metadata=part_of(payload, "metadata"),
         )
 
 

@@ -6,13 +6,16 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeGuard
 
+from contracts.json_object import JsonObject
 from retrieval.bounds import HIGHEST, LOWEST, MAX_KEYS, MAX_METADATA
 from retrieval.errors import Unusable
 from retrieval.text import storable
 
-Metadata = Mapping[str, str | int | float | bool | list[str]]
+#: What the store looks for.
+Plain = str | int | float | bool | list[str]
+Metadata = Mapping[str, Plain]
 
 
 @dataclass(frozen=True)
@@ -66,9 +69,9 @@ def _whole(digits: str) -> int | str:
     return digits
 
 
-def _bounded(fields: Mapping[str, Any], ours: dict[str, int]) -> tuple[Metadata, list[str]]:
+def _bounded(fields: JsonObject, ours: dict[str, int]) -> tuple[Metadata, list[str]]:
     """Those fields, in their order, that there is room for, and the keys of the others."""
-    kept: dict[str, Any] = {}
+    kept: dict[str, Plain] = {}
     dropped = []
     room = MAX_METADATA - _size(ours)
     for given, value in fields.items():
@@ -85,11 +88,11 @@ def _bounded(fields: Mapping[str, Any], ours: dict[str, int]) -> tuple[Metadata,
     return {**kept, **ours}, dropped
 
 
-def _size(fields: Mapping[str, Any]) -> int:
+def _size(fields: Metadata) -> int:
     return len(json.dumps(fields))
 
 
-def _is_plain(value: Any) -> bool:
+def _is_plain(value: object) -> TypeGuard[Plain]:
     """NaN, as pandas writes it, is no value; neither is what is too large for a number."""
     if isinstance(value, float):
         return math.isfinite(value)
@@ -97,7 +100,7 @@ def _is_plain(value: Any) -> bool:
     return texts or isinstance(value, (str, int, bool))
 
 
-def _storable(value: Any) -> Any:
+def _storable(value: Plain) -> Plain:
     if isinstance(value, list):
         return [storable(item) for item in value]
     return storable(value) if isinstance(value, str) else value

@@ -9,7 +9,7 @@ import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 MAX_TOP_K = 100
 DEFAULT_TOP_K = 5
@@ -94,10 +94,20 @@ def retrieval_settings_from(
     )
 
 
-def _parsed(text: str) -> dict[str, Any]:
+class _Given(TypedDict):
+    collection: str
+    embedding_model: str
+    top_k: int
+
+
+def _parsed(text: str) -> _Given:
     try:
         given = json.loads(text)
-        found = {name: given[name] for name in ("collection", "embedding_model", "top_k")}
+        found: _Given = {
+            "collection": given["collection"],
+            "embedding_model": given["embedding_model"],
+            "top_k": given["top_k"],
+        }
         valid = re.fullmatch(COLLECTION, found["collection"]) and found["embedding_model"]
         if not valid or not 0 < found["top_k"] <= MAX_TOP_K:
             raise ValueError("a value is out of bounds")

@@ -287,10 +287,9 @@ _KEY = "it does not accept the API key; is it the key of this deployment's Qdran
 def filter_of(where: Filter) -> models.Filter:
     """Return a filter: all keys must have their value, or one of a list of values."""
     conditions = []
-    for key, value in where.items():
+    for key, it in where.items():
         path = key if key in OWN_KEYS else f"metadata.{key}"
-        many = isinstance(value, list)
-        match = models.MatchAny(any=value) if many else models.MatchValue(value=value)
+        match = models.MatchAny(any=it) if isinstance(it, list) else models.MatchValue(value=it)
         conditions.append(models.FieldCondition(key=path, match=match))
     return models.Filter(must=list(conditions))
 
