@@ -6,7 +6,7 @@ import json
 import os
 import secrets
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -16,6 +16,7 @@ from client.api.benchmark_answers import BenchmarkState, Progress
 from client.errors import BenchmarkFailed, CannotWrite, Conflict, Unknown
 from client.settings import ServiceSettings
 from contracts.histograms import Tally, TallyCounts
+from contracts.json_object import JsonObject
 from contracts.load import RUN_ID, RunSpec
 from contracts.validation import shown
 from loadgen.load import child_process
@@ -62,9 +63,9 @@ class Described:
     and `results`, as they are there."""
 
     state: BenchmarkState
-    result: Mapping[str, object] = field(default_factory=dict)
+    result: JsonObject = field(default_factory=dict)
 
-    def as_json(self) -> Mapping[str, object]:
+    def as_json(self) -> JsonObject:
         """Return both, as one object."""
         return {**self.state.as_json(), **self.result}
 

@@ -8,9 +8,10 @@ import os
 import uuid
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from contracts.errors import OrchError, UsageError
+from contracts.json_object import JsonObject
 
 #: Where orch.py is.
 PROJECT = Path(__file__).resolve().parent.parent
@@ -18,7 +19,7 @@ PROJECT = Path(__file__).resolve().parent.parent
 MAX_JSON_BYTES = 1_000_000
 
 
-def read_json_strictly(path: Path, what: str) -> Any:
+def read_json_strictly(path: Path, what: str) -> object:
     """Parse `path` as JSON, refusing what lenient parsers let through.
 
     Refused: duplicate keys, NaN and Infinity, a byte-order mark, bytes that are not UTF-8, more
@@ -65,8 +66,8 @@ def _decode(data: bytes, path: Path, what: str) -> str:
         ) from error
 
 
-def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    result: dict[str, Any] = {}
+def _no_duplicates(pairs: list[tuple[str, object]]) -> JsonObject:
+    result: dict[str, object] = {}
     for key, value in pairs:
         if key in result:
             raise ValueError(f"the key {key!r} is given twice in one object")

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchema
 from pydantic.json_schema import SkipJsonSchema
 from typing_extensions import Self
 
 from client.api.building import built
+from contracts.json_object import JsonObject
 
 HEALTHY, DEGRADED, UNHEALTHY = "healthy", "degraded", "unhealthy"
 
 
-def _as_it_is(value: Any) -> Any:
+def _as_it_is(value: object) -> object:
     return value
 
 
@@ -34,11 +35,11 @@ class Answered(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
-    def __new__(cls, *_: Any, **__: Any) -> Self:
+    def __new__(cls, *_: object, **__: object) -> Self:
         """What pydantic makes of a class is made when there is the first of it."""
         return super().__new__(built(cls))
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> JsonObject:
         """The object as JSON has it."""
         return self.model_dump(exclude_unset=True)
 
@@ -176,7 +177,7 @@ class Hit(Open):
     source: Text = Field(description="File that it is from.")
     position: Count = Field(description="Its place among that file's chunks, from 0.")
     heading: Text = Field(description="Headings that it stands under.")
-    metadata: dict[str, Any] = Field(description="What a JSON line brought beside its text.")
+    metadata: JsonObject = Field(description="What a JSON line brought beside its text.")
     text: Text = Field(description="Of a source of a query only the beginning.")
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 from typing_extensions import Self
 
+from contracts.json_object import JsonObject
 from contracts.knobs import Format, KeepAlive, Prompt, Think
 from contracts.load import RUN_ID, LoadPerClient, LoadSpec
 from contracts.validation import WHOLE, Must, Sentence, few
@@ -128,7 +129,7 @@ class Search(Nearest):
     query: Prompt = Field(description="What is looked for.")
 
 
-def _storable(metadata: dict[str, Any]) -> dict[str, Any]:
+def _storable(metadata: JsonObject) -> JsonObject:
     """Raises ValueError for what is too long, or has half of a surrogate pair."""
     json.dumps(metadata, ensure_ascii=False).encode()
     if len(json.dumps(metadata)) > MAX_METADATA:
@@ -149,7 +150,7 @@ class Chunk(Body):
         "", description="Headings that it stands under."
     )
     metadata: Annotated[
-        dict[str, Any], Field(max_length=MAX_KEYS), AfterValidator(_storable), few(MAX_KEYS)
+        JsonObject, Field(max_length=MAX_KEYS), AfterValidator(_storable), few(MAX_KEYS)
     ] = Field(default_factory=dict, description="What a search may ask for by its keys.")
 
 

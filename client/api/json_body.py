@@ -6,7 +6,7 @@ import difflib
 import json
 import math
 from collections.abc import Collection, Iterable, Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from flask import Response, jsonify, request
 from pydantic import BaseModel, ValidationError
@@ -100,7 +100,7 @@ def _whole_body() -> bytes:
         raise BadInput("The body did not come to its end.") from error
 
 
-def _is_deep(value: Any) -> bool:
+def _is_deep(value: object) -> bool:
     level, depth = [value], 0
     while level and depth <= MAX_DEPTH:
         level = [inner for part in level for inner in _inner(part)]
@@ -108,7 +108,7 @@ def _is_deep(value: Any) -> bool:
     return bool(level)
 
 
-def _inner(value: Any) -> Iterable[Any]:
+def _inner(value: object) -> Iterable[object]:
     if isinstance(value, dict):
         return value.values()
     return value if isinstance(value, list) else ()
@@ -125,7 +125,7 @@ def _finite(digits: str) -> float:
     return value
 
 
-def _no_twins(pairs: list[tuple[str, Any]]) -> JsonObject:
+def _no_twins(pairs: list[tuple[str, object]]) -> JsonObject:
     members = dict(pairs)
     if len(members) < len(pairs):
         raise ValueError("a key appears twice in one object")
