@@ -14,6 +14,7 @@ from hpc.lines import Lines, ticking, waited
 
 if TYPE_CHECKING:
     from rich.live import Live
+    from rich.table import Table
 
 Rows = Sequence[Sequence[str]]
 
@@ -93,7 +94,7 @@ class Console:
             live.stop()
 
 
-def _table(rows: Rows) -> Any:
+def _table(rows: Rows) -> Table:
     from rich.table import Table
 
     header, *body = rows

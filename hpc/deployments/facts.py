@@ -4,7 +4,9 @@ they are known. Records that others have written may have further ones. It is fo
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypedDict
+from typing import TypedDict
+
+from contracts.json_object import JsonObject
 
 #: By name; the replicas of a service have a list, and one that is not ready yet has None.
 Endpoints = dict[str, "str | list[str] | None"]
@@ -65,18 +67,18 @@ class Facts(ModelFacts, PlaceFacts, total=False):
     created: str
     jobs: dict[str, JobFacts]
     endpoints: Endpoints
-    recipe: Any
-    site: Any
+    recipe: JsonObject
+    site: JsonObject
     model: str
     embedding_model: str | None
     gpus: int
     monitoring: MonitoringFacts
-    settings: Any
+    settings: JsonObject
     controller: Mapping[str, str] | None
     ready_after_seconds: float
     warnings: list[str]
-    ingest: Any
-    benchmark: Any
+    ingest: JsonObject
+    benchmark: JsonObject
     job_states: Mapping[str, str]
     error: str
     ended: str

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from contracts.errors import UsageError
 from contracts.files import write_atomically
 from contracts.job_files import forget_tokens
+from engines.json_values import part_of, text_of
 from hpc.scheduler.job_ids import cluster_of, join, number_of
 from hpc.times import parse_time
 
@@ -88,7 +89,8 @@ class Record:
     def limit_s(self) -> float:
         """The jobs' time limit; infinite in a record of another version, which does not say it."""
         try:
-            return parse_time(self._facts["recipe"]["job"]["infrastructure"]["time"])
+            asked = part_of(part_of(self._facts["recipe"], "job"), "infrastructure")
+            return parse_time(str(asked["time"]))
         except (LookupError, TypeError, ValueError):
             return math.inf
 
@@ -178,8 +180,8 @@ class Record:
         found = self._facts.get("benchmark")
         if not found:
             return None
-        folder = found.get("folder")
-        return RecordedBenchmark(found.get("state", ""), Path(folder) if folder else None)
+        folder = text_of(found, "folder")
+        return RecordedBenchmark(text_of(found, "state") or "", Path(folder) if folder else None)
 
     @property
     def checked(self) -> bool:

@@ -6,7 +6,7 @@ Services of earlier versions lack some of it, and say null of what they do not k
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from pydantic import (
     BaseModel,
@@ -18,6 +18,7 @@ from pydantic import (
 )
 
 from contracts.errors import ServiceError
+from contracts.json_object import JsonObject
 from contracts.summary import Distribution, Throughput
 from contracts.validation import first_problem
 
@@ -38,16 +39,16 @@ class _Answer(BaseModel):
 class _Recorded(_Answer):
     """One that goes into the deployment's record as it came, but for what is long."""
 
-    _found: Any = PrivateAttr(default_factory=dict)
+    _found: JsonObject = PrivateAttr(default_factory=dict)
 
     @model_validator(mode="wrap")
     @classmethod
     def _keep(cls, found: object, handler: ModelWrapValidatorHandler[_Recorded]) -> _Recorded:
         made = handler(found)
-        made._found = found
+        made._found = found if isinstance(found, Mapping) else {}
         return made
 
-    def recorded(self, **more: str) -> object:
+    def recorded(self, **more: str) -> JsonObject:
         """For the record, with `more` at the end or in place of what it says itself."""
         kept = {k: v for k, v in self._found.items() if k not in ("results", "provenance")}
         return {**kept, **more}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
 from hpc.following.background import Background
 from hpc.following.target import Target
@@ -20,7 +19,7 @@ class Prober:
     def __init__(self, target: Target) -> None:
         self.target = target
         addresses = target.addresses
-        self._call: Background[Any] = Background(lambda: target.probe(addresses))
+        self._call: Background[object] = Background(lambda: target.probe(addresses))
         self._next = 0.0
 
     def step(self) -> None:

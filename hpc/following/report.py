@@ -6,11 +6,12 @@ import getpass
 import json
 import os
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from contracts.figures import MAIN
 from contracts.job_files import authority_file
+from contracts.json_object import JsonObject
 from contracts.summary import Distribution
 from hpc.console import columns
 from hpc.endpoints import MONITORING_SERVICES
@@ -70,7 +71,7 @@ _PROXIES = {
 _LOAD = {"n_clients": 4, "n_requests_per_client": 10}
 
 
-def _curl(url: str, body: Mapping[str, object], header: Path, authority: Path) -> str:
+def _curl(url: str, body: JsonObject, header: Path, authority: Path) -> str:
     """The line; `header` is a file with the one by which the service lets its owner in, if it asks
     for one; `authority` that of the certificate by which it is known, if it speaks TLS."""
     proxied = any(os.environ.get(name) for name in _PROXIES[url.partition(":")[0]])

@@ -19,7 +19,7 @@ class Target:
 
     service: str
     job_id: str
-    probe: Callable[[list[str]], Any]
+    probe: Callable[[list[str]], object]
     required: bool = True
     published_as: str | None = None
     #: Given up, if it is not required.

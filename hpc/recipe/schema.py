@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
 from contracts.given_server import GivenServer
+from contracts.json_object import JsonObject
 from contracts.knobs import MAX_CLIENTS, MAX_REQUESTS, NumPredict
 from contracts.load import LoadPerClient
 from contracts.validation import WHOLE
@@ -150,7 +151,7 @@ class Service(LoadPerClient, Served):
         return value
 
     @property
-    def load(self) -> dict[str, Any]:
+    def load(self) -> JsonObject:
         """What is asked of `/benchmark`, by its keys; nothing if there is no benchmark."""
         if self.requests_planned == 0:
             return {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, TypeVar, get_args
+from typing import TYPE_CHECKING, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
@@ -11,6 +11,11 @@ from contracts.errors import UsageError
 from contracts.validation import must_of
 from hpc.recipe.values import NAME_PATTERN, NAMES_PATTERN
 
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
+#: Of a value in the JSON.
+Location = tuple[int | str, ...]
 _Kind = TypeVar("_Kind", bound=BaseModel)
 
 
@@ -23,7 +28,7 @@ def validate(kind: type[_Kind], data: object, what: str) -> _Kind:
         raise UsageError(f"{what} is not valid: {count(lines)}", lines) from error
 
 
-def _explain(kind: Any, error: Any) -> str:
+def _explain(kind: type[BaseModel], error: ErrorDetails) -> str:
     location, alternatives = _field_at(kind, error["loc"])
     path = ".".join(str(part) for part in location) or "(the whole file)"
     if error["type"] == "extra_forbidden":
@@ -35,26 +40,27 @@ def _explain(kind: Any, error: Any) -> str:
     return f"{path} = {_shorten(error['input'])}: {alternatives or _requirement(error)}"
 
 
-def _field_at(kind: Any, location: tuple[Any, ...]) -> tuple[tuple[Any, ...], str | None]:
+def _field_at(kind: type[BaseModel], location: Location) -> tuple[Location, str | None]:
     """The place of an error. A field with alternatives is told of once, by what it must be: that
     each of them is not met is pydantic's business, not the user's."""
+    inner: type[BaseModel] | None = kind
     for depth, part in enumerate(location, start=1):
-        field = getattr(kind, "model_fields", {}).get(part)
+        field = inner.model_fields.get(str(part)) if inner else None
         if field is None:
             break
         words = must_of(field)
         if words is not None:
             return location[:depth], f"must be {words}"
-        kind = next(_models_in(field.annotation), None)
+        inner = next(_models_in(field.annotation), None)
     return location, None
 
 
-def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+def _models_in(annotation: object) -> Iterator[type[BaseModel]]:
     parts = (annotation, *get_args(annotation))
     yield from (p for p in parts if isinstance(p, type) and issubclass(p, BaseModel))
 
 
-def _requirement(error: Any) -> str:
+def _requirement(error: ErrorDetails) -> str:
     words = {
         "string_pattern_mismatch": "must match the pattern {pattern}",
         "greater_than_equal": "must be at least {ge}",
@@ -91,7 +97,7 @@ def _shorten(value: object, limit: int = 60) -> str:
     return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
-def _suggestion(kind: Any, location: tuple[Any, ...]) -> str:
+def _suggestion(kind: type[BaseModel], location: Location) -> str:
     """The same key elsewhere, else the nearest one: in the same object first, then anywhere."""
     import difflib  # not for recipes that are right
 
@@ -111,7 +117,7 @@ def _suggestion(kind: Any, location: tuple[Any, ...]) -> str:
     return f"; known here: {allowed}" if allowed else ""
 
 
-def key_paths(kind: Any, prefix: str = "") -> Iterator[str]:
+def key_paths(kind: type[BaseModel], prefix: str = "") -> Iterator[str]:
     """The JSON path of every key that `kind` knows, outer keys first."""
     for name, field in kind.model_fields.items():
         path = f"{prefix}{field.alias or name}"
