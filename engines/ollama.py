@@ -168,6 +168,7 @@ def same_precision(asked: str, quantization: str) -> bool:
 UNFINISHED = b',"done":false}'
 _BEGIN = b'{"model":"'
 _TEXT, _THOUGHT = b'"response":"', b'"thinking":"'
+_TEXT_LENGTH = len(_TEXT)
 _QUOTE = ord('"')
 _ERROR = b'"error":'
 
@@ -181,7 +182,7 @@ def ollama_line(answer: Generation, line: bytes, at: float) -> None:
     if line.endswith(UNFINISHED) and line.startswith(_BEGIN):
         text = line.find(_TEXT)
         if text > 0 and line.find(_ERROR, text) < 0:
-            if line[text + len(_TEXT)] != _QUOTE:
+            if line[text + _TEXT_LENGTH] != _QUOTE:
                 answer.chunks.append(at)
                 return
             if line.find(_THOUGHT, text) > 0:

@@ -62,6 +62,9 @@ class Answers:
         """It has come whole, so far as the connection tells."""
         raise NotImplementedError
 
+    def surplus_begins(self) -> None:
+        """An answer too many begins."""
+
     def feed(self, data: memoryview | bytes) -> None:
         """Take in what came. Raises BadAnswer."""
         if self._in_head:
@@ -131,10 +134,11 @@ class Answers:
 
     def on_message_begin(self) -> None:
         """Httptools': any answer, also an informational one, or one that nobody asked for."""
-        self.surplus = self.over
-        self._in_head = not self.over
-        if not self.over:
-            self._fields = {}
+        if self.over:
+            self.surplus, self._in_head = True, False
+            self.surplus_begins()
+        else:
+            self.surplus, self._in_head, self._fields = False, True, {}
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Httptools': a field; after the head they are trailers, which say nothing to us."""

@@ -22,6 +22,7 @@ class AnswerLines(Answers):
         super().__init__()
         self._parse_line = engine.parse_line
         self._any_line_end = engine.events
+        self._as_a_rule = False  # a 200 whose lines have one end alone
         self._record: RequestRecord | None = None
         self._rest: list[bytes] = []  # of a line that is not complete yet, or of an error's body
         self._held = 0  # bytes of it
@@ -35,7 +36,7 @@ class AnswerLines(Answers):
         """What comes next is the answer to that request."""
         self._record = record
         self._rest, self._held, self._after_return = [], 0, False
-        self._heard = False
+        self._heard = self._as_a_rule = False
         self.next_answer()
 
     def close(self) -> None:
@@ -54,11 +55,9 @@ class AnswerLines(Answers):
         """End the request."""
         raise NotImplementedError
 
-    def on_message_begin(self) -> None:
-        """Httptools': an answer, perhaps one too many: then nobody knows what comes next."""
-        super().on_message_begin()
-        if self.surplus:
-            self.close()
+    def surplus_begins(self) -> None:
+        """Close: nobody knows what comes next."""
+        self.close()
 
     def answer_begins(self) -> None:
         """The status is known."""
@@ -69,14 +68,21 @@ class AnswerLines(Answers):
             self._fail("cut", CLOSED)
             return
         self._record.http_status = self.status
-        why = self.unreadable()
-        if why is not None and self.status in (101, 200):
+        self._as_a_rule = self.status == 200 and not self._any_line_end
+        if self.status in (101, 200) and (why := self.unreadable()) is not None:
             self._fail("bad_http", f"the server {why}")
 
     def on_body(self, body: bytes) -> None:
         """A piece of the body; it may hold several lines, or a part of one."""
         record = self._record
         if record is None:
+            return None
+        if self._as_a_rule and not self._rest and body.find(b"\n") == len(body) - 1:
+            self._lines += 1  # as _line does, without its call
+            try:
+                self._parse_line(record.answer, body[:-1], self._now)
+            except (ValueError, RecursionError) as error:
+                self._fail("bad_json", f"{error}: {body[:100]!r}")
             return None
         if self.status != 200:
             return self._hold(body[: MAX_ERROR_BODY - self._held])
@@ -88,9 +94,6 @@ class AnswerLines(Answers):
         if self._rest:
             body = b"".join((*self._rest, body))
             self._rest, self._held = [], 0
-        elif at == len(body) - 1:  # one whole line, as a rule
-            self._line(record, body[:-1])
-            return None
         *lines, rest = body.split(b"\n")
         if rest:
             self._hold(rest)

@@ -32,6 +32,7 @@ from engines.http.sockets import (
 )
 from engines.http.tls import Tls, tls_error_words
 from loadgen.load.answer_lines import CLOSED, AnswerLines
+from loadgen.load.timer import Deadline
 from loadgen.measurements import INTERRUPTED, RequestRecord
 
 _SO_TIMESTAMPNS = 35  # include/uapi/asm-generic/socket.h
@@ -63,6 +64,7 @@ class Connection(AnswerLines):
         self._open = True
         self._unsent = b""
         self._finished: asyncio.Future[None] | None = None
+        self._deadline = Deadline(self._fail)
 
     @property
     def usable(self) -> bool:
@@ -86,6 +88,7 @@ class Connection(AnswerLines):
             self._loop.remove_reader(self._sock)
             self._loop.remove_writer(self._sock)
             self._sock.close()
+            self._deadline.close()
         if self._record is not None:
             self._fail("cut", CLOSED)
 
@@ -97,16 +100,16 @@ class Connection(AnswerLines):
         """
         self._finished = self._loop.create_future()
         self.expect(record)
-        left = timeout_s if record.sent is None else timeout_s + record.sent - perf_counter()
-        timer = self._loop.call_later(left, self._fail, "timeout", f"no end in {timeout_s:g} s")
         try:
             self._send(request, record)
+            if self._record is not None and record.sent is not None:
+                self._deadline.set(record.sent, timeout_s)
             await self._finished
         except asyncio.CancelledError:
             self._fail(INTERRUPTED, "the run was stopped")
             raise
         finally:
-            timer.cancel()
+            self._deadline.clear()
             self._was_kept, self._used = self._used, True
 
     def _send(self, request: bytes, record: RequestRecord) -> None:

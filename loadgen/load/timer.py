@@ -59,6 +59,49 @@ class Timer:
         self._ring()
 
 
+class Deadline:
+    """Fails one request after another, by `fail`, that takes longer than it may.
+
+    Nearly all end long before that, and to set a timer for each costs as much as parsing some of
+    its lines: so that of an earlier request stays, and looks at the deadline when it rings. For
+    that, the loop's own timers are exact enough.
+    """
+
+    def __init__(self, fail: Callable[[str, str], None]) -> None:
+        self._fail = fail
+        self._loop = asyncio.get_running_loop()
+        self._at: float | None = None
+        self._seconds = self._rings = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+
+    def set(self, since: float, seconds: float) -> None:
+        """A request is under way that may take `seconds` since a time of perf_counter."""
+        self._at, self._seconds = since + seconds, seconds
+        if self._timer is None or self._at < self._rings:
+            self._wait_for(self._at)
+
+    def clear(self) -> None:
+        """It has ended."""
+        self._at = None
+
+    def close(self) -> None:
+        """There will be no other."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _wait_for(self, at: float) -> None:
+        self.close()
+        self._rings = at
+        self._timer = self._loop.call_later(max(0.0, at - perf_counter()), self._rang)
+
+    def _rang(self) -> None:
+        self._timer = None
+        if self._at is not None and perf_counter() < self._at:
+            self._wait_for(self._at)
+        elif self._at is not None:
+            self._fail("timeout", f"no end in {self._seconds:g} s")
+
+
 async def sleep_until(at: float, timer: Timer, rung: asyncio.Event) -> None:
     """Wait for a time of perf_counter; `timer` is to set `rung`."""
     if at > perf_counter():
