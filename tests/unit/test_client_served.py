@@ -138,6 +138,7 @@ def test_a_dropped_connection_does_not_stop_the_run(kept, server):
 
 
 def test_health_answers_while_a_benchmark_runs(kept, server):
+    answer(kept, "POST", "/query", {"prompt": "x"})  # else it is not known whether it would answer
     load_generator(kept, server)
     assert answer(kept, "GET", "/health")["status"] == "healthy"
     answer(kept, "DELETE", "/benchmark/long")
