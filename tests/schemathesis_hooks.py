@@ -54,7 +54,7 @@ def _converse(body):
     schema does not say it."""
     prompts = body.get("prompts")
     if isinstance(prompts, list):
-        for name, kind in (("prompt", str), ("input_tokens", int)):
+        for name, kind in (("prompt", str), ("input_tokens", (int, float))):
             if isinstance(body.get(name), kind) and body[name]:
                 del body[name]
         turns = {"messages": [{"role": "user", "content": "Hi"}]}
