@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,9 +10,12 @@ from typing import TYPE_CHECKING
 from contracts.errors import ServiceError
 from contracts.job_files import url_of
 from engines.names import HOST, parse
+from engines.ollama_options import FLASH_ATTENTION, KV_CACHE_TYPE, PARAMETERS, unheeded
+from engines.options import text_of
 from hpc.deployment import Deployment
 from hpc.following.target import Target
 from hpc.images import client_image, ollama_image
+from hpc.recipe.options import EngineOptions
 from hpc.recipe.reading import models_of
 from hpc.recipe.schema import Recipe
 from hpc.recipe.values import is_model_path
@@ -51,7 +55,26 @@ def setup_ollama(data: Deployment) -> str:
         max_queue=plan.max_queue,
         context_length=service.context_length,
         keep_alive=service.keep_alive,
+        variables=_variables(service),
+        parameters=_parameters(service),
     )
+
+
+def _variables(service: EngineOptions) -> list[str]:
+    """What of the recipe's options Ollama's environment says, as NAME=VALUE."""
+    asked = {
+        FLASH_ATTENTION: service.with_flash_attention,
+        KV_CACHE_TYPE: service.kv_cache_type,
+        **service.variables,
+    }
+    return [f"{name}={text_of(value)}" for name, value in asked.items() if value is not None]
+
+
+def _parameters(service: EngineOptions) -> str:
+    """What its models say, as the members of a JSON object; that of threads each replica knows."""
+    loading = {name: getattr(service, name) for name in PARAMETERS if name != "num_thread"}
+    asked = {name: value for name, value in loading.items() if value is not None}
+    return json.dumps({**asked, **service.defaults}, separators=(",", ":"))[1:-1]
 
 
 def _modelfile(data: Deployment, model: str, name: str) -> str:
@@ -114,7 +137,7 @@ def _ready(launched: Launched, target: Target) -> Ready:
 def _warnings(launched: Launched, model: LoadedModel) -> list[str]:
     """What of the model is otherwise than asked for. Raises ServiceError when that is fatal."""
     service = launched.recipe.job.service
-    misplaced = placement_problem(launched.record.gpus, model)
+    misplaced = placement_problem(launched.record.gpus, model, service.num_gpu)
     imprecise = precision_problem(launched.recipe, model)
     for problem, fatal in (
         (misplaced, not service.allow_cpu),
@@ -127,12 +150,26 @@ def _warnings(launched: Launched, model: LoadedModel) -> list[str]:
         f"others on the engines' nodes reach them on loopback, since they cannot be sealed ({why})"
         for why in launched.output.unsealed(launched.record.jobs["ollama"])
     ]
-    return [*filter(None, (misplaced, imprecise)), *unsealed]
+    return [*filter(None, (misplaced, imprecise)), *_left_out(launched), *unsealed]
 
 
-def placement_problem(gpus: int, model: LoadedModel) -> str | None:
-    """A sentence if GPUs were asked for and the model does not sit on them."""
-    if gpus == 0 or model.where == "gpu":
+def _left_out(launched: Launched) -> list[str]:
+    """What of the recipe's options Ollama does without, though it serves."""
+    service = launched.recipe.job.service
+    if not service.with_flash_attention and service.kv_cache_type is None:
+        return []
+    log = launched.output.log("ollama", launched.record.jobs["ollama"])
+    said = unheeded(log.read_text("utf-8", errors="replace")) if log.exists() else []
+    return [
+        f"Ollama does without flash_attention or kv_cache_type as asked for, and says why: {why}"
+        for why in said
+    ]
+
+
+def placement_problem(gpus: int, model: LoadedModel, layers: int | None = None) -> str | None:
+    """A sentence if GPUs were asked for and the model does not sit on them. `layers`: how many of
+    it the recipe has there."""
+    if gpus == 0 or layers == 0 or model.where == "gpu" or (layers and model.where != "cpu"):
         return None
     on_gpus, size = ((part or 0) / 1024**3 for part in (model.size_vram, model.size))
     return (

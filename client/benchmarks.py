@@ -243,11 +243,13 @@ def _progress(summary: Summary) -> Progress:
 
 
 def place_of(record: Path) -> str | None:
-    """Return "gpu" if a deployment's record asks for GPUs and accepts nothing else; None if not."""
+    """Return "gpu" if a deployment's record asks for GPUs and accepts nothing else; None if not,
+    or if it says itself how many of the model's layers are there."""
     try:
         found = json.loads(record.read_text("utf-8"))
-        accepts_cpu = found["recipe"]["job"]["service"]["allow_cpu"]
-        return "gpu" if found["gpus"] and not accepts_cpu else None
+        service = found["recipe"]["job"]["service"]
+        elsewhere = service["allow_cpu"] or service.get("num_gpu") is not None
+        return "gpu" if found["gpus"] and not elsewhere else None
     except (OSError, ValueError, KeyError, TypeError):
         return None  # it is not one of ours
 

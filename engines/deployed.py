@@ -6,8 +6,10 @@ All are found by the name that recipes call them by in `DEPLOYED` of engines/reg
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from engines.options import Options
 
 if TYPE_CHECKING:
     from engines.engine import Engine
@@ -23,3 +25,5 @@ class Deployed:
     title: str
     #: How its servers are asked: one of ENGINES, or what a server of its own kind says beyond that.
     engine: Engine
+    #: What recipes may tell it beyond its model; by default nothing.
+    options: Options = field(default_factory=Options)

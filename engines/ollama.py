@@ -27,6 +27,7 @@ from engines.json_values import (
     text_of,
 )
 from engines.names import entry_of, listed_as, loaded_entry
+from engines.ollama_options import OPTIONS
 
 if TYPE_CHECKING:
     from contracts.conversations import CalledFunction, Conversation
@@ -289,4 +290,4 @@ OLLAMA = Engine(
     key_variable="OLLAMA_API_KEY",
     listed_as=listed_as,
 )
-DEPLOYED_OLLAMA = Deployed("ollama", "Ollama", OLLAMA)
+DEPLOYED_OLLAMA = Deployed("ollama", "Ollama", OLLAMA, OPTIONS)

@@ -1,10 +1,11 @@
 # shellcheck shell=bash
-# How many threads Ollama takes, and how it is told. Sourced after service.sh.
+# How many threads Ollama takes, and how it is told that and other parameters. Sourced after service.sh.
 #
 # By itself it takes as many as the machine has cores, whatever its job was given, and they spin: on one
 # core of two it does not answer. No variable says it another number: a model does (`num_thread`), or a
 # request. Requests are the users'. The models are every deployment's, which may have other cores; so a
-# replica gets a view of them, in which the same models have another parameter:
+# replica gets a view of them, in which the same models have other parameters (that one, and what the recipe
+# says of loading and sampling):
 #   ollama_models/.view.ID     what it reads: a link to .view.ID.d, or, while it fetches, to all models
 #   ollama_models/.view.ID.d   manifests of its own; blobs are links to those of all, and parameters
 # Weights are neither copied nor read for it. What is fetched goes to all models, and so does, when this
@@ -82,7 +83,8 @@ group_quota() {
 
 # --- the view ------------------------------------------------------------------------------------
 
-# begin_view: sets VIEW, which shows the models in $MODELS with $NUM_THREAD.
+# begin_view: sets VIEW, which shows the models in $MODELS with $NUM_THREAD, and with $PARAMETERS, members of a
+# JSON object, if there are any.
 begin_view() {
   VIEW=$MODELS/.view.$JOB_ID
   TEMPORARY+=("$VIEW" "$VIEW".{d,new})
@@ -100,7 +102,7 @@ keep_new_models() {
 }
 
 # keep_model PATH: its blobs first, so that a manifest never stands without them. A copy of one that was
-# there is that one, without our parameter.
+# there is that one, without our parameters.
 keep_model() {
   local source="$VIEW.d/manifests/$1" target="$MODELS/manifests/$1" blob known
   while IFS= read -r known; do
@@ -141,7 +143,7 @@ point_view() {
   if ! { ln -sfn "$1" "$VIEW.new" && mv -fT "$VIEW.new" "$VIEW"; }; then fail "cannot make the link $VIEW"; fi
 }
 
-# own_manifest PATH: the view's copy of a manifest, with our parameter. None if a blob is missing:
+# own_manifest PATH: the view's copy of a manifest, with our parameters. None if a blob is missing:
 # somebody fetches it, or has deleted it.
 own_manifest() {
   local text digests
@@ -149,7 +151,7 @@ own_manifest() {
   mapfile -t digests < <(grep -oE 'sha256:[0-9a-f]{64}' <<<"$text" | sort -u)
   link_blobs ${digests[@]+"${digests[@]/:/-}"} || return 0
   mkdir -p "$VIEW.d/manifests/${1%/*}"
-  with_threads "$text" >"$VIEW.d/manifests/$1"
+  with_parameters "$text" >"$VIEW.d/manifests/$1"
   echo "$1" >>"$VIEW.d/shown"
 }
 
@@ -159,30 +161,31 @@ link_blobs() {
   [ $# -eq 0 ] || ln -sf "${@/#/../../blobs/}" "$VIEW.d/blobs/"
 }
 
-# with_threads MANIFEST: with a layer of parameters in which num_thread is ours. Of two keys of the same
-# name the last one counts.
-with_threads() {
+# with_parameters MANIFEST: with a layer of parameters in which ours are. Of two keys of the same name the last
+# one counts.
+with_parameters() {
   local manifest=$1 layer old='' new ending
   if [[ $manifest =~ \{[^{}]*\"application/vnd\.ollama\.image\.params\"[^{}]*\} ]]; then
     layer=${BASH_REMATCH[0]}
     [[ $layer =~ sha256:([0-9a-f]{64}) ]] && old=$(<"$VIEW.d/blobs/sha256-${BASH_REMATCH[1]}")
-    new=$(layer_of "$(with_our_key "$old")")
+    new=$(layer_of "$(with_our_keys "$old")")
     printf '%s\n' "${manifest/"$layer"/$new}"
   elif [[ $manifest =~ \"layers\"[[:space:]]*:[[:space:]]*\[[[:space:]]*\{ ]]; then
     ending=${BASH_REMATCH[0]}
-    new="${ending%\{}$(layer_of "$(with_our_key '')"),{"
+    new="${ending%\{}$(layer_of "$(with_our_keys '')"),{"
     printf '%s\n' "${manifest/"$ending"/$new}"
   else
     printf '%s\n' "$manifest" # of a model that runs elsewhere
   fi
 }
 
-# with_our_key JSON_OBJECT
-with_our_key() {
-  local key="\"num_thread\":$NUM_THREAD}" rest
+# with_our_keys JSON_OBJECT
+with_our_keys() {
+  local keys="\"num_thread\":$NUM_THREAD${PARAMETERS:+,$PARAMETERS}}" rest
   rest=${1%"${1##*\}}"} # without what follows the last brace
   rest=${rest%\}}
-  if [[ $rest =~ ^[[:space:]]*\{?[[:space:]]*$ ]]; then echo "{$key"; else echo "$rest,$key"; fi
+  if [[ $rest =~ ^[[:space:]]*\{?[[:space:]]*$ ]]; then rest='{'; else rest+=,; fi
+  printf '%s\n' "$rest$keys"
 }
 
 # layer_of PARAMETERS: writes the blob, and prints the layer's place in a manifest.

@@ -146,7 +146,15 @@ def _ollama(given: Given) -> tuple[JobPlan | None, int]:
         return None, 0
     if given.recipe.job.service.engine != "ollama":
         raise UsageError(f"{given.recipe.job.service.engine} cannot be deployed yet; use ollama.")
-    return (local_ollama if given.kind.this_machine else cluster_ollama)(given)
+    if given.kind.this_machine:
+        return local_ollama(given)
+    job, gpus = cluster_ollama(given)
+    if gpus == 0 and given.recipe.job.service.num_gpu:
+        raise UsageError(
+            f"job.service.num_gpu is {given.recipe.job.service.num_gpu} layers on GPUs, but no GPU "
+            'is asked for: set "gpus", or leave num_gpu out.'
+        )
+    return job, gpus
 
 
 def _server(given: Given) -> GivenServer | None:
@@ -221,6 +229,8 @@ def _num_parallel(service: Service, notes: Notes) -> int:
     threads = (service.num_thread, "recipe"), ("its cores", "each replica, once it has begun")
     notes.first("num_thread", *threads)
     notes.add("context_length", service.context_length, "recipe or its default")
+    for name, value, source in service.told():
+        notes.add(name, value, source)
     return parallel
 
 

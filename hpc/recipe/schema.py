@@ -12,6 +12,7 @@ from contracts.json_object import JsonObject
 from contracts.knobs import MAX_CLIENTS, MAX_REQUESTS, NumPredict
 from contracts.load import LoadPerClient
 from contracts.validation import WHOLE
+from hpc.recipe.options import OPTIONS, EngineOptions
 from hpc.recipe.sections import (
     LEVELS,
     MAX_CLIENTS_WITH_RETRIEVAL,
@@ -109,7 +110,7 @@ _OF_OUR_OLLAMA = (
 )
 
 
-class Service(LoadPerClient, Served):
+class Service(LoadPerClient, EngineOptions, Served):
     """What is served, and how it is measured: the knobs of `/benchmark`, some with defaults of a
     recipe's own."""
 
@@ -145,6 +146,7 @@ class Service(LoadPerClient, Served):
         default = cls.model_fields["engine"].default
         other = ["engine"] if info.data.get("engine", default) != default else []
         given = [*other, *(name for name in _OF_OUR_OLLAMA if info.data.get(name))]
+        given += [name for name in OPTIONS if info.data.get(name) is not None]
         if value is not None and given:
             raise ValueError(f"does not go with job.service.{given[0]}, which is for an Ollama of "
                              "the deployment's own")  # fmt: skip

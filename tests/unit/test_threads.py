@@ -197,6 +197,18 @@ def test_view_adds_the_number_to_what_a_model_has(models, own, shown, indent):
     assert models.files() == before, "the folder that others share is as it was"
 
 
+@pytest.mark.parametrize("own", [{"stop": ["x"], "top_k": 9}, {}, None])
+def test_view_shows_what_the_recipe_says_of_loading_and_sampling(models, own):
+    layers = [models.blob("weights", WEIGHTS)]
+    if own is not None:
+        layers.append(models.blob(json.dumps(own), PARAMS))
+    models.add(NAME, *layers)
+    asked = {"use_mmap": False, "num_gpu": 0, "stop": ["}", 'é\\"&']}
+    script = "MODELS=$1 JOB_ID=7 NUM_THREAD=3 PARAMETERS=$2; begin_view"
+    bash(script, str(models.folder), json.dumps(asked)[1:-1])
+    assert models.parameters(NAME) == {**(own or {}), "num_thread": 3, **asked}
+
+
 def test_views_of_two_jobs_do_not_disturb_each_other(models):
     models.add(NAME, models.blob("weights", WEIGHTS))
     # A folder of a job that is over does not disturb the next of that id.
