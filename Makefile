@@ -12,7 +12,7 @@ COMPILE := .venv/bin/uv pip compile --quiet --universal --python-version 3.10 --
 	--no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' $(LOCK_FLAGS)
 
 .PHONY: help quickstart quickstart-rag test lint test-unit test-local test-cluster test-clients test-long lock clean \
-	system venv-dev ollama haproxy model
+	system venv-dev ollama llamacpp haproxy model
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -46,10 +46,10 @@ lint: venv-dev ## Check format, types and shell scripts
 test-unit: venv-dev ## Run the unit tests (seconds, no services)
 	@scripts/run_pytest.sh tests/unit
 
-test-local: system venv-dev ollama haproxy model ## Run the tests with real processes on this machine
+test-local: system venv-dev ollama llamacpp haproxy model ## Run the tests with real processes on this machine
 	@scripts/run_pytest.sh tests/local
 
-test-cluster: system venv-dev ollama haproxy model ## Run the tests on a real Slurm (root on Debian or Ubuntu)
+test-cluster: system venv-dev ollama llamacpp haproxy model ## Run the tests on a real Slurm (root on Debian or Ubuntu)
 	@scripts/run_pytest.sh tests/cluster
 
 test-clients: system venv-dev ollama haproxy model ## Run the tests with clients that others have made (1 GB)
@@ -65,6 +65,7 @@ lock: venv-dev ## Write requirements*.lock again after a change of requirements*
 	@$(COMPILE) --constraint requirements.lock --output-file requirements-dev.lock requirements-dev.txt
 	@$(COMPILE) --output-file requirements-clients.lock requirements-clients.txt
 	@$(COMPILE) --output-file requirements-aider.lock requirements-aider.txt
+	@$(COMPILE) --output-file requirements-llamacpp.lock requirements-llamacpp.txt
 
 clean: ## Remove .venv, .clients and .tools (never output)
 	@rm -rf .venv .clients .tools .pytest_cache .ruff_cache .mypy_cache .hypothesis
@@ -78,6 +79,9 @@ venv-dev:
 
 ollama:
 	@scripts/get_ollama.sh
+
+llamacpp: venv-dev
+	@scripts/get_llamacpp.sh
 
 # After `system`: both forbid Debian's packages to start services, and the first to end lifts that.
 haproxy: | system

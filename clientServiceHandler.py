@@ -1,4 +1,4 @@
-"""The client service: one job on a CPU node that asks and measures Ollama, or measures a server
+"""The client service: one job on a CPU node that asks and measures an engine, or measures a server
 that somebody else has started."""
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from contracts.job_files import certificate_digest, url_of
 from contracts.load import MOST_WAITING, RESERVED_THREADS, SERVING_THREADS
+from engines.registry import DEPLOYED
 from hpc.deployment import Deployment
 from hpc.following.target import Target
 from hpc.images import client_image
@@ -26,20 +27,22 @@ HEALTH_TIMEOUT_S = 15.0
 
 
 def setup_client_service(data: Deployment) -> str:
-    """Render and submit the client's job of `data`; it starts once the Ollama job has started.
+    """Render and submit the client's job of `data`; it starts once the engine's job has started.
 
     Its CPUs come from n_clients (`hpc.planning.parts.client_cpus` says by what rule and why).
     Returns its job id. Raises SchedulerError if the scheduler refuses the job.
     """
     jobs, server = data.record.jobs if data.record else {}, data.plan.server
-    ollama_job = jobs.get("ollama", "")
+    engine = DEPLOYED[data.plan.recipe.job.service.engine]
     engines = data.plan.recipe.job.infrastructure.nodes
     in_flight = max(1, data.plan.num_parallel) + WAITING_IN_ENGINE
     return data.submit(
         data.plan.client,
-        depends_on=[jobs[service] for service in ("ollama", "qdrant") if service in jobs],
+        depends_on=[jobs[service] for service in (engine.service, "qdrant") if service in jobs],
         engine=data.plan.recipe.job.service.engine,
-        ollama_job=ollama_job,
+        engine_service=engine.service,
+        engine_title=engine.title,
+        engine_job=jobs.get(engine.service, ""),
         server=server.model_dump_json() if server else "",
         token_file=(server.token_file if server else None) or "",
         monitoring_job=number_of(jobs.get("monitoring", "")),
@@ -71,7 +74,7 @@ def _storage(data: Deployment) -> str:
 
 
 def probe_client(url: str, model: str, token_file: Path | None = None) -> Facts | str:
-    """What the client service says of Ollama, or a sentence saying why not every query would be
+    """What the client service says of the engine, or a sentence saying why not every query would be
     answered yet. It is sent the token of the file, if there is one."""
     # Once the jobs are on their way: to load both takes a while.
     from engines.client_service import CLIENT_SERVICE

@@ -70,12 +70,14 @@ def use(
 def services() -> "list[Service]":
     """All services, in the order of their jobs: the client's depends on those before it."""
     import clientServiceHandler
+    import engineService
     import monitoringService
     import ollamaService
     import qdrantService
 
-    rooms = (ollamaService, qdrantService, monitoringService, clientServiceHandler)
-    return [room.SERVICE for room in rooms]
+    others = (qdrantService, monitoringService, clientServiceHandler)
+    engines = [ollamaService.SERVICE, *engineService.services({ollamaService.SERVICE.name})]
+    return [*engines, *(room.SERVICE for room in others)]
 
 
 STORY = {"recipe": deploy, "attach": attach}

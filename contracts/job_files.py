@@ -42,7 +42,7 @@ def parse_address(line: str, service: str) -> str:
     Raises BadAddress.
     """
     host, _, port = line.strip().partition(":")
-    number = port or str(DEFAULT_PORTS[service])
+    number = port or str(DEFAULT_PORTS.get(service, ""))
     if not _HOST.fullmatch(host) or not re.fullmatch(r"[0-9]{1,20}", number):
         raise BadAddress(f"holds {line[:80]!r}, which is no address (host:port)")
     if not 0 < int(number) < 65536:

@@ -6,6 +6,7 @@ All are found by the name that recipes call them by in `DEPLOYED` of engines/reg
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -16,14 +17,46 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class Allowed:
+    """What may be asked of a server by who has the deployment's token: paths that are read (GET,
+    HEAD), alone or with all below them, and those that are asked (POST). All else is refused."""
+
+    read: tuple[str, ...]
+    read_below: tuple[str, ...]
+    ask: tuple[str, ...]
+
+
+def _nothing() -> Mapping[str, str]:
+    return {}
+
+
+@dataclass(frozen=True)
 class Deployed:
-    """An engine that has a job of its own."""
+    """An engine that has a job of its own: templates/SERVICE.sbatch.j2."""
 
     #: Of its job, template, logs, address file and endpoint: of a to z alone.
     service: str
     #: What sentences call it.
     title: str
-    #: How its servers are asked: one of ENGINES, or what a server of its own kind says beyond that.
+    #: The name in ENGINES of what those speak to it who have the choice.
+    api: str
+    #: How its servers are asked: that, with what they say beyond it.
     engine: Engine
+    usual_port: int
+    #: Where its container image comes from if the site profile does not say.
+    image: str
+    allowed: Allowed
+    #: What answers 200 once it serves.
+    health: str = "/"
+    #: The option of `python3 -m exporters` by which Prometheus gets its metrics, and their path;
+    #: None: it has none.
+    exporter: str | None = None
+    metrics: str = ""
+    #: The kind of their target (monitoring/prometheus.yml).
+    target: str = "engine"
+    #: Whether it is given the model's GGUF file, rather than a name.
+    takes_file: bool = True
+    #: What it cannot do: keys of `job.service` that it does not know, and why.
+    cannot: Mapping[str, str] = field(default_factory=_nothing)
     #: What recipes may tell it beyond its model; by default nothing.
     options: Options = field(default_factory=Options)

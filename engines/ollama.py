@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 from contracts.errors import ServiceError
 from contracts.job_files import DEFAULT_PORTS
 from contracts.json_object import JsonObject
-from engines.deployed import Deployed
 from engines.engine import BadUrl, Chat, Engine, Facts, LoadedModel, without_end
 from engines.json_values import (
     NO_ERROR,
@@ -27,7 +26,6 @@ from engines.json_values import (
     text_of,
 )
 from engines.names import entry_of, listed_as, loaded_entry
-from engines.ollama_options import OPTIONS
 
 if TYPE_CHECKING:
     from contracts.conversations import CalledFunction, Conversation
@@ -290,4 +288,3 @@ OLLAMA = Engine(
     key_variable="OLLAMA_API_KEY",
     listed_as=listed_as,
 )
-DEPLOYED_OLLAMA = Deployed("ollama", "Ollama", OLLAMA, OPTIONS)

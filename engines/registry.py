@@ -8,7 +8,8 @@ from engines.client_service import CLIENT_SERVICE
 from engines.deployed import Deployed
 from engines.engine import Engine
 from engines.llamacpp import LLAMACPP
-from engines.ollama import DEPLOYED_OLLAMA, OLLAMA
+from engines.ollama import OLLAMA
+from engines.ollama_server import DEPLOYED_OLLAMA
 from engines.openai import OPENAI
 
 #: The API of --retrieval: /query of a client service, with retrieval.

@@ -14,8 +14,9 @@ from prometheus_client.registry import Collector, CollectorRegistry
 from contracts.errors import OrchError
 from engines.http.headers import headers_of
 from engines.http.tls import context_of
+from exporters.engine import EngineCollector, metrics_at
 from exporters.gpu import GpuCollector, nvidia_smi
-from exporters.ollama import OllamaCollector, Server, server_at
+from exporters.ollama import OllamaCollector, server_at
 from exporters.serving import Address, address, login_of, serve
 
 
@@ -23,8 +24,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until told to end, and return the exit code."""
     parser = _parser()
     given = parser.parse_args(arguments)
-    if bool(given.ollama) != bool(given.listen) or not (given.listen or given.gpu_listen):
-        parser.error("give --ollama with --listen, or --gpu-listen, or all three")
+    engines = bool(given.ollama) + bool(given.metrics)
+    if engines != bool(given.listen) or not (given.listen or given.gpu_listen):
+        parser.error("give --ollama or --metrics with --listen, or --gpu-listen, or all three")
     ending = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ending.set())
@@ -36,15 +38,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _serve(given: argparse.Namespace, ending: threading.Event) -> int:
-    server: Server | None = given.ollama
     login = login_of(given.login)
     gpus = GpuCollector(nvidia_smi()) if given.gpu_listen else None
-    if server is not None:
-        if server.secure:
-            context_of(given.ca)  # now: at a scrape nobody would learn that it cannot be used
-        headers, _ = headers_of((), given.token_file, "ollama", {})
-        collector = OllamaCollector(server, given.gpus, given.job_end, headers, given.ca)
-        _listen(given.listen, collector, login)
+    if given.listen:
+        _listen(given.listen, _collector(given), login)
     if gpus is not None:
         _listen(given.gpu_listen, gpus, login)
         gpus.start()
@@ -52,6 +49,16 @@ def _serve(given: argparse.Namespace, ending: threading.Event) -> int:
     if gpus is not None:
         gpus.close()
     return 0
+
+
+def _collector(given: argparse.Namespace) -> Collector:
+    server, path = given.metrics or (given.ollama, "")
+    if server.secure:
+        context_of(given.ca)  # now: at a scrape nobody would learn that it cannot be used
+    headers, _ = headers_of((), given.token_file, "ollama", {})
+    if path:
+        return EngineCollector(server, path, given.gpus, given.job_end, headers, given.ca)
+    return OllamaCollector(server, given.gpus, given.job_end, headers, given.ca)
 
 
 def _listen(at: Address, collector: Collector, login: str | None) -> None:
@@ -63,13 +70,15 @@ def _listen(at: Address, collector: Collector, login: str | None) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python3 -m exporters",
-        description="Metrics of an Ollama and of this node's GPUs, for Prometheus.",
+        description="Metrics of an engine and of this node's GPUs, for Prometheus.",
     )
     add = parser.add_argument
     add("--ollama", type=server_at, metavar="URL", help="http://HOST:PORT, or https")
+    add("--metrics", type=metrics_at, metavar="URL",
+        help="an engine's own metrics: http://HOST:PORT/PATH, or https")  # fmt: skip
     add("--ca", metavar="FILE", help="the certificates to trust for https")
-    add("--token-file", type=Path, metavar="FILE", help="the token that Ollama asks for")
-    add("--listen", type=address, metavar="HOST:PORT", help="Ollama's metrics")
+    add("--token-file", type=Path, metavar="FILE", help="the token that the engine asks for")
+    add("--listen", type=address, metavar="HOST:PORT", help="the engine's metrics")
     add("--login", type=Path, metavar="FILE",
         help="the header that whoever asks is to send: Authorization: Basic ...")  # fmt: skip
     add("--gpus", type=int, default=0, metavar="N", help="that the job asked for (default: 0)")

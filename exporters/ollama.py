@@ -28,7 +28,7 @@ _FRACTION = re.compile(r"\.(\d{1,6})\d*")
 
 
 class Server(NamedTuple):
-    """Where an Ollama answers; `secure`: by TLS."""
+    """Where an engine answers; `secure`: by TLS."""
 
     secure: bool
     host: str
@@ -127,20 +127,23 @@ class OllamaCollector(Collector):
         started_at = perf_counter()
         status = ask(self._server, headers=self._headers, ca=self._ca)
         seconds = perf_counter() - started_at
-        yield _gauge("ollama_up", "1 if Ollama answered, else 0.", status is not None)
-        yield _gauge("ollama_scrape_duration_seconds", "Time that Ollama took to answer.", seconds)
-        yield _gauge("orch_gpus_requested", "GPUs that the job asked for.", self._gpus)
-        if self._job_end is not None:
-            yield _gauge(
-                "orch_job_end_timestamp_seconds",
-                "Unix time at which the job's time limit ends.",
-                self._job_end,
-            )
+        yield gauge("ollama_up", "1 if Ollama answered, else 0.", status is not None)
+        yield gauge("ollama_scrape_duration_seconds", "Time that Ollama took to answer.", seconds)
+        yield from job_metrics(self._gpus, self._job_end)
         if status is not None:
             yield from _known(status)
 
 
-def _gauge(name: str, words: str, value: float) -> Metric:
+def job_metrics(gpus: int, job_end: float | None) -> Iterable[Metric]:
+    """Yield what an engine's job knows of itself."""
+    yield gauge("orch_gpus_requested", "GPUs that the job asked for.", gpus)
+    if job_end is not None:
+        words = "Unix time at which the job's time limit ends."
+        yield gauge("orch_job_end_timestamp_seconds", words, job_end)
+
+
+def gauge(name: str, words: str, value: float) -> Metric:
+    """Return a metric of one value."""
     return GaugeMetricFamily(name, words, value=float(value))
 
 
@@ -149,8 +152,8 @@ def _known(status: OllamaStatus) -> Iterable[Metric]:
     version = InfoMetricFamily("ollama_version", "Version of Ollama.")
     version.add_metric([], {"version": status.version})
     yield version
-    yield _gauge("ollama_models_on_disk", "Models that Ollama has.", status.on_disk)
-    yield _gauge("ollama_models_loaded", "Models that are in memory.", len(status.loaded))
+    yield gauge("ollama_models_on_disk", "Models that Ollama has.", status.on_disk)
+    yield gauge("ollama_models_loaded", "Models that are in memory.", len(status.loaded))
     yield _of_each(status, "ollama_model_size_bytes", "Memory that a loaded model takes.", _size)
     yield _of_each(status, "ollama_model_vram_bytes", "Of that, memory of GPUs.", _on_gpus)
     yield _of_each(

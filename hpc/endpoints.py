@@ -151,6 +151,11 @@ class OutputDir:
         said = (path.read_text(errors="replace").strip() for path in paths)
         return [why for why in dict.fromkeys(said) if why != "sealed"]
 
+    def all_on_gpus(self, job_id: str) -> bool:
+        """Whether the job has written that its engine has the model on GPUs, on all its nodes."""
+        paths = (self.path / "logs").glob(f"{number_of(job_id)}.*placement")
+        return {path.read_text(errors="replace").strip() for path in paths} == {"gpu"}
+
     def image(self, job_id: str) -> ImageFacts | None:
         """The image that a job's service runs in; None when it runs in none, or its script has not
         begun."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from contracts.errors import UsageError
 from contracts.files import PROJECT
+from engines.deployed import Deployed
 from hpc.site import Site
 
 DEFINITION = "client_service.def"
@@ -51,9 +52,9 @@ def image_of(source: str) -> Image:
     return Image(source, _stamp(source.encode()))
 
 
-def ollama_image(site: Site) -> Image:
-    """Ollama's image at `site`."""
-    return image_of(site.images.ollama)
+def engine_image(site: Site, engine: Deployed) -> Image:
+    """An engine's image at `site`."""
+    return image_of(getattr(site.images, engine.service, engine.image))
 
 
 def client_image(site: Site) -> Image:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, create_model
 
 from contracts.errors import UsageError
 from contracts.files import read_json_strictly
+from engines.registry import DEPLOYED
 from hpc.recipe.sections import LEVELS, MOST_SHARED, SHARE, TLS, Access, Section
 from hpc.recipe.values import Name, Partitions, Shared, one_of
 from hpc.recipe.words import validate
@@ -62,10 +63,9 @@ def _check_image(text: str) -> str:
 Image = Annotated[str, Field(max_length=1000), AfterValidator(_check_image)]
 
 
-class Images(Section):
+class _Images(Section):
     """Container images: each the path of a `.sif` file, or a registry's address with a version."""
 
-    ollama: Image = Field("docker://ollama/ollama:0.17.4", description="Ollama.")
     client: Image | None = Field(
         None,
         description="The client service. Default: built from `client_service.def` on `python`.",
@@ -94,6 +94,22 @@ class Images(Section):
     dcgm_exporter: Image | None = Field(
         "docker://nvcr.io/nvidia/k8s/dcgm-exporter:3.3.5-3.4.1-ubuntu22.04",
         description="NVIDIA's DCGM exporter. `null`: `nvidia-smi` is asked instead.",
+    )
+
+
+if TYPE_CHECKING:
+
+    class Images(_Images):
+        """With one for each engine."""
+else:
+    Images = create_model(
+        "Images",
+        __base__=_Images,
+        __doc__=_Images.__doc__,
+        **{
+            one.service: (Image, Field(one.image, description=f"{one.title}."))
+            for one in DEPLOYED.values()
+        },
     )
 
 

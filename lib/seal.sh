@@ -11,7 +11,10 @@
 #   logs/ID.seal     "sealed", or why not
 #   logs/ID.answer   what the engine has answered this script last
 #
-# Job scripts set PROXIES, too, by which the engine reaches a registry: NAME=VALUE...
+# Job scripts set, too
+#   READ READ_BELOW ASK  what may be asked of the engine (seal.cfg)
+#   HEALTH               the path that it answers once it serves
+#   PROXIES              by which it reaches a registry: NAME=VALUE...
 # shellcheck disable=SC2034,SC2329 # what job scripts read, and what start_on_port calls
 
 IN_SEAL=()  # what runs a command in the engine's network
@@ -28,11 +31,21 @@ begin_seal() {
   TOKEN_FILE=$OUTPUT/deployments/$1/internal.token
   token_file "$TOKEN_FILE"
   accept tokens "$TOKEN_FILE"
+  list read ${READ[@]+"${READ[@]}"}
+  list read_below ${READ_BELOW[@]+"${READ_BELOW[@]}"}
+  list ask ${ASK[@]+"${ASK[@]}"}
   if ! hold_network; then
     why=$(tail -n 1 "$PROXY_FOLDER/why")
     not_sealed "${why:=unshare failed}"
   fi
   write_file "$OUTPUT/logs/$JOB_ID.seal" "$why"
+}
+
+# list NAME LINE...: writes the file that seal.cfg reads.
+list() {
+  local line
+  for line in "${@:2}"; do printf '%s\n' "$line"; done >"$PROXY_FOLDER/$1" ||
+    fail "cannot write $PROXY_FOLDER/$1; make room there"
 }
 
 # hold_network: makes a network that a process holds.
@@ -66,6 +79,7 @@ start_guarded() {
   if [ "$SECURITY" = none ]; then
     start_on_port "$1" "$2"
     ENGINE_AT=127.0.0.1:$PORT
+    await_engine
     return
   fi
   if sealed; then
@@ -86,7 +100,12 @@ start_guarded() {
   end_with "$LISTENER_PID" "$engine" &
   CHILDREN+=($!)
   SERVICE_PID=$engine
-  until ask_engine GET / '' 2>/dev/null; do
+  await_engine
+}
+
+# await_engine: until it says that it serves.
+await_engine() {
+  until ask_engine GET "$HEALTH" '' 2>/dev/null; do
     kill -0 "$SERVICE_PID" 2>/dev/null || stopped_while_starting "$SERVICE"
     sleep 0.05
   done

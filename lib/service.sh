@@ -36,6 +36,7 @@ unset CDPATH
 REASON=
 CHILDREN=()
 PUBLISHED=()  # files that say that the service is there
+STARTED_WITH= # what a service is given that may keep it from starting
 AT_END=       # a function that is called when the service has ended, before that is removed
 TEMPORARY=()  # what is of no use to anybody when this ends
 FOLDERS=()    # of this node, likewise
@@ -318,7 +319,9 @@ start_on_port() {
 }
 
 # stopped_while_starting PROGRAM
-stopped_while_starting() { fail "$1 stopped while starting on $(uname -n); its own words are above in its log"; }
+stopped_while_starting() {
+  fail "$1 stopped while starting on $(uname -n)${STARTED_WITH:+ with $STARTED_WITH}; its own words are above in its log"
+}
 
 # serve: as long as the service lives.
 serve() {

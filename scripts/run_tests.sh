@@ -6,7 +6,7 @@ set -uo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 cd "${ROOT}" || exit
 
-readonly SYSTEM='System packages' PYTHON='Python environment' HAPROXY=HAProxy OLLAMA='Ollama and models'
+readonly SYSTEM='System packages' PYTHON='Python environment' HAPROXY=HAProxy ENGINES='Engines and models'
 readonly OLLAMA_LOG=.tools/get_ollama.out
 readonly UNIT_LOG=.tools/test_unit.out CLUSTER_LOG=.tools/test_cluster.out LOCAL_LOG=.tools/test_local.out
 declare -A OUTCOME=()
@@ -27,12 +27,12 @@ main() {
   group "${HAPROXY}" '' scripts/get_haproxy.sh
   group 'Format, types, shell scripts' "${PYTHON}" scripts/lint.sh
   group 'Unit tests' "${PYTHON}" logged "${UNIT_LOG}" scripts/run_pytest.sh tests/unit
-  group "${OLLAMA}" "${PYTHON}" get_ollama_and_models
+  group "${ENGINES}" "${PYTHON}" get_engines_and_models
   # Most of the cluster's time is waiting for Slurm; its hosts are its own.
-  [[ -n $(failed_of "${SYSTEM}:${HAPROXY}:${OLLAMA}") ]] || beside "${LOCAL_LOG}" scripts/run_pytest.sh tests/local
-  group 'Tests on the Slurm test cluster' "${SYSTEM}:${HAPROXY}:${OLLAMA}" \
+  [[ -n $(failed_of "${SYSTEM}:${HAPROXY}:${ENGINES}") ]] || beside "${LOCAL_LOG}" scripts/run_pytest.sh tests/local
+  group 'Tests on the Slurm test cluster' "${SYSTEM}:${HAPROXY}:${ENGINES}" \
     logged "${CLUSTER_LOG}" scripts/run_pytest.sh tests/cluster
-  group 'Tests with processes on this machine' "${SYSTEM}:${HAPROXY}:${OLLAMA}" joined "${LOCAL_LOG}"
+  group 'Tests with processes on this machine' "${SYSTEM}:${HAPROXY}:${ENGINES}" joined "${LOCAL_LOG}"
   all_passed
 }
 
@@ -111,8 +111,8 @@ joined() {
   return "${rc}"
 }
 
-get_ollama_and_models() {
-  joined "${OLLAMA_LOG}" && env -u MAKEFLAGS make --no-print-directory model
+get_engines_and_models() {
+  joined "${OLLAMA_LOG}" && scripts/get_llamacpp.sh && env -u MAKEFLAGS make --no-print-directory model
 }
 
 main

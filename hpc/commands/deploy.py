@@ -11,6 +11,7 @@ from hpc.deployments.records import Record, create_record, new_id
 from hpc.endpoints import OutputDir
 from hpc.images import check_bindable
 from hpc.planning.plan import Plan, make_plan
+from hpc.planning.weights import weights_of
 from hpc.recipe.reading import load_recipe, models_of
 from hpc.recipe.schema import Recipe
 from hpc.recipe.values import is_model_path
@@ -35,11 +36,12 @@ def plan_of(
         for model in models_of(recipe):
             if is_model_path(model):
                 check_bindable(Path(model).parent)
+    weights = weights_of(recipe, output.path / "ollama_models")
     kind = kind_of(site.scheduler)
     asked = kind.exported()
     scheduler = kind.open(output.path, Known({}, _clusters(site, kind, asked), None))
     partitions = _partitions(recipe, site, scheduler)
-    return make_plan(recipe, site, partitions, monitoring, asked), scheduler
+    return make_plan(recipe, site, partitions, monitoring, asked, weights), scheduler
 
 
 def _clusters(site: Site, kind: Kind, asked: Exported) -> str:

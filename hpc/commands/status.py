@@ -49,7 +49,7 @@ def _status_row(record: Record) -> list[str]:
     jobs = ", ".join(f"{s} {i} {states.get(s, '')}".strip() for s, i in record.jobs.items())
     age = time.time() - record.created.timestamp()
     left = record.seconds_left if record.live else None
-    urls = [record.client, *record.ollama] if record.live else []
+    urls = [record.client, *record.engines] if record.live else []
     return [
         record.id,
         record.state + ("" if record.checked else " (unchecked)"),

@@ -165,9 +165,9 @@ class Record:
         return None if at is None else str(at)
 
     @property
-    def ollama(self) -> Sequence[str]:
-        """URLs of Ollama's replicas; none as long as they are not ready."""
-        return self.endpoints["ollama"] or ()
+    def engines(self) -> Sequence[str]:
+        """URLs of the engine's replicas; none as long as they are not ready."""
+        return [url for at in self.endpoints.values() if isinstance(at, list) for url in at]
 
     @property
     def warnings(self) -> Sequence[str]:
@@ -255,7 +255,7 @@ def load_records(output: Path) -> list[Record]:
     for path in (output / "deployments").glob("*.json"):
         try:
             record = Record(path, json.loads(path.read_text()))
-            _ = record.state, record.jobs, record.scheduler, record.ollama
+            _ = record.state, record.jobs, record.scheduler, record.endpoints["ollama"]
             found.append((record.created.timestamp(), record.id, record))
         except (OSError, ValueError, LookupError, TypeError, AttributeError):
             continue

@@ -29,7 +29,7 @@ def endpoint_lines(launched: Launched, services: Sequence[Service]) -> list[str]
         note = f"   # {notes[name]}" if name in notes else ""
         rows += [[name, f"{url}{note}"] for url in ([at] if isinstance(at, str) else at or ())]
     token = launched.token_file.with_name("user.token")
-    rows += ways_to_ask(launched.client, token, queries=bool(record.ollama))
+    rows += ways_to_ask(launched.client, token, queries=bool(record.engines))
     if not kind_of(record.scheduler).this_machine:
         watch = [u for name in MONITORING_SERVICES if isinstance(u := endpoints.get(name), str)]
         rows.append(["tunnel", _tunnel(launched.client, *watch)])

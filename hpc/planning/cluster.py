@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from engines.registry import DEPLOYED
 from hpc.planning.parts import STREAMS_PER_CORE, Given, JobPlan, MakeJob, client_cpus, whole_number
 from hpc.scheduler.interface import Partition
 from hpc.scheduler.resources import Resources
 
 
-def cluster_ollama(given: Given) -> tuple[JobPlan, int]:
-    """Ollama's job, and the GPUs of each of its nodes."""
+def cluster_engine(given: Given) -> tuple[JobPlan, int]:
+    """The engine's job, and the GPUs of each of its nodes."""
     infra, notes = given.recipe.job.infrastructure, given.notes
     partition = notes.first(
         "partition",
@@ -21,7 +22,7 @@ def cluster_ollama(given: Given) -> tuple[JobPlan, int]:
         (_head(_with_gpus(given.partitions)), f"{given.kind.lister}: the first one with GPUs"),
     )
     gpus = _gpus(given, partition)
-    cores = _ollama_cores(given, gpus, partition)
+    cores = _engine_cores(given, gpus, partition)
     notes.first("mem_gb", (infra.mem_gb, "recipe"))
     resources = replace(
         _common(given, partition),
@@ -31,7 +32,7 @@ def cluster_ollama(given: Given) -> tuple[JobPlan, int]:
         mem_gb=infra.mem_gb,
         gpus=gpus,
     )
-    return JobPlan("ollama", resources), gpus
+    return JobPlan(DEPLOYED[given.recipe.job.service.engine].service, resources), gpus
 
 
 def _gpus(given: Given, partition: object) -> int:
@@ -42,7 +43,7 @@ def _gpus(given: Given, partition: object) -> int:
     return whole_number(given.notes.first("gpus", (asked, "recipe"), default))
 
 
-def _ollama_cores(given: Given, gpus: int, partition: object) -> int:
+def _engine_cores(given: Given, gpus: int, partition: object) -> int:
     rule = 8 * gpus or 16
     # The job begins in that one of its partitions which has room first: it is to fit into each.
     named = [p for p in given.partitions if p.name in _names(partition)]

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from engines.registry import DEPLOYED
 from hpc.planning.parts import Given, JobPlan, MakeJob, whole_number
 from hpc.scheduler.resources import Resources
 
 
-def local_ollama(given: Given) -> tuple[JobPlan, int]:
-    """Ollama's job, and how many GPUs it must sit on."""
+def local_engine(given: Given) -> tuple[JobPlan, int]:
+    """The engine's job, and how many GPUs it must sit on."""
     infra, notes = given.recipe.job.infrastructure, given.notes
     for name in ("partition", "client_partition", "account", "qos", "cpus", "mem_gb"):
         if getattr(infra, name) is not None:
             notes.add(name, getattr(infra, name), "recipe; without meaning on this site")
     gpus = notes.first("gpus", (infra.gpus, "recipe"), (0, "this site does not ask for GPUs"))
-    return JobPlan("ollama", Resources(infra.time, infra.nodes)), whole_number(gpus)
+    return JobPlan(
+        DEPLOYED[given.recipe.job.service.engine].service, Resources(infra.time, infra.nodes)
+    ), whole_number(gpus)
 
 
 def local_cpu_jobs(given: Given) -> MakeJob:

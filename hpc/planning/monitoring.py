@@ -22,9 +22,11 @@ PROGRAMS: Mapping[str, Sequence[str]] = {
     "node_exporter": ("node_exporter", "prometheus-node-exporter"),
     "dcgm_exporter": ("dcgm-exporter",),
 }
+#: By service; those of engines are the same for all.
+_IN_ENGINES = frozenset({"dcgm_exporter"})
 _PARTS_IN = {
-    "ollama": frozenset({"dcgm_exporter"}),
     "monitoring": frozenset({"prometheus", "pushgateway", "grafana"}),
+    **dict.fromkeys(("client", "qdrant"), frozenset[str]()),
 }
 #: What is missed without a part: of DCGM's exporter nothing, since nvidia-smi is asked instead.
 _WITHOUT = {
@@ -52,11 +54,11 @@ class MonitoringPlan:
         return "prometheus" in self.parts
 
     def targets(self, nodes: int, gpus: int, qdrant: bool = False) -> int:
-        """How many targets Prometheus has of a deployment with `nodes` replicas of Ollama, each
+        """How many targets Prometheus has of a deployment with `nodes` replicas of an engine, each
         with `gpus` GPUs, and perhaps a job of Qdrant's."""
         if not self.on:
             return 0
-        jobs = [("ollama", nodes), ("client", 1), ("monitoring", 1), ("qdrant", int(qdrant))]
+        jobs = [("engine", nodes), ("client", 1), ("monitoring", 1), ("qdrant", int(qdrant))]
         node_exporters = sum(n for job, n in jobs if "node_exporter" in self.parts_in(job))
         exporters = nodes + (nodes if gpus else 0)
         return node_exporters + exporters + 2 + qdrant + ("pushgateway" in self.parts)
@@ -64,7 +66,7 @@ class MonitoringPlan:
     def parts_in(self, job: str) -> list[str]:
         """What runs in the job of a service: its own parts, and the node exporter. Of that there is
         one on each node; if all jobs are on one host, beside the client."""
-        own = _PARTS_IN.get(job, frozenset())
+        own = _PARTS_IN.get(job, _IN_ENGINES)
         there = job == "client" or not self.one_host
         return sorted(self.parts & (own | ({"node_exporter"} if there else set())))
 

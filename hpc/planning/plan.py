@@ -11,8 +11,8 @@ from pathlib import Path
 from contracts.errors import UsageError
 from contracts.given_server import GivenServer
 from hpc.images import check_bindable
-from hpc.planning.cluster import cluster_cpu_jobs, cluster_ollama
-from hpc.planning.local import local_cpu_jobs, local_ollama
+from hpc.planning.cluster import cluster_cpu_jobs, cluster_engine
+from hpc.planning.local import local_cpu_jobs, local_engine
 from hpc.planning.monitoring import MonitoringPlan, plan_monitoring
 from hpc.planning.parts import Given, JobPlan, MakeJob, Notes, client_cpus
 from hpc.planning.share import plan_share
@@ -47,8 +47,8 @@ class Plan:
     gpus: int
     num_parallel: int
     max_queue: int
-    #: None if a server is measured that nobody starts here.
-    ollama: JobPlan | None
+    #: The engine's job; None if a server is measured that nobody starts here.
+    engine: JobPlan | None
     client: JobPlan
     monitoring: MonitoringPlan
     monitoring_job: JobPlan
@@ -65,13 +65,15 @@ class Plan:
     settings: tuple[Setting, ...] = field(repr=False)
     #: That server.
     server: GivenServer | None = None
+    #: The model's file, if the engine is given one; else "".
+    weights: str = ""
 
     @property
     def remarks(self) -> list[tuple[str, str]]:
         """What people are told of it: parts of the monitoring that cannot be had, and settings that
         are left out; each with the word that stands before it."""
         said = [("WARNING", f"monitoring: {problem}") for problem in self.monitoring.missing]
-        if self.security == "none" and self.ollama is not None:
+        if self.security == "none" and self.engine is not None:
             said.append(("WARNING", OPEN_TO_ALL))
         if self.left_out:
             names = ", ".join(f"${name}" for name in self.left_out)
@@ -86,40 +88,40 @@ def make_plan(
     partitions: Sequence[Partition] = (),
     monitoring: bool = True,
     exported: Exported = NOTHING_EXPORTED,
+    weights: str = "",
 ) -> Plan:
     """Decide everything about a deployment of `recipe` at `site`.
 
     `partitions` is what the scheduler knows, needed if the profile names none; without
     `monitoring` there is none, whatever the recipe says. If neither recipe nor site decide,
-    `exported` does.
+    `exported` does. `weights`: the model's file, of an engine that is given one.
     Raises UsageError if the two do not fit together.
     """
     kind = kind_of(site.scheduler)
     notes = Notes(kind.options_in(site.directives), exported.chosen)
     service = recipe.job.service
-    model = service.model if service.server else ollama_name(service.model)
     notes.add("site", site.name, "--site, or chosen by what is on PATH")
-    notes.add("model", model, "recipe" if model == service.model else f"recipe: {service.model}")
+    model = _model(service, weights, notes)
     notes.add("time", recipe.job.infrastructure.time, "recipe")
     given = Given(recipe, site, kind, partitions, notes)
     security = _security(given)
-    server, (ollama, gpus) = _server(given), _ollama(given)
+    server, (engine, gpus) = _server(given), _engine(given)
     on_cpus = (local_cpu_jobs if kind.this_machine else cluster_cpu_jobs)(given)
     qdrant = _qdrant(recipe, site, on_cpus, notes)
     watch = plan_monitoring(recipe.job.monitoring, site, monitoring)
-    _note_watch(given, watch, gpus if ollama else None, qdrant is not None)
+    _note_watch(given, watch, gpus if engine else None, qdrant is not None)
     return Plan(
         recipe=recipe,
         site=site,
         model=model,
         embedding_model=_embedding_model(recipe, notes),
         gpus=gpus,
-        num_parallel=_num_parallel(service, notes) if ollama else 0,
+        num_parallel=_num_parallel(service, notes) if engine else 0,
         security=security,
         tls=_tls(given, security),
         share=plan_share(given, security),
         max_queue=max(OLLAMA_MAX_QUEUE, 2 * service.concurrency),
-        ollama=ollama,
+        engine=engine,
         client=on_cpus("client", client_cpus(service.concurrency), CLIENT_MEM_GB),
         monitoring=watch,
         monitoring_job=on_cpus("monitoring", MONITORING_CPUS, MONITORING_MEM_GB),
@@ -127,11 +129,21 @@ def make_plan(
         left_out=exported.left_out,
         settings=tuple(notes.settings),
         server=server,
+        weights=weights,
     )
 
 
+def _model(service: Service, weights: str, notes: Notes) -> str:
+    """The name under which the model is served."""
+    model = service.model if service.server else ollama_name(service.model)
+    notes.add("model", model, "recipe" if model == service.model else f"recipe: {service.model}")
+    if weights:
+        notes.add("weights", weights, "the model's file")
+    return model
+
+
 def _note_watch(given: Given, watch: MonitoringPlan, gpus: int | None, qdrant: bool) -> None:
-    """Note what is watched; `gpus` of each replica of Ollama, None if there is none."""
+    """Note what is watched; `gpus` of each replica of the engine, None if there is none."""
     notes = given.notes
     notes.add("monitoring", ", ".join(sorted(watch.parts)) or "none", "what can be had here")
     nodes = 0 if gpus is None else given.recipe.job.infrastructure.nodes
@@ -139,19 +151,19 @@ def _note_watch(given: Given, watch: MonitoringPlan, gpus: int | None, qdrant: b
     notes.add("monitoring_targets", targets, "what Prometheus is to find")
 
 
-def _ollama(given: Given) -> tuple[JobPlan | None, int]:
-    """Ollama's job and the GPUs of each of its nodes; none if a server is measured that nobody
+def _engine(given: Given) -> tuple[JobPlan | None, int]:
+    """The engine's job and the GPUs of each of its nodes; none if a server is measured that nobody
     starts here."""
     if given.recipe.job.service.server is not None:
         return None, 0
-    if given.recipe.job.service.engine != "ollama":
-        raise UsageError(f"{given.recipe.job.service.engine} cannot be deployed yet; use ollama.")
+    service = given.recipe.job.service
+    given.notes.add("engine", service.engine, "recipe or its default")
     if given.kind.this_machine:
-        return local_ollama(given)
-    job, gpus = cluster_ollama(given)
-    if gpus == 0 and given.recipe.job.service.num_gpu:
+        return local_engine(given)
+    job, gpus = cluster_engine(given)
+    if gpus == 0 and service.num_gpu:
         raise UsageError(
-            f"job.service.num_gpu is {given.recipe.job.service.num_gpu} layers on GPUs, but no GPU "
+            f"job.service.num_gpu is {service.num_gpu} layers on GPUs, but no GPU "
             'is asked for: set "gpus", or leave num_gpu out.'
         )
     return job, gpus

@@ -66,7 +66,7 @@ def _model_at(model: str, recipe: Path, key: str) -> str:
     """`model`, or the absolute path of its file: a path is what is the path of a GGUF file here, or
     can be nothing else, which must then be one."""
     path = _path_at(model, recipe)
-    wrong = _not_gguf(path)
+    wrong = not_gguf(path)
     if wrong and looks_like_path(model):
         _refuse(recipe, [f"{key} = {str(path)!r}: {wrong}{_as_name(model)}"])
     return model if wrong else str(path)
@@ -77,7 +77,7 @@ def parse_recipe(data: object, what: str = "recipe") -> Recipe:
     return validate(Recipe, data, what)
 
 
-def _not_gguf(model: Path) -> str | None:
+def not_gguf(model: Path) -> str | None:
     """What keeps a path from being that of a GGUF file; None: it is one."""
     try:
         if model.exists() and not model.is_file():  # reading a pipe would wait

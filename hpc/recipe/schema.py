@@ -12,6 +12,7 @@ from contracts.json_object import JsonObject
 from contracts.knobs import MAX_CLIENTS, MAX_REQUESTS, NumPredict
 from contracts.load import LoadPerClient
 from contracts.validation import WHOLE
+from engines.registry import DEPLOYED
 from hpc.recipe.options import OPTIONS, EngineOptions
 from hpc.recipe.sections import (
     LEVELS,
@@ -150,6 +151,17 @@ class Service(LoadPerClient, EngineOptions, Served):
         if value is not None and given:
             raise ValueError(f"does not go with job.service.{given[0]}, which is for an Ollama of "
                              "the deployment's own")  # fmt: skip
+        return value
+
+    @field_validator("*")
+    @classmethod
+    def _possible_for_the_engine(cls, value: object, info: ValidationInfo) -> object:
+        """What an engine does not know is refused, unless it is what holds without saying."""
+        name = str(info.field_name)
+        engine = DEPLOYED[info.data.get("engine", cls.model_fields["engine"].default)]
+        why = engine.cannot.get(name)
+        if why and value != cls.model_fields[name].default:
+            raise ValueError(f"does not go with {engine.title}: {why}")
         return value
 
     @property

@@ -11,7 +11,10 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("contracts", "engines", "loadgen", "retrieval", "exporters", "client", "hpc")
-ROOMS = ("ollamaService", "qdrantService", "clientServiceHandler", "monitoringService")
+ROOMS = (
+    *("ollamaService", "engineService", "qdrantService", "clientServiceHandler"),
+    "monitoringService",
+)
 
 #: What a package, or a module at the root, may import of the others.
 MAY_IMPORT: dict[str, set[str]] = {

@@ -17,7 +17,7 @@ def copy(tmp_path):
     folder = tmp_path / "a project"
     folder.mkdir()
     shutil.copy(PROJECT / "orch.py", folder)
-    for name in ("hpc", "contracts"):
+    for name in ("hpc", "contracts", "engines"):
         source = PROJECT / name
         if source.is_dir():
             shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))

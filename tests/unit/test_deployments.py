@@ -334,7 +334,7 @@ def test_record_of_an_older_version_says_nothing_of_what_it_lacks(output):
     old |= {"site": {"scheduler": "slurm"}, "endpoints": {"client": None, "ollama": []}}
     (output.path / "deployments" / "old.json").write_text(json.dumps(old))
     (found,) = load_records(output.path)
-    assert (found.client, list(found.ollama), found.clusters, found.controller) == (
+    assert (found.client, list(found.engines), found.clusters, found.controller) == (
         None,
         [],
         "",

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +15,17 @@ import pytest
 import ollamaService
 from client.benchmarks import place_of
 from contracts.errors import UsageError
-from engines.deployed import Deployed
 from engines.engine import LoadedModel
+from engines.llamacpp import LLAMACPP
 from engines.ollama_options import unheeded
-from engines.openai import OPENAI
+from engines.options import Options
 from engines.registry import DEPLOYED
 from hpc.deployment import Deployment
 from hpc.endpoints import OutputDir
 from hpc.planning.plan import Plan, make_plan
 from hpc.recipe.options import EngineOptions, Env, Sampling
 from hpc.recipe.reading import parse_recipe
+from hpc.serving import placement_problem
 from hpc.site import Site
 
 Recipe = dict[str, Any]
@@ -267,7 +269,7 @@ def test_layers_on_gpus_without_gpus(recipe_data: Recipe, service: Recipe) -> No
 @pytest.fixture
 def stub(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """An engine that knows none of them."""
-    monkeypatch.setitem(DEPLOYED, "stub", Deployed("stub", "Stub", OPENAI))
+    monkeypatch.setitem(DEPLOYED, "stub", replace(LLAMACPP, title="Stub", options=Options()))
     return "stub"
 
 
@@ -309,7 +311,7 @@ def test_a_model_sits_where_the_recipe_has_its_layers(
     layers: int | None, vram: int, wrong: bool
 ) -> None:
     model = LoadedModel("m", size=100, size_vram=vram)
-    assert bool(ollamaService.placement_problem(1, model, layers)) is wrong
+    assert bool(placement_problem(1, model, "Ollama", layers)) is wrong
 
 
 def test_a_benchmark_does_not_ask_for_the_gpu_alone_if_layers_are_counted(tmp_path: Path) -> None:

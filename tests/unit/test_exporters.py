@@ -2,6 +2,7 @@
 
 import contextlib
 import http.client
+import http.server
 import os
 import re
 import signal
@@ -63,7 +64,9 @@ def start(server):
     def begin(*arguments, path=None, ollama=None):
         port = free_port()
         command = [sys.executable, "-m", "exporters", "--listen", f"127.0.0.1:{port}"]
-        command += ["--ollama", ollama or f"http://127.0.0.1:{server.port}", *map(str, arguments)]
+        if "--metrics" not in arguments:
+            command += ["--ollama", ollama or f"http://127.0.0.1:{server.port}"]
+        command += map(str, arguments)
         environment = dict(os.environ, http_proxy="http://127.0.0.1:1")
         if path is not None:
             environment["PATH"] = f"{path}:{environment['PATH']}"
@@ -132,6 +135,41 @@ def test_it_tells_what_ollama_has_and_what_is_loaded(start, server):
         "orch_gpus_requested": 2,
         "orch_job_end_timestamp_seconds": 1_700_000_000,
     }
+
+
+OWN_METRICS = """# TYPE llamacpp:tokens_predicted_total counter
+llamacpp:tokens_predicted_total 41
+# TYPE llamacpp:requests_processing gauge
+llamacpp:requests_processing 2
+"""
+
+
+class Own(http.server.BaseHTTPRequestHandler):
+    """A stand-in of an engine that has metrics of its own, for who has its token."""
+
+    def do_GET(self):
+        known = self.headers["Authorization"] == "Bearer word" and self.path == "/metrics"
+        self.send_response(200 if known else 401)
+        self.end_headers()
+        self.wfile.write(OWN_METRICS.encode() if known else b"no")
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.mark.parametrize(("token", "up"), [("word", 1), ("another", 0)])
+def test_metrics_of_an_engine_are_passed_on(start, tmp_path, token, up):
+    (tmp_path / "token").write_text(token)
+    (tmp_path / "token").chmod(0o600)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Own) as engine:
+        threading.Thread(target=engine.serve_forever, daemon=True).start()
+        at = f"http://127.0.0.1:{engine.server_port}/metrics"
+        exporter = start("--metrics", at, "--gpus", 1, "--token-file", tmp_path / "token")
+        found = scrape(exporter.port)
+        engine.shutdown()
+    assert found.pop("engine_scrape_duration_seconds") > 0
+    passed_on = {"llamacpp:tokens_predicted_total": 41, "llamacpp:requests_processing": 2}
+    assert found == {"engine_up": up, "orch_gpus_requested": 1, **(passed_on if up else {})}
 
 
 def test_an_ollama_that_is_not_there_is_not_up_and_no_error(start):

@@ -91,7 +91,7 @@ def plan_of(recipe: Recipe, scheduler: str = "slurm", runtime: str = "host") -> 
 
 def test_nothing_is_planned_but_the_client_service(recipe: Recipe) -> None:
     plan = plan_of(recipe)
-    assert (plan.ollama, plan.qdrant, plan.gpus) == (None, None, 0)
+    assert (plan.engine, plan.qdrant, plan.gpus) == (None, None, 0)
     assert plan.model == "/models/Llama-3.1-8B"
     said = {setting.name: str(setting.value) for setting in plan.settings}
     assert said["server"] == f"{URL} (openai)"

@@ -10,6 +10,7 @@ import pytest
 
 from contracts.errors import UsageError
 from contracts.files import PROJECT
+from engines.registry import DEPLOYED
 from hpc import images
 from hpc.endpoints import OutputDir
 from hpc.site import Site, load_site
@@ -24,7 +25,7 @@ def site(**given):
     ["docker://ollama/ollama:0.17.4", "docker://ghcr.io:443/a/b@sha256:" + "a" * 64, "/x/a.sif"],
 )
 def test_pinned_sources_are_taken(source):
-    assert images.ollama_image(site(ollama=source)).source == source
+    assert images.engine_image(site(ollama=source), DEPLOYED["ollama"]).source == source
 
 
 @pytest.mark.parametrize(

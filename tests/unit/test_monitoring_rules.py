@@ -13,7 +13,7 @@ from programs import needed
 
 PAGE = MONITORING.parent / "docs" / "dashboards.md"
 TESTS = Path(__file__).parent / "rules"
-KINDS = ["node", "gpu", "client", "ollama", "qdrant", "pushgateway", "prometheus"]
+KINDS = ["node", "gpu", "client", "ollama", "engine", "qdrant", "pushgateway", "prometheus"]
 #: What a target file says of every target, and what exporters add to it.
 LABELS = {"deployment", "service", "job_id", "node", "replica", "job", "instance"}
 LABELS |= {"gpu", "UUID", "modelName", "model", "queue"}

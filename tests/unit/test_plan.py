@@ -33,7 +33,7 @@ def setting(plan, name):
 
 def test_meluxina_asks_as_that_cluster_wants_it(recipe_data):
     plan = plan_for(recipe_data, "meluxina")
-    assert tuple(options(plan.ollama.resources)) == (
+    assert tuple(options(plan.engine.resources)) == (
         ("--partition", "gpu"),
         ("--account", "research"),
         ("--qos", "default"),
@@ -52,9 +52,9 @@ def test_meluxina_asks_as_that_cluster_wants_it(recipe_data):
 def test_generic_slurm_finds_partitions_by_their_gpus(recipe_data):
     del recipe_data["job"]["infrastructure"]["partition"]
     plan = plan_for(recipe_data, partitions=TWO_PARTITIONS)
-    assert directives(plan.ollama)["--partition"] == "accel"
-    assert directives(plan.ollama)["--gres"] == "gpu:1"
-    assert directives(plan.ollama)["--cpus-per-task"] == "4", "no more than the nodes have"
+    assert directives(plan.engine)["--partition"] == "accel"
+    assert directives(plan.engine)["--gres"] == "gpu:1"
+    assert directives(plan.engine)["--cpus-per-task"] == "4", "no more than the nodes have"
     assert directives(plan.client)["--partition"] == "batch"
 
 
@@ -62,8 +62,8 @@ def test_no_gpu_is_asked_for_in_a_cpu_partition(recipe_data):
     recipe_data["job"]["infrastructure"]["partition"] = "batch"
     plan = plan_for(recipe_data, partitions=TWO_PARTITIONS)
     assert plan.gpus == 0
-    assert "--gres" not in directives(plan.ollama)
-    assert directives(plan.ollama)["--cpus-per-task"] == "16"
+    assert "--gres" not in directives(plan.engine)
+    assert directives(plan.engine)["--cpus-per-task"] == "16"
 
 
 def test_client_goes_where_its_time_limit_fits(recipe_data):
@@ -76,8 +76,8 @@ def test_client_goes_where_its_time_limit_fits(recipe_data):
 def test_recipe_beats_site_and_the_plan_says_so(recipe_data):
     site = Site(name="s", scheduler="slurm", gpu_partitions=["gpu"], account="theirs", qos="low")
     plan = make_plan(parse_recipe(recipe_data), site)
-    assert directives(plan.ollama)["--account"] == "research"
-    assert directives(plan.ollama)["--qos"] == "low"
+    assert directives(plan.engine)["--account"] == "research"
+    assert directives(plan.engine)["--qos"] == "low"
     assert setting(plan, "account").source == "recipe"
     assert setting(plan, "qos").source == "site"
 
@@ -93,12 +93,12 @@ def test_recipe_beats_site_and_the_plan_says_so(recipe_data):
 def test_ways_to_ask_for_gpus(recipe_data, request_, directive):
     recipe_data["job"]["infrastructure"]["gpus"] = 2
     site = Site(name="s", scheduler="slurm", gpu_partitions=["gpu"], gpu_request=request_)
-    assert directive in options(make_plan(parse_recipe(recipe_data), site).ollama.resources)
+    assert directive in options(make_plan(parse_recipe(recipe_data), site).engine.resources)
 
 
 def test_short_jobs_are_not_signalled_early(recipe_data):
     recipe_data["job"]["infrastructure"]["time"] = "5"
-    assert "--signal" not in directives(plan_for(recipe_data).ollama)
+    assert "--signal" not in directives(plan_for(recipe_data).engine)
 
 
 def test_parallel_slots_follow_the_clients_up_to_eight(recipe_data):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-STEPS = ("get_system_packages", "make_venv", "lint", "get_ollama", "get_haproxy")
+STEPS = ("get_system_packages", "make_venv", "lint", "get_ollama", "get_llamacpp", "get_haproxy")
 #: `name` is the step's, or for pytest the folder of the tests.
 STAND_IN = """#!/bin/bash
 echo {name} >>called
@@ -22,7 +22,7 @@ GROUPS = [
     "HAProxy",
     "Format, types, shell scripts",
     "Unit tests",
-    "Ollama and models",
+    "Engines and models",
     "Tests on the Slurm test cluster",
     "Tests with processes on this machine",
 ]
@@ -138,10 +138,10 @@ def test_groups_that_need_what_failed_are_named_with_it(steps: Steps) -> None:
     result = steps.run()
     assert result.returncode == 1
     said = summary_of(result)
-    assert said["Ollama and models"] == "FAILED"
+    assert said["Engines and models"] == "FAILED"
     assert said["Unit tests"] == "passed"
     for group in GROUPS[-2:]:
-        assert said[group] == "NOT RUN since this did not pass: Ollama and models"
+        assert said[group] == "NOT RUN since this did not pass: Engines and models"
     assert not steps.called() & {"tests/local", "tests/cluster"}
 
 
@@ -151,5 +151,5 @@ def test_without_python_nothing_but_the_system_packages_runs(steps: Steps) -> No
     assert result.returncode == 1
     said = summary_of(result)
     assert said["Unit tests"] == "NOT RUN since this did not pass: Python environment"
-    assert said["Tests on the Slurm test cluster"].endswith("pass: Ollama and models")
+    assert said["Tests on the Slurm test cluster"].endswith("pass: Engines and models")
     assert not any(name.startswith("tests/") for name in steps.called())

@@ -31,7 +31,7 @@ def plan_for(recipe_data, monkeypatch, at=None, partitions=(), **variables):
 
 
 def asked(plan, option):
-    return [dict(options(job.resources)).get(f"--{option}") for job in (plan.ollama, plan.client)]
+    return [dict(options(job.resources)).get(f"--{option}") for job in (plan.engine, plan.client)]
 
 
 def source(plan, name):
@@ -69,7 +69,7 @@ def test_recipe_and_site_go_before_a_variable(recipe_data, monkeypatch):
         SBATCH_ACCOUNT="mine", SBATCH_PARTITION="mine", SBATCH_QOS="mine",
         SBATCH_RESERVATION="mine", SLURM_CLUSTERS="mine",
     )  # fmt: skip
-    assert "mine" not in str(plan.ollama)
+    assert "mine" not in str(plan.engine)
     assert asked(plan, "account") == ["research", "research"]
     assert asked(plan, "partition") == ["gpu", "mine"], "the client's is nobody else's"
     assert {name: source(plan, name) for name in ("account", "qos", "reservation", "clusters")} == {

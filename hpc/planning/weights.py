@@ -1,0 +1,50 @@
+"""Where the file of a model is that an engine is given."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from contracts.errors import UsageError
+from engines.names import parse
+from engines.registry import DEPLOYED
+from hpc.recipe.reading import not_gguf
+from hpc.recipe.schema import Recipe
+from hpc.recipe.values import is_model_path
+
+#: What Ollama calls the layer of a model's weights.
+_WEIGHTS = "application/vnd.ollama.image.model"
+
+
+def weights_of(recipe: Recipe, models: Path) -> str:
+    """The path of the GGUF file of a recipe's model: its own, or that of the name in Ollama's
+    folder of `models`. "" if the recipe's engine takes names, or is not ours.
+
+    Raises UsageError if there is none.
+    """
+    service = recipe.job.service
+    if service.server is not None or not DEPLOYED[service.engine].takes_file:
+        return ""
+    if is_model_path(service.model):
+        return service.model
+    path = _blob(service.model, models)
+    wrong = "it is not there" if path is None else not_gguf(path)
+    if path is None or wrong:
+        raise UsageError(
+            f"job.service.model = {service.model!r}: {DEPLOYED[service.engine].title} is given a "
+            f"GGUF file, and of that name there is none in {models} ({wrong}); write the path of a "
+            'file, or fetch it once with "engine": "ollama" and --prepare.'
+        )
+    return str(path)
+
+
+def _blob(model: str, models: Path) -> Path | None:
+    """By the manifest that Ollama has written; None if there is none, or it is another's."""
+    name = parse(model)
+    manifest = models / "manifests" / name.host / name.namespace / name.model / name.tag
+    try:
+        layers = json.loads(manifest.read_text())["layers"]
+        digest = next(str(one["digest"]) for one in layers if one["mediaType"] == _WEIGHTS)
+    except (OSError, ValueError, LookupError, TypeError, StopIteration):
+        return None
+    return models / "blobs" / digest.replace(":", "-")

@@ -1,0 +1,196 @@
+"""What the rooms of engines share: the values of their templates, when an engine is ready, and what
+is otherwise than asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from contracts.errors import ServiceError
+from contracts.job_files import url_of
+from engines.deployed import Deployed
+from engines.names import HOST, parse
+from hpc.deployment import Deployment
+from hpc.following.target import Target
+from hpc.images import client_image, engine_image
+from hpc.planning.parts import JobPlan
+from hpc.planning.plan import Plan
+from hpc.recipe.schema import Recipe
+from hpc.recipe.values import is_model_path
+from hpc.service import Launched, Ready, Service
+
+if TYPE_CHECKING:
+    from engines.engine import Facts, LoadedModel
+
+#: A first token may wait for the model to be loaded again.
+TOKEN_TIMEOUT_S = 300.0
+
+
+def job_of(plan: Plan, engine: Deployed) -> JobPlan | None:
+    """The job of that engine; None if a plan has none."""
+    return plan.engine if plan.engine and plan.engine.service == engine.service else None
+
+
+def submit_engine(
+    data: Deployment, engine: Deployed, job: JobPlan, files: Sequence[str], **more: object
+) -> str:
+    """Render and submit an engine's job with what each template is given, and `more`; `files` are
+    those of models that it reads. Returns its id. Raises SchedulerError."""
+    plan, service = data.plan, data.plan.recipe.job.service
+    values: dict[str, object] = {
+        "service": engine.service,
+        "allowed": engine.allowed,
+        "health": engine.health,
+        "exporter": engine.exporter or "",
+        "metrics": engine.metrics,
+        "target": engine.target,
+        "image": engine_image(plan.site, engine),
+        "client_image": client_image(plan.site),
+        "model_folders": sorted({str(Path(file).parent) for file in files}),
+        "nodes": plan.recipe.job.infrastructure.nodes,
+        "gpus": plan.gpus,
+        "num_thread": service.num_thread or "",
+        "num_parallel": plan.num_parallel,
+        "context_length": service.context_length,
+    }
+    return data.submit(job, depends_on=(), **values, **more)
+
+
+def _no_more(_: Launched) -> list[str]:
+    return []
+
+
+def engine_service(
+    engine: Deployed,
+    set_up: Callable[[Deployment], str],
+    warnings: Callable[[Launched], list[str]] = _no_more,
+) -> Service:
+    """The service of an engine, whose job `set_up` submits. `warnings`: what it does otherwise than
+    asked for, beside what is found of each."""
+
+    def ready(launched: Launched, target: Target) -> Ready:
+        found = _ready(engine, launched, target)
+        return replace(found, warnings=[*found.warnings, *warnings(launched)])
+
+    return Service(
+        engine.service,
+        set_up,
+        lambda launched: _target(engine, launched),
+        ready,
+        wanted=lambda plan: job_of(plan, engine) is not None,
+        measured=True,
+    )
+
+
+# --- ready ---------------------------------------------------------------------------------------
+
+
+def probe(engine: Deployed, url: str, model: str, token_file: Path | None = None) -> Facts | str:
+    """Whether an engine at `url` is ready to answer with `model`, or a sentence saying why not yet.
+    It is sent the token of the file, if there is one.
+
+    Raises ServiceError with the engine's own words if the model fails.
+    """
+    # Once the jobs are on their way: to load it takes a while.
+    from hpc.web import NoAnswer, asking
+
+    try:
+        ask = asking(url, post_s=TOKEN_TIMEOUT_S, token_file=token_file)
+        return engine.engine.ready(ask, engine.engine.usual_root, model, f"{engine.title} at {url}")
+    except NoAnswer as error:
+        return error.message
+
+
+def _target(engine: Deployed, launched: Launched) -> Target:
+    """All replicas are ready, as `probe` says; what it finds of the last one."""
+    token_file = launched.token_file
+
+    def probe_all(addresses: list[str]) -> Facts | str:
+        facts: Facts | str = ""
+        for address in addresses:
+            facts = probe(engine, url_of(address, token_file), launched.model, token_file)
+            if isinstance(facts, str):
+                break
+        return facts
+
+    return Target(engine.service, launched.record.jobs[engine.service], probe_all)
+
+
+def _ready(engine: Deployed, launched: Launched, target: Target) -> Ready:
+    facts: Facts = target.result
+    model, version = _placed(launched, target, facts.model), facts.version or ""
+    loaded = {**asdict(model), f"{engine.service}_version": version, "where": model.where}
+    return Ready(
+        {engine.service: [url_of(address, launched.token_file) for address in target.addresses]},
+        {"loaded_model": loaded, **launched.output.gpus(target.job_id)},
+        _warnings(engine, launched, model),
+        f"{model.name} ({model.quantization or 'unknown'}) on {model.where}, "
+        f"{f'{engine.title} {version}'.rstrip()}",
+    )
+
+
+def _placed(launched: Launched, target: Target, model: LoadedModel) -> LoadedModel:
+    """With where it sits, by its job, if the engine itself does not say it."""
+    if model.size_vram is not None or not launched.output.all_on_gpus(target.job_id):
+        return model
+    return replace(model, size_vram=model.size)
+
+
+def _warnings(engine: Deployed, launched: Launched, model: LoadedModel) -> list[str]:
+    """What of the model is otherwise than asked for. Raises ServiceError when that is fatal."""
+    service, job_id = launched.recipe.job.service, launched.record.jobs[engine.service]
+    misplaced = placement_problem(launched.record.gpus, model, engine.title, service.num_gpu)
+    imprecise = precision_problem(launched.recipe, model)
+    for problem, fatal in (
+        (misplaced, not service.allow_cpu),
+        (imprecise, service.require_precision),
+    ):
+        if problem and fatal:
+            tail = launched.output.log_tail(engine.service, job_id, 5)
+            raise ServiceError(f"{problem}.", tail)
+    unsealed = [
+        f"others on the engines' nodes reach them on loopback, since they cannot be sealed ({why})"
+        for why in launched.output.unsealed(job_id)
+    ]
+    return [*filter(None, (misplaced, imprecise)), *unsealed]
+
+
+def placement_problem(
+    gpus: int, model: LoadedModel, title: str, layers: int | None = None
+) -> str | None:
+    """A sentence if GPUs were asked for and the model does not sit on them. `layers`: how many of
+    it the recipe has there."""
+    if gpus == 0 or layers == 0 or model.where == "gpu" or (layers and model.where != "cpu"):
+        return None
+    on_gpus, size = ((part or 0) / 1024**3 for part in (model.size_vram, model.size))
+    return (
+        f"{gpus} GPU(s) per node were asked for, but {model.name} sits on {model.where}: "
+        f"{on_gpus:.2f} of {size:.2f} GiB are in GPU memory; look for "
+        f'the cause in the {title} log, ask for "gpus": 0, or accept it with "allow_cpu": true'
+    )
+
+
+def precision_problem(recipe: Recipe, model: LoadedModel) -> str | None:
+    """A sentence if the recipe's precision is not the one of the loaded model."""
+    from engines.ollama import same_precision
+
+    asked = recipe.job.service.precision
+    if asked is None or same_precision(asked, model.quantization or ""):
+        return None
+    return (
+        f"the recipe says precision {asked}, but {model.name} is {model.quantization or 'unknown'}:"
+        f" use a model of that precision{_tags(recipe.job.service.model, asked)}, or correct the "
+        "recipe"
+    )
+
+
+def _tags(model: str, precision: str) -> str:
+    """Where the tags of a model of Ollama's registry are listed; empty for others."""
+    if is_model_path(model) or (name := parse(model)).host != HOST:
+        return ""
+    return (
+        f" (a tag such as {str(name).partition(':')[0]}:…-{precision.lower()}, listed at "
+        f"https://ollama.com/{name.namespace}/{name.model}/tags)"
+    )

@@ -1,0 +1,195 @@
+"""llama.cpp's server: what it says of itself, what its job is given, and what is refused."""
+
+import json
+import re
+import subprocess
+from types import SimpleNamespace
+
+import pytest
+
+from contracts.errors import ServiceError, UsageError
+from engines.engine import Facts, LoadedModel
+from engines.llamacpp import LLAMACPP
+from hpc.commands.deploy import render_all
+from hpc.endpoints import OutputDir
+from hpc.planning.plan import make_plan
+from hpc.planning.weights import weights_of
+from hpc.recipe.reading import parse_recipe
+from hpc.serving import placement_problem
+from hpc.site import Site
+from orch import services
+
+# --- what it says of itself; the answers are those of its version b11549, shortened --------------
+
+MODEL = "smol:1"
+META = {"n_ctx": 1024, "n_params": 134515008, "size": 96576768, "ftype": "Q4_1"}
+ENTRY = {"id": MODEL, "owned_by": "llamacpp", "meta": META}
+PROPS = {"default_generation_settings": {"n_ctx": 512}, "model_ftype": "Q4_1", "build_info": "b1-a"}
+SAID = {"/health": {"status": "ok"}, "/v1/models": {"data": [ENTRY]}, "/props": PROPS,
+        "/v1/chat/completions": {"choices": []}}  # fmt: skip
+LOADED = LoadedModel(MODEL, None, "Q4_1", "134.52M", 96576768, None, 512)
+
+
+def ready(changes, model=MODEL):
+    def ask(path, body=None):
+        answer = {**SAID, **changes}.get(path, 404)
+        if isinstance(answer, int):
+            return SimpleNamespace(status=answer, json={}, error=f"HTTP {answer}")
+        return SimpleNamespace(status=200, json=answer, error="")
+
+    return LLAMACPP.engine.ready(ask, "/v1", model, "It")
+
+
+def test_it_is_ready_once_it_answers_with_the_model_that_it_was_asked_for():
+    assert ready({}) == Facts("b1-a", LOADED)
+
+
+def test_while_it_loads_it_is_not_ready():
+    assert ready({"/health": 503}) == "It is loading smol:1"
+
+
+@pytest.mark.parametrize(
+    ("changes", "model", "words"),
+    [
+        ({}, "other:1", "It serves smol:1, not other:1"),
+        ({"/v1/chat/completions": 500}, MODEL, "It cannot answer with smol:1: HTTP 500"),
+    ],
+)
+def test_any_other_model_and_one_that_fails_are_failures(changes, model, words):
+    with pytest.raises(ServiceError, match=words):
+        ready(changes, model)
+
+
+@pytest.mark.parametrize(
+    ("said", "quantization"),
+    [("Q4_K - Medium", "Q4_K_M"), ("Q3_K - Small", "Q3_K_S"), ("F16", "F16")],
+)
+def test_quantisations_are_told_as_ollama_does(said, quantization):
+    assert ready({"/props": {**PROPS, "model_ftype": said}}).model.quantization == quantization
+
+
+def test_a_build_without_a_number_has_no_version():
+    assert ready({"/props": {**PROPS, "build_info": "b0-unknown"}}).version is None
+
+
+# --- the file that it is given -------------------------------------------------------------------
+
+
+@pytest.fixture
+def named(recipe_data):
+    recipe_data["job"]["service"] |= {"engine": "llama.cpp", "model": "someone/smol:1b"}
+    return recipe_data
+
+
+def keep(models, digest="sha256:aa"):
+    """Write a manifest as Ollama does, and the blobs."""
+    manifest = models / "manifests/registry.ollama.ai/someone/smol/1b"
+    manifest.parent.mkdir(parents=True)
+    layers = [{"mediaType": f"application/vnd.ollama.image.{kind}", "digest": digest}
+              for kind, digest in (("template", "sha256:bb"), ("model", digest))]  # fmt: skip
+    manifest.write_text(json.dumps({"layers": layers}))
+    (models / "blobs").mkdir()
+    (models / "blobs" / "sha256-aa").write_bytes(b"GGUF...")
+    (models / "blobs" / "sha256-bb").write_bytes(b"{{ .Prompt }}")
+
+
+def test_of_a_name_it_is_given_the_weights_that_ollama_has(named, tmp_path):
+    keep(tmp_path)
+    assert weights_of(parse_recipe(named), tmp_path) == str(tmp_path / "blobs" / "sha256-aa")
+
+
+@pytest.mark.parametrize(
+    ("kept", "why"),
+    [(None, "it is not there"), ("sha256:cc", "cannot be read"), ("sha256:bb", "not a GGUF file")],
+)
+def test_a_name_without_weights_is_refused_with_what_to_do(named, tmp_path, kept, why):
+    if kept:
+        keep(tmp_path, kept)
+    with pytest.raises(UsageError, match=r"llama\.cpp is given a GGUF file") as refused:
+        weights_of(parse_recipe(named), tmp_path)
+    assert why in refused.value.message and "write the path of a file" in refused.value.message
+
+
+def test_ollama_is_given_names(recipe_data, tmp_path):
+    assert weights_of(parse_recipe(recipe_data), tmp_path) == ""
+
+
+def test_without_the_file_nothing_is_submitted(orch, named, tmp_path):
+    (tmp_path / "recipe.json").write_text(json.dumps(named))
+    code, _, err = orch(tmp_path / "recipe.json", "--site", "slurm", "--dry-run")
+    assert (code, "llama.cpp is given a GGUF file" in err) == (2, True)
+    assert not list(tmp_path.rglob("*.sh"))
+
+
+# --- its job -------------------------------------------------------------------------------------
+
+
+def scripts_of(data, tmp_path, **site):
+    output = OutputDir(tmp_path / "output")
+    output.prepare()
+    where = Site(name="s", scheduler="slurm", gpu_partitions=["gpu"], **site)
+    plan = make_plan(parse_recipe(data), where, weights=str(tmp_path / "a b.gguf"))
+    return render_all(plan, services(), output).output.path / "scripts"
+
+
+@pytest.mark.parametrize(
+    ("runtime", "nodes", "gpus"), [("host", 1, 0), ("host", 3, 2), ("apptainer", 1, 2)]
+)
+def test_its_script_passes_shellcheck_and_says_all_that_was_asked_for(
+    named, tmp_path, runtime, nodes, gpus
+):
+    named["job"]["infrastructure"] |= {"nodes": nodes, "gpus": gpus}
+    named["job"]["service"] |= {"num_parallel": 3, "context_length": 500, "num_thread": 5}
+    (path,) = scripts_of(named, tmp_path, runtime=runtime, tls=nodes > 1).glob("*.llamacpp.sh")
+    text = path.read_text()
+    for words in ("--ctx-size 1500 ", "--parallel 3 ", f"--gpu-layers {999 if gpus else 0} ",
+                  "thread_count 5 ", "a b.gguf'", "MODEL=someone/smol:1b"):  # fmt: skip
+        assert words in text
+    check = subprocess.run(["shellcheck", "-x", path], capture_output=True, text=True)
+    assert check.stdout == ""
+    form = ["shfmt", "-i", "2", "-ci", "-d", path]
+    assert subprocess.run(form, capture_output=True, text=True).stdout == ""
+
+
+def test_the_clients_job_waits_for_it(named, tmp_path):
+    scripts = scripts_of(named, tmp_path)
+    assert {path.name.split(".")[-2] for path in scripts.glob("*.sh")} >= {"client", "llamacpp"}
+    assert not list(scripts.glob("*.ollama.sh"))
+    (client,) = scripts.glob("*.client.sh")
+    assert re.search(r"^ENGINE_SERVICE=llamacpp ENGINE_TITLE=llama.cpp$", client.read_text(), re.M)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "why"),
+    [("keep_alive", "5m", "keeps the model in memory"), ("retrieval", {}, "does not embed")],
+)
+def test_what_it_cannot_do_is_refused_by_name(named, key, value, why):
+    named["job"]["service"][key] = value
+    with pytest.raises(UsageError) as refused:
+        parse_recipe(named)
+    (line,) = refused.value.details
+    assert line.startswith(f"job.service.{key}") and "does not go with llama.cpp" in line
+    assert why in line
+
+
+def test_what_holds_anyway_may_be_said(named):
+    named["job"]["service"]["keep_alive"] = "-1"
+    assert parse_recipe(named).job.service.engine == "llama.cpp"
+
+
+@pytest.mark.parametrize(
+    ("placements", "on_gpus"), [(["gpu"], True), (["gpu", "cpu"], False), ([], False)]
+)
+def test_its_job_tells_where_the_model_sits(tmp_path, placements, on_gpus):
+    output = OutputDir(tmp_path)
+    output.prepare()
+    for rank, word in enumerate(placements):
+        (tmp_path / "logs" / f"7.{rank}.placement").write_text(f"{word}\n")
+    (tmp_path / "logs" / "77.placement").write_text("gpu\n")
+    assert output.all_on_gpus("7") == on_gpus
+
+
+def test_gpus_that_were_asked_for_in_vain_are_told_with_the_engines_name():
+    assert "look for the cause in the llama.cpp log" in (
+        placement_problem(2, LOADED, "llama.cpp") or ""
+    )
