@@ -60,7 +60,8 @@ def shape(value: Any) -> Any:
 
 
 def test_services_run_from_images_where_they_belong(project: Project, boxes: str) -> None:
-    recipe = project.recipe(question="Who are you?")
+    """And there, too, the engine speaks TLS, and the door to it."""
+    recipe = project.recipe(question="Who are you?", tls=True)
     result = project.orch(recipe, "--site", boxes)
     project.assert_benchmarked(result)
     assert "4 of 4 requests succeeded" in result.stdout
@@ -73,8 +74,11 @@ def test_services_run_from_images_where_they_belong(project: Project, boxes: str
         assert program in listed
     assert (project.output / "containers" / "client_service.sif").is_symlink()
     assert_images_are_recorded(project, record)
+    assert record["endpoints"]["client"].startswith("https://")
     health = project.curl(record["endpoints"]["client"] + "/health")
     assert health["status"] == "healthy"
+    listed = project.curl(record["endpoints"]["client"] + "/api/tags")  # the door's own way to it
+    assert [model["name"] for model in listed["models"]] == [record["model"]]
     assert project.orch("--stop", record["id"]).returncode == 0
     project.assert_nothing_left()
 

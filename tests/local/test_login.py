@@ -218,9 +218,9 @@ def test_the_lines_of_a_login_work_as_they_stand(place, munged):
         result = place.orch("--login", named, "--site", site, env=home)
         assert result.returncode == 0, result.stderr
         (curl,) = [line for line in result.stdout.splitlines() if " curl " in line]
-        asked = ["bash", "-c", curl.strip().removeprefix("ask")]
-        ran = subprocess.run(asked, capture_output=True, text=True, cwd=place.folder)
-        assert json.loads(ran.stdout)["response"], ran
+    asked = ["bash", "-c", curl.strip().removeprefix("ask")]
+    ran = subprocess.run(asked, capture_output=True, text=True, cwd=place.folder)
+    assert json.loads(ran.stdout)["response"], ran
     folder = place.folder / "config" / "orch" / record["id"]
     assert folder.stat().st_mode & 0o777 == 0o700
     assert {f.name: f.stat().st_mode & 0o777 for f in folder.iterdir()} == {
