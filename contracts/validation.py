@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import get_args
 
@@ -16,6 +16,8 @@ from pydantic import BaseModel, BeforeValidator, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import ErrorDetails, InitErrorDetails
+
+from contracts.json_object import JsonObject
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ class Sentence(ValueError):
 def sentences(
     error: ValidationError,
     kind: type[BaseModel],
-    given: Mapping[str, object],
+    given: JsonObject,
     show: Callable[[str], str] = lambda name: name,
 ) -> list[str]:
     """Return what is wrong with what was given for a `kind`: a sentence for each of its fields, and
@@ -95,7 +97,7 @@ def _what(error: ErrorDetails) -> Sentence | str:
 
 
 def _sentence(
-    name: str, kind: type[BaseModel], given: Mapping[str, object], show: Callable[[str], str]
+    name: str, kind: type[BaseModel], given: JsonObject, show: Callable[[str], str]
 ) -> str:
     if name not in given:
         return f"{show(name)} is missing"

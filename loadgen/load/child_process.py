@@ -17,7 +17,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING
 
 from pydantic import TypeAdapter
 
@@ -32,6 +32,7 @@ from loadgen.measurements import INTERRUPTED, RequestLine
 
 if TYPE_CHECKING:
     from contracts.summary import Summary
+    from loadgen.load.progress import ProgressLine
 
 ROOT = Path(__file__).resolve().parents[2]
 #: What was measured is written within a second; on a node that is busy it took more than five.
@@ -54,21 +55,6 @@ class MonitoringUrls:
     prometheus: str | None = None
     login: Path | None = None
     gpu_metrics: tuple[str, ...] = ()
-
-
-class ProgressLine(TypedDict, total=False):
-    """What the child prints of its progress; seconds, and requests or tokens per second. With
-    counts and histograms, it is a contracts.histograms.TallyCounts, too."""
-
-    phase: str
-    planned: int | None
-    done: int
-    failed: int
-    in_flight: int
-    elapsed_seconds: float
-    requests_per_second: float | None
-    output_tokens_per_second: float | None
-    ttft_p50: float | None
 
 
 class ChildRun:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from statistics import median
 from time import perf_counter
+from typing import TypedDict
 
 from contracts.figures import ttft
 from contracts.histograms import Tally, TallyCounts
@@ -14,6 +15,25 @@ from loadgen.measurements import RequestRecord
 
 #: Of so many requests that ended last the median is taken.
 RECENT = 1000
+
+
+class ProgressLine(TypedDict, total=False):
+    """How far a run is, as --json-progress prints it: seconds, and requests or tokens per
+    second."""
+
+    phase: str
+    planned: int | None
+    done: int
+    failed: int
+    in_flight: int
+    elapsed_seconds: float
+    requests_per_second: float | None
+    output_tokens_per_second: float | None
+    ttft_p50: float | None
+
+
+class CountedLine(ProgressLine, TallyCounts):
+    """The same with counts and histograms, if somebody asks for them."""
 
 
 @dataclass(frozen=True)
@@ -78,12 +98,12 @@ class RunProgress:
                 if part.tally is not None:
                     self.tally.add(part.tally)
 
-    def as_dict(self) -> Mapping[str, object]:
-        """Return it as --json-progress prints it: seconds, and requests or tokens per second."""
+    def as_dict(self) -> ProgressLine | CountedLine:
+        """Return it as --json-progress prints it."""
         elapsed = max(0.0, perf_counter() - self.started_at)
         whole = self.done - self.failed
         per = 1 / elapsed if elapsed > 0 and whole else None
-        return {
+        line: ProgressLine = {
             "phase": self.phase,
             "planned": self.planned,
             "done": self.done,
@@ -93,5 +113,5 @@ class RunProgress:
             "requests_per_second": per and round(whole * per, 3),
             "output_tokens_per_second": per and round(self.tokens * per, 3),
             "ttft_p50": round(median(self.ttfts), 6) if self.ttfts else None,
-            **({} if self.tally is None else self.tally.as_dict()),
         }
+        return line if self.tally is None else {**line, **self.tally.as_dict()}

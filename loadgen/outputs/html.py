@@ -14,7 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from contracts.figures import DRAWN
 from contracts.files import write_whole
-from contracts.summary import Summary, Sweep, SweepPoint
+from contracts.summary import Summary, Sweep, SweepPoint, Validity
 from engines.json_values import text_of
 from loadgen import console
 from loadgen.outputs import (
@@ -154,13 +154,23 @@ def _columns(points: Sequence[SweepPoint]) -> list[Column]:
     ]
 
 
-def _point(point: SweepPoint, columns: Sequence[Column]) -> Mapping[str, object]:
-    return {
-        "value": f"{point.value:g}",
-        "link": f"{point.folder}/report.html",
-        "cells": [spelled(of(point.summary)) for _, of, spelled in columns],
-        "validity": point.summary.validity,
-    }
+@dataclass(frozen=True)
+class _Point:
+    """A point of a sweep as its page has it; `link`: to the page of its own."""
+
+    value: str
+    link: str
+    cells: Sequence[str]
+    validity: Validity
+
+
+def _point(point: SweepPoint, columns: Sequence[Column]) -> _Point:
+    return _Point(
+        value=f"{point.value:g}",
+        link=f"{point.folder}/report.html",
+        cells=[spelled(of(point.summary)) for _, of, spelled in columns],
+        validity=point.summary.validity,
+    )
 
 
 def _sweep_plots(by: str, points: Sequence[SweepPoint]) -> list[drawing.Plot]:

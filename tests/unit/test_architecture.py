@@ -49,6 +49,8 @@ MAY_IMPORT_WITHIN: dict[str, set[str]] = {
     },
 }
 MOST_LINES, MOST_MODULES, MOST_LINES_OF_A_FUNCTION = 300, 15, 42
+#: `Any` and collections of `object`, per 1,000 lines; what others' JSON holds is a JsonObject.
+MOST_UNTYPED = 2.0
 
 
 @cache
@@ -168,6 +170,21 @@ def test_no_function_is_long() -> None:
         > MOST_LINES_OF_A_FUNCTION
     }
     assert long == {}
+
+
+def says_nothing(node: ast.AST) -> bool:
+    """Whether a type tells nothing of what is in it: `Any`, `dict[str, object]` and the like."""
+    if isinstance(node, ast.Subscript) and isinstance(node.value, ast.Name):
+        within = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
+        held = any(isinstance(one, ast.Name) and one.id == "object" for one in within)
+        return held and node.value.id in ("dict", "list", "tuple", "Mapping", "Sequence")
+    return isinstance(node, ast.Name) and node.id == "Any"
+
+
+def test_types_say_what_they_hold() -> None:
+    texts = [path.read_text() for path in modules().values()]
+    untyped = sum(says_nothing(node) for text in texts for node in ast.walk(ast.parse(text)))
+    assert untyped / sum(len(text.splitlines()) for text in texts) * 1000 <= MOST_UNTYPED
 
 
 def test_every_package_says_what_may_live_in_it() -> None:
