@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, ClassVar, TypeAlias
+from typing import Annotated, ClassVar, TypeAlias
 
 from pydantic import (
     AfterValidator,
@@ -102,7 +102,7 @@ def _parsed(text: object) -> object:
 
 
 #: The arguments of a call, as the API has them: a JSON object as a text.
-Arguments: TypeAlias = Annotated[dict[str, Any], BeforeValidator(_parsed)]
+Arguments: TypeAlias = Annotated[JsonObject, BeforeValidator(_parsed)]
 
 
 class StreamOptions(Taken):

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TypedDict
 
 from client.compatible.compact import compact
 from client.compatible.translate.bodies import WHOLE
-from client.compatible.translate.chat_bodies import ChatBody, Message, Tool, ToolCall
+from client.compatible.translate.chat_bodies import ChatBody, Message, Part, Tool, ToolCall
 from contracts.json_object import JsonObject
 
 _NO_PARAMETERS: JsonObject = {"type": "object", "properties": {}}
@@ -60,10 +60,22 @@ def text_size(body: ChatBody) -> int:
     return sum(len(_text(message).encode()) for message in body.messages)
 
 
-def _messages(messages: Sequence[Message]) -> Iterator[JsonObject]:
+class OllamaMessage(TypedDict, total=False):
+    """A message as /api/chat takes it."""
+
+    role: str
+    content: str
+    images: Sequence[str]
+    thinking: str
+    tool_calls: Sequence[JsonObject]
+    tool_name: str
+    tool_call_id: str
+
+
+def _messages(messages: Sequence[Message]) -> Iterator[OllamaMessage]:
     names: dict[str, str] = {}  # of the functions, by the ids of their calls
     for message in messages:
-        found: dict[str, Any] = {"role": _role(message.role), "content": _text(message)}
+        found: OllamaMessage = {"role": _role(message.role), "content": _text(message)}
         images = [p.image_url.url for p in _parts(message) if p.image_url is not None]
         thinking = message.reasoning or message.reasoning_content
         if images:
@@ -74,8 +86,9 @@ def _messages(messages: Sequence[Message]) -> Iterator[JsonObject]:
             names.update((call.id or "", call.function.name) for call in message.tool_calls)
             found["tool_calls"] = [_call(call, i) for i, call in enumerate(message.tool_calls)]
         if message.role == "tool":
-            name = message.name or names.get(message.tool_call_id or "", "")
-            found |= {"tool_name": name, "tool_call_id": message.tool_call_id or ""}
+            called = message.tool_call_id or ""
+            found["tool_name"] = message.name or names.get(called, "")
+            found["tool_call_id"] = called
         yield found
 
 
@@ -83,7 +96,7 @@ def _role(role: str) -> str:
     return "system" if role == "developer" else role
 
 
-def _parts(message: Message) -> Sequence[Any]:
+def _parts(message: Message) -> Sequence[Part]:
     return message.content if isinstance(message.content, list) else ()
 
 

@@ -29,7 +29,7 @@ class ChatEvents(Chunks):
         super().__init__(heading("chat.completion.chunk", _PREFIX, model), usage)
         self._calls = 0
 
-    def _choice(self, line: JsonObject) -> dict[str, Any]:
+    def _choice(self, line: JsonObject) -> JsonObject:
         message = part_of(line, "message")
         delta = {name: text for name, text in _texts(message).items() if text}
         calls = list(_calls(message, self._calls))
@@ -39,14 +39,14 @@ class ChatEvents(Chunks):
         logprobs = _log_probabilities(line)
         if not delta and logprobs is None:
             return {}
-        found: dict[str, Any] = {"delta": {**self._role(), **delta}}
+        found: JsonObject = {"delta": {**self._role(), **delta}}
         return found if logprobs is None else {**found, "logprobs": logprobs}
 
-    def _last_choice(self, line: JsonObject) -> dict[str, Any]:
+    def _last_choice(self, line: JsonObject) -> JsonObject:
         why = "tool_calls" if self._calls else finish_reason(line)
         return {"delta": self._role(), "finish_reason": why}
 
-    def _role(self) -> dict[str, Any]:
+    def _role(self) -> JsonObject:
         """It comes with the first event."""
         return {"role": "assistant", "content": ""} if self._first else {}
 
@@ -71,12 +71,12 @@ def whole_chat(answer: JsonObject, model: str) -> JsonObject:
     return {**head, "choices": [choice], "usage": usage_of(answer)}
 
 
-def _texts(message: JsonObject) -> dict[str, Any]:
+def _texts(message: JsonObject) -> JsonObject:
     thought, text = texts_of(message)
     return {"content": text, "reasoning": thought}
 
 
-def _calls(message: JsonObject, before: int) -> Iterator[dict[str, Any]]:
+def _calls(message: JsonObject, before: int) -> Iterator[JsonObject]:
     """Calls of tools, numbered from `before` on."""
     for index, call in enumerate(calls_of(message), before):
         arguments = json.dumps(call.arguments, ensure_ascii=False)
@@ -84,7 +84,7 @@ def _calls(message: JsonObject, before: int) -> Iterator[dict[str, Any]]:
         yield {"index": index, "id": call.id, "type": "function", "function": function}
 
 
-def _without_index(call: dict[str, Any]) -> JsonObject:
+def _without_index(call: JsonObject) -> JsonObject:
     return {key: value for key, value in call.items() if key != "index"}
 
 

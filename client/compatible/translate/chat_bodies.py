@@ -19,6 +19,7 @@ from client.compatible.translate.bodies import (
     no,
     only,
 )
+from contracts.json_object import JsonObject
 
 #: Why some is not supported.
 NO_TOOLS = "there are no tools of ours"
@@ -90,8 +91,8 @@ class Message(Taken):
     refusal: str | None = None
     reasoning: str | None = None
     reasoning_content: str | None = None
-    audio: Annotated[dict[str, Any] | None, no("the model neither hears nor speaks")] = None
-    function_call: Annotated[dict[str, Any] | None, no("give tool_calls")] = None
+    audio: Annotated[JsonObject | None, no("the model neither hears nor speaks")] = None
+    function_call: Annotated[JsonObject | None, no("give tool_calls")] = None
 
     @model_validator(mode="after")
     def _says_something(self) -> Self:
@@ -105,7 +106,7 @@ class Function(Taken):
 
     name: Annotated[str, Field(min_length=1)]
     description: str | None = None
-    parameters: dict[str, Any] | None = None
+    parameters: JsonObject | None = None
 
 
 class Tool(Taken):
@@ -118,7 +119,7 @@ class Tool(Taken):
 class JsonSchema(Taken):
     """The JSON Schema of an answer."""
 
-    schema_: dict[str, Any] = Field(alias="schema")
+    schema_: JsonObject = Field(alias="schema")
 
 
 class ResponseFormat(Taken):
@@ -137,7 +138,7 @@ class ResponseFormat(Taken):
 Effort: TypeAlias = Literal["none", "minimal", "low", "medium", "high", "xhigh"]
 
 
-ToolChoice: TypeAlias = Annotated[str | dict[str, Any], only("auto", "none", why=CANNOT_FORCE)]
+ToolChoice: TypeAlias = Annotated[str | JsonObject, only("auto", "none", why=CANNOT_FORCE)]
 TOOL_CHOICE = "`auto` or `none`; `required` or one tool are refused."
 
 
@@ -171,17 +172,17 @@ class ChatBody(Asked):
     modalities: list[Annotated[str, only("text", why="the model writes")]] | None = Field(
         None, description="`text` alone."
     )
-    audio: Annotated[dict[str, Any] | None, no("the model writes")] = Field(
+    audio: Annotated[JsonObject | None, no("the model writes")] = Field(
         None, description="Refused."
     )
-    web_search_options: Annotated[dict[str, Any] | None, no("nothing is looked up")] = Field(
+    web_search_options: Annotated[JsonObject | None, no("nothing is looked up")] = Field(
         None, description="Refused."
     )
     verbosity: Annotated[str | None, only("medium", why="ask for it in words")] = Field(
         None, description="`medium` alone."
     )
     functions: Annotated[list[Any] | None, no("give tools")] = Field(None, description="Refused.")
-    function_call: Annotated[str | dict[str, Any] | None, no("give tool_choice")] = Field(
+    function_call: Annotated[str | JsonObject | None, no("give tool_choice")] = Field(
         None, description="Refused."
     )
     metadata: dict[str, str] | None = Field(None, description="Taken; changes nothing.")
@@ -190,7 +191,7 @@ class ChatBody(Asked):
     safety_identifier: str | None = Field(None, description="Taken; changes nothing.")
     prompt_cache_key: str | None = Field(None, description="Taken; changes nothing.")
     prompt_cache_retention: str | None = Field(None, description="Taken; changes nothing.")
-    prediction: dict[str, Any] | None = Field(None, description="Taken; changes nothing.")
+    prediction: JsonObject | None = Field(None, description="Taken; changes nothing.")
 
     @model_validator(mode="after")
     def _goes_together(self) -> Self:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from abc import abstractmethod
-from typing import Any
 
 from client.compatible.compact import compact
 from client.compatible.errors import ApiError
@@ -15,7 +14,7 @@ from contracts.json_object import JsonObject
 DONE = b"data: [DONE]\n\n"
 
 
-def heading(kind: str, prefix: str, model: str) -> dict[str, Any]:
+def heading(kind: str, prefix: str, model: str) -> JsonObject:
     """Return the keys that each object of an answer begins with; `prefix` is that of its id."""
     number = new_id(f"{prefix}-")
     return {"id": number, "object": kind, "created": int(time.time()), "model": model}
@@ -51,11 +50,11 @@ class Chunks(Events):
     # --- for a subclass ---
 
     @abstractmethod
-    def _choice(self, line: JsonObject) -> dict[str, Any]:
+    def _choice(self, line: JsonObject) -> JsonObject:
         """What a line that is not as most are brings, but for the end; empty if nothing."""
 
     @abstractmethod
-    def _last_choice(self, line: JsonObject) -> dict[str, Any]:
+    def _last_choice(self, line: JsonObject) -> JsonObject:
         """The choice of the event that says why the answer ended."""
 
     # --- as any events ---

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from itertools import accumulate
-from typing import Any
 
 from client.compatible.compact import compact
 from client.compatible.translate.bodies import WHOLE
@@ -48,12 +47,12 @@ class CompletionEvents(Chunks):
         super().__init__(heading(_KIND, _PREFIX, model), usage)
         self._length = 0
 
-    def _choice(self, line: JsonObject) -> dict[str, Any]:
+    def _choice(self, line: JsonObject) -> JsonObject:
         text, logprobs = text_of(line, "response") or "", _old_form(line, self._length)
         self._length += len(text)
         return {"text": text, "logprobs": logprobs} if text or logprobs else {}
 
-    def _last_choice(self, line: JsonObject) -> dict[str, Any]:
+    def _last_choice(self, line: JsonObject) -> JsonObject:
         return {"text": "", "logprobs": None, "finish_reason": finish_reason(line)}
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from client.compatible.compact import compact
 from client.compatible.errors import ApiError
 from client.compatible.translate.blocks import BlockEvents, Kind
@@ -87,7 +85,7 @@ def whole_message(body: MessagesBody, answer: JsonObject, model: str) -> JsonObj
     }
 
 
-def _heading(model: str) -> dict[str, Any]:
+def _heading(model: str) -> JsonObject:
     return {"id": new_id("msg_"), "type": "message", "role": "assistant", "model": model}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, ClassVar, Literal, TypeAlias
+from typing import Annotated, ClassVar, Literal, TypeAlias
 
 from pydantic import Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
@@ -19,6 +19,7 @@ from client.compatible.translate.bodies import (
     only,
 )
 from client.compatible.translate.chat_bodies import CANNOT_FORCE, CANNOT_LIMIT, IMAGES, NO_TOOLS
+from contracts.json_object import JsonObject
 
 _NO_OTHERS = "the model reads no others"
 
@@ -72,7 +73,7 @@ class Block(Shown):
     ]
     id: str | None = None
     name: str | None = None
-    input: dict[str, Any] | None = None
+    input: JsonObject | None = None
     tool_use_id: str | None = None
     content: _Shown | None = None
     thinking: str | None = None
@@ -111,7 +112,7 @@ class Tool(Taken):
     type: Annotated[str | None, only("custom", why=NO_TOOLS)] = None
     name: Annotated[str, Field(min_length=1)]
     description: str | None = None
-    input_schema: dict[str, Any]
+    input_schema: JsonObject
 
 
 class ToolChoice(Taken):
@@ -134,7 +135,7 @@ class OutputFormat(Taken):
     """The JSON Schema of an answer."""
 
     type: Annotated[str, only("json_schema", why="there is no other form")]
-    schema_: dict[str, Any] = Field(alias="schema")
+    schema_: JsonObject = Field(alias="schema")
 
 
 class OutputConfig(Taken):
@@ -187,16 +188,16 @@ class MessagesBody(ModelBody):
         description="`format` of the type `json_schema` makes the answer be that; `effort` counts "
         "for models whose thinking has levels.",
     )
-    metadata: dict[str, Any] | None = Field(None, description="Taken; changes nothing.")
+    metadata: JsonObject | None = Field(None, description="Taken; changes nothing.")
     service_tier: str | None = Field(None, description="Taken; changes nothing.")
-    cache_control: dict[str, Any] | None = Field(
+    cache_control: JsonObject | None = Field(
         None, description="Taken, as in blocks and tools; changes nothing."
     )
     speed: Annotated[str | None, only("standard", why="there is one")] = Field(
         None, description="`standard` alone."
     )
-    container: Annotated[Any, no("nothing is run here")] = Field(None, description="Refused.")
-    mcp_servers: Annotated[Any, no(NO_TOOLS)] = Field(None, description="Refused.")
-    context_management: Annotated[Any, no("nothing is left out of a conversation")] = Field(
+    container: Annotated[object, no("nothing is run here")] = Field(None, description="Refused.")
+    mcp_servers: Annotated[object, no(NO_TOOLS)] = Field(None, description="Refused.")
+    context_management: Annotated[object, no("nothing is left out of a conversation")] = Field(
         None, description="Refused."
     )

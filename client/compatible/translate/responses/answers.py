@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from typing import Any
 
 from client.compatible.compact import compact
 from client.compatible.errors import ApiError, EngineFailed
@@ -64,7 +63,7 @@ class ResponseEvents(BlockEvents):
         logprobs = b',"logprobs":[]' if kind is Kind.TEXT else b""
         at = compact(self._at())[1:-1]
         self._ends = b'"%b,%b}\n\n' % (logprobs, at)
-        empty = _item(kind, self._item, "", _UNDER_WAY) | {"content": []}
+        empty = {**_item(kind, self._item, "", _UNDER_WAY), "content": []}
         added = self._next("response.output_item.added", **self._index(), item=empty)
         part = _part(kind, "")
         return added + self._next("response.content_part.added", **self._at(), part=part)
@@ -76,7 +75,7 @@ class ResponseEvents(BlockEvents):
 
     def _closed(self, kind: Kind, cut: bool) -> bytes:
         text = _decoded(b"".join(self._raw))
-        logprobs: dict[str, object] = {"logprobs": []} if kind is Kind.TEXT else {}
+        logprobs: dict[str, list[str]] = {"logprobs": []} if kind is Kind.TEXT else {}
         done = self._next(f"{_EVENTS[kind]}.done", **self._at(), text=text, **logprobs)
         part = self._next("response.content_part.done", **self._at(), part=_part(kind, text))
         return done + part + self._add(_item(kind, self._item, text, _CUT if cut else _WHOLE))
@@ -105,10 +104,10 @@ class ResponseEvents(BlockEvents):
         self._output.append(item)
         return done
 
-    def _index(self) -> dict[str, object]:
+    def _index(self) -> dict[str, int]:
         return {"output_index": len(self._output)}
 
-    def _at(self) -> dict[str, object]:
+    def _at(self) -> JsonObject:
         return {"item_id": self._item, **self._index(), "content_index": 0}
 
     def _next(self, kind: str, **more: object) -> bytes:
@@ -123,7 +122,7 @@ def whole_response(body: ResponsesBody, answer: JsonObject, model: str) -> JsonO
     blocks = [_item(kind, new_id(_IDS[kind]), text, _WHOLE) for kind, text in texts if text]
     calls = [_called(call, new_id("fc_")) for call in calls_of(message)]
     if is_cut(answer) and blocks and not calls:
-        blocks[-1] |= {"status": _CUT}
+        blocks[-1] = {**blocks[-1], "status": _CUT}
     return {**_heading(body, model), "output": [*blocks, *calls], **_ended(answer)}
 
 
@@ -162,7 +161,7 @@ def _format(body: ResponsesBody) -> JsonObject:
     return body.text.format.model_dump(by_alias=True, exclude_none=True)
 
 
-def _ended(final: JsonObject) -> dict[str, Any]:
+def _ended(final: JsonObject) -> JsonObject:
     """What is known at the end; not how many tokens were thought, or had been read before."""
     read, written = read_and_written(final)
     usage = {
@@ -178,10 +177,10 @@ def _ended(final: JsonObject) -> dict[str, Any]:
     return {"status": _WHOLE, "usage": usage}
 
 
-def _item(kind: Kind, number: str, text: str, status: str) -> dict[str, Any]:
+def _item(kind: Kind, number: str, text: str, status: str) -> JsonObject:
     content = [_part(kind, text)]
     if kind is Kind.THOUGHT:
-        more: dict[str, Any] = {"type": "reasoning", "summary": []}
+        more: JsonObject = {"type": "reasoning", "summary": []}
     else:
         more = {"type": "message", "role": "assistant"}
     return {"id": number, **more, "status": status, "content": content}
@@ -193,7 +192,7 @@ def _part(kind: Kind, text: str) -> JsonObject:
     return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
 
 
-def _called(call: Call, number: str) -> dict[str, Any]:
+def _called(call: Call, number: str) -> JsonObject:
     arguments = json.dumps(call.arguments, ensure_ascii=False)
     return {
         "id": number,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, ClassVar, Literal, TypeAlias
+from typing import Annotated, ClassVar, Literal, TypeAlias
 
 from pydantic import Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
@@ -28,6 +28,7 @@ from client.compatible.translate.chat_bodies import (
     ImageData,
     ToolChoice,
 )
+from contracts.json_object import JsonObject
 
 _NO_OTHERS = "the model reads no others"
 _NOT_KEPT = "nothing is kept here: give the whole conversation as input"
@@ -88,7 +89,7 @@ class TextFormat(Taken):
 
     type: Literal["text", "json_object", "json_schema"]
     name: str | None = None
-    schema_: dict[str, Any] | None = Field(None, alias="schema")
+    schema_: JsonObject | None = Field(None, alias="schema")
 
     @model_validator(mode="after")
     def _has_schema(self) -> Self:
@@ -125,7 +126,7 @@ class ResponsesBody(Body):
     )
     instructions: str | None = Field(None, description="What comes before it, as `system`.")
     stream: bool | None = Field(None, description="Whether it comes as events, piece by piece.")
-    stream_options: dict[str, Any] | None = Field(None, description="Taken; changes nothing.")
+    stream_options: JsonObject | None = Field(None, description="Taken; changes nothing.")
     max_output_tokens: Count | None = Field(
         None, description="Tokens of the answer at most, what the model thinks among them."
     )
@@ -154,7 +155,7 @@ class ResponsesBody(Body):
     previous_response_id: Annotated[str | None, no(_NOT_KEPT)] = Field(
         None, description="Refused: nothing is kept."
     )
-    conversation: Annotated[Any, no(_NOT_KEPT)] = Field(
+    conversation: Annotated[object, no(_NOT_KEPT)] = Field(
         None, description="Refused: nothing is kept."
     )
     background: Annotated[bool | None, only(False, why="an answer is waited for")] = Field(
@@ -170,8 +171,8 @@ class ResponsesBody(Body):
         None, description="0: log probabilities come with chats."
     )
     max_tool_calls: Annotated[int | None, no(NO_TOOLS)] = Field(None, description="Refused.")
-    prompt: Annotated[Any, no(_NOT_KEPT)] = Field(None, description="Refused: nothing is kept.")
-    context_management: Annotated[Any, no("nothing is left out of a conversation")] = Field(
+    prompt: Annotated[object, no(_NOT_KEPT)] = Field(None, description="Refused: nothing is kept.")
+    context_management: Annotated[object, no("nothing is left out of a conversation")] = Field(
         None, description="Refused."
     )
     metadata: dict[str, str] | None = Field(None, description="Taken; comes back.")
