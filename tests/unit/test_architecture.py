@@ -50,7 +50,7 @@ MAY_IMPORT_WITHIN: dict[str, set[str]] = {
 }
 MOST_LINES, MOST_MODULES, MOST_LINES_OF_A_FUNCTION = 300, 15, 42
 #: `Any` and collections of `object`, per 1,000 lines; what others' JSON holds is a JsonObject.
-MOST_UNTYPED = 2.0
+MOST_UNTYPED = 3.0
 
 
 @cache
