@@ -54,6 +54,8 @@ class Deployed:
     metrics: str = ""
     #: The kind of their target (monitoring/prometheus.yml).
     target: str = "engine"
+    #: Where records have its version.
+    version_key: str = "version"
     #: Whether it is given the model's GGUF file, rather than a name.
     takes_file: bool = True
     #: What it cannot do: keys of `job.service` that it does not know, and why.

@@ -65,9 +65,11 @@ def _version(props: JsonObject) -> str | None:
 
 
 def _quantization(said: str | None) -> str | None:
-    """As Ollama writes it: `Q4_K - Medium` is Q4_K_M there."""
-    name, _, size = (said or "").partition(" - ")
-    return f"{name}_{size[0]}" if size else said
+    """As Ollama writes it: `Q4_K - Medium` is Q4_K_M there, `all F32` is F32."""
+    if said is None:
+        return None
+    name, _, size = said.removeprefix("all ").partition(" - ")
+    return f"{name}_{size[0]}" if size else name
 
 
 def _in_words(count: int | None) -> str | None:
@@ -97,7 +99,7 @@ LLAMACPP = Deployed(
     image="docker://ghcr.io/ggml-org/llama.cpp:server",
     allowed=Allowed(
         read=(HEALTH, PROPS, SLOTS, METRICS, "/v1/models"),
-        read_below=("/v1/models/",),
+        read_below=(),
         ask=(
             *("/v1/chat/completions", "/v1/completions", "/v1/embeddings"),
             *("/tokenize", "/apply-template"),

@@ -24,6 +24,7 @@ DEPLOYED_OLLAMA = Deployed(
     ),
     exporter="--ollama",
     target="ollama",
+    version_key="ollama_version",
     takes_file=False,
     options=OPTIONS,
 )

@@ -156,6 +156,11 @@ class OutputDir:
         paths = (self.path / "logs").glob(f"{number_of(job_id)}.*placement")
         return {path.read_text(errors="replace").strip() for path in paths} == {"gpu"}
 
+    def engine_version(self, job_id: str) -> str:
+        """The version of a job's engine as its program says it; "" if the job has not asked."""
+        paths = sorted((self.path / "logs").glob(f"{number_of(job_id)}.*version"))
+        return next((path.read_text(errors="replace").strip() for path in paths), "")
+
     def image(self, job_id: str) -> ImageFacts | None:
         """The image that a job's service runs in; None when it runs in none, or its script has not
         begun."""

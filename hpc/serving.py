@@ -120,8 +120,9 @@ def _target(engine: Deployed, launched: Launched) -> Target:
 
 def _ready(engine: Deployed, launched: Launched, target: Target) -> Ready:
     facts: Facts = target.result
-    model, version = _placed(launched, target, facts.model), facts.version or ""
-    loaded = {**asdict(model), f"{engine.service}_version": version, "where": model.where}
+    model = _placed(launched, target, facts.model)
+    version = facts.version or launched.output.engine_version(target.job_id)
+    loaded = {**asdict(model), engine.version_key: version, "where": model.where}
     return Ready(
         {engine.service: [url_of(address, launched.token_file) for address in target.addresses]},
         {"loaded_model": loaded, **launched.output.gpus(target.job_id)},

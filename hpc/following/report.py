@@ -13,6 +13,7 @@ from contracts.figures import MAIN
 from contracts.job_files import authority_file
 from contracts.json_object import JsonObject
 from contracts.summary import Distribution
+from engines.registry import DEPLOYED
 from hpc.console import columns
 from hpc.endpoints import MONITORING_SERVICES
 from hpc.following.answers import Answered, RequestsSent, Result
@@ -29,7 +30,9 @@ def endpoint_lines(launched: Launched, services: Sequence[Service]) -> list[str]
         note = f"   # {notes[name]}" if name in notes else ""
         rows += [[name, f"{url}{note}"] for url in ([at] if isinstance(at, str) else at or ())]
     token = launched.token_file.with_name("user.token")
-    rows += ways_to_ask(launched.client, token, queries=bool(record.engines))
+    rows += ways_to_ask(
+        launched.client, token, queries=bool(record.engines), native=_speaks_ollama(launched)
+    )
     if not kind_of(record.scheduler).this_machine:
         watch = [u for name in MONITORING_SERVICES if isinstance(u := endpoints.get(name), str)]
         rows.append(["tunnel", _tunnel(launched.client, *watch)])
@@ -37,30 +40,36 @@ def endpoint_lines(launched: Launched, services: Sequence[Service]) -> list[str]
     return [f"{record.id} is ready", *(f"  {line}" for line in columns(rows))]
 
 
-def ways_to_ask(url: str, token: Path, *, queries: bool) -> list[list[str]]:
+def _speaks_ollama(launched: Launched) -> bool:
+    return DEPLOYED[launched.recipe.job.service.engine].api == "ollama"
+
+
+def ways_to_ask(url: str, token: Path, *, queries: bool, native: bool = True) -> list[list[str]]:
     """Lines to be copied by whom the client service at a URL lets in with the token of a file, each
     with the word before it. The header and perhaps the authority are beside that.
 
-    Without `queries` it measures a server, which has a door of its own.
+    Without `queries` it measures a server, which has a door of its own. `native`: its engine
+    speaks Ollama's API, too.
     """
     header, authority = token.with_name("user.header"), authority_file(token)
     if not queries:
         return [["measure", _curl(f"{url}/benchmark", _LOAD, header, authority)]]
     ask = _curl(f"{url}/query", _QUESTION, header, authority)
-    return [["ask", ask], *_for_clients(url, token, authority)]
+    return [["ask", ask], *_for_clients(url, token, authority, native)]
 
 
-def _for_clients(url: str, token: Path, authority: Path) -> list[list[str]]:
+def _for_clients(url: str, token: Path, authority: Path, native: bool) -> list[list[str]]:
     """What programs that speak OpenAI's or Ollama's API read from their environment; nothing if
     nothing is at the door that asks for a token, and passes on what they send."""
     if not token.exists():
         return []
     key = f'"$(cat {shlex.quote(str(token))})"'
     trusted = f" SSL_CERT_FILE={shlex.quote(str(authority))}" if authority.exists() else ""
-    return [
+    lines = [
         ["openai", f"export OPENAI_BASE_URL={url}/v1 OPENAI_API_KEY={key}{trusted}"],
         ["ollama", f"export OLLAMA_HOST={url} OLLAMA_API_KEY={key}{trusted}"],
     ]
+    return lines if native else lines[:1]
 
 
 _QUESTION = {"prompt": "What is a supercomputer?"}

@@ -107,8 +107,10 @@ class Place:
         """Engines take the internal token alone, the client service a user's, too. Where they speak
         TLS, both are known by the authority's certificate."""
         authority = self.authority(record)
+        found = record["endpoints"].values()
+        engines = [url for urls in found if isinstance(urls, list) for url in urls]
         for file, urls in (
-            (self.token_file(record), record["endpoints"]["ollama"] or ()),
+            (self.token_file(record), engines),
             (self.token_file(record).with_name("user.token"), [record["endpoints"]["client"]]),
         ):
             if file.exists():

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from contracts.errors import ServiceError, UsageError
+from contracts.files import PROJECT
 from engines.engine import Facts, LoadedModel
 from engines.llamacpp import LLAMACPP
 from hpc.commands.deploy import render_all
@@ -62,7 +63,7 @@ def test_any_other_model_and_one_that_fails_are_failures(changes, model, words):
 
 @pytest.mark.parametrize(
     ("said", "quantization"),
-    [("Q4_K - Medium", "Q4_K_M"), ("Q3_K - Small", "Q3_K_S"), ("F16", "F16")],
+    [("Q4_K - Medium", "Q4_K_M"), ("Q3_K - Small", "Q3_K_S"), ("F16", "F16"), ("all F32", "F32")],
 )
 def test_quantisations_are_told_as_ollama_does(said, quantization):
     assert ready({"/props": {**PROPS, "model_ftype": said}}).model.quantization == quantization
@@ -160,6 +161,28 @@ def test_the_clients_job_waits_for_it(named, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("there", "words"),
+    [("llama-server", "cannot read the GGUF file"), ("", "run scripts/get_llamacpp.sh")],
+)
+def test_a_missing_file_and_a_missing_server_are_named_with_what_to_do(
+    named, tmp_path, monkeypatch, there, words
+):
+    (tmp_path / "lib").symlink_to(PROJECT / "lib")  # a project without .tools
+    monkeypatch.setattr("hpc.deployment.PROJECT", tmp_path)
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    if there:
+        (programs / there).write_text("#!/bin/sh\n")
+        (programs / there).chmod(0o755)
+    named["job"]["security"] = "none"
+    (path,) = scripts_of(named, tmp_path).glob("*.llamacpp.sh")
+    environment = {"PATH": f"{programs}:/usr/bin:/bin"}
+    subprocess.run(["bash", path], env=environment, capture_output=True, check=False)
+    (said,) = (tmp_path / "output" / "logs").glob("*.rc")
+    assert words in said.read_text()
+
+
+@pytest.mark.parametrize(
     ("key", "value", "why"),
     [("keep_alive", "5m", "keeps the model in memory"), ("retrieval", {}, "does not embed")],
 )
@@ -187,6 +210,15 @@ def test_its_job_tells_where_the_model_sits(tmp_path, placements, on_gpus):
         (tmp_path / "logs" / f"7.{rank}.placement").write_text(f"{word}\n")
     (tmp_path / "logs" / "77.placement").write_text("gpu\n")
     assert output.all_on_gpus("7") == on_gpus
+
+
+@pytest.mark.parametrize(("files", "version"), [({"7.0.version": "b9\n"}, "b9"), ({}, "")])
+def test_its_job_tells_its_version(tmp_path, files, version):
+    output = OutputDir(tmp_path)
+    output.prepare()
+    for name, text in files.items():
+        (tmp_path / "logs" / name).write_text(text)
+    assert output.engine_version("7") == version
 
 
 def test_gpus_that_were_asked_for_in_vain_are_told_with_the_engines_name():
