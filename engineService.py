@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from engines.deployed import Deployed
+from engines.options import text_of
 from engines.registry import DEPLOYED
 from hpc.deployment import Deployment
+from hpc.recipe.options import EngineOptions
 from hpc.service import Service
 from hpc.serving import engine_service, job_of, submit_engine
 
@@ -19,8 +21,28 @@ def setup_engine(data: Deployment, engine: Deployed) -> str:
     job, weights = job_of(data.plan, engine), data.plan.weights
     if job is None:
         return ""
-    files = [weights] if weights else []
-    return submit_engine(data, engine, job, files, weights=weights, title=engine.title)
+    service = data.plan.recipe.job.service
+    return submit_engine(
+        data,
+        engine,
+        job,
+        [weights] if weights else [],
+        weights=weights,
+        arguments=list(engine.arguments(_asked(service))),
+        variables=[f"{name}={text_of(value)}" for name, value in service.variables.items()],
+    )
+
+
+def _asked(service: EngineOptions) -> dict[str, object]:
+    """The options that the recipe gives, by their names there."""
+    asked = {
+        "flash_attention": service.with_flash_attention,
+        "kv_cache_type": service.kv_cache_type,
+        "num_batch": service.num_batch,
+        "use_mmap": service.use_mmap,
+        **service.defaults,
+    }
+    return {name: value for name, value in asked.items() if value is not None}
 
 
 def _service(engine: Deployed) -> Service:

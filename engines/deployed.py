@@ -6,7 +6,7 @@ All are found by the name that recipes call them by in `DEPLOYED` of engines/reg
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -62,3 +62,5 @@ class Deployed:
     cannot: Mapping[str, str] = field(default_factory=_nothing)
     #: What recipes may tell it beyond its model; by default nothing.
     options: Options = field(default_factory=Options)
+    #: By what arguments its program is told them, by their names in recipes.
+    arguments: Callable[[Mapping[str, object]], Iterable[str]] = lambda asked: ()

@@ -15,6 +15,7 @@ from contracts.json_object import JsonObject
 from engines.deployed import Allowed, Deployed
 from engines.engine import Facts, LoadedModel
 from engines.json_values import count_of, part_of, text_of
+from engines.llamacpp_options import OPTIONS, arguments
 from engines.openai import MODELS, OPENAI
 
 if TYPE_CHECKING:
@@ -108,6 +109,8 @@ LLAMACPP = Deployed(
     health=HEALTH,
     exporter="--metrics",
     metrics=METRICS,
+    options=OPTIONS,
+    arguments=arguments,
     cannot={
         "retrieval": "its server has one model, and does not embed while it answers",
         "keep_alive": "its server keeps the model in memory for as long as it runs",

@@ -10,6 +10,20 @@ import sys
 
 import xllamacpp
 
+#: By the program's words: what the library calls it, and its kind.
+_SAMPLING = {
+    "temp": ("temp", float),
+    "top_k": ("top_k", int),
+    "top_p": ("top_p", float),
+    "min_p": ("min_p", float),
+    "typical": ("typ_p", float),
+    "repeat_last_n": ("penalty_last_n", int),
+    "repeat_penalty": ("penalty_repeat", float),
+    "presence_penalty": ("penalty_present", float),
+    "frequency_penalty": ("penalty_freq", float),
+    "seed": ("seed", int),
+}
+
 
 def main() -> int:
     """Serve until a signal ends it. Returns the exit code of one that cannot."""
@@ -49,6 +63,13 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--gpu-layers", type=int, default=0)
     p.add_argument("--metrics", action="store_true")
     p.add_argument("--slots", action="store_true")
+    p.add_argument("--flash-attn", choices=["on", "off"])
+    p.add_argument("--cache-type-k", default="f16")
+    p.add_argument("--cache-type-v", default="f16")
+    p.add_argument("--batch-size", type=int)
+    p.add_argument("--mmap", action=argparse.BooleanOptionalAction)
+    for flag in _SAMPLING:
+        p.add_argument(f"--{flag.replace('_', '-')}", type=float)
     return p
 
 
@@ -62,7 +83,25 @@ def _params(given: argparse.Namespace) -> xllamacpp.CommonParams:
     p.cpuparams_batch.n_threads = given.threads_batch
     p.n_gpu_layers = given.gpu_layers
     p.endpoint_metrics, p.endpoint_slots = given.metrics, given.slots
+    p.cache_type_k, p.cache_type_v = map(_cache_type, (given.cache_type_k, given.cache_type_v))
+    if given.flash_attn:
+        on = {"on": "ENABLED", "off": "DISABLED"}[given.flash_attn]
+        p.flash_attn_type = xllamacpp.llama_flash_attn_type[f"LLAMA_FLASH_ATTN_TYPE_{on}"]
+    if given.batch_size:
+        p.n_batch = p.n_ubatch = given.batch_size
+    if given.mmap is not None:
+        p.load_mode = xllamacpp.llama_load_mode[
+            f"LLAMA_LOAD_MODE_{'MMAP' if given.mmap else 'NONE'}"
+        ]
+    for flag, (name, kind) in _SAMPLING.items():
+        value = getattr(given, flag)
+        if value is not None:
+            setattr(p.sampling, name, kind(value))
     return p
+
+
+def _cache_type(name: str) -> object:
+    return xllamacpp.ggml_type[f"GGML_TYPE_{name.upper()}"]
 
 
 if __name__ == "__main__":

@@ -152,6 +152,30 @@ def test_its_script_passes_shellcheck_and_says_all_that_was_asked_for(
     assert subprocess.run(form, capture_output=True, text=True).stdout == ""
 
 
+def test_the_recipes_options_are_told_in_its_own_words(named, tmp_path):
+    named["job"]["service"] |= {
+        "kv_cache_type": "q8_0", "num_batch": 64, "use_mmap": False,
+        "sampling": {"temperature": 0.5, "top_k": 7, "seed": 3}, "env": {"HSA_ENABLE_SDMA": False},
+    }  # fmt: skip
+    (path,) = scripts_of(named, tmp_path).glob("*.llamacpp.sh")
+    text = path.read_text()
+    told = "--flash-attn on --cache-type-k q8_0 --cache-type-v q8_0 --batch-size 64 --no-mmap"
+    assert f"ARGUMENTS=({told} --temp 0.5 --top-k 7 --seed 3)\n" in text
+    assert "VARIABLES=(HSA_ENABLE_SDMA=0)\n" in text
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "unknown"),
+    [("num_gpu", 3, "num_gpu"), ("sampling", {"stop": ["x"]}, "stop"),
+     ("env", {"OLLAMA_DEBUG": 1}, "OLLAMA_DEBUG")],
+)  # fmt: skip
+def test_options_that_it_does_not_know_are_refused(named, key, value, unknown):
+    named["job"]["service"][key] = value
+    with pytest.raises(UsageError) as refused:
+        parse_recipe(named)
+    assert f"llama.cpp does not know {unknown}" in refused.value.details[0]
+
+
 def test_the_clients_job_waits_for_it(named, tmp_path):
     scripts = scripts_of(named, tmp_path)
     assert {path.name.split(".")[-2] for path in scripts.glob("*.sh")} >= {"client", "llamacpp"}

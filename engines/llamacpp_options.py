@@ -1,0 +1,51 @@
+"""llama.cpp's part of a recipe's options: arguments of its server, and variables of what it
+computes with, which Ollama has, too."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from engines import ollama_options
+from engines.options import Options, text_of
+
+_WORDS = {"num_batch": "--batch-size", "flash_attention": "--flash-attn"}
+_SAMPLING = {
+    "temperature": "--temp",
+    "typical_p": "--typical",
+    **{
+        name: f"--{name.replace('_', '-')}"
+        for name in ("top_k", "top_p", "min_p", "repeat_last_n", "repeat_penalty",
+                     "presence_penalty", "frequency_penalty", "seed")
+    },
+}  # fmt: skip
+_KINDS = ("GGML_", "CUDA_", "HSA_")
+OPTIONS = Options(
+    keys={
+        "num_parallel": "--parallel",
+        "context_length": "--ctx-size",
+        "num_thread": "--threads",
+        "kv_cache_type": "--cache-type-k, --cache-type-v",
+        "use_mmap": "--mmap, --no-mmap",
+        **_WORDS,
+    },
+    sampling=_SAMPLING,
+    variables={
+        name: one
+        for name, one in ollama_options.OPTIONS.variables.items()
+        if name.startswith(_KINDS)
+    },
+    own=("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES"),
+)
+
+
+def arguments(asked: Mapping[str, object]) -> Iterator[str]:
+    """Yield what the server is told of options that a recipe gives, by their names there."""
+    for name, value in asked.items():
+        if name == "kv_cache_type":
+            yield from ("--cache-type-k", str(value), "--cache-type-v", str(value))
+        elif name == "use_mmap":
+            yield "--mmap" if value else "--no-mmap"
+        elif name == "flash_attention":
+            yield from (_WORDS[name], "on" if value else "off")
+        else:
+            yield from ({**_WORDS, **_SAMPLING}[name], text_of(value))
