@@ -42,6 +42,8 @@ def setup_client_service(data: Deployment) -> str:
         engine=data.plan.recipe.job.service.engine,
         engine_service=engine.service,
         engine_title=engine.title,
+        engine_api=engine.api,
+        engine_health=engine.health,
         engine_job=jobs.get(engine.service, ""),
         server=server.model_dump_json() if server else "",
         token_file=(server.token_file if server else None) or "",

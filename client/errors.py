@@ -102,23 +102,28 @@ class Unsupported(RequestError):
 
 
 class Busy(RequestError):
-    """Ollama's own queue is full."""
+    """The engine's own queue is full."""
 
     status, kind = 429, "ollama_busy"
 
 
 class OllamaFailed(RequestError):
-    """Ollama answered with an error; the message has its words."""
+    """The engine answered with an error; the message has its words."""
 
     status, kind = 502, "ollama_error"
 
+    def __init__(self, message: str, body: bytes = b"") -> None:
+        """`body` is what came with the error."""
+        super().__init__(message)
+        self.body = body
+
 
 class Refused(OllamaFailed):
-    """Ollama takes no such request (a status of 400 to 499)."""
+    """The engine takes no such request (a status of 400 to 499)."""
 
 
 class ModelMissing(Refused):
-    """Ollama does not have the model."""
+    """The engine does not have the model."""
 
 
 class QdrantFailed(RequestError):
@@ -133,20 +138,26 @@ class QdrantUnreachable(RequestError):
     status, kind = 503, "qdrant_unreachable"
 
 
-class NotReady(RequestError):
-    """Ollama's address is not known (yet, or any more)."""
-
-    status, kind = 503, "ollama_not_ready"
-
-
 class Unreachable(RequestError):
-    """Ollama does not answer at its address."""
+    """The engine does not answer at its address."""
 
     status, kind = 503, "ollama_unreachable"
 
 
 class Unanswered(Unreachable):
     """No byte of an answer came, so that another replica may be asked."""
+
+
+class LoadsModel(Unanswered):
+    """The engine answers that it still loads its model."""
+
+    kind = "ollama_not_ready"
+
+
+class NotReady(RequestError):
+    """The engine's address is not known (yet, or any more), or it still loads its model."""
+
+    status, kind = 503, LoadsModel.kind
 
 
 class ServerNotReady(RequestError):
@@ -174,7 +185,7 @@ class NoMunge(RequestError):
 
 
 class TooSlow(RequestError):
-    """Ollama did not answer in time."""
+    """The engine did not answer in time."""
 
     status, kind = 504, "timeout"
 

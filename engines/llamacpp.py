@@ -102,7 +102,8 @@ LLAMACPP = Deployed(
         read=(HEALTH, PROPS, SLOTS, METRICS, "/v1/models"),
         read_below=(),
         ask=(
-            *("/v1/chat/completions", "/v1/completions", "/v1/embeddings"),
+            *("/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/responses"),
+            *("/v1/messages", "/v1/messages/count_tokens"),
             *("/tokenize", "/apply-template"),
         ),
     ),

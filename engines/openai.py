@@ -47,7 +47,7 @@ def _body_of(model: str, load: LoadSpec) -> BodyParts:
 def _chat_body_of(model: str, load: LoadSpec) -> BodyParts:
     """A streamed request for CHAT."""
     limit = {} if load.num_predict is None else {"max_tokens": load.num_predict}
-    given = keys_before({**limit, **_keys(load.extras)})
+    given = keys_before({**limit, **openai_keys(load.extras)})
     usage = '"stream": true, "stream_options": {"include_usage": true}'
     return (
         f'{{"model": {json.dumps(model)}, "messages": '.encode(),
@@ -56,9 +56,9 @@ def _chat_body_of(model: str, load: LoadSpec) -> BodyParts:
     )
 
 
-def _keys(extras: JsonObject) -> JsonObject:
-    """What a load asks for under OpenAI's names: `reasoning_effort` and `response_format` are its
-    own, `chat_template_kwargs` vLLM's. The others have the same name everywhere."""
+def openai_keys(extras: JsonObject) -> JsonObject:
+    """Return what a load asks for under OpenAI's names: `reasoning_effort` and `response_format`
+    are its own, `chat_template_kwargs` vLLM's. The others have the same name everywhere."""
     keys = {name: value for name, value in extras.items() if name not in ("think", "format")}
     if isinstance(extras.get("think"), bool):
         keys["chat_template_kwargs"] = {"enable_thinking": extras["think"]}
@@ -94,7 +94,7 @@ def _facts(get: Get, root: str, model: str) -> Facts:
     """By MODELS, and /version, which vLLM has. It says nothing of where a model sits. If it is
     Ollama that speaks OpenAI's API, it is asked in its own, too."""
     beside = root.removesuffix(_USUAL_ROOT)
-    found = _listed(get(f"{root}{MODELS}"), model)
+    found = listed_entry(get(f"{root}{MODELS}"), model)
     if found is not None and found.get("owned_by") == _OLLAMAS:
         return ollama_facts(get, beside, model)
     version = text_of(get(f"{beside}/version"), "version")
@@ -104,8 +104,8 @@ def _facts(get: Get, root: str, model: str) -> Facts:
     return Facts(version, LoadedModel(model, context_length=length))
 
 
-def _listed(models: JsonObject, model: str) -> JsonObject | None:
-    """Its entry; of Ollama's models under any of their names."""
+def listed_entry(models: JsonObject, model: str) -> JsonObject | None:
+    """Return a model's entry in what MODELS lists, by any of its names; None if it has none."""
     listed = models.get("data")
     for entry in listed if isinstance(listed, list) else ():
         if isinstance(entry, dict) and _is_named(entry, model):
@@ -116,7 +116,7 @@ def _listed(models: JsonObject, model: str) -> JsonObject | None:
 def _listing(models: JsonObject, model: str) -> str:
     """What is to be said of a list without a model; "" if there is none, or it has it."""
     listed = models.get("data")
-    if not isinstance(listed, list) or not listed or _listed(models, model) is not None:
+    if not isinstance(listed, list) or not listed or listed_entry(models, model) is not None:
         return ""
     names = [str(entry.get("id")) for entry in listed if isinstance(entry, dict)]
     more = ", …" if len(names) > MOST_NAMED else ""
@@ -124,8 +124,11 @@ def _listing(models: JsonObject, model: str) -> str:
 
 
 def _is_named(entry: JsonObject, model: str) -> bool:
-    name = str(entry.get("id"))
-    return name == model or (entry.get("owned_by") == _OLLAMAS and same_model(name, model))
+    """llama.cpp has lists of other names."""
+    name, others = str(entry.get("id")), entry.get("aliases")
+    if name == model or (isinstance(others, list) and model in others):
+        return True
+    return entry.get("owned_by") == _OLLAMAS and same_model(name, model)
 
 
 def _ready(ask: Ask, root: str, model: str, name: str) -> Facts | str:
@@ -144,19 +147,19 @@ def _ready(ask: Ask, root: str, model: str, name: str) -> Facts | str:
 
 # --- answers -------------------------------------------------------------------------------------
 
-_DATA, _EVENT, _DONE = b"data:", b"event:", b"[DONE]"
+_DATA, _EVENT, DONE = b"data:", b"event:", b"[DONE]"
 
 
 def openai_line(answer: Generation, line: bytes, at: float) -> None:
     """Parse a line of OpenAI's server-sent events ("Chat completions", "Streaming"); usage comes
     in a chunk of its own before `[DONE]`."""
-    chunk = _event(answer, line)
-    if chunk is _DONE:
+    chunk = event_of(answer, line)
+    if chunk is DONE:
         _openai_end(answer, at)
     if not isinstance(chunk, dict):
         return
     if answer.error is not None or "error" in chunk or "choices" not in chunk:
-        answer.error = _failure(chunk, answer.error)
+        answer.error = failure_of(chunk, answer.error)
     try:
         _read_choices(answer, chunk.get("choices") or (), at)
     except (AttributeError, TypeError) as error:
@@ -190,12 +193,12 @@ def _read_other(answer: Generation, delta: JsonObject, at: float) -> None:
 
 def _read_finish(answer: Generation, choice: JsonObject) -> None:
     answer.finish = text_of(choice, "finish_reason")
-    if answer.finish in _FAILED:
+    if answer.finish in FAILED:
         answer.error = answer.error or f"the choice ended with {answer.finish!r}"
 
 
 #: finish_reason of answers that failed half way: OpenRouter's and vLLM's words.
-_FAILED = ("error", "abort")
+FAILED = ("error", "abort")
 
 
 def _openai_end(answer: Generation, at: float) -> None:
@@ -205,8 +208,8 @@ def _openai_end(answer: Generation, at: float) -> None:
         answer.error = answer.error or "the stream holds no answer"
 
 
-def _failure(chunk: JsonObject, before: str | None) -> str | None:
-    """The words of an event that says that the request failed; `before` if it does not.
+def failure_of(chunk: JsonObject, before: str | None) -> str | None:
+    """Return the words of an event that says that the request failed; `before` if it does not.
 
     OpenAI's shape is {"error": …}; vLLM's of old {"object": "error", "message": …}; FastAPI's
     {"detail": …}. After a line `event: error` any data is one.
@@ -223,9 +226,9 @@ def _failure(chunk: JsonObject, before: str | None) -> str | None:
 _ERROR_EVENT = "the server sent an event that is an error"
 
 
-def _event(answer: Generation, line: bytes) -> JsonObject | bytes | None:
-    """What the event says that is whole with this line (HTML, "Interpreting an event stream"): an
-    object, or _DONE; None if there is none. Comments and other fields mean nothing.
+def event_of(answer: Generation, line: bytes) -> JsonObject | bytes | None:
+    """Return what the event says that is whole with this line (HTML, "Interpreting an event
+    stream"): an object, or DONE; None if there is none. Comments and other fields mean nothing.
 
     Of the lines of one event the data is joined; one line is all of it as a rule, and is taken
     before the empty line that ends the event.
@@ -233,8 +236,8 @@ def _event(answer: Generation, line: bytes) -> JsonObject | bytes | None:
     if answer.held is not None or not line.startswith(_DATA):
         return _other_line(answer, line)
     data = line[len(_DATA) :].strip()
-    if data == _DONE:
-        return _DONE
+    if data == DONE:
+        return DONE
     try:
         return object_of(data)
     except ValueError:
@@ -248,7 +251,7 @@ def _other_line(answer: Generation, line: bytes) -> JsonObject | bytes | None:
         held, answer.held = answer.held, None
         return _joined(answer, held) if held else None
     if line.startswith(codecs.BOM_UTF8):
-        return _event(answer, line.removeprefix(codecs.BOM_UTF8))
+        return event_of(answer, line.removeprefix(codecs.BOM_UTF8))
     if line.startswith(b"{"):
         return _no_event(line)
     if answer.held is not None and line.startswith(_DATA):
@@ -274,7 +277,7 @@ def _no_event(line: bytes) -> JsonObject:
     """An object in place of a stream: an error, of which that is all. Raises ValueError if it
     is none."""
     chunk = object_of(line)
-    if _failure(chunk, None) is None:
+    if failure_of(chunk, None) is None:
         raise ValueError("a line of the stream is no event")
     return chunk
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from engines.json_values import count_of, object_of, part_of
+
 #: Tokens that a tokenizer makes at least of each word: one as a rule, as none of the usual ones has
 #: tokens that reach over blanks; half of that, for those that do.
 TOKENS_PER_WORD = 0.5
@@ -33,6 +35,17 @@ _TOO_LONG = re.compile(
     r"exceeds maximum context|longer than the (maximum )?(model|context)",
     re.IGNORECASE,
 )
+
+
+def told_lengths(refused: bytes) -> tuple[int, int] | None:
+    """Return how many tokens a prompt has and how many the context holds, of the body of a refusal;
+    None if it does not tell: llama.cpp's does."""
+    try:
+        error = part_of(object_of(refused), "error")
+    except (ValueError, RecursionError):
+        return None
+    tokens, holds = count_of(error, "n_prompt_tokens"), count_of(error, "n_ctx")
+    return None if tokens is None or holds is None else (tokens, holds)
 
 
 def says_too_long(error: str) -> bool:

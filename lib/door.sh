@@ -59,14 +59,14 @@ start_behind_door() {
   done
 }
 
-# start_translation COMMAND...: the APIs of OpenAI and Anthropic by that of the engines. It is begun again if it ends.
+# start_translation COMMAND...: the APIs of OpenAI and Anthropic in front of the engines. It is begun again if it ends.
 start_translation() {
   [ "$SECURITY" != none ] || return 0
   (
     while :; do
       "${RUN_IN[@]}" "$@" --listen "unix:$PROXY_FOLDER/translation" --engine "unix:$PROXY_FOLDER/engines" \
         --report "$PROXY_FOLDER/ended"
-      say "what translates the APIs of OpenAI and Anthropic has ended with exit code $?, and is begun again"
+      say "what answers the APIs of OpenAI and Anthropic has ended with exit code $?, and is begun again"
       sleep 1
     done
   ) &

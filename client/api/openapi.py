@@ -71,7 +71,7 @@ def document() -> Schema:
         "info": {
             "title": "orch client service",
             "version": "1",
-            "description": "HTTP in front of the Ollama of one deployment, and benchmarks of it.",
+            "description": "HTTP in front of the engine of one deployment, and benchmarks of it.",
         },
         "paths": {
             "/health": {"get": _health()},
@@ -112,7 +112,9 @@ def _health() -> Schema:
 
 
 def _query() -> Schema:
-    answer = _json("Ollama's answer, whole or, with stream, as its lines come.", _named("Answer"))
+    answer = _json(
+        "The answer as Ollama has it, whole or, with stream, as its lines come.", _named("Answer")
+    )
     answer["content"]["application/x-ndjson"] = {"schema": _TEXT}
     answer["headers"] = {
         "Orch-Replica": {"schema": _TEXT, "description": "Who answers (with stream)."},

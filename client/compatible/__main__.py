@@ -17,11 +17,13 @@ import uvloop
 
 from client.compatible.bearers import report_nothing, reporter
 from client.compatible.engine_client import EngineClient
-from client.compatible.http_server import ClientConnection
+from client.compatible.http_server import ClientConnection, Handler
+from client.compatible.passing.routes import PassingRoutes
 from client.compatible.routes import Routes
 from client.compatible.socket_address import SocketAddress, parse_socket
 from contracts.errors import OrchError, ServiceError, UsageError
 from engines.http.headers import headers_of
+from engines.registry import DEPLOYED
 
 #: Connections that wait to be taken: many clients may begin at once.
 _BACKLOG = 4096
@@ -30,15 +32,15 @@ _BACKLOG = 4096
 #: circles, and some hundred of them at once have thousands of objects.
 _ALLOCATIONS = 50_000
 
+OLLAMA = "ollama"
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until SIGTERM or SIGINT; return the exit code."""
     given = _parser().parse_args(arguments)
     try:
         listen = parse_socket(given.listen, "--listen")
-        engine = _engine(given)
-        report = reporter(given.report) if given.report else report_nothing
-        uvloop.run(_serve(listen, Routes(engine, given.model, report)))
+        uvloop.run(_serve(listen, _handler(given)))
     except OrchError as error:
         print(f"client.compatible: {error}", file=sys.stderr)  # noqa: T201
         return error.exit_code
@@ -48,11 +50,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(
         prog="python -m client.compatible",
-        description="The APIs of OpenAI and Anthropic in front of an Ollama.",
+        description="The APIs of OpenAI and Anthropic in front of an engine: made of Ollama's, or "
+        "passed on to what speaks them itself.",
     )
     where = "HOST:PORT or unix:PATH"
     p.add_argument("--listen", required=True, metavar="ADDRESS", help=f"where it listens: {where}")
-    p.add_argument("--engine", required=True, metavar="ADDRESS", help=f"where Ollama is: {where}")
+    p.add_argument("--engine", required=True, metavar="ADDRESS", help=f"where that is: {where}")
+    p.add_argument(
+        "--kind", choices=DEPLOYED, default=OLLAMA, help="what that is (default: %(default)s)"
+    )
     p.add_argument("--model", required=True, help="that of requests that name none")
     p.add_argument(
         "--token-file", type=Path, metavar="FILE", help="the token that the engine asks for"
@@ -78,7 +84,16 @@ def _engine(given: argparse.Namespace) -> EngineClient:
     return EngineClient(parse_socket(given.engine, "--engine"), headers, given.timeout)
 
 
-async def _serve(listen: SocketAddress, routes: Routes) -> None:
+def _handler(given: argparse.Namespace) -> Handler:
+    """What answers, by what the engine speaks. Raises UsageError."""
+    engine, kind = _engine(given), DEPLOYED[given.kind]
+    report = reporter(given.report) if given.report else report_nothing
+    if kind.api == OLLAMA:
+        return Routes(engine, given.model, report).handle
+    return PassingRoutes(engine, kind.title, given.model, report).handle
+
+
+async def _serve(listen: SocketAddress, handler: Handler) -> None:
     """Raises ServiceError: it cannot listen there."""
     _all_files()
     gc.freeze()  # what is there by now stays; no collection walks it while a chunk waits
@@ -87,7 +102,7 @@ async def _serve(listen: SocketAddress, routes: Routes) -> None:
     for signum in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signum, stopped.set)
     connections: set[ClientConnection] = set()
-    server = await _listening(listen, lambda: ClientConnection(routes.handle, connections))
+    server = await _listening(listen, lambda: ClientConnection(handler, connections))
     shown = f"{listen}" if listen.path else "{}:{}".format(*server.sockets[0].getsockname()[:2])
     print(f"listening on {shown}", flush=True)  # noqa: T201
     await stopped.wait()

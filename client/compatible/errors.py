@@ -119,6 +119,12 @@ class Busy(ApiError):
         return {"Retry-After": self._retry_after}
 
 
+class NotOffered(ApiError):
+    """The deployment's engine has no such route."""
+
+    status, type, code = 501, "invalid_request_error", "not_offered"
+
+
 class EngineFailed(ApiError):
     """The engine answered with an error, or with what cannot be understood."""
 

@@ -17,7 +17,7 @@ from client.compatible.errors import (
 )
 from client.compatible.lookups import Lookups
 from engines.json_values import error_text
-from engines.ollama import NO_SUCH_MODEL, QUEUE_FULL
+from engines.ollama import NO_SUCH_MODEL
 from engines.tokens import estimate, says_too_long
 
 #: What /api/chat says to a name that no model can have.
@@ -39,12 +39,18 @@ async def refusal(answer: EngineConnection, sent: Sent, lookups: Lookups) -> Api
     words, status = answer.refusal(error_text(await answer.read(), most=500)), answer.status
     if status == NO_SUCH_MODEL or words == _NO_NAME:
         return ModelNotFound(sent.model)
-    if status in (429, QUEUE_FULL):
+    if says_too_long(words):
+        return _too_long(sent, await lookups.context(sent.model))
+    return by_status(answer, words)
+
+
+def by_status(answer: EngineConnection, words: str) -> ApiError:
+    """Return what a status means of which no more is known; `words` are the engine's."""
+    status = answer.status
+    if status in (429, 503):
         return Busy(f"The engine takes no more just now: {words}", status, _retry_after(answer))
     if status in (408, 504):
         return TooSlow(f"The engine did not answer in time: {words}")
-    if says_too_long(words):
-        return _too_long(sent, await lookups.context(sent.model))
     if 400 <= status < 500 and status not in (401, 403, 407):
         return BadRequest(f"The engine refuses this: {words}")
     return EngineFailed(f"The engine answered {status}: {words}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from functools import partial
 from urllib.parse import unquote
 
@@ -10,11 +10,11 @@ from client.compatible import dialects
 from client.compatible.bearers import Report, fields_of, report_nothing
 from client.compatible.dialects import Conversation, Dialect, Whole
 from client.compatible.engine_client import Asked, EngineClient
-from client.compatible.engine_connection import EngineConnection
-from client.compatible.errors import MESSAGES, ApiError, NotFound, WrongMethod
+from client.compatible.errors import MESSAGES, NotFound
 from client.compatible.http_server import ClientConnection, Request
 from client.compatible.lookups import Lookups, json_of
 from client.compatible.refusals import Sent, refusal
+from client.compatible.routing import MODELS, Route, found_route, stream
 from client.compatible.translate import models
 from client.compatible.translate.chat import THINKING, level, native_chat, needs, text_size
 from client.compatible.translate.completion_bodies import CompletionBody, EmbeddingBody
@@ -29,10 +29,6 @@ from client.compatible.translate.native import usage_of
 from client.compatible.validation import read
 from engines.ollama import CHAT, EMBED, GENERATE
 
-_MODELS = "/v1/models"
-EVENTS = "text/event-stream; charset=utf-8"
-#: A route: what is asked, and what it is answered on.
-Route = Callable[[Request, ClientConnection], Coroutine[object, object, None]]
 #: A capability, and the key of a body that asks for it.
 Need = tuple[str, str]
 
@@ -45,7 +41,8 @@ class Routes:
         self._engine, self._model, self._report = engine, model, report
         self._lookups = Lookups(engine)
         self._routes: Mapping[str, Mapping[str, Route]] = {
-            _MODELS: {"GET": self._list_models},
+            MODELS: {"GET": self._list_models},
+            f"{MODELS}/": {"GET": self._show_model},
             "/v1/chat/completions": {"POST": partial(self._chat, dialects.chat)},
             "/v1/responses": {"POST": partial(self._chat, dialects.response)},
             MESSAGES: {"POST": partial(self._chat, dialects.message)},
@@ -56,17 +53,7 @@ class Routes:
 
     def handle(self, request: Request, client: ClientConnection) -> Coroutine[object, object, None]:
         """Ask the engine, and return what answers the request. Both raise ApiError."""
-        path = request.target.partition("?")[0]
-        routes = self._routes.get(path)
-        if routes is None and path.startswith(f"{_MODELS}/"):
-            routes = {"GET": self._show_model}
-        if routes is None:
-            raise NotFound(f"Unknown request URL: {request.method} {path[:200]}.")
-        route = routes.get(request.method)
-        if route is None:
-            raise WrongMethod(f"Not allowed to {request.method} on {path[:200]} (HINT: "
-                              f"{' or '.join(routes)}).")  # fmt: skip
-        return route(request, client)
+        return found_route(self._routes, request)(request, client)
 
     # --- models ---
 
@@ -74,7 +61,7 @@ class Routes:
         client.answer(200, models.listing(await self._lookups.tags()))
 
     async def _show_model(self, request: Request, client: ClientConnection) -> None:
-        name = unquote(request.target.partition("?")[0].removeprefix(f"{_MODELS}/"))
+        name = unquote(request.target.partition("?")[0].removeprefix(f"{MODELS}/"))
         client.answer(200, models.entry(await self._lookups.tags(), name))
 
     # --- answers of a model ---
@@ -161,20 +148,3 @@ class Routes:
                 found = await json_of(answer)
                 client.answer(200, whole(found, sent.model))
                 self._report(client.request, usage_of(found))
-
-
-async def stream(answer: EngineConnection, events: Events, client: ClientConnection) -> None:
-    """Pass a stream on as events, as they come; a failure on the way is the last of them, and ends
-    the connection."""
-    client.begin(200, EVENTS, answer)
-
-    def take(piece: bytes) -> None:
-        client.write(events.feed(piece))
-
-    try:
-        await answer.stream(take)
-        last = events.end()
-    except ApiError as error:
-        last = events.failed(error)
-        client.close_after()
-    client.end(last)

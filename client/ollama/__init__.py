@@ -1,5 +1,6 @@
-"""Asking the deployment's Ollama: which replica, over which connection, and what came of it.
+"""Asking the deployment's engine, Ollama as a rule: which replica, over which connection, and what
+came of it.
 
-It imports contracts, engines, and of the client service bodies, answers, errors, settings and
-metrics.
+It imports contracts, engines, and of the client service engine_apis, bodies, answers, errors,
+settings and metrics.
 """

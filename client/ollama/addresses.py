@@ -1,4 +1,4 @@
-"""Where the deployment's Ollama is, by the address file of its job."""
+"""Where the deployment's engine is, by the address file of its job."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ from contracts.job_files import BadAddress, address_file, fresh, parse_address, 
 
 
 class AddressFile:
-    """`ollama_ip_<job>.txt` of the one job that is ours: an address per line and replica."""
+    """`<service>_ip_<job>.txt` of the one job that is ours: an address per line and replica."""
 
-    def __init__(self, output: Path, job: str) -> None:
-        self._output = output
-        self._path = address_file(output, "ollama", job)
+    def __init__(
+        self, output: Path, job: str, service: str = "ollama", engine: str = "Ollama"
+    ) -> None:
+        """`service` is the engine's name in names of files, `engine` in sentences."""
+        self._output, self._service, self._engine = output, service, engine
+        self._path = address_file(output, service, job)
         self._job = job
         self._known: tuple[object, list[str]] = (None, [])
 
@@ -46,19 +49,21 @@ class AddressFile:
             return ""
         reason = status.reason.partition("\n")[0][:300]
         words = f"exit code {status.exit_code}{f': {reason}' if reason else ''}"
-        return f"The Ollama job {self._job} has ended ({words})."
+        return f"The {self._engine} job {self._job} has ended ({words})."
 
     def _missing(self) -> str:
         fresh(self._path)
         return self.exit_sentence() or (
-            f"Waiting for the Ollama job {self._job}: it has not written its address to "
+            f"Waiting for the {self._engine} job {self._job}: it has not written its address to "
             f"{self._path} yet."
         )
 
     def _parse(self, content: bytes) -> list[str]:
         lines = [line.strip() for line in content.decode("utf-8", "replace").splitlines()]
         try:
-            addresses = list(dict.fromkeys(parse_address(line, "ollama") for line in lines if line))
+            addresses = list(
+                dict.fromkeys(parse_address(line, self._service) for line in lines if line)
+            )
         except BadAddress as error:
             raise NotReady(f"{self._path} {error}.") from error
         if not addresses:

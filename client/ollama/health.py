@@ -1,6 +1,6 @@
 """What /health says: every replica by name, and whether all, some or none of them would answer.
 
-A replica would answer if Ollama does, has the deployment's model, and did not fail when it was
+A replica would answer if its engine does, has the deployment's model, and did not fail when it was
 last asked to use it. What is known of that may be old (client/ollama/evidence.py): then a token is
 asked for, in the background, and never while a benchmark runs, which it would disturb.
 """
@@ -11,10 +11,13 @@ import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from client.api.answers import DEGRADED, HEALTHY, UNHEALTHY, ErrorWords, Replica
+from client.engine_apis.interface import EngineApi, ModelState
 from client.errors import (
+    BadInput,
     Busy,
     ModelMissing,
     OllamaFailed,
@@ -25,11 +28,9 @@ from client.errors import (
 )
 from client.ollama.evidence import Evidence, Judgement
 from client.ollama.replicas import CHECKED_AT_ONCE, Replicas
-from client.ollama.requests import OllamaClient
-from client.ollama.streams import placement_of
-from contracts.json_object import JsonObject
-from engines.names import entry_of, loaded_entry
-from engines.ollama import RUNNING, TAGS, VERSION, embed_body, one_token
+from client.ollama.requests import ReplicaClient
+from engines.engine import Get
+from engines.ollama import embed_body
 
 #: For so long /health waits for a token: an idle replica has it by then, or is slow.
 PATIENCE_S = 1.0
@@ -64,7 +65,8 @@ class HealthChecker:
 
     def __init__(
         self,
-        ollama: OllamaClient,
+        client: ReplicaClient,
+        api: EngineApi,
         replicas: Callable[[], Replicas],
         model: str | None,
         embedding_model: str | None = None,
@@ -73,7 +75,7 @@ class HealthChecker:
     ) -> None:
         """`measuring`: whether a benchmark runs; `works`: whether an address is at requests that
         were not queries of ours."""
-        self._ollama = ollama
+        self._client, self._api = client, api
         self._replicas = replicas
         self._model = model
         self._embedding_model = embedding_model
@@ -89,15 +91,15 @@ class HealthChecker:
         replicas = [one.replica for one in seen]
         problem = next((one.embedding_problem for one in seen if one.embedding_problem), None)
         if not any(replica.ok for replica in replicas):
-            return HealthReport(UNHEALTHY, replicas, problem, _nobody(seen))
+            return HealthReport(UNHEALTHY, replicas, problem, _nobody(seen, self._api.name))
         well = all(replica.ok and replica.reason is None for replica in replicas)
         return HealthReport(HEALTHY if well else DEGRADED, replicas, problem)
 
     def check(self, address: str) -> None:
         """Return if it would answer a query. Raises RequestError if it would not."""
-        tags = self._ollama.get(address, TAGS)
-        if self._model is not None and entry_of(tags, self._model) is None:
-            raise ModelMissing(_lacks(address, self._model))
+        listed = self._api.has(self._get_of(address), self._model or "")
+        if self._model is not None and not listed:
+            raise ModelMissing(self._lacks(address, self._model))
         if not self.answers.judgement(address).ok:
             judgement = self.answers.ask(address)
             if not judgement.ok:
@@ -105,7 +107,7 @@ class HealthChecker:
 
     def failed(self, address: str, error: RequestError, evidence: Evidence | None) -> None:
         """Note that a request has failed; `evidence` is that of its model, if we keep any."""
-        ours = not isinstance(error, (Unreachable, Busy)) and (
+        ours = not isinstance(error, (BadInput, Unreachable, Busy)) and (
             not isinstance(error, Refused) or isinstance(error, ModelMissing)
         )
         if ours and evidence is not None:
@@ -134,24 +136,19 @@ class HealthChecker:
         return seen
 
     def _ask(self, address: str) -> _ReplicaReport:
-        version, tags, running = (
-            self._ollama.get(address, path) for path in (VERSION, TAGS, RUNNING)
-        )
-        model = self._model
-        listed = entry_of(tags, model) if model else None
-        loaded = loaded_entry(tags, running, model) if model else None
-        judgement = self._judge(address, listed, loaded) if model else Judgement(True, None)
+        seen = self._api.state(self._get_of(address), self._model)
+        judgement = self._judge(address, seen) if self._model else Judgement(True, None)
         shown = self._shown(
             address,
             judgement,
-            version=version.get("version"),
-            model=listed and listed.get("name"),
-            digest=listed and listed.get("digest"),
-            available=listed is not None,
-            loaded=loaded is not None,
-            placement=loaded and placement_of(loaded),
+            version=seen.version,
+            model=seen.name,
+            digest=seen.digest,
+            available=seen.listed,
+            loaded=seen.loaded,
+            placement=seen.placement,
         )
-        return _ReplicaReport(shown, self._embedding_problem(address, tags))
+        return _ReplicaReport(shown, self._embedding_problem(address))
 
     def _shown(self, address: str, judgement: Judgement, **known: Any) -> Replica:
         outstanding = self._replicas().outstanding(address)
@@ -163,72 +160,69 @@ class HealthChecker:
             outstanding=outstanding,
         )
 
-    def _judge(
-        self, address: str, listed: JsonObject | None, loaded: JsonObject | None
-    ) -> Judgement:
-        if listed is None:
-            return Judgement(False, _lacks(address, str(self._model)))
-        if (loaded or not self.answers.judgement(address).ok) and not self._measuring():
+    def _judge(self, address: str, seen: ModelState) -> Judgement:
+        if not seen.listed:
+            return Judgement(False, self._lacks(address, str(self._model)))
+        if (seen.loaded or not self.answers.judgement(address).ok) and not self._measuring():
             self.answers.refresh(address, PATIENCE_S)
         judgement = self.answers.judgement(address)
         if not judgement.ok:
             return judgement
-        if loaded is None:
+        if not seen.loaded:
             return self._would_load(address)
-        if (first := self._digests.setdefault(address, listed.get("digest"))) != (
-            now := listed.get("digest")
-        ):
-            return Judgement(True, f"{_at(address)}: {self._model} was replaced: its digest was "
-                           f"{first}, and is {now}.")  # fmt: skip
-        return Judgement(True, judgement.reason and f"{_at(address)}: {judgement.reason}.")
+        at, first = self._at(address), self._digests.setdefault(address, seen.digest)
+        if first != seen.digest:
+            return Judgement(True, f"{at}: {self._model} was replaced: its digest was {first}, and "
+                           f"is {seen.digest}.")  # fmt: skip
+        return Judgement(True, judgement.reason and f"{at}: {judgement.reason}.")
 
     def _would_load(self, address: str) -> Judgement:
-        """Of a model that is on disk: Ollama shows only what it can read."""
+        """Of a model that is on disk alone."""
         try:
-            self._ollama.show(address, json.dumps({"model": self._model}).encode())
+            self._api.check_loads(partial(self._client.post, address), str(self._model))
         except RequestError as error:
             return Judgement(False, str(error))
         words = f"{self._model} is not in memory: the next query waits until it is loaded"
-        return Judgement(True, f"{_at(address)}: {words}.")
+        return Judgement(True, f"{self._at(address)}: {words}.")
 
-    def _embedding_problem(self, address: str, tags: JsonObject) -> str | None:
+    def _embedding_problem(self, address: str) -> str | None:
         if self._embedding_model is None:
             return None
-        if entry_of(tags, self._embedding_model) is None:
-            return _lacks(address, self._embedding_model)
+        if not self._api.has(self._get_of(address), self._embedding_model):
+            return self._lacks(address, self._embedding_model)
         if not self.vectors.judgement(address).ok and not self._measuring():
             self.vectors.refresh(address, PATIENCE_S)
         judgement = self.vectors.judgement(address)
         return None if judgement.ok else judgement.reason
 
+    # --- words ---
+
+    def _at(self, address: str) -> str:
+        return f"{self._api.name} at {address}"
+
+    def _lacks(self, address: str, model: str) -> str:
+        return f"{self._at(address)} {self._api.lacks(model)}"
+
     # --- asking ---
 
+    def _get_of(self, address: str) -> Get:
+        return partial(self._client.get, address)
+
     def _ask_for_token(self, address: str, timeout_s: float) -> object:
-        body = json.dumps(one_token(str(self._model))).encode()
-        return self._ollama.generate(address, body, timeout_s)
+        body = json.dumps(self._api.one_token(str(self._model))).encode()
+        return self._client.generate(address, body, timeout_s)
 
     def _ask_for_vector(self, address: str, timeout_s: float) -> object:
         body = json.dumps(embed_body(str(self._embedding_model), ["Hi"], False)).encode()
-        return self._ollama.embed(address, body, timeout_s)
+        return self._client.embed(address, body, timeout_s)
 
     def _is_busy(self, address: str) -> bool:
         return self._replicas().outstanding(address) > 0 or self._works(address)
 
 
-def _nobody(seen: Sequence[_ReplicaReport]) -> ErrorWords:
+def _nobody(seen: Sequence[_ReplicaReport], engine: str) -> ErrorWords:
     first = seen[0]
     if len(seen) == 1:
         return ErrorWords(type=first.kind, message=first.replica.reason)
-    words = f"None of the {len(seen)} replicas of Ollama would answer a query. The first: "
+    words = f"None of the {len(seen)} replicas of {engine} would answer a query. The first: "
     return ErrorWords(type=Unreachable.kind, message=f"{words}{first.replica.reason}")
-
-
-def _at(address: str) -> str:
-    return f"Ollama at {address}"
-
-
-def _lacks(address: str, model: str) -> str:
-    return (
-        f"{_at(address)} does not have the model {model} any more: somebody has deleted it, there "
-        "or on disk; deploy again."
-    )

@@ -1,18 +1,18 @@
-"""HTTP to one Ollama: an answer, or what went wrong in a sentence with its kind."""
+"""HTTP to one replica: an answer, or what went wrong in a sentence with its kind."""
 
 from __future__ import annotations
 
+import json
 import socket
 import ssl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from client.engine_apis.interface import EngineApi
+from client.engine_apis.ollama import OllamaApi
 from client.errors import (
-    Busy,
-    ModelMissing,
     OllamaFailed,
-    Refused,
     RequestError,
     TooSlow,
     Unanswered,
@@ -27,21 +27,12 @@ from engines.http.headers import Headers
 from engines.http.sockets import CONNECT_TIMEOUT_S, host_is_gone, in_words, is_our_limit
 from engines.http.tls import context_of, tls_error_words
 from engines.json_values import error_text
-from engines.ollama import (
-    EMBED,
-    GENERATE,
-    NO_SUCH_MODEL,
-    QUEUE_FULL,
-    SHOW,
-    VERSION,
-    error_of,
-    is_final,
-)
+from engines.ollama import EMBED, error_of
 
 CHECK_TIMEOUT_S = 5.0
 
 
-class OllamaClient:
+class ReplicaClient:
     """Sends requests to an address, `host:port`. `exit_sentence` says how its job has ended;
     `headers` go with each request; `authority`: the certificate of who signs for all addresses, if
     they speak TLS."""
@@ -51,51 +42,53 @@ class OllamaClient:
         exit_sentence: Callable[[], str],
         headers: Headers = (),
         authority: Path | None = None,
+        api: EngineApi | None = None,
     ) -> None:
-        """Raises UsageError if the authority's certificate cannot be used."""
+        """`api`: of the engine; None: Ollama's. Raises UsageError if the authority's certificate
+        cannot be used."""
+        self._api = api or OllamaApi()
         self._connections: dict[str, ConnectionPool] = {}
         self._exit_sentence = exit_sentence
         self._headers = headers
         self._trust = None if authority is None else context_of(str(authority))
 
-    def check(self, address: str) -> None:
-        """Return if it answers. Raises Unreachable, TooSlow, OllamaFailed, Busy."""
-        self.get(address, VERSION)
-
     def get(self, address: str, path: str) -> JsonObject:
         """Return a JSON object. Raises Unreachable, TooSlow, OllamaFailed, Busy."""
         data = self._whole("GET", address, path, None, CHECK_TIMEOUT_S)
-        return json_object(data, f"Ollama's answer to {path}")
+        return json_object(data, f"The answer of {self._api.name} to {path}")
 
     def generate(
         self, address: str, body: bytes, timeout_s: float, caller: socket.socket | None = None
     ) -> JsonObject:
-        """Return the whole answer; if there is a `caller`, for as long as he waits. Raises
-        Unanswered, Unreachable, TooSlow, OllamaFailed, Busy, CallerGone."""
-        data = self._whole("POST", address, GENERATE, body, timeout_s, caller)
-        answer = json_object(data, "Ollama's answer")
+        """Return the whole answer to a query, as Ollama has it; if there is a `caller`, for as
+        long as he waits. Raises Unanswered, Unreachable, TooSlow, OllamaFailed, Busy,
+        CallerGone."""
+        data = self._whole("POST", address, self._api.path, body, timeout_s, caller)
+        answer = json_object(data, f"The answer of {self._api.name}")
         error = error_of(answer)
         if error is not None:
-            raise OllamaFailed(f"Ollama at {address} failed: {error[:500]}")
-        if not is_final(answer):
-            raise OllamaFailed(f"Ollama at {address} gave no whole answer: {data[:100]!r}.")
-        return answer
+            raise OllamaFailed(f"{self._api.name} at {address} failed: {error[:500]}")
+        whole = self._api.whole(answer)
+        if whole is None:
+            words = f"{self._api.name} at {address} gave no whole answer: {data[:100]!r}."
+            raise OllamaFailed(words)
+        return whole
 
     def embed(self, address: str, body: bytes, timeout_s: float) -> JsonObject:
         """Return the answer of /api/embed. Raises as `generate` does."""
         data = self._whole("POST", address, EMBED, body, timeout_s)
         return json_object(data, "Ollama's answer")
 
-    def show(self, address: str, body: bytes) -> JsonObject:
-        """Return the answer of /api/show, for which Ollama reads the model. Raises like `get`."""
-        data = self._whole("POST", address, SHOW, body, CHECK_TIMEOUT_S)
-        return json_object(data, f"Ollama's answer to {SHOW}")
+    def post(self, address: str, path: str, body: JsonObject) -> JsonObject:
+        """Return the answer to a small question. Raises like `get`."""
+        data = self._whole("POST", address, path, json.dumps(body).encode(), CHECK_TIMEOUT_S)
+        return json_object(data, f"The answer of {self._api.name} to {path}")
 
     def begin(
         self, address: str, body: bytes, timeout_s: float, caller: socket.socket | None = None
     ) -> Response:
         """Return an answer of which only the head has been read. Raises as `generate` does."""
-        return self._send("POST", address, GENERATE, body, timeout_s, caller)
+        return self._send("POST", address, self._api.path, body, timeout_s, caller)
 
     def _whole(
         self,
@@ -127,7 +120,7 @@ class OllamaClient:
             with self._in_words(answer, address, wait_s):
                 answer.begin(request, wait_s)
         if answer.status != 200:
-            raise _refusal(address, answer)
+            raise self._refusal(address, answer)
         return answer
 
     def _on_kept(
@@ -193,27 +186,20 @@ class OllamaClient:
                 raise TooSlow(self._about(address, f"did not answer in {waited}")) from error
             raise cut(self._about(address, "closed the connection")) from error
 
+    def _refusal(self, address: str, answer: Response) -> RequestError:
+        """The engine's own words."""
+        try:
+            body = answer.read()
+        except OSError:
+            answer.close()
+            body = b""
+        words = answer.refusal(error_text(body, most=500))
+        said = f"{self._api.name} at {address} answered {answer.status}: {words}"
+        kind = self._api.refusal(answer.status)
+        return kind(said, body) if issubclass(kind, OllamaFailed) else kind(said)
+
     def _about(self, address: str, what: str) -> str:
-        return f"Ollama at {address} {what}. {self._exit_sentence()}".rstrip()
-
-
-def _refusal(address: str, answer: Response) -> RequestError:
-    """Ollama's own words."""
-    try:
-        text = error_text(answer.read(), most=500)
-    except OSError:
-        answer.close()
-        text = ""
-    words = answer.refusal(text)
-    return _kind(answer.status)(f"Ollama at {address} answered {answer.status}: {words}")
-
-
-def _kind(status: int) -> type[RequestError]:
-    if status == QUEUE_FULL:
-        return Busy
-    if status == NO_SUCH_MODEL:
-        return ModelMissing
-    return Refused if 400 <= status < 500 else OllamaFailed
+        return f"{self._api.name} at {address} {what}. {self._exit_sentence()}".rstrip()
 
 
 def _why(error: OSError | UnicodeError) -> str:

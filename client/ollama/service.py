@@ -1,4 +1,4 @@
-"""Asks the deployment's Ollama, the one for all routes of the client service."""
+"""Asks the deployment's engine, the one for all routes of the client service."""
 
 from __future__ import annotations
 
@@ -7,17 +7,19 @@ import socket
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import TypeVar
 
 from client.api.answers import Health, Unhealthy
 from client.api.bodies import Query
+from client.engine_apis.known import api_of
 from client.errors import BadInput, ModelMissing, OllamaFailed, RequestError, Unanswered
 from client.metrics import Queries
 from client.ollama import health
 from client.ollama.addresses import AddressFile
 from client.ollama.evidence import Evidence
 from client.ollama.replicas import Replicas
-from client.ollama.requests import OllamaClient
+from client.ollama.requests import ReplicaClient
 from client.ollama.streams import Stream, lines
 from client.ollama.whole_prompts import Contexts, flagged, read_whole, was_cut
 from client.self_benchmark import authority_of
@@ -25,17 +27,13 @@ from client.settings import ServiceSettings
 from contracts.json_object import JsonObject
 from engines.http.headers import headers_of
 from engines.names import same_model
+from engines.registry import DEPLOYED
 
 T = TypeVar("T")
 
-#: What a query says beside its prompt, as Ollama has it.
-_PASSED_ON = ("system", "options", "think", "format", "keep_alive")
-#: What the engines speak as a rule.
-API = "ollama"
-
 
 class OllamaClientService:
-    """Asks the deployment's Ollama: of several replicas the one with the fewest requests.
+    """Asks the deployment's engine: of several replicas the one with the fewest requests.
 
     A request that a replica refuses, or cuts before any byte of an answer, is sent once more, to
     another one; `retried` is then called.
@@ -55,14 +53,20 @@ class OllamaClientService:
         `measuring`: whether a benchmark runs, which a look at the replicas must not disturb;
         `queries`: where queries are counted; `works`: whether an address is at what others ask."""
         self.settings = settings
-        self.addresses = AddressFile(settings.output, settings.ollama_job)
-        headers, _ = headers_of((), settings.token_file, API, {})
+        engine = DEPLOYED[settings.engine]
+        self._api = api_of(engine)
+        self.addresses = AddressFile(
+            settings.output, settings.ollama_job, engine.service, engine.title
+        )
+        headers, _ = headers_of((), settings.token_file, self._api.speaks[0], {})
         authority = authority_of(settings)
         self._scheme = "http" if authority is None else "https"
-        self._ollama = OllamaClient(self.addresses.exit_sentence, headers, authority)
-        self._contexts = Contexts(self._ollama)
+        exit_sentence = self.addresses.exit_sentence
+        self._client = ReplicaClient(exit_sentence, headers, authority, self._api)
+        self._contexts = Contexts(self._context)
         self._health = health.HealthChecker(
-            self._ollama,
+            self._client,
+            self._api,
             lambda: self.replicas,
             settings.model,
             embedding_model,
@@ -81,19 +85,18 @@ class OllamaClientService:
         return self.addresses.read()[0]
 
     def query_ollama(self, query: Query, caller: socket.socket | None = None) -> JsonObject:
-        """Return Ollama's own answer, `request_time` in seconds, `replica` and whether it is
-        `retried`; and `truncated` if the prompt was not read whole, though Ollama was told to
-        refuse it. When the `caller` goes, Ollama is told so.
+        """Return the answer as Ollama has it, `request_time` in seconds, `replica` and whether it
+        is `retried`; and `truncated` if the prompt was not read whole, though the engine was told
+        to refuse it. When the `caller` goes, the engine is told so.
 
         Raises NotReady, Unreachable, TooSlow, OllamaFailed, Busy, PromptTooLong, CallerGone.
         """
         started_at = time.perf_counter()
-        given = self._given(query, stream=False)
-        body = json.dumps(given).encode()
+        body = self._body(query)
 
         def ask(address: str, left_s: float) -> JsonObject:
-            with self._read_whole(given, address):
-                return self._ollama.generate(address, body, left_s, caller)
+            with self._read_whole(query, address):
+                return self._client.generate(address, body, left_s, caller)
 
         with self.queries.ask() as asked:
             answer, replica, retried = self._ask(ask, self._evidence(query.model))
@@ -101,25 +104,24 @@ class OllamaClientService:
         self.replicas.release(replica)
         taken = time.perf_counter() - started_at
         found = {**answer, "request_time": taken, "replica": replica, "retried": retried}
-        return {**found, "truncated": True} if self._was_cut(given, answer, replica) else found
+        return {**found, "truncated": True} if self._was_cut(query, answer, replica) else found
 
     def stream_ollama(self, query: Query, caller: socket.socket | None = None) -> Stream:
-        """Return Ollama's lines as they arrive; a failure on the way is a last line with an error,
-        and `truncated` is as in query_ollama.
+        """Return lines as Ollama has them, as they arrive; a failure on the way is a last line with
+        an error, and `truncated` is as in query_ollama.
 
         It must be closed if it is not read to its end. Raises, before the first line, what
         query_ollama raises, and later CallerGone.
         """
-        given = self._given(query, stream=True)
-        body = json.dumps(given).encode()
+        body = self._body(query)
         evidence = self._evidence(query.model)
 
         def begin(address: str, left_s: float) -> Stream:
             until = time.monotonic() + left_s
-            with self._read_whole(given, address):
-                response = self._ollama.begin(address, body, left_s, caller)
-            parts = lines(response, until, lambda: self.replicas.eject(address))
-            parts = flagged(parts, lambda answer: self._was_cut(given, answer, address))
+            with self._read_whole(query, address):
+                response = self._client.begin(address, body, left_s, caller)
+            parts = lines(response, self._api, until, lambda: self.replicas.eject(address))
+            parts = flagged(parts, lambda answer: self._was_cut(query, answer, address))
 
             def on_piece(piece: bytes) -> None:
                 asked.read(piece)
@@ -137,17 +139,23 @@ class OllamaClientService:
         stream.replica, stream.retried = replica, retried
         return stream
 
-    def _read_whole(self, given: JsonObject, address: str) -> AbstractContextManager[None]:
-        return read_whole(given, lambda: self._contexts.of(address, str(given["model"]), given))
+    def _read_whole(self, query: Query, address: str) -> AbstractContextManager[None]:
+        return read_whole(query, lambda: self._context_of(query, address))
 
-    def _was_cut(self, given: JsonObject, answer: JsonObject, address: str) -> bool:
-        return was_cut(given, answer, self._contexts.of(address, str(given["model"]), given))
+    def _was_cut(self, query: Query, answer: JsonObject, address: str) -> bool:
+        return was_cut(query, answer, self._context_of(query, address))
+
+    def _context_of(self, query: Query, address: str) -> int | None:
+        return self._contexts.of(address, self.model_for(query.model), query)
+
+    def _context(self, address: str, model: str) -> int | None:
+        return self._api.state(partial(self._client.get, address), model).context
 
     def embed(self, body: bytes) -> JsonObject:
         """Return Ollama's answer of /api/embed. Raises what query_ollama raises."""
 
         def ask(address: str, left_s: float) -> JsonObject:
-            return self._ollama.embed(address, body, left_s)
+            return self._client.embed(address, body, left_s)
 
         answer, replica, _ = self._ask(ask, self._health.vectors)
         self.replicas.release(replica)
@@ -193,7 +201,9 @@ class OllamaClientService:
     def _judge(self, address: str, piece: bytes, evidence: Evidence | None) -> None:
         """Of lines of a stream: one that holds an error says nothing for the next query."""
         if b'{"error"' in piece:
-            error = OllamaFailed(f"Ollama at {address} failed: {piece.decode(errors='replace')}")
+            error = OllamaFailed(
+                f"{self._api.name} at {address} failed: {piece.decode(errors='replace')}"
+            )
             self._health.failed(address, error, evidence)
         elif evidence is not None:
             evidence.answered(address)
@@ -221,22 +231,25 @@ class OllamaClientService:
             return Health(**answer), found.embedding_problem
         return Unhealthy(**answer, error=found.error), found.embedding_problem
 
-    def _given(self, query: Query, stream: bool) -> JsonObject:
-        """The body for Ollama, which is to refuse a prompt rather than cut it."""
-        more = {name: value for name in _PASSED_ON if (value := getattr(query, name)) is not None}
-        body = {"model": self.model_for(query.model), "prompt": query.prompt, "stream": stream}
-        return {**body, "truncate": False, **more}
+    def _body(self, query: Query) -> bytes:
+        return json.dumps(self._api.prepare(query, self.model_for(query.model))).encode()
 
     def api_for(self, api: str | None) -> str:
-        """Return `api`, or Ollama's own: it speaks OpenAI's, too."""
-        return api or API
+        """Return `api`, or the engine's own. Raises BadInput: it does not speak that."""
+        speaks = self._api.speaks
+        if api is not None and api not in speaks:
+            raise BadInput(
+                f"api is {api}, but the engine of this deployment is {self._api.name}, which "
+                f"speaks {' and '.join(speaks)} alone: leave api out."
+            )
+        return api or speaks[0]
 
     def urls(self) -> list[str]:
         """Return where all replicas are, looked up again. Raises NotReady."""
         return [f"{self._scheme}://{address}" for address in self.addresses.read(fresh=True)]
 
     def exit_sentence(self) -> str:
-        """Return a sentence that Ollama's job has ended; empty if not."""
+        """Return a sentence that the engine's job has ended; empty if not."""
         return self.addresses.exit_sentence()
 
     def model_for(self, model: str | None) -> str:

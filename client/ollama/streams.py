@@ -1,4 +1,4 @@
-"""Reading what Ollama answers: JSON objects, lists of models, streams of lines."""
+"""Reading what engines answer: JSON objects, streams of lines."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ import json
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 
-from client.api.answers import Error, Placement
+from client.api.answers import Error
+from client.engine_apis.interface import EngineApi
 from client.errors import OllamaFailed, RequestError, TooSlow
 from client.ollama.callers import CallerGone
 from client.ollama.connection_pool import Response
 from contracts.json_object import JsonObject
 from engines.http.answers import MOST_HELD, TOO_LONG, BadAnswer
 from engines.http.sockets import in_words, is_our_limit
-from engines.ollama import error_in, is_whole, loaded_model
+from engines.ollama import error_in, is_whole
 
 
 def json_object(data: bytes, what: str) -> JsonObject:
@@ -26,27 +27,22 @@ def json_object(data: bytes, what: str) -> JsonObject:
     return value
 
 
-def placement_of(entry: JsonObject) -> Placement:
-    """Return where a model of /api/ps sits."""
-    model = loaded_model(entry)
-    return Placement(size=model.size or 0, size_vram=model.size_vram or 0, where=model.where)
-
-
 def lines(
-    answer: Response, deadline: float, broke: Callable[[], None]
+    answer: Response, api: EngineApi, deadline: float, broke: Callable[[], None]
 ) -> Generator[bytes, None, None]:
-    """Yield whole lines as they arrive, each piece of the network at once; at the end an error's
-    line if the stream broke off, failed, or took longer than `deadline` (time.monotonic).
+    """Yield whole lines, as Ollama has them, as they arrive, each piece of the network at once; at
+    the end an error's line if the stream broke off, failed, or took longer than `deadline`
+    (time.monotonic).
 
-    `broke` is called if the network failed, not Ollama. Raises CallerGone.
+    `broke` is called if the network failed, not the engine. Raises CallerGone.
     """
     last = b""
     failure: RequestError | None = None
     try:
-        for whole in _whole_lines(answer.pieces()):
+        for whole in _whole_lines(api.lines(answer.pieces()), api.name):
             if whole:
                 last = whole.rstrip().rpartition(b"\n")[2] or last
-                failure = _failure_in(whole) or failure
+                failure = _failure_in(whole, api.name) or failure
                 yield whole
             if time.monotonic() > deadline:
                 failure = TooSlow("The answer took too long.")
@@ -57,7 +53,7 @@ def lines(
         broke()
         failure = OllamaFailed(f"The stream broke off: {in_words(error)}.")
         if is_our_limit(error):
-            failure = TooSlow("Ollama sent nothing for too long.")
+            failure = TooSlow(f"{api.name} sent nothing for too long.")
     finally:
         answer.close()
     if failure is None and not is_whole(last):
@@ -66,7 +62,7 @@ def lines(
         yield json.dumps(Error(error=failure.words).as_json()).encode() + b"\n"
 
 
-def _whole_lines(pieces: Iterable[bytes]) -> Iterator[bytes]:
+def _whole_lines(pieces: Iterable[bytes], engine: str) -> Iterator[bytes]:
     """For each piece the lines that are whole with it, empty if it has the end of none; then
     what has no end, given one. Raises BadAnswer for a line that does not end."""
     held: list[bytes] = []
@@ -81,7 +77,7 @@ def _whole_lines(pieces: Iterable[bytes]) -> Iterator[bytes]:
         held.append(rest)
         size += len(rest)
         if size > MOST_HELD:
-            raise BadAnswer(f"Ollama {TOO_LONG} of a line")
+            raise BadAnswer(f"{engine} {TOO_LONG} of a line")
     if size:
         yield b"".join((*held, b"\n"))
 
@@ -127,6 +123,6 @@ class Stream(Iterator[bytes]):
             on_end()
 
 
-def _failure_in(lines: bytes) -> RequestError | None:
+def _failure_in(lines: bytes, engine: str) -> RequestError | None:
     error = error_in(lines)
-    return None if error is None else OllamaFailed(f"Ollama failed: {error[:500]}")
+    return None if error is None else OllamaFailed(f"{engine} failed: {error[:500]}")

@@ -1,5 +1,5 @@
 """Prompts that are read whole, or not at all: Ollama cuts one that is longer than the context, and
-says nothing of it, unless `truncate` is false (api/types.go of Ollama)."""
+says nothing of it, unless `truncate` is false (api/types.go of Ollama); llama.cpp refuses it."""
 
 from __future__ import annotations
 
@@ -8,13 +8,11 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
 
+from client.api.bodies import Query
 from client.errors import OllamaFailed, PromptTooLong, RequestError
-from client.ollama.requests import OllamaClient
 from contracts.json_object import JsonObject
-from engines.json_values import part_of
-from engines.names import entry_of
-from engines.ollama import RUNNING, input_tokens_of, is_final, loaded_model, may_be_final
-from engines.tokens import estimate, says_too_long, too_few
+from engines.ollama import input_tokens_of, is_final, may_be_final
+from engines.tokens import estimate, says_too_long, told_lengths, too_few
 
 #: How long what a replica says of its context is believed.
 FRESH_S = 60.0
@@ -26,15 +24,16 @@ def too_long(error: OllamaFailed) -> bool:
 
 
 class Contexts:
-    """The context of a model by replica, in tokens, as /api/ps has it."""
+    """The context of a model by replica, in tokens, as that says it."""
 
-    def __init__(self, ollama: OllamaClient) -> None:
-        self._ollama = ollama
+    def __init__(self, lookup: Callable[[str, str], int | None]) -> None:
+        """`lookup` asks an address for that of a model. Raises RequestError."""
+        self._ask = lookup
         self._known: dict[tuple[str, str], tuple[float, int | None]] = {}
 
-    def of(self, address: str, model: str, given: JsonObject) -> int | None:
+    def of(self, address: str, model: str, query: Query) -> int | None:
         """Return that of a query's own options, else the replica's; None if it is not known."""
-        asked = part_of(given, "options").get("num_ctx")
+        asked = (query.options or {}).get("num_ctx")
         if isinstance(asked, int):
             return asked
         at, found = self._known.get((address, model), (-FRESH_S, None))
@@ -45,28 +44,38 @@ class Contexts:
 
     def _lookup(self, address: str, model: str) -> int | None:
         try:
-            entry = entry_of(self._ollama.get(address, RUNNING), model)
+            return self._ask(address, model)
         except RequestError:
             return None
-        return loaded_model(entry or {}).context_length or None
 
 
 @contextmanager
-def read_whole(given: JsonObject, context: Callable[[], int | None]) -> Iterator[None]:
-    """Ask Ollama within this. Raises PromptTooLong if it refuses the prompt for its length."""
+def read_whole(query: Query, context: Callable[[], int | None]) -> Iterator[None]:
+    """Ask the engine within this. Raises PromptTooLong if it refuses the prompt for its length."""
     try:
         yield
     except OllamaFailed as error:
         if not too_long(error):
             raise
-        size = sum(len(str(given.get(key) or "").encode()) for key in ("prompt", "system"))
-        holds = context()
-        tokens = estimate(size, holds)
+        size = sum(len((text or "").encode()) for text in (query.prompt, query.system))
+        tokens, holds = _lengths(error, size, context)
         raise PromptTooLong(
-            f"The prompt has about {tokens} tokens ({size} bytes), but the model's context holds "
+            f"The prompt has {tokens} tokens ({size} bytes), but the model's context holds "
             f"{'fewer' if holds is None else holds}; shorten it, or raise context_length in the "
             "recipe."
         ) from error
+
+
+def _lengths(
+    error: OllamaFailed, size: int, context: Callable[[], int | None]
+) -> tuple[str, int | None]:
+    """The tokens of a prompt of so many bytes, estimated unless they are told, and of the
+    context."""
+    told = told_lengths(error.body)
+    if told is not None:
+        return str(told[0]), told[1]
+    holds = context()
+    return f"about {estimate(size, holds)}", holds
 
 
 def flagged(
@@ -90,11 +99,11 @@ def _flagged(line: bytes, cut: Callable[[JsonObject], bool]) -> bytes:
     return json.dumps({**answer, "truncated": True}).encode()
 
 
-def was_cut(given: JsonObject, answer: JsonObject, context: int | None) -> bool:
+def was_cut(query: Query, answer: JsonObject, context: int | None) -> bool:
     """Return whether an answer is to a prompt that was not read whole, of an Ollama that knows no
     `truncate`: it filled the context, or has fewer tokens than its words can have."""
     read = input_tokens_of(answer)
     if not read:
         return False
     fills = context is not None and read >= context
-    return fills or too_few(read, len(str(given.get("prompt", "")).split()))
+    return fills or too_few(read, len(query.prompt.split()))

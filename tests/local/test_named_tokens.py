@@ -115,7 +115,8 @@ class Door:
         program = shutil.which("haproxy", path=f"{os.environ['PATH']}:/usr/sbin") or ""
         self.run([program, "-db", "-f", str(ROOT / "lib" / "door.cfg")],
                  PROXY_FOLDER=self.folder, LISTEN_AT=f"127.0.0.1:{self.port}", QUERIES=1,
-                 OWN_ENGINES=1, ENGINES=1, IN_FLIGHT=1, WAITING=MOST_WAITING)  # fmt: skip
+                 OWN_ENGINES=1, ENGINE="Ollama", OLLAMA_API=1, HEALTH="/api/version",
+                 ENGINES=1, IN_FLIGHT=1, WAITING=MOST_WAITING)  # fmt: skip
         self.run([sys.executable, "-m", "client.compatible", "--model", "known", "--listen",
                   f"unix:{self.folder}/translation", "--engine", f"unix:{self.folder}/engines",
                   "--report", f"{self.folder}/ended"])  # fmt: skip

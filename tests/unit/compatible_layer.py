@@ -89,24 +89,25 @@ class Layer:
 
 
 @contextlib.contextmanager
-def layer(*answers, timeout_s=PATIENCE_S, headers=(), report=report_nothing, **how):
-    """The layer, in front of a server that gives these answers."""
+def layer(*answers, timeout_s=PATIENCE_S, headers=(), report=report_nothing, of=Routes, **how):
+    """The layer, in front of a server that gives these answers; `of` makes the routes, of what
+    asks that, the model and whom to report to."""
     with (
         scripted(*answers, **how) as engine,
-        in_front_of(engine.port, timeout_s, headers, report) as port,
+        in_front_of(engine.port, timeout_s, headers, report, of) as port,
     ):
         yield Layer(port, engine)
 
 
 @contextlib.contextmanager
-def in_front_of(port, timeout_s=PATIENCE_S, headers=(), report=report_nothing):
+def in_front_of(port, timeout_s=PATIENCE_S, headers=(), report=report_nothing, of=Routes):
     """The port of a layer in front of an engine's."""
     loop, connections, listening = uvloop.new_event_loop(), set(), threading.Event()
     servers = []
 
     async def begin():
         engine = EngineClient(SocketAddress(host="127.0.0.1", port=port), headers, timeout_s)
-        routes = Routes(engine, "known", report)
+        routes = of(engine, "known", report)
         servers.append(
             await loop.create_server(
                 lambda: ClientConnection(routes.handle, connections), "127.0.0.1", 0

@@ -9,7 +9,7 @@ import pytest
 from scripted_server import scripted
 
 from client.errors import Unanswered
-from client.ollama.requests import OllamaClient
+from client.ollama.requests import ReplicaClient
 from contracts.errors import TargetError
 from engines.http.sockets import addresses_of, connect, in_turn
 from hpc import web
@@ -51,7 +51,7 @@ def by_loadgen(port):
 
 
 def by_client(port):
-    assert OllamaClient(lambda: "").generate(f"two.test:{port}", b"{}", 30)["done"]
+    assert ReplicaClient(lambda: "").generate(f"two.test:{port}", b"{}", 30)["done"]
 
 
 def by_orchestration(port):
@@ -98,7 +98,7 @@ def test_all_that_were_tried_are_named(name):
     with pytest.raises(TargetError, match=all_three):
         load(f"http://two.test:{port}", warmup=0)
     with pytest.raises(Unanswered, match=all_three):
-        OllamaClient(lambda: "").check(f"two.test:{port}")
+        ReplicaClient(lambda: "").get(f"two.test:{port}", "/api/version")
     with pytest.raises(web.NoAnswer, match=all_three):
         web.call("GET", f"http://two.test:{port}/x")
 

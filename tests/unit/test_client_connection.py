@@ -12,7 +12,7 @@ from paced_server import running
 
 from client.errors import OllamaFailed, TooSlow, Unanswered, Unreachable
 from client.ollama.connection_pool import ConnectionPool, Response
-from client.ollama.requests import OllamaClient
+from client.ollama.requests import ReplicaClient
 from engines.http.answers import BadAnswer
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 14\r\n\r\n" + b'{"done": true}'
@@ -43,7 +43,7 @@ def answering(*answers):
 
 @pytest.fixture
 def ollama():
-    return OllamaClient(lambda: "")
+    return ReplicaClient(lambda: "")
 
 
 def test_one_thread_keeps_one_connection(ollama):
@@ -104,7 +104,7 @@ def test_what_is_no_answer(ollama, pieces, kind, words):
 )
 def test_a_host_that_is_none(ollama, address, words):
     with pytest.raises(Unanswered, match=rf"{address} does not answer \(.*({words})"):
-        ollama.check(address)
+        ollama.get(address, "/")
 
 
 def test_an_answer_that_was_given_up_gives_nothing_more():
@@ -128,7 +128,7 @@ def encrypted(certificates):
     """A client that trusts the authority of `certificates`, and what shows one of these: it answers
     each request of each connection, and closes that after so many; the address, and a list of what
     was asked on which connection."""
-    client = OllamaClient(lambda: "", (("X-Key", "secret"),), certificates / "ca.pem")
+    client = ReplicaClient(lambda: "", (("X-Key", "secret"),), certificates / "ca.pem")
     listeners = []
 
     def begin(name, answers_each=100, answer=OK):

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from scripted_server import scripted
 
+from client.engine_apis.ollama import OllamaApi
 from client.errors import OllamaFailed
-from client.ollama.requests import OllamaClient
+from client.ollama.requests import ReplicaClient
 from client.ollama.streams import lines
 from engines.http.answers import Answers, BadAnswer
 from engines.http.asking import FinalResponse
@@ -102,7 +103,7 @@ def by_loadgen(server):
 
 
 def by_client(server):
-    ollama = OllamaClient(lambda: "")
+    ollama = ReplicaClient(lambda: "")
     for _ in range(2):
         assert ollama.generate(f"{server.host}:{server.port}", b"{}", 30) == SAID
 
@@ -192,7 +193,7 @@ def test_loadgen_says_what_an_answer_is_that_cannot_be_used(words, given):
 @pytest.mark.parametrize(("words", "given"), pairs(REFUSED) + pairs(REFUSED_BY_PARSER))
 def test_the_client_says_what_an_answer_is_that_cannot_be_used(words, given):
     with scripted(given) as server, pytest.raises(OllamaFailed, match=words):
-        OllamaClient(lambda: "").generate(f"{server.host}:{server.port}", b"{}", 30)
+        ReplicaClient(lambda: "").generate(f"{server.host}:{server.port}", b"{}", 30)
 
 
 @pytest.mark.parametrize(("words", "given"), pairs(REFUSED))
@@ -298,8 +299,8 @@ TOKEN = b'{"response":"a","done":false}'
 def test_a_stream_goes_through_whole_however_its_lines_end(stream, apart):
     data = answer(body=stream)  # ended by the connection
     with scripted(tuple(singly(data)) if apart else (data,)) as server:
-        begun = OllamaClient(lambda: "").begin(f"{server.host}:{server.port}", b"{}", 30)
-        through = b"".join(lines(begun, float("inf"), lambda: None))
+        begun = ReplicaClient(lambda: "").begin(f"{server.host}:{server.port}", b"{}", 30)
+        through = b"".join(lines(begun, OllamaApi(), float("inf"), lambda: None))
     assert [json.loads(line) for line in through.split(b"\n") if line.strip()] == [
         json.loads(TOKEN),
         SAID,
@@ -309,8 +310,12 @@ def test_a_stream_goes_through_whole_however_its_lines_end(stream, apart):
 def test_a_stream_whose_line_does_not_end_is_ended(monkeypatch):
     monkeypatch.setattr("client.ollama.streams.MOST_HELD", 100_000)
     with scripted([answer(body=b"x" * 60_000), b"x" * 60_000]) as server:
-        begun = OllamaClient(lambda: "").begin(f"{server.host}:{server.port}", b"{}", 30)
-        (said,) = [json.loads(line) for line in lines(begun, float("inf"), lambda: None) if line]
+        begun = ReplicaClient(lambda: "").begin(f"{server.host}:{server.port}", b"{}", 30)
+        (said,) = [
+            json.loads(line)
+            for line in lines(begun, OllamaApi(), float("inf"), lambda: None)
+            if line
+        ]
     assert "MiB without an end of a line" in said["error"]["message"]
 
 

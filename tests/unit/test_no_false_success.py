@@ -9,6 +9,7 @@ from hand_made import URL, judged, measured_of, options_of, part, record, verdic
 from scripted_server import scripted
 
 import clientService
+from client.api.bodies import Query
 from client.ollama.whole_prompts import was_cut
 from contracts.errors import UsageError
 from contracts.generation import Generation
@@ -330,5 +331,5 @@ def test_a_prompt_that_an_old_ollama_cut_is_flagged(tmp_path, monkeypatch):
     assert "truncated" not in query(tmp_path, monkeypatch, short).get_json()
     filled = http(json.dumps({**FINAL, "response": "a", "prompt_eval_count": 512}).encode())
     assert query(tmp_path, monkeypatch, filled).get_json()["truncated"] is True
-    assert was_cut({"prompt": LONG}, {"prompt_eval_count": 100}, None)
-    assert not was_cut({"prompt": LONG}, {"prompt_eval_count": 1007}, None)
+    assert was_cut(Query(prompt=LONG), {"prompt_eval_count": 100}, None)
+    assert not was_cut(Query(prompt=LONG), {"prompt_eval_count": 1007}, None)

@@ -1,0 +1,184 @@
+"""The APIs of OpenAI and Anthropic in front of an engine that speaks them itself."""
+
+import json
+
+import pytest
+from compatible_layer import CHAT, HELLO, STREAM_HEAD, layer, whole
+
+from client.compatible.passing.routes import PassingRoutes
+
+MODELS = whole({"data": [{"id": "known", "aliases": ["another name"]}]})
+USAGE = {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7}
+ANSWER = {"choices": [{"index": 0, "message": {"content": "Hi"}}], "usage": USAGE, "timings": {}}
+TOO_LONG = {"message": "request (631 tokens) exceeds the available context size (256 tokens)",
+            "type": "exceed_context_size_error", "n_prompt_tokens": 631, "n_ctx": 256}  # fmt: skip
+OWN_BODIES = {
+    "/v1/chat/completions": {"messages": HELLO},
+    "/v1/completions": {"prompt": "Hi"},
+    "/v1/embeddings": {"input": "Hi"},
+    "/v1/responses": {"input": "Hi"},
+    "/v1/messages": {"messages": HELLO, "max_tokens": 2},
+    "/v1/messages/count_tokens": {"messages": HELLO},
+}
+
+
+def routes(engine, model, report):
+    return PassingRoutes(engine, "llama.cpp", model, report)
+
+
+class Reports(list):
+    """The counts that were reported."""
+
+    def __call__(self, _request, usage):
+        self.append((usage.get("prompt_tokens"), usage.get("completion_tokens")))
+
+
+def passing(*answers, **how):
+    return layer(*answers, of=routes, **how)
+
+
+def events(*values, named=False):
+    lines = (v if isinstance(v, str) else json.dumps(v) for v in values)
+    chunks = [f"data: {line}\n\n".encode() for line in lines]
+    if named:
+        chunks = [f"event: {v['type']}\n".encode() + c for v, c in zip(values, chunks, strict=True)]
+    head = STREAM_HEAD.replace(b"OK\r\n", b"OK\r\nContent-Type: text/event-stream\r\n")
+    return [head, *(b"%x\r\n%b\r\n" % (len(c), c) for c in chunks), b"0\r\n\r\n"]
+
+
+# --- what goes through ---
+
+
+@pytest.mark.parametrize("path", OWN_BODIES)
+def test_what_is_asked_goes_on_with_the_model_that_is_meant(path):
+    with passing(whole(ANSWER)) as one:
+        status, answer = one.post(path, **OWN_BODIES[path], n=2, anything={"of": "the engine's"})
+        asked = one.native()
+        assert one.engine.heads[0].startswith(f"POST {path} HTTP/1.1".encode())
+    assert (status, answer) == (200, ANSWER)
+    assert asked == {**OWN_BODIES[path], "n": 2, "anything": {"of": "the engine's"},
+                     "model": "known"}  # fmt: skip
+
+
+def test_a_model_that_it_has_under_another_name_is_asked_for_by_that():
+    with passing(MODELS, whole(ANSWER)) as one:
+        assert one.chat(model="another name")[0] == 200
+        assert one.native()["model"] == "another name"
+
+
+def test_a_model_that_it_does_not_have_is_not_answered_by_the_one_it_has():
+    with passing(MODELS) as one:
+        assert one.refused(model="gpt-4o") == (404, "model_not_found", "model")
+        assert one.refused(model=["known"]) == (400, "invalid_type", "model")
+
+
+def test_models_are_those_of_the_engine():
+    with passing(MODELS) as one:
+        assert json.loads(one.ask("GET", "/v1/models")[2])["data"][0]["id"] == "known"
+        status, _, found = one.ask("GET", "/v1/models/another%20name")
+        assert (status, json.loads(found)["id"]) == (200, "known")
+        assert one.ask("GET", "/v1/models/gpt-4o")[0] == 404
+
+
+def test_other_paths_and_methods_are_none():
+    with passing(MODELS) as one:
+        assert one.ask("POST", "/v1/images", {})[0] == 404
+        assert one.ask("GET", CHAT)[0] == 405 and one.ask("POST", "/v1/models/x", {})[0] == 405
+
+
+# --- counts by name ---
+
+
+@pytest.mark.parametrize("wanted", [None, False, True])
+def test_the_counts_of_a_stream_are_had_and_passed_on_to_who_asked_for_them(wanted):
+    text = {"choices": [{"index": 0, "delta": {"content": 'say "usage"'}}], "usage": None}
+    counts = {"choices": [], "usage": USAGE}
+    more = {} if wanted is None else {"stream_options": {"include_usage": wanted}}
+    reports = Reports()
+    with passing(events(text, counts, "[DONE]"), report=reports) as one:
+        assert one.stream(**more) == [text, *([counts] if wanted else []), "data: [DONE]"]
+        assert one.native()["stream_options"] == {"include_usage": True}
+    assert reports == [(5, 2)]
+
+
+ANTHROPIC = [
+    {"type": "message_start", "message": {"usage": {"input_tokens": 1, "output_tokens": 0,
+                                                    "cache_read_input_tokens": 30}}},
+    {"type": "message_delta", "usage": {"output_tokens": 4}},
+    {"type": "message_stop"},
+]  # fmt: skip
+RESPONSE = [
+    {"type": "response.created", "response": {}},
+    {"type": "response.completed", "response": {"usage": {"input_tokens": 31, "output_tokens": 4}}},
+]
+
+
+@pytest.mark.parametrize(
+    ("path", "said"), [("/v1/messages", ANTHROPIC), ("/v1/responses", RESPONSE)]
+)
+def test_the_counts_of_the_other_apis_are_had_too(path, said):
+    reports = Reports()
+    with passing(events(*said, named=True), report=reports) as one:
+        assert one.named(path, **OWN_BODIES[path]) == said
+        assert "stream_options" not in one.native()
+    assert reports == [(31, 4)]
+
+
+def test_those_of_a_whole_answer_are_had():
+    reports = Reports()
+    with passing(whole(ANSWER), report=reports) as one:
+        one.chat()
+    assert reports == [(5, 2)]
+
+
+# --- what fails ---
+
+
+REFUSALS = [
+    (whole({"error": TOO_LONG}, 400), 400, "context_length_exceeded", "messages"),
+    (whole({"error": {"message": "bad temperature"}}, 400), 400, None, None),
+    (whole({"error": {"message": "image input is not supported"}}, 500), 400,
+     "unsupported_parameter", None),
+    (whole({"error": {"message": "no embeddings"}}, 501), 501, "not_offered", None),
+    (whole({"error": "not among what may be asked"}, 403), 501, "not_offered", None),
+    (whole({"error": {"message": "Loading model"}}, 503), 503, "queue_full", None),
+    (whole({"error": {"message": "CUDA error"}}, 500), 502, "engine_error", None),
+    (whole(b"[]"), 502, "engine_error", None),
+    ((b"",), 502, "engine_unreachable", None),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("answer", "status", "code", "param"), REFUSALS)
+def test_what_the_engine_refuses_has_the_form_of_the_api(answer, status, code, param):
+    with passing(answer) as one:
+        found, said = one.chat()
+        error = said["error"]
+        assert (found, error["code"], error["param"]) == (status, code, param)
+
+
+def test_too_long_a_prompt_has_both_numbers_in_each_api():
+    with passing(whole({"error": TOO_LONG}, 400)) as one:
+        words = one.chat()[1]["error"]["message"]
+        assert "maximum context length is 256 tokens" in words and "631 tokens" in words
+        status, answer = one.post("/v1/messages", **OWN_BODIES["/v1/messages"])
+        assert (status, answer["type"]) == (400, "error")
+        assert answer["error"] == {"type": "invalid_request_error", "message": words}
+
+
+@pytest.mark.parametrize("body", [b"{", b"[]", b"\xff"])
+def test_what_is_no_object_is_refused(body):
+    with passing(whole(ANSWER)) as one:
+        status, _, said = one.ask("POST", CHAT, body)
+        assert (status, json.loads(said)["error"]["code"]) == (400, "invalid_json")
+        assert one.engine.bodies == []
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages"])
+def test_a_stream_that_breaks_off_ends_with_an_error(path):
+    said = {"type": "x", "choices": [{"delta": {"content": "Hi"}}]}
+    with passing(events(said)) as one:
+        text = one.ask("POST", path, {**OWN_BODIES[path], "stream": True})[2].decode()
+    *_, last = filter(None, text.split("\n\n"))
+    error = json.loads(last.partition("data: ")[2])
+    assert "broke off" in error["error"]["message"]
+    assert last.startswith("event: error\n") == (path == "/v1/messages")
