@@ -59,8 +59,8 @@ class EngineApi(Protocol):
     def one_token(self, model: str) -> JsonObject:
         """Return the body of a query that shows whether the model answers."""
 
-    def whole(self, answer: JsonObject) -> JsonObject | None:
-        """Return a whole answer as Ollama has it; None if it is none."""
+    def whole(self, data: bytes) -> bytes:
+        """Return the whole body of an answer as Ollama has it; what is none, as it is."""
 
     def lines(self, pieces: Iterable[bytes]) -> Iterator[bytes]:
         """Yield a stream as Ollama's lines, each piece at once."""

@@ -20,7 +20,6 @@ from engines.ollama import (
     SHOW,
     TAGS,
     VERSION,
-    is_final,
     loaded_model,
     one_token,
 )
@@ -79,9 +78,9 @@ class OllamaApi:
         """Return that of engines.ollama."""
         return one_token(model)
 
-    def whole(self, answer: JsonObject) -> JsonObject | None:
+    def whole(self, data: bytes) -> bytes:
         """Return it as it is."""
-        return answer if is_final(answer) else None
+        return data
 
     def lines(self, pieces: Iterable[bytes]) -> Iterator[bytes]:
         """Yield them as they are."""

@@ -31,6 +31,9 @@ OPTIONS: Mapping[str, str] = {
                                "repeat_last_n", "typical_p")},
 }  # fmt: skip
 
+#: Each answer: of who does not take a stream llama.cpp's server does not see that he has gone.
+_STREAMED: JsonObject = {"stream": True, "stream_options": {"include_usage": True}}
+
 
 class OpenAIApi:
     """Of an engine that speaks no other. It has one model, in memory from its start on."""
@@ -102,18 +105,17 @@ class OpenAIApi:
         extras = {name: value for name in ("think", "format")
                   if (value := getattr(query, name)) is not None}  # fmt: skip
         system = [{"role": "system", "content": query.system}] if query.system else []
-        streams = {"stream_options": {"include_usage": True}} if query.stream else {}
         messages = [*system, {"role": "user", "content": query.prompt}]
-        body = {"model": model, "messages": messages, "stream": query.stream}
-        return {**body, **streams, **asked, **openai_keys(extras)}
+        body = {"model": model, "messages": messages, **_STREAMED}
+        return {**body, **asked, **openai_keys(extras)}
 
     def one_token(self, model: str) -> JsonObject:
         """Return that of engines.openai."""
-        return one_token(model)
+        return {**one_token(model), **_STREAMED}
 
-    def whole(self, answer: JsonObject) -> JsonObject | None:
-        """Return a chat's whole answer."""
-        return whole_answer(answer)
+    def whole(self, data: bytes) -> bytes:
+        """Return the whole of a chat's events."""
+        return whole_answer(data)
 
     def lines(self, pieces: Iterable[bytes]) -> Iterator[bytes]:
         """Yield the lines of a chat's events."""

@@ -9,26 +9,31 @@ from datetime import datetime, timezone
 from contracts.generation import Generation
 from contracts.json_object import JsonObject
 from engines.http.answers import MOST_HELD, TOO_LONG, BadAnswer
-from engines.json_values import count_of, number_of, part_of, text_of
+from engines.json_values import count_of, number_of, object_of, part_of, text_of
 from engines.openai import DONE, FAILED, event_of, failure_of
 
 #: Ollama's counts, by what they are called in `usage`; and its durations, by llama.cpp's `timings`.
 _COUNTS = {"prompt_eval_count": "prompt_tokens", "eval_count": "completion_tokens"}
 _DURATIONS = {"prompt_eval_duration": "prompt_ms", "eval_duration": "predicted_ms"}
 _NS_PER_MS = 1_000_000
+#: The texts of Ollama's lines.
+_TEXTS = ("response", "thinking")
 #: Under these keys stands what a model thinks.
 _THOUGHTS = ("reasoning_content", "reasoning")
 
 
-def whole_answer(answer: JsonObject) -> JsonObject | None:
-    """Return that to a query that is not streamed; None if there is none in it."""
-    choice = _choice(answer)
-    message = choice.get("message")
-    if not isinstance(message, dict):
-        return None
-    said = _said(message)
-    end = {"done": True, **_reason(choice), **_counts(answer)}
-    return {**_heading(answer), "response": "", **said, **end}
+def whole_answer(stream: bytes) -> bytes:
+    """Return the answer that a whole stream of events brings, or the error with which it ends; what
+    is no stream, as it is."""
+    try:
+        lines = [object_of(line) for line in b"".join(ollama_lines([stream])).splitlines()]
+    except BadAnswer:
+        return stream
+    failed = [line for line in lines if "error" in line]
+    if failed or not lines:
+        return _line(failed[0]) if failed else stream
+    texts = {key: "".join(str(line.get(key, "")) for line in lines) for key in _TEXTS}
+    return _line({**lines[-1], **{key: text for key, text in texts.items() if text}})
 
 
 def ollama_lines(pieces: Iterable[bytes]) -> Iterator[bytes]:

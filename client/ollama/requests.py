@@ -27,7 +27,7 @@ from engines.http.headers import Headers
 from engines.http.sockets import CONNECT_TIMEOUT_S, host_is_gone, in_words, is_our_limit
 from engines.http.tls import context_of, tls_error_words
 from engines.json_values import error_text
-from engines.ollama import EMBED, error_of
+from engines.ollama import EMBED, error_of, is_final
 
 CHECK_TIMEOUT_S = 5.0
 
@@ -64,15 +64,14 @@ class ReplicaClient:
         long as he waits. Raises Unanswered, Unreachable, TooSlow, OllamaFailed, Busy,
         CallerGone."""
         data = self._whole("POST", address, self._api.path, body, timeout_s, caller)
-        answer = json_object(data, f"The answer of {self._api.name}")
+        answer = json_object(self._api.whole(data), f"The answer of {self._api.name}")
         error = error_of(answer)
         if error is not None:
             raise OllamaFailed(f"{self._api.name} at {address} failed: {error[:500]}")
-        whole = self._api.whole(answer)
-        if whole is None:
+        if not is_final(answer):
             words = f"{self._api.name} at {address} gave no whole answer: {data[:100]!r}."
             raise OllamaFailed(words)
-        return whole
+        return answer
 
     def embed(self, address: str, body: bytes, timeout_s: float) -> JsonObject:
         """Return the answer of /api/embed. Raises as `generate` does."""

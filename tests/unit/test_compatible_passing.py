@@ -9,7 +9,13 @@ from client.compatible.passing.routes import PassingRoutes
 
 MODELS = whole({"data": [{"id": "known", "aliases": ["another name"]}]})
 USAGE = {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7}
-ANSWER = {"choices": [{"index": 0, "message": {"content": "Hi"}}], "usage": USAGE, "timings": {}}
+ANSWER = {
+    "object": "chat.completion",
+    "choices": [{"index": 0, "message": {"role": "assistant", "content": "Hi"},
+                 "finish_reason": "stop"}],
+    "usage": USAGE,
+    "timings": {},
+}  # fmt: skip
 TOO_LONG = {"message": "request (631 tokens) exceeds the available context size (256 tokens)",
             "type": "exceed_context_size_error", "n_prompt_tokens": 631, "n_ctx": 256}  # fmt: skip
 OWN_BODIES = {
@@ -46,22 +52,38 @@ def events(*values, named=False):
     return [head, *(b"%x\r\n%b\r\n" % (len(c), c) for c in chunks), b"0\r\n\r\n"]
 
 
+def chunk(**choice):
+    return {"object": "chat.completion.chunk", "choices": [{"index": 0, **choice}], "usage": None}
+
+
+LAST = {"object": "chat.completion.chunk", "choices": [], "usage": USAGE, "timings": {}}
+CHUNKS = events(
+    chunk(delta={"role": "assistant", "content": None}, finish_reason=None),
+    chunk(delta={"content": "H"}, finish_reason=None),
+    chunk(delta={"content": "i"}, finish_reason=None),
+    chunk(delta={}, finish_reason="stop"),
+    *(LAST, "[DONE]"),
+)
+
+
 # --- what goes through ---
 
 
 @pytest.mark.parametrize("path", OWN_BODIES)
 def test_what_is_asked_goes_on_with_the_model_that_is_meant(path):
-    with passing(whole(ANSWER)) as one:
+    chunked = path in ("/v1/chat/completions", "/v1/completions")
+    with passing(CHUNKS if chunked else whole(ANSWER)) as one:
         status, answer = one.post(path, **OWN_BODIES[path], n=2, anything={"of": "the engine's"})
         asked = one.native()
         assert one.engine.heads[0].startswith(f"POST {path} HTTP/1.1".encode())
     assert (status, answer) == (200, ANSWER)
-    assert asked == {**OWN_BODIES[path], "n": 2, "anything": {"of": "the engine's"},
-                     "model": "known"}  # fmt: skip
+    streamed = {"stream": True, "stream_options": {"include_usage": True}} if chunked else {}
+    given = {**OWN_BODIES[path], "n": 2, "anything": {"of": "the engine's"}}
+    assert asked == {**given, **streamed, "model": "known"}
 
 
 def test_a_model_that_it_has_under_another_name_is_asked_for_by_that():
-    with passing(MODELS, whole(ANSWER)) as one:
+    with passing(MODELS, CHUNKS) as one:
         assert one.chat(model="another name")[0] == 200
         assert one.native()["model"] == "another name"
 
@@ -84,6 +106,46 @@ def test_other_paths_and_methods_are_none():
     with passing(MODELS) as one:
         assert one.ask("POST", "/v1/images", {})[0] == 404
         assert one.ask("GET", CHAT)[0] == 405 and one.ask("POST", "/v1/models/x", {})[0] == 405
+
+
+def test_a_whole_answer_has_all_that_its_pieces_have():
+    """Several choices, thoughts, the probabilities of tokens, calls of tools."""
+    begin = {"id": "a", "type": "function", "function": {"name": "now", "arguments": ""}}
+    more = {"function": {"arguments": "{}"}}
+    other = {"id": "b", "type": "function", "function": {"name": "x", "arguments": "{"}}
+    said = events(
+        chunk(delta={"role": "assistant", "reasoning_content": "H"}),
+        {"choices": [{"index": 1, "delta": {"role": "assistant", "content": "B"}}]},
+        chunk(delta={"reasoning_content": "m"}, logprobs={"content": [{"token": "H"}]}),
+        chunk(
+            delta={"tool_calls": [{"index": 0, **begin}]}, logprobs={"content": [{"token": "m"}]}
+        ),
+        chunk(delta={"tool_calls": [{"index": 0, **more}, {"index": 1, **other}]}),
+        chunk(delta={}, finish_reason="tool_calls"),
+        "[DONE]",
+    )
+    with passing(said) as one:
+        first, second = one.chat(n=2)[1]["choices"]
+    assert first == {
+        "index": 0,
+        "finish_reason": "tool_calls",
+        "logprobs": {"content": [{"token": "H"}, {"token": "m"}]},
+        "message": {
+            "role": "assistant",
+            "content": None,
+            "reasoning_content": "Hm",
+            "tool_calls": [{**begin, "function": {"name": "now", "arguments": "{}"}}, other],
+        },
+    }
+    assert second == {"index": 1, "message": {"role": "assistant", "content": "B"}}
+
+
+def test_a_completion_is_whole_too():
+    pieces = [{"object": "text_completion", "choices": [{"index": 0, "text": text}]}
+              for text in ("a", "", "b")]  # fmt: skip
+    with passing(events(*pieces, "[DONE]")) as one:
+        answer = one.post("/v1/completions", prompt="Hi")[1]
+    assert answer == {"object": "text_completion", "choices": [{"index": 0, "text": "ab"}]}
 
 
 # --- counts by name ---
@@ -126,7 +188,7 @@ def test_the_counts_of_the_other_apis_are_had_too(path, said):
 
 def test_those_of_a_whole_answer_are_had():
     reports = Reports()
-    with passing(whole(ANSWER), report=reports) as one:
+    with passing(CHUNKS, report=reports) as one:
         one.chat()
     assert reports == [(5, 2)]
 
@@ -144,6 +206,9 @@ REFUSALS = [
     (whole({"error": {"message": "Loading model"}}, 503), 503, "queue_full", None),
     (whole({"error": {"message": "CUDA error"}}, 500), 502, "engine_error", None),
     (whole(b"[]"), 502, "engine_error", None),
+    (events(chunk(delta={}), {"error": {"message": "out of memory"}}), 502, "engine_error", None),
+    (events(chunk(delta={"content": "Hi"})), 502, "engine_error", None),
+    (events("<html>"), 502, "engine_error", None),
     ((b"",), 502, "engine_unreachable", None),
 ]  # fmt: skip
 

@@ -14,12 +14,6 @@ MODELS = {"object": "list", "data": [{"id": "known", "aliases": ["its other name
                                       "owned_by": "llamacpp", "meta": {"n_ctx": 256}}]}  # fmt: skip
 USAGE = {"prompt_tokens": 7, "completion_tokens": 2, "total_tokens": 9}
 TIMINGS = {"prompt_ms": 1.5, "predicted_ms": 20.25}
-CHAT = {
-    "model": "known",
-    "choices": [{"message": {"role": "assistant", "content": "Hé"}, "finish_reason": "length"}],
-    "usage": USAGE,
-    "timings": TIMINGS,
-}
 #: As Ollama counts them; durations in nanoseconds.
 COUNTS = {"prompt_eval_count": 7, "eval_count": 2,
           "prompt_eval_duration": 1_500_000, "eval_duration": 20_250_000}  # fmt: skip
@@ -27,6 +21,24 @@ TOO_LONG = {"code": 400, "message": "request (631 tokens) exceeds the available 
             "tokens)", "type": "exceed_context_size_error",
             "n_prompt_tokens": 631, "n_ctx": 256}  # fmt: skip
 LOADING = {"error": {"code": 503, "message": "Loading model", "type": "unavailable_error"}}
+
+
+def events(*values):
+    """A stream; texts stand for themselves."""
+    data = "".join(v if isinstance(v, str) else f"data: {json.dumps(v)}\n\n" for v in values)
+    return whole(data.encode(), more="Content-Type: text/event-stream\r\n")
+
+
+def piece(**delta):
+    choice = {"index": 0, "delta": delta, "finish_reason": None}
+    return {"model": "known", "choices": [choice]}
+
+
+END = {"model": "known", "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
+LAST = {"model": "known", "choices": [], "usage": USAGE, "timings": TIMINGS}
+DONE = "data: [DONE]\n\n"
+CHAT = events(piece(role="assistant", content=None), piece(content="H"), piece(content="é"), END,
+              LAST, DONE)  # fmt: skip
 
 
 @pytest.fixture
@@ -51,21 +63,6 @@ def service(tmp_path, monkeypatch):
 SPARED = {"spared": ("/v1/models", "/props", "/version")}
 
 
-def events(*values):
-    """A stream; texts stand for themselves."""
-    data = "".join(v if isinstance(v, str) else f"data: {json.dumps(v)}\n\n" for v in values)
-    return whole(data.encode(), more="Content-Type: text/event-stream\r\n")
-
-
-def piece(**delta):
-    choice = {"index": 0, "delta": delta, "finish_reason": None}
-    return {"model": "known", "choices": [choice]}
-
-
-END = {"model": "known", "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
-LAST = {"model": "known", "choices": [], "usage": USAGE, "timings": TIMINGS}
-
-
 def lines_of(response):
     return [json.loads(line) for line in response.get_data().splitlines()]
 
@@ -74,7 +71,7 @@ def lines_of(response):
 
 
 def test_a_query_is_asked_as_a_chat_with_ollamas_options_under_openais_names(service):
-    client, server = service(whole(CHAT), **SPARED)
+    client, server = service(CHAT, **SPARED)
     body = {"prompt": "Hi", "system": "Be brief.", "format": "json", "think": False,
             "options": {"num_predict": 2, "temperature": 0, "seed": 1, "stop": ["x"]}}  # fmt: skip
     assert client.post("/query", json=body).status_code == 200
@@ -82,7 +79,8 @@ def test_a_query_is_asked_as_a_chat_with_ollamas_options_under_openais_names(ser
     assert json.loads(server.bodies[0]) == {
         "model": "known",
         "messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}],
-        "stream": False,
+        "stream": True,
+        "stream_options": {"include_usage": True},
         "max_tokens": 2,
         "temperature": 0,
         "seed": 1,
@@ -93,7 +91,7 @@ def test_a_query_is_asked_as_a_chat_with_ollamas_options_under_openais_names(ser
 
 
 def test_ollamas_word_for_no_limit_is_none(service):
-    client, server = service(whole(CHAT), **SPARED)
+    client, server = service(CHAT, **SPARED)
     client.post("/query", json={"prompt": "Hi", "options": {"num_predict": -1}})
     assert "max_tokens" not in json.loads(server.bodies[0])
 
@@ -106,7 +104,7 @@ def test_ollamas_word_for_no_limit_is_none(service):
     ],
 )
 def test_what_the_engine_does_not_know_is_refused_by_name_and_not_dropped(service, body, words):
-    client, server = service(whole(CHAT), **SPARED)
+    client, server = service(CHAT, **SPARED)
     answer = client.post("/query", json={"prompt": "Hi", **body})
     assert answer.status_code == 400 and words in answer.get_json()["error"]["message"]
     assert server.bodies == []
@@ -116,24 +114,24 @@ def test_what_the_engine_does_not_know_is_refused_by_name_and_not_dropped(servic
 
 
 def test_an_answer_has_the_keys_that_ollamas_has(service):
-    client, server = service(whole(CHAT), **SPARED)
+    client, server = service(CHAT, **SPARED)
     answer = client.post("/query", json={"prompt": "Hi"}).get_json()
     assert answer.pop("request_time") > 0 and answer.pop("created_at")
     ours = {"replica": f"127.0.0.1:{server.port}", "retried": False}
-    said = {"model": "known", "response": "Hé", "done": True, "done_reason": "length"}
+    said = {"model": "known", "response": "Hé", "done": True, "done_reason": "stop"}
     assert answer == {**said, **COUNTS, **ours}
 
 
 def test_what_is_not_told_is_left_out(service):
-    client, _ = service(whole({"choices": CHAT["choices"], "model": "known"}), **SPARED)
+    client, _ = service(events(piece(content="Hi"), END, DONE), **SPARED)
     assert not set(COUNTS) & set(client.post("/query", json={"prompt": "Hi"}).get_json())
 
 
 def test_a_stream_has_ollamas_lines_however_it_is_cut(service):
     pieces = [piece(role="assistant", content=None), piece(reasoning_content="Hm"),
               piece(content="H"), ": comment\n", piece(content="é\n"), END, LAST]  # fmt: skip
-    said = events(*pieces, "data: [DONE]\n\n")
-    client, server = service([said[i : i + 7] for i in range(0, len(said), 7)], **SPARED)
+    said = events(*pieces, DONE)
+    client, _ = service([said[i : i + 7] for i in range(0, len(said), 7)], **SPARED)
     response = client.post("/query", json={"prompt": "Hi", "stream": True})
     lines = lines_of(response)
     assert all(line.pop("created_at") and line.pop("model") == "known" for line in lines)
@@ -143,7 +141,6 @@ def test_a_stream_has_ollamas_lines_however_it_is_cut(service):
         {"response": "é\n", "done": False},
         {"response": "", "done": True, "done_reason": "stop", **COUNTS},
     ]
-    assert json.loads(server.bodies[0])["stream_options"] == {"include_usage": True}
     metrics = client.get("/metrics").get_data(as_text=True)
     assert 'orch_generation_tokens_total{source="query"} 2.0' in metrics
 
@@ -180,6 +177,8 @@ def test_too_long_a_prompt_is_refused_with_the_engines_own_numbers(service, stre
         (whole({"error": {"message": "slow down"}}, 429), 429, "ollama_busy"),
         (whole({"error": {"message": "CUDA error"}}, 500), 502, "ollama_error"),
         (whole({"choices": []}), 502, "ollama_error"),
+        (events(piece(content="H"), {"error": {"message": "out of memory"}}), 502, "ollama_error"),
+        (events(piece(content="H"), END), 502, "ollama_error"),
         ((b"",), 503, "ollama_unreachable"),
     ],
 )
@@ -194,7 +193,7 @@ def test_failures_name_the_engine(service, answer, status, kind):
 
 
 def test_it_is_well_when_its_model_answers_a_token(service):
-    client, server = service(whole(MODELS), whole(CHAT), spared=("/props", "/version"))
+    client, server = service(whole(MODELS), CHAT, spared=("/props", "/version"))
     answer = client.get("/health")
     (replica,) = answer.get_json()["ollama"]
     assert (answer.status_code, replica["model"], replica["loaded"]) == (200, "known", True)
@@ -218,7 +217,7 @@ def test_while_it_loads_or_has_another_model_it_is_not_well(service, listing, ki
 
 def test_too_long_a_prompt_says_nothing_against_the_engine(service):
     client, _ = service(
-        whole({"error": TOO_LONG}, 400), whole(MODELS), whole(CHAT), spared=("/props", "/version")
+        whole({"error": TOO_LONG}, 400), whole(MODELS), CHAT, spared=("/props", "/version")
     )
     assert client.post("/query", json={"prompt": "word " * 600}).status_code == 400
     assert client.get("/health").get_json()["status"] == "healthy"

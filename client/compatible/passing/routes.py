@@ -20,6 +20,7 @@ from client.compatible.errors import (
 )
 from client.compatible.http_server import ClientConnection, Request
 from client.compatible.lookups import json_of
+from client.compatible.passing.collecting import collected
 from client.compatible.passing.events import PassedEvents
 from client.compatible.passing.usage import usage_in
 from client.compatible.refusals import by_status
@@ -38,8 +39,8 @@ _PROMPTS = {
     MESSAGES: "messages",
     f"{MESSAGES}/count_tokens": "messages",
 }
-#: Paths whose streams tell no counts of tokens unless they are asked to.
-_SILENT = ("/v1/chat/completions", "/v1/completions")
+#: Paths whose streams are of chunks, which tell no counts of tokens unless they are asked to.
+_CHUNKED = ("/v1/chat/completions", "/v1/completions")
 #: Statuses with which an engine, or what stands in front of it, says that it has no such path.
 _NO_SUCH_PATH = (403, 404, 405, 501)
 
@@ -81,25 +82,30 @@ class PassingRoutes:
         given = _object(request.body)
         body = {**given, "model": await self._known(given.get("model"))}
         counts_wanted = bool(part_of(given, "stream_options").get("include_usage"))
-        if path in _SILENT and given.get("stream") is True:
+        if path in _CHUNKED:
             options = {**part_of(given, "stream_options"), "include_usage": True}
-            body["stream_options"] = options
+            body |= {"stream": True, "stream_options": options}
         events = PassedEvents(path.startswith(MESSAGES), not counts_wanted)
         asked = self._engine.ask("POST", path, compact(body), fields_of(request))
         client.on_gone = asked.let_go
         async with asked as answer:
-            await self._answer(path, answer, events, client)
+            await self._answer(path, answer, events if given.get("stream") else None, client)
 
     async def _answer(
-        self, path: str, answer: EngineConnection, events: PassedEvents, client: ClientConnection
+        self,
+        path: str,
+        answer: EngineConnection,
+        events: PassedEvents | None,
+        client: ClientConnection,
     ) -> None:
+        """By `events`; if there are none, the answer goes out whole."""
         if answer.status != 200:
             raise await self._refusal(path, answer)
-        if answer.field("content-type").startswith("text/event-stream"):
+        if events is not None:
             await stream(answer, events, client)
             self._report(client.request, events.usage)
         else:
-            found = await json_of(answer)
+            found = collected(await answer.read()) if path in _CHUNKED else await json_of(answer)
             client.answer(200, found)
             self._report(client.request, usage_in(found))
 
