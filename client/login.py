@@ -34,6 +34,7 @@ from contracts.named_tokens import (
     new_token,
     tokens_folder,
 )
+from engines.registry import DEPLOYED
 
 #: How long a token of a login is valid; all are gone with their deployment.
 VALID_S = 7 * 86400
@@ -119,8 +120,13 @@ class Logins:
                 "or ask the owner to revoke it."
             ) from error
         self._tokens.look()
+        queries = self._settings.server is None
         return LoggedIn(
-            token=word, name=name, expires=now + VALID_S, queries=self._settings.server is None
+            token=word,
+            name=name,
+            expires=now + VALID_S,
+            queries=queries,
+            ollama=queries and DEPLOYED[self._settings.engine].api == "ollama",
         )
 
     def _decode(self, credential: str) -> str:

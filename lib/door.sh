@@ -45,7 +45,7 @@ start_behind_door() {
   fi
   SERVICE_AT=unix:$PROXY_FOLDER/service DOOR=$PROXY_FOLDER
   DOOR_IS_TOLD=("${@:3}")
-  start_door() { run_haproxy door.cfg SHARED=0 "${DOOR_IS_TOLD[@]}"; }
+  start_door() { run_haproxy door.cfg SHARED=0 ENGINE=none OLLAMA_API=0 HEALTH=/ "${DOOR_IS_TOLD[@]}"; }
   "$2"
   service=$SERVICE_PID
   start_on_port "$1" start_door

@@ -49,7 +49,7 @@ _REST = f"""
 ### /v1 with llama.cpp
 
 What is asked goes through as it is, and so does its answer; what the engine does not know, it may
-pass over. Four things are seen to on the way:
+pass over. Some things are seen to on the way:
 
 - `model` must be one that `/v1/models` lists (404 `model_not_found`), or be left out: the engine
   alone would answer with its own model, whatever it is called.
@@ -57,6 +57,9 @@ pass over. Four things are seen to on the way:
   the shape, statuses and codes [below](#errors-of-v1); a route that the engine does not have is
   {NotOffered.status} `{NotOffered.code}`.
 - A stream that breaks off ends with an error.
+- A chat or a completion is asked of it as a stream, and put together for who wants it whole: else
+  llama.cpp's server would not see that he has gone, and would write the answer to its end, as it
+  does of `/v1/responses` and `/v1/messages` that are not streamed.
 - Tokens are counted by the name of who asked, by the `usage` of the answer. With `n` llama.cpp
   counts those of one choice."""
 

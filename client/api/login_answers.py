@@ -23,3 +23,4 @@ class LoggedIn(Open):
     queries: bool = Field(
         description="Whether the deployment answers queries; else it measures a server alone."
     )
+    ollama: bool = Field(description="Whether it answers Ollama's own API, too.")

@@ -60,7 +60,8 @@ def run(given: argparse.Namespace, output: OutputDir, console: Console) -> None:
     console.tell("orch", f"the token of {name} for {place.deployment} is in {token}")
     left = format_time(_valid_s(answer))
     console.tell("orch", f"valid for {left}, or as long as the deployment:")
-    for line in columns(ways_to_ask(url, token, queries=answer.json.get("queries") is not False)):
+    queries, native = (answer.json.get(key) is not False for key in ("queries", "ollama"))
+    for line in columns(ways_to_ask(url, token, queries=queries, native=native)):
         console.say(f"  {line}")
 
 

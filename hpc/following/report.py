@@ -44,7 +44,7 @@ def _speaks_ollama(launched: Launched) -> bool:
     return DEPLOYED[launched.recipe.job.service.engine].api == "ollama"
 
 
-def ways_to_ask(url: str, token: Path, *, queries: bool, native: bool = True) -> list[list[str]]:
+def ways_to_ask(url: str, token: Path, *, queries: bool, native: bool) -> list[list[str]]:
     """Lines to be copied by whom the client service at a URL lets in with the token of a file, each
     with the word before it. The header and perhaps the authority are beside that.
 

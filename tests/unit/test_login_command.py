@@ -23,7 +23,7 @@ class Door(ThreadingHTTPServer):
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Answers)
         self.place = (200, {"deployment": "d-1", "owner": os.getuid()})
-        given = {"token": WORD, "name": "anna", "expires": 4e9, "queries": True}
+        given = {"token": WORD, "name": "anna", "expires": 4e9, "queries": True, "ollama": True}
         self.given, self.asked = (200, given), []
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
