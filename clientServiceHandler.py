@@ -34,7 +34,7 @@ def setup_client_service(data: Deployment) -> str:
     """
     jobs, server = data.record.jobs if data.record else {}, data.plan.server
     engine = DEPLOYED[data.plan.recipe.job.service.engine]
-    engines = data.plan.recipe.job.infrastructure.nodes
+    engines = data.plan.replicas or 1
     in_flight = max(1, data.plan.num_parallel) + WAITING_IN_ENGINE
     return data.submit(
         data.plan.client,

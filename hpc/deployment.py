@@ -116,6 +116,8 @@ def common_values(
         "python": sys.executable,
         "deployment": deployment,
         "modules": site.modules,
+        "gpu_vendor": site.gpu_vendor,
+        "gpu_option": "--rocm" if site.gpu_vendor == "amd" else "--nv",
         "loopback": loopback,
         "bind": LOOPBACK if loopback else "0.0.0.0",
         "interface": site.interface or "",

@@ -10,6 +10,7 @@ import re
 import shlex
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,7 +28,7 @@ from hpc.deployments.login import make_login
 from hpc.scheduler.job_ids import number_of
 
 if TYPE_CHECKING:
-    from hpc.deployments.facts import ImageFacts, ModelFacts
+    from hpc.deployments.facts import ImageFacts, ModelFacts, ReplicaFacts
 
 FOLDERS = (
     "benchmarks",
@@ -45,8 +46,8 @@ FOLDERS = (
 PROBE_BYTES = 65536
 #: What the monitoring's job may publish.
 MONITORING_SERVICES = ("prometheus", "grafana", "pushgateway")
-# A replica's own files are of JOB.RANK.
-_FILE_OF_A_JOB = re.compile(r"(?:[a-z]+_ip_(\w+)\.txt|[a-z]+_targets_(\w+)(?:\.\d+)?\.json)")
+# A replica's own files are of JOB.NUMBER, those of several on a node of JOB.nodeRANK.
+_FILE_OF_A_JOB = re.compile(r"(?:[a-z]+_ip_(\w+)\.txt|[a-z]+_targets_(\w+)(?:\.\w+)?\.json)")
 # What lib/threads.sh makes for a replica.
 _VIEW_OF_A_JOB = re.compile(r"\.view\.(\w+)(?:\.\d+)?(?:\.d|\.new)?")
 
@@ -143,6 +144,19 @@ class OutputDir:
             "gpu_names": list(dict.fromkeys(name.strip() for name, _, _ in pairs)),
             "driver_versions": list(dict.fromkeys(driver.strip() for _, _, driver in pairs)),
         }
+
+    def replicas(self, job_id: str, urls: Sequence[str]) -> ModelFacts:
+        """What each replica of a job has, by the numbers that their `urls` are in the order of;
+        nothing if there are not several on a node."""
+        found: list[ReplicaFacts] = []
+        for number, url in enumerate(urls):
+            path = self.path / "logs" / f"{number_of(job_id)}.{number}.share"
+            try:
+                node, cpus, gpus = path.read_text(errors="replace").split("\n")[:3]
+            except (OSError, ValueError):
+                return {}
+            found.append({"url": url, "node": node, "cpus": cpus, "gpus": gpus})
+        return {"replicas": found}
 
     def unsealed(self, job_id: str) -> list[str]:
         """Why engines of a job are not kept apart from others on their nodes, each reason once;

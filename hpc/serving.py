@@ -50,7 +50,10 @@ def submit_engine(
         "client_image": client_image(plan.site),
         "model_folders": sorted({str(Path(file).parent) for file in files}),
         "nodes": plan.recipe.job.infrastructure.nodes,
+        "per_node": plan.replicas_per_node,
+        "replicas": plan.replicas,
         "gpus": plan.gpus,
+        "gpus_each": plan.gpus // plan.replicas_per_node,
         "num_thread": service.num_thread or "",
         "num_parallel": plan.num_parallel,
         "context_length": service.context_length,
@@ -123,9 +126,14 @@ def _ready(engine: Deployed, launched: Launched, target: Target) -> Ready:
     model = _placed(launched, target, facts.model)
     version = facts.version or launched.output.engine_version(target.job_id)
     loaded = {**asdict(model), engine.version_key: version, "where": model.where}
+    urls = [url_of(address, launched.token_file) for address in target.addresses]
     return Ready(
-        {engine.service: [url_of(address, launched.token_file) for address in target.addresses]},
-        {"loaded_model": loaded, **launched.output.gpus(target.job_id)},
+        {engine.service: urls},
+        {
+            "loaded_model": loaded,
+            **launched.output.gpus(target.job_id),
+            **launched.output.replicas(target.job_id, urls),
+        },
         _warnings(engine, launched, model),
         f"{model.name} ({model.quantization or 'unknown'}) on {model.where}, "
         f"{f'{engine.title} {version}'.rstrip()}",

@@ -10,8 +10,8 @@ from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, cre
 from contracts.errors import UsageError
 from contracts.files import read_json_strictly
 from engines.registry import DEPLOYED
-from hpc.recipe.sections import LEVELS, MOST_SHARED, SHARE, TLS, Access, Section
-from hpc.recipe.values import Name, Partitions, Shared, one_of
+from hpc.recipe.sections import LEVELS, MOST_SHARED, REPLICAS, SHARE, TLS, Access, Section
+from hpc.recipe.values import Name, Partitions, ReplicasPerNode, Shared, one_of
 from hpc.recipe.words import validate
 from hpc.scheduler.registry import SCHEDULERS, present
 
@@ -151,6 +151,16 @@ class Site(Section):
         "--gres=gpu:{n}",
         description="How N GPUs per node are asked for: `--gres=gpu:{n}`, `--gres=gpu:a100:{n}`, "
         "`--gpus-per-node={n}`, or nothing if nodes are given whole.",
+    )
+    gpu_vendor: Literal["nvidia", "amd"] = Field(
+        "nvidia",
+        description="Whose GPUs they are: containers get them by `--nv` or `--rocm`, and a replica "
+        "its own by `CUDA_VISIBLE_DEVICES` or `ROCR_VISIBLE_DEVICES`.",
+    )
+    replicas_per_node: ReplicasPerNode | None = Field(
+        None,
+        description=f'{REPLICAS} A recipe may say otherwise; `"per_gpu"` is for recipes with GPUs. '
+        "Default: 1.",
     )
     directives: list[Directive] = Field(
         default_factory=list, description="Further options of sbatch for every job."

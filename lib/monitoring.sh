@@ -6,11 +6,13 @@
 # Files, all under the output directory and named after the job's id:
 #   prometheus_assets/KIND_targets_ID.json  a target, in the format of Prometheus's file_sd
 
-# register_target KIND HOST:PORT [SCHEME]: for Prometheus to scrape. JOB_ID is JOB.RANK for a replica.
+# register_target KIND HOST:PORT [SCHEME]: for Prometheus to scrape. JOB_ID is JOB.NUMBER for a replica, JOB.nodeRANK
+# for what several of them have beside them; a replica with GPUs of its own has those as REPLICA_GPUS.
 register_target() {
   local rank=${JOB_ID#"${JOB_ID%%.*}"} label labels=
+  case $rank in .node*) rank= ;; esac
   for label in "deployment $DEPLOYMENT" "service $JOB_SERVICE" "job_id ${JOB_ID%%.*}" \
-    "node $(uname -n)" "replica ${rank#.}"; do
+    "node $(uname -n)" "replica ${rank#.}" ${REPLICA_GPUS:+"gpu $REPLICA_GPUS"}; do
     labels+="${labels:+, }\"${label%% *}\": \"${label#* }\""
   done
   if [ $# -gt 2 ]; then labels+=", \"__scheme__\": \"$3\""; fi

@@ -17,6 +17,7 @@
 #   JOB_END      when its time limit ends, in seconds since 1970; empty if the scheduler does not say
 #   SUBMIT_HOST  where it was submitted; empty if that is this machine
 #   RANK         which one this is of what run_on_nodes has begun; empty if it is told by an argument
+#   JOB_GPUS     the job's GPUs on this node, 0,1 or so, if the scheduler says it; else empty
 # and has these functions:
 #   granted_cores               prints the cores of the job's tasks, as the scheduler says; the least counts
 #   run_on_nodes N COMMAND...   begins COMMAND on each of the job's N nodes, as CHILDREN

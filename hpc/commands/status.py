@@ -11,6 +11,7 @@ from hpc.console import Console, columns
 from hpc.deployments.records import Record, find_record, load_records
 from hpc.deployments.refreshing import refresh
 from hpc.endpoints import OutputDir
+from hpc.following.report import share_of
 from hpc.times import format_time
 
 
@@ -30,7 +31,7 @@ def run(given: argparse.Namespace, output: OutputDir, console: Console) -> None:
     if given.json:
         console.json([record.as_json() for record in records])
     else:
-        for line in status_lines(records):
+        for line in [*status_lines(records), *(replica_lines(records) if given.status else ())]:
             console.say(line)
     if problem is not None:
         raise SchedulerError(f"{problem.message}; what is unchecked is as it was last recorded.")
@@ -42,6 +43,11 @@ def status_lines(records: Sequence[Record]) -> list[str]:
         return ["no deployments"]
     rows = [["deployment", "state", "age", "left", "jobs", "endpoints"]]
     return columns([*rows, *map(_status_row, records)])
+
+
+def replica_lines(records: Sequence[Record]) -> list[str]:
+    """One line for each of several replicas on a node: what it has there."""
+    return [f"  {one['url']}   {share_of(one)}" for r in records for one in r.replicas]
 
 
 def _status_row(record: Record) -> list[str]:

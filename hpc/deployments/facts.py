@@ -27,6 +27,16 @@ class GpuFacts(TypedDict, total=False):
     driver_versions: list[str]
 
 
+class ReplicaFacts(TypedDict):
+    """A replica of several on a node: what it has there, as taskset takes CPUs, and as a variable
+    of its vendor's takes GPUs; "" if it shares the job's CPUs, or has no GPU."""
+
+    url: str
+    node: str
+    cpus: str
+    gpus: str
+
+
 class ImageFacts(TypedDict):
     """A container image; `sha256` is None when nobody has computed it, `changed` is in UTC."""
 
@@ -44,10 +54,12 @@ class MonitoringFacts(TypedDict):
 
 
 class ModelFacts(GpuFacts, total=False):
-    """What is known once a service is ready: what it says of its model, its GPUs, and the SHA-256
-    of the client service's certificate if that speaks TLS."""
+    """What is known once a service is ready: what it says of its model, its GPUs, its replicas if
+    several are on a node, and the SHA-256 of the client service's certificate if that speaks
+    TLS."""
 
     certificate_sha256: str
+    replicas: list[ReplicaFacts]
     loaded_model: Mapping[str, str | int | None]
 
 

@@ -22,7 +22,7 @@ from hpc.times import parse_time
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from hpc.deployments.facts import Endpoints, Facts, JobFacts
+    from hpc.deployments.facts import Endpoints, Facts, JobFacts, ReplicaFacts
 
 #: States of a deployment. The live ones may still change; "degraded": a job of it has ended;
 #: "lost": the scheduler that we ask does not know its jobs, and nobody has seen them end (never
@@ -168,6 +168,11 @@ class Record:
     def engines(self) -> Sequence[str]:
         """URLs of the engine's replicas; none as long as they are not ready."""
         return [url for at in self.endpoints.values() if isinstance(at, list) for url in at]
+
+    @property
+    def replicas(self) -> Sequence[ReplicaFacts]:
+        """What each replica has; nothing if there are not several on a node."""
+        return self._facts.get("replicas", [])
 
     @property
     def warnings(self) -> Sequence[str]:

@@ -8,6 +8,7 @@ import os
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from contracts.figures import MAIN
 from contracts.job_files import authority_file
@@ -20,15 +21,20 @@ from hpc.following.answers import Answered, RequestsSent, Result
 from hpc.scheduler.registry import kind_of
 from hpc.service import Launched, Service
 
+if TYPE_CHECKING:
+    from hpc.deployments.facts import ReplicaFacts
+
 
 def endpoint_lines(launched: Launched, services: Sequence[Service]) -> list[str]:
     """The endpoints, a curl line, the tunnel to them, and how to stop."""
     record, endpoints = launched.record, launched.record.endpoints
     notes = {name: note for s in services for name, note in s.notes(launched).items()}
+    notes |= {one["url"]: share_of(one) for one in record.replicas}
     rows = []
     for name, at in endpoints.items():
-        note = f"   # {notes[name]}" if name in notes else ""
-        rows += [[name, f"{url}{note}"] for url in ([at] if isinstance(at, str) else at or ())]
+        for url in [at] if isinstance(at, str) else at or ():
+            note = notes.get(name) or notes.get(url)
+            rows.append([name, f"{url}   # {note}" if note else url])
     token = launched.token_file.with_name("user.token")
     rows += ways_to_ask(
         launched.client, token, queries=bool(record.engines), native=_speaks_ollama(launched)
@@ -38,6 +44,13 @@ def endpoint_lines(launched: Launched, services: Sequence[Service]) -> list[str]
         rows.append(["tunnel", _tunnel(launched.client, *watch)])
     rows.append(["stop", launched.output.command("--stop", record.id)])
     return [f"{record.id} is ready", *(f"  {line}" for line in columns(rows))]
+
+
+def share_of(replica: ReplicaFacts) -> str:
+    """What a replica has of its node, for people."""
+    cpus, gpus = replica["cpus"], replica["gpus"]
+    what = [f"CPUs {cpus}" if cpus else "the job's CPUs", f"GPUs {gpus}" if gpus else ""]
+    return f"{replica['node']}: {', '.join(filter(None, what))}"
 
 
 def _speaks_ollama(launched: Launched) -> bool:

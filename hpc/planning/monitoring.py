@@ -53,14 +53,14 @@ class MonitoringPlan:
         """Whether anything of it is started."""
         return "prometheus" in self.parts
 
-    def targets(self, nodes: int, gpus: int, qdrant: bool = False) -> int:
-        """How many targets Prometheus has of a deployment with `nodes` replicas of an engine, each
-        with `gpus` GPUs, and perhaps a job of Qdrant's."""
+    def targets(self, nodes: int, gpus: int, qdrant: bool = False, per_node: int = 1) -> int:
+        """How many targets Prometheus has of a deployment with `nodes` nodes, each with `per_node`
+        replicas of an engine and `gpus` GPUs that are watched, and perhaps a job of Qdrant's."""
         if not self.on:
             return 0
         jobs = [("engine", nodes), ("client", 1), ("monitoring", 1), ("qdrant", int(qdrant))]
         node_exporters = sum(n for job, n in jobs if "node_exporter" in self.parts_in(job))
-        exporters = nodes + (nodes if gpus else 0)
+        exporters = nodes * per_node + (nodes if gpus else 0)
         return node_exporters + exporters + 2 + qdrant + ("pushgateway" in self.parts)
 
     def parts_in(self, job: str) -> list[str]:

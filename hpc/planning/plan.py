@@ -15,6 +15,7 @@ from hpc.planning.cluster import cluster_cpu_jobs, cluster_engine
 from hpc.planning.local import local_cpu_jobs, local_engine
 from hpc.planning.monitoring import MonitoringPlan, plan_monitoring
 from hpc.planning.parts import Given, JobPlan, MakeJob, Notes, client_cpus
+from hpc.planning.replicas import plan_replicas
 from hpc.planning.share import plan_share
 from hpc.recipe.reading import ollama_name
 from hpc.recipe.schema import MAX_DEFAULT_PARALLEL, Recipe, Service
@@ -44,7 +45,9 @@ class Plan:
     site: Site
     model: str
     embedding_model: str | None
+    #: Per node; the replicas of a node have equal parts of them.
     gpus: int
+    replicas_per_node: int
     num_parallel: int
     max_queue: int
     #: The engine's job; None if a server is measured that nobody starts here.
@@ -67,6 +70,11 @@ class Plan:
     server: GivenServer | None = None
     #: The model's file, if the engine is given one; else "".
     weights: str = ""
+
+    @property
+    def replicas(self) -> int:
+        """All replicas of the engine; 0 if a server is measured that nobody starts here."""
+        return self.recipe.job.infrastructure.nodes * self.replicas_per_node
 
     @property
     def remarks(self) -> list[tuple[str, str]]:
@@ -105,17 +113,17 @@ def make_plan(
     notes.add("time", recipe.job.infrastructure.time, "recipe")
     given = Given(recipe, site, kind, partitions, notes)
     security = _security(given)
-    server, (engine, gpus) = _server(given), _engine(given)
+    server, (engine, gpus, per_node) = _server(given), _engine(given)
     on_cpus = (local_cpu_jobs if kind.this_machine else cluster_cpu_jobs)(given)
     qdrant = _qdrant(recipe, site, on_cpus, notes)
-    watch = plan_monitoring(recipe.job.monitoring, site, monitoring)
-    _note_watch(given, watch, gpus if engine else None, qdrant is not None)
+    watch = _watch(given, monitoring, gpus, per_node, qdrant is not None)
     return Plan(
         recipe=recipe,
         site=site,
         model=model,
         embedding_model=_embedding_model(recipe, notes),
         gpus=gpus,
+        replicas_per_node=per_node,
         num_parallel=_num_parallel(service, notes) if engine else 0,
         security=security,
         tls=_tls(given, security),
@@ -142,31 +150,33 @@ def _model(service: Service, weights: str, notes: Notes) -> str:
     return model
 
 
-def _note_watch(given: Given, watch: MonitoringPlan, gpus: int | None, qdrant: bool) -> None:
-    """Note what is watched; `gpus` of each replica of the engine, None if there is none."""
+def _watch(given: Given, wanted: bool, gpus: int, per_node: int, qdrant: bool) -> MonitoringPlan:
+    """What is watched; `per_node` replicas are on each node, or there are none."""
     notes = given.notes
+    watch = plan_monitoring(given.recipe.job.monitoring, given.site, wanted)
     notes.add("monitoring", ", ".join(sorted(watch.parts)) or "none", "what can be had here")
-    nodes = 0 if gpus is None else given.recipe.job.infrastructure.nodes
-    targets = watch.targets(nodes, gpus or 0, qdrant)
+    nodes = given.recipe.job.infrastructure.nodes if per_node else 0
+    watched = gpus if given.site.gpu_vendor == "nvidia" else 0  # no other exporter is started
+    targets = watch.targets(nodes, watched, qdrant, per_node)
     notes.add("monitoring_targets", targets, "what Prometheus is to find")
+    return watch
 
 
-def _engine(given: Given) -> tuple[JobPlan | None, int]:
-    """The engine's job and the GPUs of each of its nodes; none if a server is measured that nobody
-    starts here."""
+def _engine(given: Given) -> tuple[JobPlan | None, int, int]:
+    """The engine's job, and GPUs and replicas of each of its nodes; none if a server is measured
+    that nobody starts here."""
     if given.recipe.job.service.server is not None:
-        return None, 0
+        return None, 0, 0
     service = given.recipe.job.service
     given.notes.add("engine", service.engine, "recipe or its default")
-    if given.kind.this_machine:
-        return local_engine(given)
-    job, gpus = cluster_engine(given)
-    if gpus == 0 and service.num_gpu:
+    here = given.kind.this_machine
+    job, gpus = (local_engine if here else cluster_engine)(given)
+    if gpus == 0 and service.num_gpu and not here:
         raise UsageError(
             f"job.service.num_gpu is {service.num_gpu} layers on GPUs, but no GPU "
             'is asked for: set "gpus", or leave num_gpu out.'
         )
-    return job, gpus
+    return job, gpus, plan_replicas(given, gpus, job.resources)
 
 
 def _server(given: Given) -> GivenServer | None:

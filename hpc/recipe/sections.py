@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from contracts.load import RESERVED_THREADS, SERVING_THREADS
-from hpc.recipe.values import Model, Name, Partitions, TimeLimit
+from hpc.recipe.values import Model, Name, Partitions, ReplicasPerNode, TimeLimit
 from retrieval.settings import (
     COLLECTION,
     DEFAULT_CHUNK_OVERLAP,
@@ -36,6 +36,10 @@ SHARE = (
     '`["group:proj1", "user:abc"]`. By MUNGE, which is where Slurm is (docs/security.md).'
 )
 MOST_SHARED = 100
+REPLICAS = (
+    'Replicas on each node: a number, or `"per_gpu"` for one on each GPU. They share the node\'s '
+    "GPUs, which must be divisible by it, its cores and its memory (docs/operations.md)."
+)
 
 
 class Section(BaseModel):
@@ -68,7 +72,12 @@ class Infrastructure(Section):
         1,
         ge=1,
         le=1024,
-        description="Ollama replicas, one per node; the client spreads requests over them.",
+        description="Nodes of the engine's job, each with one replica or several "
+        "(`replicas_per_node`); the client spreads requests over them.",
+    )
+    replicas_per_node: ReplicasPerNode | None = Field(
+        None,
+        description=f"{REPLICAS} Default: the site's, else 1.",
     )
     gpus: int | None = Field(
         None,

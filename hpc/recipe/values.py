@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
@@ -70,6 +70,23 @@ def _check_share(text: str) -> str:
         raise ValueError('must be "user:NAME" or "group:NAME"')
     return text
 
+
+def _check_replicas(value: object) -> object:
+    """In words for both of its kinds at once."""
+    if value != PER_GPU and (type(value) is not int or value < 1):
+        raise PydanticCustomError(
+            "replicas", 'must be a whole number of 1 or more, or "{word}"', {"word": PER_GPU}
+        )
+    return value
+
+
+#: In place of a number of replicas: as many as there are GPUs.
+PER_GPU = "per_gpu"
+ReplicasPerNode = Annotated[
+    int | Literal["per_gpu"],
+    BeforeValidator(_check_replicas),
+    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, {"const": PER_GPU}]}),
+]
 
 # What Slurm's names are made of. Everything else is refused, so that a name is a name everywhere:
 # in a directive, in a file name and on a command line.

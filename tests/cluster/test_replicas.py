@@ -76,6 +76,47 @@ def test_replica_that_dies_under_load_loses_nothing_that_could_be_retried(
     project.assert_nothing_left()
 
 
+def test_each_gpu_of_a_node_has_a_replica_and_one_that_dies_comes_back(project: Project) -> None:
+    recipe = project.recipe(nodes=1, gpus=4, cpus=4, replicas_per_node="per_gpu", mem_gb=8,
+                            num_thread=1, n_clients=8, n_requests_per_client=4)  # fmt: skip
+    result = project.orch(recipe)
+    project.assert_benchmarked(result)
+    record = project.records()[-1]
+    urls, client = record["endpoints"]["ollama"], record["endpoints"]["client"]
+    assert len(set(urls)) == 4
+    assert {one["url"] for one in record["benchmark"]["replicas"]} == set(urls)
+    servers = [pid for pid in project.cluster.pids("gpu1") if _is_server(pid)]
+    devices = {pid: _devices(pid) for pid in servers}
+    assert sorted(devices.values()) == ["0", "1", "2", "3"], "one each, none twice"
+    assert [one["gpus"] for one in record["replicas"]] == ["0", "1", "2", "3"]
+
+    os.kill(servers[0], signal.SIGKILL)
+    wait_until(lambda: _serving(project, client) == 3, PATIENCE_S, "it to be missed")
+    query = ["-H", "Content-Type: application/json", "-d",
+             json.dumps({"prompt": "Hi", "options": {"num_predict": 4}})]  # fmt: skip
+    assert project.curl(client + "/query", *query)["done"] is True, "three serve"
+    wait_until(lambda: _serving(project, client) == 4, PATIENCE_S, "it to come back")
+    again = [pid for pid in project.cluster.pids("gpu1") if _is_server(pid)]
+    (new,) = set(again) - set(servers)
+    assert _devices(new) == devices[servers[0]], "on the GPU that it had"
+    assert project.orch("--stop", record["id"]).returncode == 0
+    project.assert_nothing_left()
+
+
+def _devices(pid: int) -> str:
+    """The one variable that says a server's GPUs."""
+    words = Path(f"/proc/{pid}/environ").read_text().split("\0")
+    names = ("CUDA_", "ROCR_", "HIP_", "GPU_")
+    (found,) = [w for w in words if w.startswith(names)]
+    name, _, value = found.partition("=")
+    assert name == "CUDA_VISIBLE_DEVICES"
+    return value
+
+
+def _serving(project: Project, client: str) -> int:
+    return [one["ok"] for one in project.curl(f"{client}/health")["ollama"]].count(True)
+
+
 def kill_server(project: Project, host: str) -> None:
     """Kill `ollama serve` on a host; what it started goes with it."""
     (victim,) = [pid for pid in project.cluster.pids(host) if _is_server(pid)]

@@ -16,6 +16,7 @@ PROJECT = Path(__file__).resolve().parents[2]
 SMALL = PROJECT / ".tools" / "models" / "SmolLM2-135M-Instruct.Q4_1.gguf"
 TINY = PROJECT / ".tools" / "models" / "tiny.gguf"
 JOB = ("security", "tls", "share")
+INFRASTRUCTURE = ("time", "gpus", "nodes", "replicas_per_node")
 ORCH = [sys.executable, str(PROJECT / "orch.py")]
 
 
@@ -36,7 +37,7 @@ class Place:
         monitoring = changes.pop("monitoring", {"enabled": False})
         security = {key: changes.pop(key) for key in JOB if key in changes}
         for key, value in changes.items():
-            part = infrastructure if key in ("time", "gpus", "nodes") else service
+            part = infrastructure if key in INFRASTRUCTURE else service
             part[key] = value
         job = {"name": "test", "infrastructure": infrastructure, "service": service,
                "monitoring": monitoring, **security}  # fmt: skip

@@ -140,6 +140,8 @@ def test_its_script_passes_shellcheck_and_says_all_that_was_asked_for(
     named, tmp_path, runtime, nodes, gpus
 ):
     named["job"]["infrastructure"] |= {"nodes": nodes, "gpus": gpus}
+    if runtime != "host":
+        named["job"]["infrastructure"]["replicas_per_node"] = "per_gpu"
     named["job"]["service"] |= {"num_parallel": 3, "context_length": 500, "num_thread": 5}
     (path,) = scripts_of(named, tmp_path, runtime=runtime, tls=nodes > 1).glob("*.llamacpp.sh")
     text = path.read_text()

@@ -116,11 +116,11 @@ def test_submission_forgets_what_an_earlier_job_of_that_id_left(recipe_data, tmp
 
 
 @pytest.mark.parametrize("monitoring", [True, False], ids=["with all", "alone"])
-@pytest.mark.parametrize("nodes", [1, 3])
+@pytest.mark.parametrize(("nodes", "per_node"), [(1, 1), (3, 1), (1, 2)])
 @pytest.mark.parametrize("runtime", ["host", "apptainer"])
 @pytest.mark.parametrize("scheduler", ["slurm", "local"])
 def test_rendered_scripts_pass_shellcheck(
-    recipe_data, tmp_path, monkeypatch, monitoring, nodes, runtime, scheduler
+    recipe_data, tmp_path, monkeypatch, monitoring, nodes, per_node, runtime, scheduler
 ):
     """All of them at once: shellcheck takes most of its time to start."""
     output = OutputDir(tmp_path)
@@ -131,7 +131,7 @@ def test_rendered_scripts_pass_shellcheck(
         munge_is(monkeypatch)
         recipe_data["job"]["share"] = ["user:root"]
         site = site.model_copy(update={"munge_socket": "/run/munge/it"})
-    recipe_data["job"]["infrastructure"]["nodes"] = nodes
+    recipe_data["job"]["infrastructure"].update(nodes=nodes, replicas_per_node=per_node, gpus=2)
     if monitoring:
         recipe_data["job"]["service"]["retrieval"] = {"embedding_model": "embed:1b"}
     plan = make_plan(parse_recipe(recipe_data), site, monitoring=monitoring)

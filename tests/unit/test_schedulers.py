@@ -21,7 +21,7 @@ LIB = ROOT / "lib"
 
 #: What its jobs know of themselves: the scheduler sets $STUB_ID.
 STUB_LIBRARY = """
-JOB_ID=${STUB_ID:-manual-$$} FULL_JOB_ID=$JOB_ID JOB_END= SUBMIT_HOST= RANK=
+JOB_ID=${STUB_ID:-manual-$$} FULL_JOB_ID=$JOB_ID JOB_END= SUBMIT_HOST= RANK= JOB_GPUS=
 granted_cores() { echo 3; }
 run_on_nodes() { :; }
 is_job_id() { [[ $1 == stub* ]]; }
