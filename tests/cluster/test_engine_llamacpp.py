@@ -1,0 +1,30 @@
+"""llama.cpp's server in place of Ollama: the same recipe on real Slurm."""
+
+from __future__ import annotations
+
+from project import Project
+
+
+def test_llamacpp_serves_what_the_recipe_asks_for(project: Project) -> None:
+    recipe = project.recipe(engine="llama.cpp", nodes=1, gpus=0, question="Who are you?")
+    result = project.orch(recipe, "--no-monitoring")
+    project.assert_benchmarked(result)
+    assert "4 of 4 requests succeeded, 2 clients" in result.stdout
+    record = project.records()[-1]
+    assert project.host_of(record["jobs"]["llamacpp"]["id"]) == "gpu1"
+    assert project.host_of(record["jobs"]["client"]["id"]) in ("cpu1", "cpu2")
+    (engine,) = record["endpoints"]["llamacpp"]
+    refused = ["curl", "-sS", "--noproxy", "*", "-o", "/dev/null", "-w", "%{http_code}"]
+    assert project.cluster.on("login1", *refused, f"{engine}/props", check=True).stdout == "401"
+    assert project.orch("--stop", record["id"]).returncode == 0
+    project.assert_nothing_left()
+
+
+def test_a_file_that_the_node_cannot_load_is_named(project: Project) -> None:
+    broken = project.folder / "broken.gguf"
+    broken.write_bytes(b"GGUF and no more")
+    recipe = project.recipe(engine="llama.cpp", gpus=0, model=str(broken))
+    result = project.orch(recipe, "--no-monitoring")
+    assert result.returncode == 4
+    assert "llamacpp stopped while starting on gpu1 with the GGUF file" in result.stderr
+    project.assert_nothing_left()
