@@ -27,7 +27,7 @@ from werkzeug.exceptions import HTTPException
 from client.api.answers import Error, ErrorWords, Unhealthy
 from client.api.benchmark_answers import Begun
 from client.api.bodies import BenchmarkRequest, Query
-from client.api.json_body import read, sent
+from client.api.json_body import read, sent, validate
 from client.benchmarks import Benchmarks, Described, Measured, new_id
 from client.door import EngineServers
 from client.errors import BenchmarkFailed, Conflict, NoRetrieval, NotServed, RequestError
@@ -261,8 +261,10 @@ def _add_benchmark_routes(
             asked, urls = with_room(asked, service.settings.threads), ourselves
         elif asked.through == "door":
             urls = door
-        run_id = asked.id or new_id()
-        job = asked.run(service.model_for(asked.model), api=service.api_for(asked.api))
+        run_id, api = asked.id or new_id(), service.api_for(asked.api)
+        if not asked.retrieval:  # what does not go with that API does not go with its default
+            validate({**asked.model_dump(exclude_unset=True), "api": api}, BenchmarkRequest)
+        job = asked.run(service.model_for(asked.model), api=api)
         run = runs.start(run_id, job, urls)
         if run is not None and not asked.wait:
             return sent(Begun(id=run_id, state=run.state), 202)

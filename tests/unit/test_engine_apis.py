@@ -239,3 +239,9 @@ def test_a_benchmark_by_an_api_that_it_does_not_speak_is_refused(service):
     answer = client.post("/benchmark", json={"n_clients": 1, "api": "ollama"})
     assert answer.status_code == 400
     assert "the engine of this deployment is llama.cpp" in answer.get_json()["error"]["message"]
+
+
+def test_a_benchmark_that_would_keep_its_model_in_memory_is_refused(service):
+    client, _ = service(whole(MODELS))
+    answer = client.post("/benchmark", json={"n_clients": 1, "keep_alive": "5m"})
+    assert answer.status_code == 400 and "keep_alive" in answer.get_json()["error"]["message"]
