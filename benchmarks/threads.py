@@ -68,6 +68,7 @@ def deployed(case: Case, model: Path) -> Iterator[dict[str, Any]]:
                 "name": "threads",
                 "infrastructure": {"nodes": case.replicas},
                 "service": {"model": str(model)},
+                "security": "none",  # the engines are asked directly
                 "monitoring": {"enabled": False},
             }
         }
