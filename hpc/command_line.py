@@ -37,7 +37,10 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--no-monitoring", action="store_true", help="leave the monitoring stack out")
     p.add_argument("--site", metavar="NAME", help="profile in sites/, or the path of one")
     p.add_argument("--output-dir", metavar="DIR", default="output", help="default: output")
-    p.add_argument("--dry-run", action="store_true", help="render and print the plan only")
+    p.add_argument(
+        "--dry-run", action="store_true", help="print the plan only; --fit RECIPE: its memory"
+    )
+    p.add_argument("--fit", type=Path, metavar="RECIPE", help=argparse.SUPPRESS)
     p.add_argument("--prepare", action="store_true", help="fetch images and model, submit nothing")
     p.add_argument("--detach", action="store_true", help="return once the jobs are submitted")
     p.add_argument("--no-benchmark", action="store_true", help="leave the benchmark out")
@@ -94,7 +97,7 @@ def main(story: Story, argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-_COMMANDS = ("recipe", "attach", "status", "stop", "logs", "ingest", "token", "login")
+_COMMANDS = ("recipe", "attach", "status", "stop", "logs", "ingest", "token", "login", "fit")
 #: What only a new token has.
 _OF_TOKENS = ("expires", "in_flight", "per_minute")
 

@@ -189,10 +189,15 @@ class OutputDir:
         except (OSError, ValueError):
             return None
 
+    @property
+    def models(self) -> Path:
+        """Where Ollama has its models: `manifests` by their names, and `blobs`."""
+        return self.path / "ollama_models"
+
     def files_of_jobs(self) -> dict[str, list[Path]]:
         """Address and target files, and views of models, by the numbers of their jobs."""
         found: dict[str, list[Path]] = {}
-        for path in (self.path / "ollama_models").glob(".view.*"):
+        for path in self.models.glob(".view.*"):
             if view := _VIEW_OF_A_JOB.fullmatch(path.name):
                 found.setdefault(view.group(1), []).append(path)
         for folder in (self.path, self.path / "prometheus_assets"):

@@ -41,6 +41,7 @@ SchedulerName = Annotated[
     BeforeValidator(lambda value: one_of(value, SCHEDULERS)),
     WithJsonSchema({"enum": list(SCHEDULERS), "type": "string"}),
 ]
+GpuMemory = Annotated[float, Field(ge=1, le=10_000)]
 Line = Annotated[str, Field(min_length=1, max_length=1000), AfterValidator(_check_line)]
 Directive = Annotated[str, Field(max_length=1000), AfterValidator(_check_directive)]
 
@@ -162,6 +163,12 @@ class Site(Section):
         description=f'{REPLICAS} A recipe may say otherwise; `"per_gpu"` is for recipes with GPUs. '
         "Default: 1.",
     )
+    gpu_mem_gb: GpuMemory | dict[Partitions, GpuMemory] | None = Field(
+        None,
+        description="Memory of one GPU in GiB, as nvidia-smi has it (its MiB / 1024): a number, or "
+        '`{"PARTITION": number}` where partitions have different ones. By it the plan says whether '
+        "a model fits (docs/memory.md).",
+    )
     directives: list[Directive] = Field(
         default_factory=list, description="Further options of sbatch for every job."
     )
@@ -192,6 +199,17 @@ class Site(Section):
     proxy: Proxy = Field(
         default_factory=lambda: Proxy(), description="Proxies of the compute nodes."
     )
+
+    def gpu_memory(self, partition: str | None) -> int | None:
+        """Bytes of one GPU in a partition, or in that of several that has the smallest; None if the
+        profile does not say it."""
+        if not isinstance(self.gpu_mem_gb, dict):
+            gib = self.gpu_mem_gb
+        else:
+            names = partition.split(",") if partition else []
+            known = [self.gpu_mem_gb[name] for name in names if name in self.gpu_mem_gb]
+            gib = min(known) if known and len(known) == len(names) else None
+        return None if gib is None else int(gib * 2**30)
 
 
 def load_site(name: str | None) -> Site:

@@ -1,6 +1,7 @@
 """HTTP to our own services: no proxy and no .netrc of the environment, no cookies.
 
-Nothing is followed elsewhere: what answers there is not the service that was asked.
+Nothing is followed elsewhere: what answers there is not the service that was asked. What is not
+ours is asked by `download` alone.
 """
 
 from __future__ import annotations
@@ -14,11 +15,11 @@ from http.cookiejar import DefaultCookiePolicy
 from pathlib import Path
 from typing import Any
 
-from requests import ConnectionError, Response, Session
+from requests import ConnectionError, Response, Session, get
 from requests.adapters import HTTPAdapter
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.exceptions import MaxRetryError, NewConnectionError, ProtocolError
+from urllib3.exceptions import HTTPError, MaxRetryError, NewConnectionError, ProtocolError
 
 from contracts.errors import OrchError
 from contracts.job_files import authority_file
@@ -184,6 +185,20 @@ def probe_url(url: str, header_file: Path | None = None) -> bool | str:
     return True if answer.status == 200 else f"{url} says: {answer.error}"
 
 
+def download(
+    url: str, headers: Mapping[str, str], most_bytes: int, timeout_s: float = 5.0
+) -> bytes:
+    """The first bytes of what a public server has at `url`; it is asked as the environment says it
+    (proxies, certificates), and followed elsewhere. Raises NoAnswer."""
+    try:
+        with get(url, headers=headers, timeout=timeout_s, stream=True) as response:
+            if response.status_code not in (200, 206):
+                raise NoAnswer(f"{url} answers HTTP {response.status_code}")
+            return bytes(response.raw.read(most_bytes, decode_content=True))
+    except (OSError, HTTPError) as error:  # RequestException is an OSError; HTTPError is urllib3's
+        raise NoAnswer(f"{url} does not answer: {_words(_cause(error))}") from error
+
+
 def _request(
     method: str,
     url: str,
@@ -216,7 +231,7 @@ def _verified_by(url: str, token_file: Path | None) -> bool | str:
     return str(authority_file(token_file))
 
 
-def _cause(error: OSError) -> object:
+def _cause(error: OSError | HTTPError) -> object:
     """What requests has wrapped: an error of urllib3's as a rule."""
     wrapped = next(iter(error.args), error)
     return wrapped.reason if isinstance(wrapped, MaxRetryError) else wrapped

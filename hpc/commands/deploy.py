@@ -10,6 +10,7 @@ from hpc.deployment import Deployment
 from hpc.deployments.records import Record, create_record, new_id
 from hpc.endpoints import OutputDir
 from hpc.images import check_bindable
+from hpc.planning.fitting import require_fit, with_fit
 from hpc.planning.plan import Plan, make_plan
 from hpc.planning.weights import weights_of
 from hpc.recipe.reading import load_recipe, models_of
@@ -23,9 +24,14 @@ from hpc.site import Site, load_site
 
 
 def plan_of(
-    recipe_path: Path, site_name: str | None, output: OutputDir, monitoring: bool
+    recipe_path: Path,
+    site_name: str | None,
+    output: OutputDir,
+    monitoring: bool,
+    to_fit: bool = True,
 ) -> tuple[Plan, Scheduler]:
-    """The plan for a recipe at a site, and the site's scheduler. Submits nothing.
+    """The plan for a recipe at a site, and the site's scheduler. Submits nothing. Where not
+    `to_fit`, a recipe may require what does not fit.
 
     Raises UsageError for a wrong recipe or site, SchedulerError if the site's scheduler is not
     to be had here.
@@ -36,12 +42,16 @@ def plan_of(
         for model in models_of(recipe):
             if is_model_path(model):
                 check_bindable(Path(model).parent)
-    weights = weights_of(recipe, output.path / "ollama_models")
+    weights = weights_of(recipe, output.models)
     kind = kind_of(site.scheduler)
     asked = kind.exported()
     scheduler = kind.open(output.path, Known({}, _clusters(site, kind, asked), None))
     partitions = _partitions(recipe, site, scheduler)
-    return make_plan(recipe, site, partitions, monitoring, asked, weights), scheduler
+    plan = make_plan(recipe, site, partitions, monitoring, asked, weights)
+    plan = with_fit(plan, output.models)
+    if to_fit:
+        require_fit(plan)
+    return plan, scheduler
 
 
 def _clusters(site: Site, kind: Kind, asked: Exported) -> str:

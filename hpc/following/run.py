@@ -66,6 +66,8 @@ class Run:
 
     def submit(self, plan: Plan, services: Sequence[Service]) -> None:
         """Submit all jobs. No signal comes between a job and its being written down."""
+        if plan.fit is not None:
+            self._console.tell("memory", plan.fit.line)
         for source, words in plan.remarks:
             self._console.tell(source, words)
         with held():

@@ -13,6 +13,7 @@ from contracts.given_server import GivenServer
 from hpc.images import check_bindable
 from hpc.planning.cluster import cluster_cpu_jobs, cluster_engine
 from hpc.planning.local import local_cpu_jobs, local_engine
+from hpc.planning.memory import Fit
 from hpc.planning.monitoring import MonitoringPlan, plan_monitoring
 from hpc.planning.parts import Given, JobPlan, MakeJob, Notes, client_cpus
 from hpc.planning.replicas import plan_replicas
@@ -70,6 +71,8 @@ class Plan:
     server: GivenServer | None = None
     #: The model's file, if the engine is given one; else "".
     weights: str = ""
+    #: Whether its models fit into memory; None before that was asked, and for that server's.
+    fit: Fit | None = field(default=None, repr=False)
 
     @property
     def replicas(self) -> int:
@@ -83,6 +86,8 @@ class Plan:
         said = [("WARNING", f"monitoring: {problem}") for problem in self.monitoring.missing]
         if self.security == "none" and self.engine is not None:
             said.append(("WARNING", OPEN_TO_ALL))
+        if self.fit is not None and self.fit.problem:
+            said.append(("WARNING", self.fit.problem))
         if self.left_out:
             names = ", ".join(f"${name}" for name in self.left_out)
             whose = f"{kind_of(self.site.scheduler).title}'s commands"

@@ -76,6 +76,12 @@ class Served(Section):
     context_length: int = Field(
         4096, ge=64, le=10_000_000, description="Context length in tokens, for each slot."
     )
+    require_fit: bool = Field(
+        False,
+        description="Refuses, before anything is submitted (exit code 2), a model that does not "
+        "fit into the memory that is asked for, or of which that is not known; `false` warns of "
+        "the one, and says the other (docs/memory.md).",
+    )
     keep_alive: Annotated[str, Field(pattern=r"^(-1|[0-9]{1,6}[smh])$")] = Field(
         "-1",
         description="How long an unused model stays in memory (`OLLAMA_KEEP_ALIVE`); "
@@ -106,7 +112,7 @@ class Server(GivenServer, Section):
 
 
 _OF_OUR_OLLAMA = (
-    *("precision", "num_parallel", "num_thread", "question", "retrieval"),
+    *("precision", "num_parallel", "num_thread", "require_fit", "question", "retrieval"),
     *("through", "api"),
 )
 

@@ -1,0 +1,62 @@
+"""The plan's line on memory: what its models take, and what a replica of it has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+from contracts.errors import UsageError
+from engines.memory import Serving
+from hpc.planning.memory import Room, judge, room_of_host, room_of_job, room_on_gpus
+from hpc.planning.model_files import Found, find_model
+from hpc.planning.plan import Plan
+from hpc.recipe.reading import models_of
+from hpc.scheduler.interface import Setting
+from hpc.scheduler.registry import kind_of
+
+
+def with_fit(plan: Plan, models: Path) -> Plan:
+    """The plan, with whether its models fit; `models` is Ollama's folder of them."""
+    if plan.engine is None:
+        return plan
+    return judged(plan, (find_model(model, models) for model in models_of(plan.recipe)))
+
+
+def judged(plan: Plan, found: Iterable[Found]) -> Plan:
+    """The plan, with whether the models fit of which that was found."""
+    fit = judge(found, _serving(plan), _room(plan))
+    noted = [setting for setting in plan.settings if setting.name != "memory"]
+    settings = (*noted, Setting("memory", fit.line, fit.source))
+    return replace(plan, fit=fit, settings=settings)
+
+
+def require_fit(plan: Plan) -> None:
+    """Raise UsageError if the recipe requires that its models fit, and they do not, or nobody can
+    say it."""
+    if plan.fit is None or not plan.recipe.job.service.require_fit or plan.fit.fits:
+        return
+    why = plan.fit.problem or f"nobody can say whether it fits: {plan.fit.unknown}"
+    raise UsageError(
+        f"the recipe requires that its model fits (job.service.require_fit), but {why}."
+    )
+
+
+def _serving(plan: Plan) -> Serving:
+    service = plan.recipe.job.service
+    return Serving(
+        context_length=service.context_length,
+        num_parallel=plan.num_parallel,
+        gpu=plan.gpus > 0,
+        engine=service.engine,
+    )
+
+
+def _room(plan: Plan) -> Room:
+    """What one replica has."""
+    local = kind_of(plan.site.scheduler).this_machine
+    infra = plan.recipe.job.infrastructure
+    if plan.gpus:
+        partition = plan.engine.resources.partition if plan.engine else None
+        return room_on_gpus(plan.site, partition, plan.gpus, local)
+    return room_of_host(infra.nodes) if local else room_of_job(infra.mem_gb)

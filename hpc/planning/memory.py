@@ -1,0 +1,201 @@
+"""Whether the models of a deployment fit into the memory that one replica of it has.
+
+Nobody is asked for it but files, and on one's own machine nvidia-smi: the plan needs no network.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from engines.memory import Need, Serving, need_of
+from hpc.planning.model_files import Found
+from hpc.site import Site
+
+GIB, MIB = 1 << 30, 1 << 20
+#: What Ollama leaves free on each GPU that it uses (its ml/device.go, MinimumMemory).
+FREE_ON_GPU = 457 * MIB
+#: What programs take beside the model in a job without GPUs: Ollama's server and runner 0.1 GiB,
+#: HAProxy and exporters the rest.
+PROGRAMS = 200 * MIB
+_NVIDIA_SMI = ("nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits")
+
+
+@dataclass(frozen=True)
+class Room:
+    """The memory that one replica has. `each`: bytes of each of its `gpus`, or of the host's if it
+    has none, None if that is not known; `words`: whose it is; `remedy`: what would be more;
+    `unknown`: why it is not known, and how it would be."""
+
+    each: int | None
+    gpus: int
+    words: str
+    remedy: str
+    unknown: str = ""
+
+    def __str__(self) -> str:
+        return f"{'unknown' if self.each is None else size(self.each)} {self.words}"
+
+
+@dataclass(frozen=True)
+class Part:
+    """A model of the deployment, and what it takes; `need` is None if its file is not known."""
+
+    found: Found
+    need: Need | None
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What the models of one replica take, and of what. `fits`: None if that cannot be said."""
+
+    parts: tuple[Part, ...]
+    serving: Serving
+    room: Room
+    fits: bool | None
+
+    @property
+    def line(self) -> str:
+        """The plan's line on it."""
+        of = "" if self.room.each is None else f" of {size(self.room.each)}"
+        return f"{' + '.join(map(_words_on, self.parts))}{of}: {self.verdict}"
+
+    @property
+    def verdict(self) -> str:
+        """`fits`, `does not fit`, or why that is not known."""
+        if self.fits is None:
+            return f"whether it fits is not known ({self.unknown})"
+        return "fits" if self.fits else "does not fit"
+
+    @property
+    def unknown(self) -> str:
+        """What is to be known before it can be said."""
+        problems = [part.found.problem for part in self.parts if part.need is None]
+        return "; ".join([*problems, *([self.room.unknown] if self.room.each is None else [])])
+
+    @property
+    def source(self) -> str:
+        """Where the figures are from."""
+        sources = dict.fromkeys(part.found.source for part in self.parts)
+        return f"{', '.join(sources)}; {self.room}"
+
+    @property
+    def needed(self) -> int:
+        """Bytes that all of it takes, as far as they are known."""
+        return sum(map(_known_bytes, self.parts))
+
+    @property
+    def problem(self) -> str:
+        """A sentence if it does not fit, else ""."""
+        if self.fits is not False:
+            return ""
+        what = " and ".join(part.found.name for part in self.parts)
+        rest = ", so that a part of it would be on the CPU" if self.room.gpus else ""
+        return (
+            f"{what} would take {size(self.needed)} of memory, but a replica has {self.room}{rest}:"
+            " lower num_parallel or context_length, take a smaller quantisation, or "
+            f"{self.room.remedy} (orch.py --fit RECIPE says what each would cost)"
+        )
+
+
+def judge(found: Iterable[Found], serving: Serving, room: Room) -> Fit:
+    """Whether the models fit into a replica's memory, if they are served so."""
+    parts = tuple(
+        Part(model, need_of(model.header, serving, model.further) if model.header else None)
+        for model in found
+    )
+    return Fit(parts, serving, room, _fits(parts, room))
+
+
+def _fits(parts: Sequence[Part], room: Room) -> bool | None:
+    if room.each is None:
+        return None
+    if sum(map(_known_bytes, parts)) > room.each * max(room.gpus, 1):
+        return False
+    needs = [part.need for part in parts if part.need]
+    if len(needs) < len(parts):
+        return None
+    if room.gpus == 0:
+        return sum(need.total for need in needs) + PROGRAMS <= room.each
+    once = sum(need.weights + need.kv_cache for need in needs)
+    # Each GPU that a model is spread over computes, and has something left free.
+    on_each = sum(need.compute + FREE_ON_GPU for need in needs)
+    return any(once + n * on_each <= n * room.each for n in range(1, room.gpus + 1))
+
+
+def _known_bytes(part: Part) -> int:
+    return part.need.total if part.need else (part.found.weights or 0) + part.found.further
+
+
+def _words_on(part: Part) -> str:
+    need = part.need
+    if need is None:
+        weights = part.found.weights
+        return "weights of unknown size" if weights is None else f"about {size(weights)} weights"
+    if need.kv_cache == 0:
+        return f"{size(need.weights)} weights + {size(need.compute)} to compute in"
+    slots = f"{need.num_parallel} slot{'s' if need.num_parallel > 1 else ''}"
+    return (
+        f"{size(need.weights)} weights + {size(need.kv_cache)} KV cache ({slots} x "
+        f"{need.context_length}) + {size(need.compute)} to compute in"
+    )
+
+
+def size(count: int) -> str:
+    """Bytes, for people."""
+    for unit, name in ((GIB, "GiB"), (MIB, "MiB")):
+        if abs(count) >= unit:
+            return f"{count / unit:.{1 if unit == GIB else 0}f} {name}"
+    return f"{count / 1024:.1f} KiB"
+
+
+# --- what there is -------------------------------------------------------------------------------
+
+
+def room_on_gpus(site: Site, partition: str | None, gpus: int, local: bool) -> Room:
+    """The memory of the GPUs of a replica: as the site profile says it, here as nvidia-smi does."""
+    each = site.gpu_memory(partition)
+    if each is None and local:
+        each = _of_nvidia_smi()
+    unknown = f"set gpu_mem_gb, the memory of a GPU, in the site profile {site.name}"
+    if local:
+        unknown = f"nvidia-smi does not say the memory of a GPU: {unknown}"
+    words = "on its GPU" if gpus == 1 else f"on each of its {gpus} GPUs"
+    return Room(each, gpus, words, "ask for more or larger GPUs", unknown)
+
+
+def room_of_job(mem_gb: int | None) -> Room:
+    """The memory of a replica without GPUs on a node of a cluster."""
+    key = "job.infrastructure.mem_gb"
+    return Room(
+        None if mem_gb is None else mem_gb * GIB,
+        0,
+        "for its job",
+        f"ask for more ({key})",
+        f"set {key}, the memory of the job",
+    )
+
+
+def room_of_host(replicas: int, read: Callable[[], str] = Path("/proc/meminfo").read_text) -> Room:
+    """The memory that is free on this machine now, for each of the replicas that share it."""
+    lines = (line.split() for line in read().splitlines())
+    free = next((int(words[1]) for words in lines if words[:1] == ["MemAvailable:"]), None)
+    each = None if free is None else free * 1024 // replicas
+    words = "free here now" + (f", for each of {replicas}" if replicas > 1 else "")
+    return Room(each, 0, words, "take a machine with more", "/proc/meminfo does not say it")
+
+
+def _of_nvidia_smi() -> int | None:
+    """Bytes of this machine's smallest GPU; None if nobody says it."""
+    if not shutil.which(_NVIDIA_SMI[0]):
+        return None
+    try:
+        answer = subprocess.run(
+            _NVIDIA_SMI, capture_output=True, text=True, timeout=5, check=False
+        ).stdout.split()
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return min((int(mib) * MIB for mib in answer if mib.isdigit()), default=None)

@@ -1,0 +1,121 @@
+"""What is known of a model before it is loaded: from its file, or else from its name."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from contracts.json_object import JsonObject
+from engines.gguf import BadGguf, Header, read_header
+from engines.json_values import count_of
+from engines.names import Name, parse
+from engines.quantisations import DEFAULT, bytes_of, parameters_in, quantisation_in
+from hpc.recipe.values import is_model_path
+
+#: A manifest is a page of JSON.
+MAX_MANIFEST_BYTES = 1_000_000
+_LAYER = "application/vnd.ollama.image."
+#: What is loaded beside a model's own weights.
+_BESIDE = (f"{_LAYER}projector", f"{_LAYER}adapter")
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class Found:
+    """What is known of a model. `header`: of its file; without one there may be `weights`, bytes by
+    its name. `further`: bytes of a projector or an adapter. `source`: where that is from;
+    `problem`: a sentence on what is not known. `here`: its file is, or what is in its place."""
+
+    name: str
+    source: str
+    header: Header | None = None
+    weights: int | None = None
+    further: int = 0
+    problem: str = ""
+    here: bool = False
+
+
+@dataclass(frozen=True)
+class Layers:
+    """The parts of a model in Ollama's manifest: digest and bytes of its weights, bytes of what is
+    loaded beside them."""
+
+    digest: str
+    size: int
+    further: int
+
+
+def find_model(model: str, models: Path) -> Found:
+    """What is known of a recipe's model here; `models`: Ollama's folder. Nobody else is asked."""
+    if is_model_path(model):
+        return _of_file(model, Path(model), "its file")
+    name = parse(model)
+    layers = layers_of(_manifest(name, models))
+    if layers is None:
+        return by_name(model)
+    blob = models / "blobs" / layers.digest.replace(":", "-")
+    return _of_file(model, blob, f"its file in {models}", layers.further)
+
+
+def _of_file(model: str, path: Path, source: str, further: int = 0) -> Found:
+    try:
+        return Found(model, source, read_header(path), further=further, here=True)
+    except (OSError, BadGguf) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        problem = f"{path} is no whole GGUF file ({why}): fetch or copy it again"
+        return Found(model, source, problem=problem, here=True)
+
+
+def by_name(model: str) -> Found:
+    """About how large a model is by its name."""
+    parameters = parameters_in(model)
+    if parameters is None:
+        return Found(
+            model, "nothing", problem=f"{model} is not here yet, and its name does not say its size"
+        )
+    quantisation = quantisation_in(model) or DEFAULT
+    return Found(
+        model,
+        f"its name, as {quantisation}: an estimate",
+        weights=bytes_of(parameters, quantisation),
+        problem=f"{model} is not here yet, so its KV cache is not known: see --fit RECIPE",
+    )
+
+
+def manifest_path(name: Name) -> str:
+    """Where Ollama has the manifest of a model, below its folder of them."""
+    return f"{name.host}/{name.namespace}/{name.model}/{name.tag}"
+
+
+def _manifest(name: Name, models: Path) -> JsonObject:
+    """{} if there is none."""
+    try:
+        with (models / "manifests" / manifest_path(name)).open("rb") as file:
+            return json_object(file.read(MAX_MANIFEST_BYTES))
+    except OSError:
+        return {}
+
+
+def json_object(data: bytes) -> JsonObject:
+    """What the bytes say as JSON; {} if that is no object."""
+    try:
+        parsed = json.loads(data)
+    except (ValueError, RecursionError):
+        return {}
+    return parsed if isinstance(parsed, dict) else {}
+
+
+def layers_of(manifest: JsonObject) -> Layers | None:
+    """The parts of a model by its manifest; None if that has no weights in a GGUF file."""
+    found = manifest.get("layers")
+    layers = (
+        [layer for layer in found if isinstance(layer, dict)] if isinstance(found, list) else []
+    )
+    weights = next((layer for layer in layers if layer.get("mediaType") == f"{_LAYER}model"), None)
+    if weights is None or not _DIGEST.fullmatch(str(weights.get("digest"))):
+        return None
+    beside = [layer for layer in layers if layer.get("mediaType") in _BESIDE]
+    further = sum(count_of(layer, "size") or 0 for layer in beside)
+    return Layers(str(weights["digest"]), count_of(weights, "size") or 0, further)
