@@ -163,7 +163,7 @@ class Site(Section):
         description=f'{REPLICAS} A recipe may say otherwise; `"per_gpu"` is for recipes with GPUs. '
         "Default: 1.",
     )
-    gpu_mem_gb: GpuMemory | dict[Partitions, GpuMemory] | None = Field(
+    gpu_mem_gb: GpuMemory | dict[Name, GpuMemory] | None = Field(
         None,
         description="Memory of one GPU in GiB, as nvidia-smi has it (its MiB / 1024): a number, or "
         '`{"PARTITION": number}` where partitions have different ones. By it the plan says whether '
