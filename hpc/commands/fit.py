@@ -7,7 +7,7 @@ import argparse
 from dataclasses import asdict, dataclass, replace
 
 from contracts.errors import UsageError
-from engines.gguf import BadGguf, beginning
+from engines.models.gguf import BadGguf, beginning
 from engines.names import parse
 from hpc.commands.deploy import plan_of
 from hpc.console import Console, columns
@@ -127,7 +127,8 @@ def _at_most(most: int | None) -> str:
 
 @dataclass(frozen=True)
 class ModelFigures:
-    """A model; what is not known of it is null. `ollama_size_bytes`: what /api/ps will say."""
+    """A model; what is not known of it is null. `ollama_size_bytes`: what /api/ps of Ollama, if that
+    is the engine, will say."""
 
     name: str
     source: str
@@ -155,13 +156,13 @@ class Figures:
 
 def _figures(fit: Fit, costs: Costs, others: list[Quantisation]) -> Figures:
     unknown = fit.unknown if fit.fits is None else ""
-    models = list(map(_model_figures, fit.parts))
+    models = [_model_figures(part, fit.serving.engine) for part in fit.parts]
     return Figures(
         fit.fits, unknown, fit.needed, fit.room.each, fit.room.gpus, models, costs, others
     )
 
 
-def _model_figures(part: Part) -> ModelFigures:
+def _model_figures(part: Part, engine: str) -> ModelFigures:
     found, need = part.found, part.need
     if need is None:
         return ModelFigures(found.name, found.source, found.weights, None, None, None, None, None)
@@ -171,7 +172,7 @@ def _model_figures(part: Part) -> ModelFigures:
         need.weights,
         need.kv_cache,
         need.compute,
-        need.reported,
+        need.reported if engine == "ollama" else None,
         need.context_length,
         need.num_parallel,
     )

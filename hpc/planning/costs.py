@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from engines.memory import KV_BYTES, KvCacheType, Serving
-from engines.quantisations import USUAL, bytes_of
+from engines.models.memory import KV_BYTES, KvCacheType, Serving
+from engines.models.quantisations import USUAL, bytes_of
 from hpc.planning.memory import Fit, Part, judge
 
 #: Recipes take no more.
@@ -49,6 +49,10 @@ def costs_of(fit: Fit) -> Costs:
     def with_context(steps: int) -> Serving:
         return replace(serving, context_length=steps * CONTEXT_STEP)
 
+    def with_cache(kind: KvCacheType) -> Serving:
+        flash = serving.flash_attention if kind == "f16" else True  # which those need
+        return replace(serving, kv_cache_type=kind, flash_attention=flash)
+
     trained = max(
         (part.found.header.number("context_length") for part in fit.parts if part.found.header),
         default=0,
@@ -59,7 +63,7 @@ def costs_of(fit: Fit) -> Costs:
         tokens_1024_bytes=more(
             replace(serving, context_length=serving.context_length + CONTEXT_STEP)
         ),
-        kv_cache_type_bytes={kind: more(replace(serving, kv_cache_type=kind)) for kind in KV_BYTES},
+        kv_cache_type_bytes={kind: more(with_cache(kind)) for kind in KV_BYTES},
         largest_num_parallel=_most(fit, with_slots, _MOST_SLOTS),
         largest_context_length=None if steps is None else steps * CONTEXT_STEP,
     )

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from contracts.errors import UsageError
-from engines.memory import Serving
+from engines.models.memory import DEFAULT_BATCH, Serving
 from hpc.planning.memory import Room, judge, room_of_host, room_of_job, room_on_gpus
 from hpc.planning.model_files import Found, find_model
 from hpc.planning.plan import Plan
@@ -47,16 +47,24 @@ def _serving(plan: Plan) -> Serving:
     return Serving(
         context_length=service.context_length,
         num_parallel=plan.num_parallel,
-        gpu=plan.gpus > 0,
+        kv_cache_type=service.kv_cache_type or "f16",
+        num_batch=service.num_batch or DEFAULT_BATCH,
+        gpu=_on_gpus(plan),
+        gpu_layers=service.num_gpu,
+        flash_attention=service.with_flash_attention,
         engine=service.engine,
     )
+
+
+def _on_gpus(plan: Plan) -> bool:
+    return plan.gpus > 0 and plan.recipe.job.service.num_gpu != 0
 
 
 def _room(plan: Plan) -> Room:
     """What one replica has."""
     local = kind_of(plan.site.scheduler).this_machine
     infra = plan.recipe.job.infrastructure
-    if plan.gpus:
+    if _on_gpus(plan):
         partition = plan.engine.resources.partition if plan.engine else None
         return room_on_gpus(plan.site, partition, plan.gpus, local)
     return room_of_host(infra.nodes) if local else room_of_job(infra.mem_gb)

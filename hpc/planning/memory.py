@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from engines.memory import Need, Serving, need_of
+from engines.models.memory import Need, Serving, need_of
 from hpc.planning.model_files import Found
 from hpc.site import Site
 
@@ -113,14 +113,13 @@ def judge(found: Iterable[Found], serving: Serving, room: Room) -> Fit:
 def _fits(parts: Sequence[Part], room: Room) -> bool | None:
     if room.each is None:
         return None
-    if sum(map(_known_bytes, parts)) > room.each * max(room.gpus, 1):
-        return False
     needs = [part.need for part in parts if part.need]
     if len(needs) < len(parts):
-        return None
+        enough = sum(map(_known_bytes, parts)) <= room.each * max(room.gpus, 1)
+        return None if enough else False
     if room.gpus == 0:
         return sum(need.total for need in needs) + PROGRAMS <= room.each
-    once = sum(need.weights + need.kv_cache for need in needs)
+    once = sum(need.gpu_share * (need.weights + need.kv_cache) for need in needs)
     # Each GPU that a model is spread over computes, and has something left free.
     on_each = sum(need.compute + FREE_ON_GPU for need in needs)
     return any(once + n * on_each <= n * room.each for n in range(1, room.gpus + 1))

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from contracts.json_object import JsonObject
-from engines.gguf import BadGguf, Header, read_header
 from engines.json_values import count_of
-from engines.names import Name, parse
-from engines.quantisations import DEFAULT, bytes_of, parameters_in, quantisation_in
+from engines.models.gguf import BadGguf, Header, read_header
+from engines.models.quantisations import DEFAULT, bytes_of, parameters_in, quantisation_in
+from engines.names import parse
 from hpc.recipe.values import is_model_path
 
 #: A manifest is a page of JSON.
@@ -51,12 +51,20 @@ def find_model(model: str, models: Path) -> Found:
     """What is known of a recipe's model here; `models`: Ollama's folder. Nobody else is asked."""
     if is_model_path(model):
         return _of_file(model, Path(model), "its file")
-    name = parse(model)
-    layers = layers_of(_manifest(name, models))
+    layers = _layers_here(model, models)
     if layers is None:
         return by_name(model)
-    blob = models / "blobs" / layers.digest.replace(":", "-")
-    return _of_file(model, blob, f"its file in {models}", layers.further)
+    return _of_file(model, _blob(layers, models), f"its file in {models}", layers.further)
+
+
+def blob_of(model: str, models: Path) -> Path | None:
+    """The GGUF file of a name in Ollama's folder; None if it has no manifest there, or another's."""
+    layers = _layers_here(model, models)
+    return None if layers is None else _blob(layers, models)
+
+
+def _blob(layers: Layers, models: Path) -> Path:
+    return models / "blobs" / layers.digest.replace(":", "-")
 
 
 def _of_file(model: str, path: Path, source: str, further: int = 0) -> Found:
@@ -84,18 +92,14 @@ def by_name(model: str) -> Found:
     )
 
 
-def manifest_path(name: Name) -> str:
-    """Where Ollama has the manifest of a model, below its folder of them."""
-    return f"{name.host}/{name.namespace}/{name.model}/{name.tag}"
-
-
-def _manifest(name: Name, models: Path) -> JsonObject:
-    """{} if there is none."""
+def _layers_here(model: str, models: Path) -> Layers | None:
+    name = parse(model)
+    manifest = models / "manifests" / name.host / name.namespace / name.model / name.tag
     try:
-        with (models / "manifests" / manifest_path(name)).open("rb") as file:
-            return json_object(file.read(MAX_MANIFEST_BYTES))
+        with manifest.open("rb") as file:
+            return layers_of(json_object(file.read(MAX_MANIFEST_BYTES)))
     except OSError:
-        return {}
+        return None
 
 
 def json_object(data: bytes) -> JsonObject:

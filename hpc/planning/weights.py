@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from contracts.errors import UsageError
-from engines.names import parse
 from engines.registry import DEPLOYED
+from hpc.planning.model_files import blob_of
 from hpc.recipe.reading import not_gguf
 from hpc.recipe.schema import Recipe
 from hpc.recipe.values import is_model_path
-
-#: What Ollama calls the layer of a model's weights.
-_WEIGHTS = "application/vnd.ollama.image.model"
 
 
 def weights_of(recipe: Recipe, models: Path) -> str:
@@ -27,7 +23,7 @@ def weights_of(recipe: Recipe, models: Path) -> str:
         return ""
     if is_model_path(service.model):
         return service.model
-    path = _blob(service.model, models)
+    path = blob_of(service.model, models)
     wrong = "it is not there" if path is None else not_gguf(path)
     if path is None or wrong:
         raise UsageError(
@@ -36,15 +32,3 @@ def weights_of(recipe: Recipe, models: Path) -> str:
             'file, or fetch it once with "engine": "ollama" and --prepare.'
         )
     return str(path)
-
-
-def _blob(model: str, models: Path) -> Path | None:
-    """By the manifest that Ollama has written; None if there is none, or it is another's."""
-    name = parse(model)
-    manifest = models / "manifests" / name.host / name.namespace / name.model / name.tag
-    try:
-        layers = json.loads(manifest.read_text())["layers"]
-        digest = next(str(one["digest"]) for one in layers if one["mediaType"] == _WEIGHTS)
-    except (OSError, ValueError, LookupError, TypeError, StopIteration):
-        return None
-    return models / "blobs" / digest.replace(":", "-")

@@ -9,9 +9,9 @@ import threading
 import pytest
 from made_models import make_model
 
-from engines.gguf import read_header
-from engines.memory import Serving, need_of
-from engines.quantisations import bytes_of, parameters_in, quantisation_in
+from engines.models.gguf import read_header
+from engines.models.memory import Serving, need_of
+from engines.models.quantisations import bytes_of, parameters_in, quantisation_in
 from hpc.planning.memory import FREE_ON_GPU, GIB, room_of_host
 
 MIB = 1 << 20
@@ -121,6 +121,15 @@ def test_on_gpus_ollama_counts_attention_as_if_it_were_not_in_pieces(model):
     assert need.reported == need.total
 
 
+def test_attention_as_a_whole_takes_its_scores(model, tmp_path):
+    """Of llama.cpp those of one slot, of Ollama's own engine those of all."""
+    whole = Serving(8192, 4, flash_attention=False)
+    assert need_of(read_header(model), whole).compute == 4 * 512 * (8192 * 5 + 5 * 256)
+    path = make_model(tmp_path / "made.gguf", "qwen3", key=128, shared=True)
+    need = need_of(read_header(path), whole)
+    assert need.compute == 4 * 512 * (4 * 32768 + 6 * 256) + 4 * 4 * 8192
+
+
 @pytest.mark.parametrize(
     ("name", "parameters", "quantisation"),
     [
@@ -208,6 +217,28 @@ def test_here_nvidia_smi_says_the_memory_of_a_gpu(orch, recipe, tmp_path):
     program.chmod(0o755)
     out = orch(recipe(gpus), "--site", "local", "--dry-run")[1]
     assert "of 40.0 GiB: fits" in out
+
+
+def test_layers_that_stay_on_the_cpu_are_not_counted_on_the_gpu(orch, recipe, site):
+    """Half of 0.5 GiB of cache, and 1.7 to compute in and left free; all of it on the CPU."""
+    infrastructure = {"partition": "gpu", "gpus": 1, "mem_gb": 1}
+    found = {}
+    for layers in (9, 4, 0):
+        path = recipe(infrastructure, num_parallel=32, num_gpu=layers)
+        out = orch("--fit", path, "--site", site(gpu_mem_gb=2.1), "--json")[1]
+        found[layers] = (json.loads(out)["fits"], json.loads(out)["gpus"])
+    assert found == {9: (False, 1), 4: (True, 1), 0: (True, 0)}
+
+
+def test_options_of_the_engine_count(orch, recipe, site):
+    def figures(**service):
+        path = recipe({"mem_gb": 16}, **service)
+        return json.loads(orch("--fit", path, "--site", site(), "--json")[1])["models"][0]
+
+    plain = figures()
+    assert figures(kv_cache_type="q4_0")["kv_cache_bytes"] == plain["kv_cache_bytes"] * 18 // 64
+    assert figures(num_batch=1024)["compute_bytes"] == 2 * plain["compute_bytes"]
+    assert figures(flash_attention=False)["compute_bytes"] > 2 * plain["compute_bytes"]
 
 
 def test_replicas_on_ones_own_machine_share_what_is_free():

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made_models import make_model
 
-from engines.gguf import BadGguf, beginning, read_header
+from engines.models.gguf import BadGguf, beginning, read_header
 
 
 @pytest.fixture(scope="module")
@@ -35,9 +35,9 @@ def test_numbers_of_each_layer_are_read(tmp_path):
 def test_a_header_that_is_longer_than_what_is_read_at_first_is_read_whole(tmp_path, monkeypatch):
     path = make_model(tmp_path / "made.gguf", "llama")
     whole = read_header(path)
-    monkeypatch.setattr("engines.gguf._AT_FIRST", 4096)
+    monkeypatch.setattr("engines.models.gguf._AT_FIRST", 4096)
     assert read_header(path) == whole
-    monkeypatch.setattr("engines.gguf._AT_MOST", 8192)
+    monkeypatch.setattr("engines.models.gguf._AT_MOST", 8192)
     with pytest.raises(BadGguf, match="its header is longer than"):
         read_header(path)
 

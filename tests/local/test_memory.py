@@ -14,8 +14,8 @@ from events import PATIENCE_S
 from made_models import make_model
 from place import PROJECT, SMALL, TINY, wait_for
 
-from engines.gguf import read_header
-from engines.memory import Serving, need_of
+from engines.models.gguf import read_header
+from engines.models.memory import Serving, need_of
 
 EMBEDS = PROJECT / ".tools" / "models" / "all-MiniLM-L6-v2.F16.gguf"
 #: As closely as this is Ollama's count to be met.
@@ -31,7 +31,7 @@ MADE = {
 class Ollama:
     """An Ollama with models of its own, in a folder, and settings."""
 
-    def __init__(self, folder, slots, kv_cache_type):
+    def __init__(self, folder, slots, kv_cache_type, flash_attention):
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.url = f"http://127.0.0.1:{free.getsockname()[1]}"
@@ -40,7 +40,8 @@ class Ollama:
         self._environment = {
             **os.environ, "HOME": str(folder), "OLLAMA_MODELS": str(folder / "models"),
             "OLLAMA_HOST": self.url, "OLLAMA_NUM_PARALLEL": str(slots),
-            "OLLAMA_KV_CACHE_TYPE": kv_cache_type, "OLLAMA_FLASH_ATTENTION": "1",
+            "OLLAMA_KV_CACHE_TYPE": kv_cache_type,
+            "OLLAMA_FLASH_ATTENTION": str(int(flash_attention)),
             "OLLAMA_MAX_LOADED_MODELS": "1", "NO_PROXY": "*",
         }  # fmt: skip
 
@@ -85,16 +86,16 @@ class Ollama:
         return running["size"]
 
 
-@pytest.mark.parametrize(("slots", "kind"), [(4, "f16"), (2, "q8_0")])
-def test_what_is_said_of_a_models_memory_is_what_ollama_says(slots, kind, tmp_path):
+@pytest.mark.parametrize(("slots", "kind", "flash"), [(4, "f16", False), (2, "q8_0", True)])
+def test_what_is_said_of_a_models_memory_is_what_ollama_says(slots, kind, flash, tmp_path):
     made = [make_model(tmp_path / f"{name}.gguf", name, **keys) for name, keys in MADE.items()]
-    server = Ollama(tmp_path, slots, kind)
+    server = Ollama(tmp_path, slots, kind, flash)
     found = {}
     with server.serving():
         for path in (SMALL, EMBEDS, *made):
             name, header = server.add(path), read_header(path)
             for context in (512, 8192):
-                need = need_of(header, Serving(context, slots, kind))
+                need = need_of(header, Serving(context, slots, kind, flash_attention=flash))
                 size = server.size(name, context, path == EMBEDS)
                 found[name, context] = need.reported / size - 1
     assert {what: off for what, off in found.items() if abs(off) > TOLERANCE} == {}

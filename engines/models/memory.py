@@ -15,7 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from engines.gguf import Header
+from engines.models.gguf import Header
 
 KvCacheType = Literal["f16", "q8_0", "q4_0"]
 #: Bytes of an element: blocks of 32 with a scale of 2 bytes.
@@ -36,10 +36,15 @@ _ONE_SLOT = frozenset((
     "mllama", "qwen3vl", "qwen3vlmoe", "qwen35", "qwen35moe", "qwen3next", "lfm2", "lfm2moe",
     "nemotron_h", "nemotron_h_moe",
 ))  # fmt: skip
+#: Of these, those that compute attention as a whole unless they are told otherwise; in pieces (by
+#: flash attention) it takes no memory worth a word.
+_WHOLE_ATTENTION = frozenset((
+    "deepseek2", "deepseekocr", "gemma3n", "llama4", "mllama", "qwen25vl",
+))  # fmt: skip
 #: Those that read a text at once, and keep nothing of it (model/models/bert, nomicbert).
 _WITHOUT_CACHE = frozenset(("bert", "nomic-bert"))
 #: Every n-th layer sees all of the context, if the file does not say which do; the others a window.
-_GLOBAL_LAYERS = {"gemma3": 6, "gpt-oss": 2, "gptoss": 2}
+_GLOBAL_LAYERS = {"cohere2": 4, "gemma2": 2, "gemma3": 6, "gpt-oss": 2, "gptoss": 2}
 #: What gpt-oss keeps of a window's layer (model/models/gptoss).
 _KEPT = {"gpt-oss": 4096, "gptoss": 4096}
 #: Caches of Ollama's own engine are whole multiples of so many tokens.
@@ -49,25 +54,31 @@ _COUNTED = frozenset((
     "chatglm", "command-r", "gemma", "gemma2", "llama", "phi2", "qwen2", "stablelm",
 ))  # fmt: skip
 _MOST_LAYERS = 4096
+#: Tokens of a prompt that Ollama computes at once (its api/types.go).
+DEFAULT_BATCH = 512
 
 
 @dataclass(frozen=True)
 class Serving:
-    """How a model is served. `context_length` is of each slot; `gpu`: all of it is on GPUs;
-    `engine`: what serves it, "ollama" or "llama.cpp"."""
+    """How a model is served. `context_length` is of each slot; `gpu`: on GPUs, if `gpu_layers` says
+    it so many layers of it; `flash_attention`: None leaves it to the engine; `engine`: what serves
+    it, "ollama" or "llama.cpp"."""
 
     context_length: int
     num_parallel: int
     kv_cache_type: KvCacheType = "f16"
-    num_batch: int = 512
+    num_batch: int = DEFAULT_BATCH
     gpu: bool = False
+    gpu_layers: int | None = None
+    flash_attention: bool | None = None
     engine: str = "ollama"
 
 
 @dataclass(frozen=True)
 class Need:
     """Bytes that a model takes. `context_length` and `num_parallel` are those that it is loaded
-    with; `reported`: what /api/ps of Ollama calls its size."""
+    with; `reported`: what /api/ps of Ollama calls its size; `gpu_share`: how much of weights and
+    cache is to be on GPUs, if there are some."""
 
     weights: int
     kv_cache: int
@@ -75,6 +86,7 @@ class Need:
     context_length: int
     num_parallel: int
     reported: int
+    gpu_share: float = 1.0
 
     @property
     def total(self) -> int:
@@ -96,11 +108,11 @@ class _Model:
         self.architecture = header.architecture
         self.own = serving.engine == "ollama" and self.architecture in _OWN_ENGINE
         self.embeds = header.has("pooling_type")
-        trained = header.number("context_length")
-        asked = serving.context_length
-        self.context = min(asked, trained) if trained else asked
-        one_slot = self.embeds or self.architecture in _ONE_SLOT
-        self.slots = 1 if one_slot and serving.engine == "ollama" else serving.num_parallel
+        self.context, self.slots = serving.context_length, serving.num_parallel
+        if serving.engine == "ollama":  # llama.cpp takes what it is told
+            self.context = min(self.context, header.number("context_length") or self.context)
+            if self.embeds or self.architecture in _ONE_SLOT:
+                self.slots = 1
         self.tokens = self.context * self.slots
         self.batch = self.context if self.embeds else min(serving.num_batch, self.context)
         self.width = header.number("embedding_length")
@@ -109,26 +121,36 @@ class _Model:
     def need(self, further: int) -> Need:
         weights, input_table = self._weights()
         cache, compute = self._cache(), self._compute()
-        counted = self.own or self.serving.gpu
-        if not self.own and self.serving.gpu:
-            weights -= input_table  # it stays in the host's memory
-            input_table = 0
-        reported = weights + (compute if counted else 0)
+        reported = weights + further + (compute if self.own or self.serving.gpu else 0)
         if self.own:
-            reported += cache
+            reported += input_table + cache
         else:
             kind = self.serving.kv_cache_type
-            reported += int(cache * _KV_COUNTED[kind] / KV_BYTES[kind]) - input_table
-        return Need(weights + further, cache, compute, self.context, self.slots, reported + further)
+            reported += int(cache * _KV_COUNTED[kind] / KV_BYTES[kind])
+        return Need(
+            weights=weights + further + (0 if self.serving.gpu else input_table),
+            kv_cache=cache,
+            compute=compute,
+            context_length=self.context,
+            num_parallel=self.slots,
+            reported=reported,
+            gpu_share=self._gpu_share(),
+        )
+
+    def _gpu_share(self) -> float:
+        """The output counts as a layer, too."""
+        layers = self.header.number("block_count") + 1
+        asked = self.serving.gpu_layers
+        return 1.0 if asked is None else min(asked / layers, 1.0)
 
     def _weights(self) -> tuple[int, int]:
-        """Bytes of all weights, and of the table of tokens that only the input goes by. Ollama's
-        own engine has that table twice if input and output share it (ml/backend/ggml)."""
+        """Bytes of weights, and of the table of tokens that only the input goes by, which never is
+        on a GPU. If input and output share one, Ollama's own engine has it twice (its ml/backend/
+        ggml)."""
         table = self.header.tensors.get("token_embd.weight", 0)
-        shared = "output.weight" not in self.header.tensors
-        if shared:
-            return self.header.weights + (table if self.own else 0), 0
-        return self.header.weights, table
+        if "output.weight" in self.header.tensors:
+            return self.header.weights - table, table
+        return self.header.weights, table if self.own else 0
 
     # --- the cache ---
 
@@ -161,12 +183,13 @@ class _Model:
         return 4 * (max(kernel - 1, 0) * (inner + 2 * groups * state) + state * inner)
 
     def _tokens_kept(self, layer: int) -> int:
-        """For how many tokens a layer has room. llama.cpp's windows are not counted by Ollama."""
+        """For how many tokens a layer has room. Ollama does not count llama.cpp's windows."""
         window = self.header.number("attention.sliding_window")
-        kept = max(window + (self.slots > 1), _KEPT.get(self.architecture, 0))
-        if self.own and window and kept < self.context and self._sees_a_window(layer):
+        kept = max(window + (self.slots > 1), _KEPT.get(self.architecture, 0) if self.own else 0)
+        counted_whole = self.serving.engine == "ollama" and not self.own
+        if window and kept < self.context and not counted_whole and self._sees_a_window(layer):
             return _padded(self.slots * kept + self.batch)
-        return _padded(self.tokens) if self.own else self.tokens
+        return self.tokens if counted_whole else _padded(self.tokens)
 
     def _sees_a_window(self, layer: int) -> bool:
         pattern = self.header.numbers("attention.sliding_window_pattern")
@@ -183,23 +206,32 @@ class _Model:
             return self._own_compute() + 4 * self.slots * vocabulary
         logits = 4 * self.batch * (self.width + vocabulary)
         if self.serving.engine != "ollama" or not self.serving.gpu:
-            return logits  # attention is computed in pieces, wherever that can be (llama.cpp)
+            whole = self.context * (1 + self.heads) + 5 * self.width
+            return logits if self._in_pieces() else max(logits, 4 * self.batch * whole)
         if self.architecture in _COUNTED:
             attention = 4 * self.width + self.tokens * (1 + self.heads)
             return max(logits, 4 * self.batch * attention)
         groups = self.heads // max(min(self.header.numbers("attention.head_count_kv", 1)), 1)
         return groups * self._cache() // 6
 
+    def _in_pieces(self) -> bool:
+        """Whether attention is computed by flash attention."""
+        if self.serving.flash_attention is not None and not self.embeds:
+            return self.serving.flash_attention
+        return not (self.own and (self.embeds or self.architecture in _WHOLE_ATTENTION))
+
     def _own_compute(self) -> int:
-        """As measured: feed-forward with what goes through it, or attention if that is not
-        computed in pieces (a model of embeddings), and a mask of 2 bytes a token."""
-        wide = self.header.number("expert_feed_forward_length") * self.header.number(
-            "expert_used_count"
+        """As measured: feed-forward with what goes through it, and a mask of 2 bytes a token; or
+        attention as a whole."""
+        experts = self.header.number("expert_used_count")
+        wide = max(
+            self.header.number("feed_forward_length"),
+            self.header.number("expert_feed_forward_length") * experts,
         )
-        wide = max(wide, self.header.number("feed_forward_length"))
         forward = 2 * self.width + 4 * wide
-        attention = 5 * self.width + (self.heads * self.context if self.embeds else 0)
-        return self.batch * (4 * max(forward, attention) + 2 * _padded(self.tokens))
+        if self._in_pieces():
+            return self.batch * (4 * forward + 2 * _padded(self.tokens))
+        return 4 * self.batch * max(forward, 6 * self.width + self.heads * self.tokens)
 
 
 def _padded(tokens: int) -> int:
