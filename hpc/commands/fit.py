@@ -127,8 +127,8 @@ def _at_most(most: int | None) -> str:
 
 @dataclass(frozen=True)
 class ModelFigures:
-    """A model; what is not known of it is null. `ollama_size_bytes`: what /api/ps of Ollama, if that
-    is the engine, will say."""
+    """A model; what is not known of it is null. `ollama_size_bytes`: what /api/ps will say, if the
+    engine is Ollama."""
 
     name: str
     source: str

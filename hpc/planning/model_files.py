@@ -19,7 +19,7 @@ MAX_MANIFEST_BYTES = 1_000_000
 _LAYER = "application/vnd.ollama.image."
 #: What is loaded beside a model's own weights.
 _BESIDE = (f"{_LAYER}projector", f"{_LAYER}adapter")
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_DIGEST = re.compile(r"sha256:[0-9a-f]+")
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def find_model(model: str, models: Path) -> Found:
 
 
 def blob_of(model: str, models: Path) -> Path | None:
-    """The GGUF file of a name in Ollama's folder; None if it has no manifest there, or another's."""
+    """The GGUF file of a name in Ollama's folder; None if that has no manifest of it."""
     layers = _layers_here(model, models)
     return None if layers is None else _blob(layers, models)
 
