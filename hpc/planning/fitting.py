@@ -63,8 +63,8 @@ def _on_gpus(plan: Plan) -> bool:
 def _room(plan: Plan) -> Room:
     """What one replica has."""
     local = kind_of(plan.site.scheduler).this_machine
-    infra = plan.recipe.job.infrastructure
+    mem_gb, per_node = plan.recipe.job.infrastructure.mem_gb, plan.replicas_per_node
     if _on_gpus(plan):
         partition = plan.engine.resources.partition if plan.engine else None
-        return room_on_gpus(plan.site, partition, plan.gpus, local)
-    return room_of_host(infra.nodes) if local else room_of_job(infra.mem_gb)
+        return room_on_gpus(plan.site, partition, plan.gpus // per_node, local)
+    return room_of_host(plan.replicas) if local else room_of_job(mem_gb, per_node)

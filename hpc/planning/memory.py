@@ -166,13 +166,13 @@ def room_on_gpus(site: Site, partition: str | None, gpus: int, local: bool) -> R
     return Room(each, gpus, words, "ask for more or larger GPUs", unknown)
 
 
-def room_of_job(mem_gb: int | None) -> Room:
-    """The memory of a replica without GPUs on a node of a cluster."""
+def room_of_job(mem_gb: int | None, replicas: int) -> Room:
+    """The memory of a replica without GPUs, of those that share a node's job."""
     key = "job.infrastructure.mem_gb"
     return Room(
-        None if mem_gb is None else mem_gb * GIB,
+        None if mem_gb is None else mem_gb * GIB // replicas,
         0,
-        "for its job",
+        "for its job" if replicas == 1 else f"for each of the {replicas} in its job",
         f"ask for more ({key})",
         f"set {key}, the memory of the job",
     )

@@ -241,6 +241,16 @@ def test_options_of_the_engine_count(orch, recipe, site):
     assert figures(flash_attention=False)["compute_bytes"] > 2 * plain["compute_bytes"]
 
 
+def test_replicas_of_a_node_share_its_memory_and_its_gpus(orch, recipe, site):
+    def room(infrastructure):
+        path = recipe({**infrastructure, "cpus": 8, "replicas_per_node": 4})
+        said = json.loads(orch("--fit", path, "--site", site(gpu_mem_gb=40), "--json")[1])
+        return said["memory_bytes"], said["gpus"]
+
+    assert room({"mem_gb": 16}) == (4 * GIB, 0)
+    assert room({"partition": "gpu", "gpus": 8}) == (40 * GIB, 2)
+
+
 def test_replicas_on_ones_own_machine_share_what_is_free():
     room = room_of_host(2, lambda: "MemTotal: 9 kB\nMemAvailable:    4096 kB\n")
     assert (room.each, str(room)) == (2 * MIB, "2 MiB free here now, for each of 2")
