@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Tokens per second of a deployment that has one core, alone and beside a busy neighbour.
 
-    .venv/bin/python benchmarks/pinned.py [--runs 5] [--tokens 100] [--model FILE.gguf]
+    .venv/bin/python benchmarks/pinned.py [--runs 5] [--tokens 100] [ENGINE ...]
 
 The deployment may use one core (as by taskset), and takes one thread; the neighbour spins on all of
 the others. Both ways in turn, so often as `--runs` says. Ends with 1 if the median beside the
@@ -17,9 +17,8 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
-from threads import SMALL, Case, deployed, together
+from deployments import ENGINES, deployed
 
 AT_LEAST = 0.9
 
@@ -37,31 +36,41 @@ def busy(cores: frozenset[int]) -> Iterator[None]:
             neighbour.wait()
 
 
+def compare(
+    engine: str, own: frozenset[int], others: frozenset[int], runs: int, tokens: int
+) -> bool:
+    """Measure an engine and print its line; whether it is as it is to be."""
+    alone: list[float] = []
+    beside: list[float] = []
+    with deployed(engine, {}, cores=own) as at:
+        for _ in range(runs):
+            alone.append(at.speed(1, 1, tokens))
+            with busy(others):
+                beside.append(at.speed(1, 1, tokens))
+    ratio = statistics.median(beside) / statistics.median(alone)
+    print(
+        f"{engine}: tokens/s on one core, medians of {runs}: alone {statistics.median(alone):.1f}, "
+        f"beside a busy neighbour {statistics.median(beside):.1f}: {ratio:.3f} "
+        f"{'OK' if ratio >= AT_LEAST else 'MISSED'}",
+        flush=True,
+    )
+    return ratio >= AT_LEAST
+
+
 def main() -> int:
     """Measure and print."""
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     p.add_argument("--runs", type=int, default=5, help="each way")
     p.add_argument("--tokens", type=int, default=100, help="of an answer")
-    p.add_argument("--model", type=Path, default=SMALL)
+    p.add_argument("engines", nargs="*", metavar="ENGINE", help=f"of {', '.join(ENGINES)}")
     given = p.parse_args()
     every = frozenset(os.sched_getaffinity(0))
     own = frozenset({min(every)})
     if every == own:
         sys.exit("there is one core only: a neighbour would be on the deployment's own")
-    alone: list[float] = []
-    beside: list[float] = []
-    with deployed(Case(own, 1), given.model) as record:
-        for _ in range(given.runs):
-            alone.append(together(record, given.tokens, {}))
-            with busy(every - own):
-                beside.append(together(record, given.tokens, {}))
-    ratio = statistics.median(beside) / statistics.median(alone)
-    print(
-        f"tokens/s on one core, medians of {given.runs}: alone {statistics.median(alone):.1f}, "
-        f"beside a busy neighbour {statistics.median(beside):.1f}: {ratio:.3f} "
-        f"{'OK' if ratio >= AT_LEAST else 'MISSED'}"
-    )
-    return 0 if ratio >= AT_LEAST else 1
+    good = [compare(engine, own, every - own, given.runs, given.tokens)
+            for engine in given.engines or ENGINES]  # fmt: skip
+    return 0 if all(good) else 1
 
 
 if __name__ == "__main__":
