@@ -22,6 +22,7 @@ DEPLOYED_OLLAMA = Deployed(
             *("/v1/chat/completions", "/v1/completions", "/v1/embeddings"),
         ),
     ),
+    health=VERSION,
     exporter="--ollama",
     target="ollama",
     version_key="ollama_version",
