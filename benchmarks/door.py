@@ -224,8 +224,8 @@ def measure_coming(figures: Figures, folder: Path) -> None:
 
 
 def _with_room(server: KnownServer) -> list[str]:
-    """The server, by two names, as two engines of 1,024 slots. With one, that many streams would fill it, and each
-    millisecond on their way lengthen a queue, which is what would then be measured."""
+    """The server, by two names, as two engines of 1,024 slots. With one, that many streams would
+    fill it, and each millisecond on their way lengthen a queue, which would then be measured."""
     return [f"{host}:{server.port}" for host in ("127.0.0.1", "localhost")]
 
 
