@@ -77,8 +77,9 @@ bring_pip_settings() {
     if [ -n "${!name-}" ]; then export "$prefix$name=${!name}"; fi
   done
   [ -r "$certificates" ] || return 0
-  name=$(mktemp /tmp/orch-certificates.XXXXXX) && cat "$certificates" >"$name"
+  name=/tmp/orch-certificates.$(random_word 10)
   TEMPORARY+=("$name")
+  (set -C && umask 077 && cat "$certificates" >"$name")
   export "${prefix}PIP_CERT=$name"
 }
 

@@ -157,9 +157,10 @@ forget_child() {
 
 # make_folder: sets FOLDER, of this node, which nobody else enters, and which goes with the job.
 make_folder() {
-  FOLDER=$(mktemp -d "${TMPDIR:-/tmp}/orch.XXXXXX") ||
-    fail "cannot make a folder in ${TMPDIR:-/tmp} on $(uname -n); make room there"
+  # Its name is kept first: the job may be told to end as soon as it is there.
+  FOLDER=${TMPDIR:-/tmp}/orch.$(random_word 10)
   FOLDERS+=("$FOLDER")
+  mkdir -m 700 "$FOLDER" || fail "cannot make a folder in ${TMPDIR:-/tmp} on $(uname -n); make room there"
 }
 
 # load_modules LINE...: `module load` of each line, by a shell of its own (see load_modules.sh); what that
