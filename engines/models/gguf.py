@@ -155,8 +155,7 @@ class _Bytes:
         kind, count = self._number("I"), self._count("Q", _AT_MOST)
         self.lengths[key] = count
         if kind == _STRING:
-            for _ in range(count):
-                self._skip_text()
+            self._skip_texts(count)
         elif count <= _MOST_ELEMENTS:
             self.metadata[key] = self._values(kind, count)
         else:
@@ -193,12 +192,15 @@ class _Bytes:
     def _text(self) -> str:
         return self._take(self._number("Q")).decode("utf-8", "replace")
 
-    def _skip_text(self) -> None:
+    def _skip_texts(self, count: int) -> None:
         """A vocabulary has hundreds of thousands: each costs one look at its length."""
+        data, at = self._data, self._at
         try:
-            self._at += 8 + _LENGTH(self._data, self._at)[0]
+            for _ in range(count):
+                at += 8 + _LENGTH(data, at)[0]
         except (struct.error, OverflowError):
             raise _Short from None
+        self._at = at
 
     def _take(self, count: int) -> bytes:
         end = self._at + count
