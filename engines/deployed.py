@@ -1,7 +1,7 @@
 """What one must know of an engine to deploy it: the interface that each engine fills of which a
 deployment starts servers of its own.
 
-All are found by the name that recipes call them by in `DEPLOYED` of engines/registry.py.
+All are found by the name that recipes call them by in engines/deployable.py.
 """
 
 from __future__ import annotations

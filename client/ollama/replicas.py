@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from client.errors import NotReady, RequestError
 from client.ollama.addresses import AddressFile
-from engines.balance import RECHECK_S, Balance
+from engines.http.balance import RECHECK_S, Balance
 
 #: Replicas that are asked how they are, at once.
 CHECKED_AT_ONCE = 32

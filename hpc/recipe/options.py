@@ -17,7 +17,7 @@ from pydantic import (
 )
 
 from contracts.validation import WHOLE, Sentence, with_more
-from engines.registry import DEPLOYED
+from engines.deployable import DEPLOYED
 from hpc.recipe.sections import Section
 
 #: None of these is the default. Each is a setting of the model in memory.

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from time import perf_counter
 
 from contracts.errors import TargetError
-from engines.balance import RECHECK_S, Balance
+from engines.http.balance import RECHECK_S, Balance
 from engines.http.sockets import Address, addresses_of, in_words
 from engines.http.tls import Tls, context_of
 from engines.registry import ENGINES

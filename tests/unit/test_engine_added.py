@@ -13,7 +13,7 @@ from jinja2 import ChoiceLoader, DictLoader
 from programs import needed
 
 from contracts.files import PROJECT
-from engines import registry
+from engines import deployable
 from engines.deployed import Allowed, Deployed
 from engines.engine import Facts, LoadedModel
 from engines.openai import OPENAI
@@ -80,7 +80,7 @@ http.server.ThreadingHTTPServer((sys.argv[1], int(sys.argv[2])), Stub).serve_for
 @pytest.fixture
 def deploy(orch, recipe_data, monkeypatch, tmp_path):
     """orch.py with a recipe for the stub, on this machine."""
-    monkeypatch.setitem(registry.DEPLOYED, "stub", STUB)  # its registration
+    monkeypatch.setitem(deployable.DEPLOYED, "stub", STUB)  # its registration
     environment = environment_of(PROJECT / "templates")
     both = ChoiceLoader([DictLoader({"stub.sbatch.j2": TEMPLATE}), environment.loader])
     monkeypatch.setattr(environment, "loader", both)

@@ -15,7 +15,7 @@ from paced_server import Pace, running
 
 from contracts.errors import TargetError, UsageError
 from contracts.figures import e2e, ttft
-from engines.balance import Balance
+from engines.http.balance import Balance
 from engines.ollama import OLLAMA
 from loadgen.load import runner
 from loadgen.load.connection import open_connection
