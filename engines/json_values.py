@@ -12,6 +12,14 @@ _MOST = 2**63  # what counts and durations of servers are below
 NO_ERROR = (None, False)
 
 
+def object_or_empty(data: bytes) -> JsonObject:
+    """Return the JSON object that bytes are; {} if they are none."""
+    try:
+        return object_of(data)
+    except (ValueError, RecursionError):
+        return {}
+
+
 def object_of(line: bytes) -> JsonObject:
     chunk = json.loads(line)
     if not isinstance(chunk, dict):

@@ -5,17 +5,14 @@ from __future__ import annotations
 
 import argparse
 import http.client
-from collections.abc import Iterable
-from time import perf_counter
 from urllib.parse import urlsplit
 
 from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
-from prometheus_client.registry import Collector
 
 from engines.http.asking import http_client
 from engines.http.headers import Headers
-from exporters.ollama import TIMEOUT_S, Server, gauge, job_metrics, server_at
+from exporters.ollama import TIMEOUT_S, Server, ServerCollector, server_at
 
 
 def metrics_at(url: str) -> tuple[Server, str]:
@@ -27,9 +24,8 @@ def metrics_at(url: str) -> tuple[Server, str]:
     return server_at(url.removesuffix(path)), path
 
 
-class EngineCollector(Collector):
-    """The metrics of one engine at `server`, and what its job knows of itself, as
-    `OllamaCollector` has it."""
+class EngineCollector(ServerCollector):
+    """The metrics of one engine, of `path` at `server`."""
 
     def __init__(
         self,
@@ -40,25 +36,10 @@ class EngineCollector(Collector):
         headers: Headers = (),
         ca: str | None = None,
     ) -> None:
-        self._server = server
+        super().__init__(server, gpus, job_end, headers, ca)
         self._path = path
-        self._gpus = gpus
-        self._job_end = job_end
-        self._headers = headers
-        self._ca = ca
-
-    def collect(self) -> Iterable[Metric]:
-        """Ask it now."""
-        started_at = perf_counter()
-        found = self._ask()
-        seconds = perf_counter() - started_at
-        yield gauge("engine_up", "1 if the engine answered, else 0.", found is not None)
-        yield gauge("engine_scrape_duration_seconds", "Time that it took to answer.", seconds)
-        yield from job_metrics(self._gpus, self._job_end)
-        yield from found or ()
 
     def _ask(self) -> list[Metric] | None:
-        """None if it does not answer, or answers something else."""
         connection = http_client(*self._server, TIMEOUT_S, self._ca)
         try:
             connection.request("GET", self._path, headers=dict(self._headers))

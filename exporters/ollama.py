@@ -101,12 +101,15 @@ def _get(
     return object_of(data)
 
 
-class OllamaCollector(Collector):
-    """The metrics of one Ollama, and what its job knows of itself.
+class ServerCollector(Collector):
+    """The metrics of one server, and what its job knows of itself. A subclass asks it.
 
     `gpus`: how many the job asked for; `job_end`: Unix time at which its time limit ends; `headers`
     go with each question; `ca`: what to trust for https.
     """
+
+    #: What its metrics begin with, and what it is called.
+    prefix, title = "engine", "the engine"
 
     def __init__(
         self,
@@ -125,13 +128,27 @@ class OllamaCollector(Collector):
     def collect(self) -> Iterable[Metric]:
         """Ask it now."""
         started_at = perf_counter()
-        status = ask(self._server, headers=self._headers, ca=self._ca)
+        found = self._ask()
         seconds = perf_counter() - started_at
-        yield gauge("ollama_up", "1 if Ollama answered, else 0.", status is not None)
-        yield gauge("ollama_scrape_duration_seconds", "Time that Ollama took to answer.", seconds)
+        up, took = f"{self.prefix}_up", f"{self.prefix}_scrape_duration_seconds"
+        yield gauge(up, f"1 if {self.title} answered, else 0.", found is not None)
+        yield gauge(took, f"Time that {self.title} took to answer.", seconds)
         yield from job_metrics(self._gpus, self._job_end)
-        if status is not None:
-            yield from _known(status)
+        yield from found or ()
+
+    def _ask(self) -> Iterable[Metric] | None:
+        """What it says; None if it does not answer, or answers something else."""
+        raise NotImplementedError
+
+
+class OllamaCollector(ServerCollector):
+    """Of one Ollama."""
+
+    prefix, title = "ollama", "Ollama"
+
+    def _ask(self) -> Iterable[Metric] | None:
+        status = ask(self._server, headers=self._headers, ca=self._ca)
+        return None if status is None else _known(status)
 
 
 def job_metrics(gpus: int, job_end: float | None) -> Iterable[Metric]:

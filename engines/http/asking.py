@@ -13,7 +13,7 @@ from engines.http.headers import Headers, Mask
 from engines.http.sockets import in_words
 from engines.http.tls import context_of, tls_error_words
 from engines.http.urls import Base
-from engines.json_values import error_text
+from engines.json_values import error_text, object_or_empty
 
 #: Of an answer that is read: lists of models have some kilobytes.
 MOST_BYTES = 2**24
@@ -97,7 +97,7 @@ def asking(
             connection.close()
         words = why_unreadable(response) or error_text(text) or response.reason
         said = f"HTTP {response.status}: {mask(words)}".rstrip(".")
-        return Answer(response.status, _object(text), said)
+        return Answer(response.status, object_or_empty(text), said)
 
     return ask
 
@@ -108,11 +108,3 @@ def _why(error: OSError | http.client.HTTPException) -> str:
     if isinstance(error, OSError):
         return in_words(error)
     return f"what it sends is not HTTP ({type(error).__name__})"
-
-
-def _object(text: bytes) -> JsonObject:
-    try:
-        found = json.loads(text)
-    except (ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}

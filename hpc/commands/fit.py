@@ -7,6 +7,7 @@ import argparse
 from dataclasses import asdict, dataclass, replace
 
 from contracts.errors import UsageError
+from engines.json_values import object_or_empty
 from engines.models.gguf import BadGguf, beginning
 from engines.names import parse
 from hpc.commands.deploy import plan_of
@@ -15,7 +16,7 @@ from hpc.endpoints import OutputDir
 from hpc.planning.costs import CONTEXT_STEP, Costs, Quantisation, costs_of, quantisations_of
 from hpc.planning.fitting import judged, require_fit
 from hpc.planning.memory import Fit, Part, size
-from hpc.planning.model_files import MAX_MANIFEST_BYTES, Found, json_object, layers_of
+from hpc.planning.model_files import MAX_MANIFEST_BYTES, Found, layers_of
 from hpc.web import NoAnswer, download
 
 #: Architectures' keys, which come first in a file, take a few kB.
@@ -67,7 +68,7 @@ def _ask_registry(found: Found) -> Found:
     base = f"https://{name.host}/v2/{name.namespace}/{name.model}"
     url = f"{base}/manifests/{name.tag}"
     try:
-        layers = layers_of(json_object(download(url, _MANIFEST, MAX_MANIFEST_BYTES)))
+        layers = layers_of(object_or_empty(download(url, _MANIFEST, MAX_MANIFEST_BYTES)))
         if layers is None:
             return replace(found, problem=f"{url} names no GGUF file of weights")
         source = f"the registry {name.host}"

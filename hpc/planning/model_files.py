@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from contracts.json_object import JsonObject
-from engines.json_values import count_of
+from engines.json_values import count_of, object_or_empty
 from engines.models.gguf import BadGguf, Header, read_header
 from engines.models.quantisations import DEFAULT, bytes_of, parameters_in, quantisation_in
 from engines.names import parse
@@ -97,18 +96,9 @@ def _layers_here(model: str, models: Path) -> Layers | None:
     manifest = models / "manifests" / name.host / name.namespace / name.model / name.tag
     try:
         with manifest.open("rb") as file:
-            return layers_of(json_object(file.read(MAX_MANIFEST_BYTES)))
+            return layers_of(object_or_empty(file.read(MAX_MANIFEST_BYTES)))
     except OSError:
         return None
-
-
-def json_object(data: bytes) -> JsonObject:
-    """What the bytes say as JSON; {} if that is no object."""
-    try:
-        parsed = json.loads(data)
-    except (ValueError, RecursionError):
-        return {}
-    return parsed if isinstance(parsed, dict) else {}
 
 
 def layers_of(manifest: JsonObject) -> Layers | None:
