@@ -3,7 +3,8 @@
     python -m gunicorn --config client/serving.py --threads 64 'clientService:create_app()'
 
 Configured by environment:
-ORCH_OUTPUT_DIR, ORCH_OLLAMA_JOB with ORCH_ENGINE (what serves there: engines/deployable.py), or
+ORCH_OUTPUT_DIR, ORCH_OLLAMA_JOB with ORCH_ENGINE (what serves there:
+engines/servers/deployable.py), or
 ORCH_SERVER (contracts/given_server.py, as JSON), ORCH_MODEL, ORCH_JOB_ID, ORCH_DEPLOYMENT,
 ORCH_TOKEN_FILE (the token that Ollama asks for), ORCH_DOOR (the folder of HAProxy's sockets;
 lib/door.cfg), ORCH_QUERY_TIMEOUT (seconds that an answer may take; 600), ORCH_JOB_END (Unix time of

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from contracts.job_files import certificate_digest, url_of
 from contracts.load import MOST_WAITING, RESERVED_THREADS, SERVING_THREADS
-from engines.deployable import DEPLOYED
+from engines.servers.deployable import DEPLOYED
 from hpc.deployment import Deployment
 from hpc.following.target import Target
 from hpc.images import client_image

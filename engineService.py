@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from engines.deployable import DEPLOYED
-from engines.deployed import Deployed
-from engines.options import text_of
+from engines.servers.deployable import DEPLOYED
+from engines.servers.deployed import Deployed
+from engines.servers.options import text_of
 from hpc.deployment import Deployment
 from hpc.recipe.options import EngineOptions
 from hpc.service import Service

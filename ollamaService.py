@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engines.deployable import DEPLOYED
-from engines.ollama_options import FLASH_ATTENTION, KV_CACHE_TYPE, PARAMETERS, unheeded
-from engines.options import text_of
+from engines.servers.deployable import DEPLOYED
+from engines.servers.ollama_options import FLASH_ATTENTION, KV_CACHE_TYPE, PARAMETERS, unheeded
+from engines.servers.options import text_of
 from hpc.deployment import Deployment
 from hpc.recipe.options import EngineOptions
 from hpc.recipe.reading import models_of

@@ -34,7 +34,7 @@ from contracts.named_tokens import (
     new_token,
     tokens_folder,
 )
-from engines.deployable import DEPLOYED
+from engines.servers.deployable import DEPLOYED
 
 #: How long a token of a login is valid; all are gone with their deployment.
 VALID_S = 7 * 86400

@@ -10,7 +10,7 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from contracts.given_server import GivenServer
-from engines.deployable import DEPLOYED
+from engines.servers.deployable import DEPLOYED
 
 _JOB_ID = re.compile(r"[A-Za-z0-9_.-]+")
 
@@ -38,7 +38,7 @@ class ServiceSettings:
     server: GivenServer | None = None
     #: Who may log in: "user:NAME" or "group:NAME".
     share: tuple[str, ...] = ()
-    #: What serves the model, by its name in `engines.deployable.DEPLOYED`.
+    #: What serves the model, by its name in `engines.servers.deployable.DEPLOYED`.
     engine: str = "ollama"
 
     @property

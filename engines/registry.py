@@ -1,5 +1,5 @@
 """All engines, by the name of the API that they speak. Those that a deployment can start are in
-engines/deployable.py."""
+engines/servers/deployable.py."""
 
 from __future__ import annotations
 

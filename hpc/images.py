@@ -8,7 +8,7 @@ from pathlib import Path
 
 from contracts.errors import UsageError
 from contracts.files import PROJECT
-from engines.deployed import Deployed
+from engines.servers.deployed import Deployed
 from hpc.site import Site
 
 DEFINITION = "client_service.def"

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from contracts.errors import ServiceError
 from contracts.job_files import url_of
-from engines.deployed import Deployed
 from engines.names import HOST, parse
+from engines.servers.deployed import Deployed
 from hpc.deployment import Deployment
 from hpc.following.target import Target
 from hpc.images import client_image, engine_image

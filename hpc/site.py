@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, cre
 
 from contracts.errors import UsageError
 from contracts.files import read_json_strictly
-from engines.deployable import DEPLOYED
+from engines.servers.deployable import DEPLOYED
 from hpc.recipe.sections import LEVELS, MOST_SHARED, REPLICAS, SHARE, TLS, Access, Section
 from hpc.recipe.values import Name, Partitions, ReplicasPerNode, Shared, one_of
 from hpc.recipe.words import validate

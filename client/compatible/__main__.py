@@ -22,8 +22,8 @@ from client.compatible.passing.routes import PassingRoutes
 from client.compatible.routes import Routes
 from client.compatible.socket_address import SocketAddress, parse_socket
 from contracts.errors import OrchError, ServiceError, UsageError
-from engines.deployable import DEPLOYED
 from engines.http.headers import headers_of
+from engines.servers.deployable import DEPLOYED
 
 #: Connections that wait to be taken: many clients may begin at once.
 _BACKLOG = 4096

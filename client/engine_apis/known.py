@@ -5,7 +5,7 @@ from __future__ import annotations
 from client.engine_apis.interface import EngineApi
 from client.engine_apis.ollama import OllamaApi
 from client.engine_apis.openai import OpenAIApi
-from engines.deployed import Deployed
+from engines.servers.deployed import Deployed
 
 
 def api_of(engine: Deployed) -> EngineApi:

@@ -25,9 +25,9 @@ from client.ollama.whole_prompts import Contexts, flagged, read_whole, was_cut
 from client.self_benchmark import authority_of
 from client.settings import ServiceSettings
 from contracts.json_object import JsonObject
-from engines.deployable import DEPLOYED
 from engines.http.headers import headers_of
 from engines.names import same_model
+from engines.servers.deployable import DEPLOYED
 
 T = TypeVar("T")
 

@@ -14,7 +14,7 @@ from contracts.figures import MAIN
 from contracts.job_files import authority_file
 from contracts.json_object import JsonObject
 from contracts.summary import Distribution
-from engines.deployable import DEPLOYED
+from engines.servers.deployable import DEPLOYED
 from hpc.console import columns
 from hpc.endpoints import MONITORING_SERVICES
 from hpc.following.answers import Answered, RequestsSent, Result

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from engines.deployable import DEPLOYED
+from engines.servers.deployable import DEPLOYED
 from hpc.planning.parts import STREAMS_PER_CORE, Given, JobPlan, MakeJob, client_cpus, whole_number
 from hpc.scheduler.interface import Partition
 from hpc.scheduler.resources import Resources

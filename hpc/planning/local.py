@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from engines.deployable import DEPLOYED
+from engines.servers.deployable import DEPLOYED
 from hpc.planning.parts import Given, JobPlan, MakeJob, whole_number
 from hpc.scheduler.resources import Resources
 

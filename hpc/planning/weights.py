@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from contracts.errors import UsageError
-from engines.deployable import DEPLOYED
+from engines.servers.deployable import DEPLOYED
 from hpc.planning.model_files import blob_of
 from hpc.recipe.reading import not_gguf
 from hpc.recipe.schema import Recipe

@@ -1,5 +1,5 @@
 """Options of the engine in a recipe, as the field names them. Each engine says in its own module
-which of them it knows (engines/options.py)."""
+which of them it knows (engines/servers/options.py)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pydantic import (
 )
 
 from contracts.validation import WHOLE, Sentence, with_more
-from engines.deployable import DEPLOYED
+from engines.servers.deployable import DEPLOYED
 from hpc.recipe.sections import Section
 
 #: None of these is the default. Each is a setting of the model in memory.

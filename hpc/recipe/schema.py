@@ -12,7 +12,7 @@ from contracts.json_object import JsonObject
 from contracts.knobs import MAX_CLIENTS, MAX_REQUESTS, NumPredict
 from contracts.load import LoadPerClient
 from contracts.validation import WHOLE
-from engines.deployable import DEPLOYED
+from engines.servers.deployable import DEPLOYED
 from hpc.recipe.options import OPTIONS, EngineOptions
 from hpc.recipe.sections import (
     LEVELS,

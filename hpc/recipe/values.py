@@ -9,8 +9,8 @@ from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from contracts.knobs import MAX_PROMPT_BYTES
-from engines.deployable import DEPLOYED
 from engines.names import BadName, parse
+from engines.servers.deployable import DEPLOYED
 from hpc.times import parse_time
 
 

@@ -13,10 +13,10 @@ from jinja2 import ChoiceLoader, DictLoader
 from programs import needed
 
 from contracts.files import PROJECT
-from engines import deployable
-from engines.deployed import Allowed, Deployed
 from engines.engine import Facts, LoadedModel
 from engines.openai import OPENAI
+from engines.servers import deployable
+from engines.servers.deployed import Allowed, Deployed
 from hpc.rendering import environment_of
 from hpc.serving import probe
 

@@ -15,11 +15,11 @@ import pytest
 import ollamaService
 from client.benchmarks import place_of
 from contracts.errors import UsageError
-from engines.deployable import DEPLOYED
 from engines.engine import LoadedModel
-from engines.llamacpp import LLAMACPP
-from engines.ollama_options import unheeded
-from engines.options import Options
+from engines.servers.deployable import DEPLOYED
+from engines.servers.llamacpp import LLAMACPP
+from engines.servers.ollama_options import unheeded
+from engines.servers.options import Options
 from hpc.deployment import Deployment
 from hpc.endpoints import OutputDir
 from hpc.planning.plan import Plan, make_plan

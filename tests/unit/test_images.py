@@ -10,7 +10,7 @@ import pytest
 
 from contracts.errors import UsageError
 from contracts.files import PROJECT
-from engines.deployable import DEPLOYED
+from engines.servers.deployable import DEPLOYED
 from hpc import images
 from hpc.endpoints import OutputDir
 from hpc.site import Site, load_site

@@ -10,7 +10,7 @@ import pytest
 from contracts.errors import ServiceError, UsageError
 from contracts.files import PROJECT
 from engines.engine import Facts, LoadedModel
-from engines.llamacpp import LLAMACPP
+from engines.servers.llamacpp import LLAMACPP
 from hpc.commands.deploy import render_all
 from hpc.endpoints import OutputDir
 from hpc.planning.plan import make_plan

@@ -1,7 +1,7 @@
 """What one must know of an engine to deploy it: the interface that each engine fills of which a
 deployment starts servers of its own.
 
-All are found by the name that recipes call them by in engines/deployable.py.
+All are found by the name that recipes call them by in engines/servers/deployable.py.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from engines.options import Options
+from engines.servers.options import Options
 
 if TYPE_CHECKING:
     from engines.engine import Engine

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 
 from contracts.errors import ServiceError
 from contracts.json_object import JsonObject
-from engines.deployed import Allowed, Deployed
 from engines.engine import Facts, LoadedModel
 from engines.json_values import count_of, part_of, text_of
-from engines.llamacpp_options import OPTIONS, arguments
 from engines.openai import MODELS, OPENAI
+from engines.servers.deployed import Allowed, Deployed
+from engines.servers.llamacpp_options import OPTIONS, arguments
 
 if TYPE_CHECKING:
     from engines.engine import Ask, Get

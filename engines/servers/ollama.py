@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from contracts.job_files import DEFAULT_PORTS
-from engines.deployed import Allowed, Deployed
 from engines.ollama import CHAT, EMBED, GENERATE, OLLAMA, RUNNING, SHOW, TAGS, VERSION
-from engines.ollama_options import OPTIONS
+from engines.servers.deployed import Allowed, Deployed
+from engines.servers.ollama_options import OPTIONS
 
 DEPLOYED_OLLAMA = Deployed(
     service="ollama",

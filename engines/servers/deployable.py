@@ -6,8 +6,8 @@ who only ask a server: an exporter on each node begins just as the model is firs
 
 from __future__ import annotations
 
-from engines.deployed import Deployed
-from engines.llamacpp import LLAMACPP
-from engines.ollama_server import DEPLOYED_OLLAMA
+from engines.servers.deployed import Deployed
+from engines.servers.llamacpp import LLAMACPP
+from engines.servers.ollama import DEPLOYED_OLLAMA
 
 DEPLOYED: dict[str, Deployed] = {"ollama": DEPLOYED_OLLAMA, "llama.cpp": LLAMACPP}

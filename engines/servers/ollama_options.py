@@ -5,7 +5,17 @@ from __future__ import annotations
 
 import re
 
-from engines.options import DURATION, LIBRARY, ON, SWITCH, VERSION, Options, Variable, level, number
+from engines.servers.options import (
+    DURATION,
+    LIBRARY,
+    ON,
+    SWITCH,
+    VERSION,
+    Options,
+    Variable,
+    level,
+    number,
+)
 
 #: Its word is the recipe's: parameters of a model, as a Modelfile and /api/show have them.
 PARAMETERS = ("num_thread", "num_batch", "num_gpu", "use_mmap")

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from engines import ollama_options
-from engines.options import Options, text_of
+from engines.servers import ollama_options
+from engines.servers.options import Options, text_of
 
 _WORDS = {"num_batch": "--batch-size", "flash_attention": "--flash-attn"}
 _SAMPLING = {
