@@ -15,7 +15,6 @@ from contracts.errors import OrchError
 from engines.http.headers import headers_of
 from engines.http.tls import context_of
 from exporters.engine import EngineCollector, metrics_at
-from exporters.gpu import GpuCollector, nvidia_smi
 from exporters.ollama import OllamaCollector, server_at
 from exporters.serving import Address, address, login_of, serve
 
@@ -39,12 +38,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _serve(given: argparse.Namespace, ending: threading.Event) -> int:
     login = login_of(given.login)
-    gpus = GpuCollector(nvidia_smi()) if given.gpu_listen else None
+    gpus = None
+    if given.gpu_listen:
+        from exporters.gpu import GpuCollector  # pynvml takes 5 MB, and most serve none
+
+        gpus = GpuCollector()
     if given.listen:
         _listen(given.listen, _collector(given), login)
     if gpus is not None:
         _listen(given.gpu_listen, gpus, login)
-        gpus.start()
     ending.wait()
     if gpus is not None:
         gpus.close()
@@ -83,7 +85,7 @@ def _parser() -> argparse.ArgumentParser:
         help="the header that whoever asks is to send: Authorization: Basic ...")  # fmt: skip
     add("--gpus", type=int, default=0, metavar="N", help="that the job asked for (default: 0)")
     add("--gpu-listen", type=address, metavar="HOST:PORT",
-        help="the GPUs' metrics, by nvidia-smi, under the names of the DCGM exporter")  # fmt: skip
+        help="the GPUs' metrics, by NVIDIA's driver, under the DCGM exporter's names")  # fmt: skip
     add("--job-end", type=float, metavar="UNIX", help="time at which the job's time limit ends")
     return parser
 

@@ -94,7 +94,7 @@ class _Images(Section):
     )
     dcgm_exporter: Image | None = Field(
         "docker://nvcr.io/nvidia/k8s/dcgm-exporter:3.3.5-3.4.1-ubuntu22.04",
-        description="NVIDIA's DCGM exporter. `null`: `nvidia-smi` is asked instead.",
+        description="NVIDIA's DCGM exporter. `null`: its driver is asked instead.",
     )
 
 

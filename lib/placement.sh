@@ -140,6 +140,7 @@ job_gpus() {
 
 gpu_variable() { if [ "$1" = amd ]; then echo ROCR_VISIBLE_DEVICES; else echo CUDA_VISIBLE_DEVICES; fi; }
 
+# By nvidia-smi, as note_gpus: no Python of ours need be where a job script runs.
 nvidia_gpus() { nvidia-smi -L 2>/dev/null | sed -n 's/^GPU .*(UUID: \(GPU-[^)]*\)).*/\1/p'; }
 
 # amd_gpus [SYSTEM]: the kernel knows CPUs by the identity 0, and others in the order of ROCr's numbers.

@@ -1,12 +1,10 @@
 """Whether the models of a deployment fit into the memory that one replica of it has.
 
-Nobody is asked for it but files, and on one's own machine nvidia-smi: the plan needs no network.
+Nobody is asked for it but files, and on one's own machine NVIDIA's driver: a plan needs no network.
 """
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +19,6 @@ FREE_ON_GPU = 457 * MIB
 #: What programs take beside the model in a job without GPUs: Ollama's server and runner 0.1 GiB,
 #: HAProxy and exporters the rest.
 PROGRAMS = 200 * MIB
-_NVIDIA_SMI = ("nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits")
 
 
 @dataclass(frozen=True)
@@ -155,13 +152,14 @@ def size(count: int) -> str:
 
 
 def room_on_gpus(site: Site, partition: str | None, gpus: int, local: bool) -> Room:
-    """The memory of the GPUs of a replica: as the site profile says it, here as nvidia-smi does."""
+    """The memory of the GPUs of a replica: as the site profile says it, here as NVIDIA's driver
+    does."""
     each = site.gpu_memory(partition)
     if each is None and local:
-        each = _of_nvidia_smi()
+        each = _of_driver()
     unknown = f"set gpu_mem_gb, the memory of a GPU, in the site profile {site.name}"
     if local:
-        unknown = f"nvidia-smi does not say the memory of a GPU: {unknown}"
+        unknown = f"NVIDIA's driver does not say the memory of a GPU: {unknown}"
     words = "on its GPU" if gpus == 1 else f"on each of its {gpus} GPUs"
     return Room(each, gpus, words, "ask for more or larger GPUs", unknown)
 
@@ -187,14 +185,13 @@ def room_of_host(replicas: int, read: Callable[[], str] = Path("/proc/meminfo").
     return Room(each, 0, words, "take a machine with more", "/proc/meminfo does not say it")
 
 
-def _of_nvidia_smi() -> int | None:
+def _of_driver() -> int | None:
     """Bytes of this machine's smallest GPU; None if nobody says it."""
-    if not shutil.which(_NVIDIA_SMI[0]):
-        return None
+    from engines.gpus import nvidia  # a large module, for this question alone
+
     try:
-        answer = subprocess.run(
-            _NVIDIA_SMI, capture_output=True, text=True, timeout=5, check=False
-        ).stdout.split()
-    except (OSError, subprocess.TimeoutExpired):
+        with nvidia.driver():
+            sizes = [memory.total for gpu in nvidia.gpus() if (memory := gpu.memory())]
+    except nvidia.NoDriver:
         return None
-    return min((int(mib) * MIB for mib in answer if mib.isdigit()), default=None)
+    return min(sizes, default=None)

@@ -28,7 +28,7 @@ _PARTS_IN = {
     "monitoring": frozenset({"prometheus", "pushgateway", "grafana"}),
     **dict.fromkeys(("client", "qdrant"), frozenset[str]()),
 }
-#: What is missed without a part: of DCGM's exporter nothing, since nvidia-smi is asked instead.
+#: What is missed without a part: of DCGM's exporter nothing: NVIDIA's driver is asked instead.
 _WITHOUT = {
     "prometheus": "nothing is measured beside the benchmark",
     "pushgateway": "the figures of benchmarks do not reach Prometheus",

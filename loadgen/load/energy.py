@@ -1,8 +1,8 @@
 """The energy of the GPUs while a run is measured.
 
-By a counter of DCGM's exporter, read before and after (--gpu-metrics URL, one for each GPU node),
-or by nvidia-smi on this machine, if the replicas run on it; a process of its own takes the
-samples. All GPUs that are visible there count, whoever uses them.
+By their counters, read before and after: those of DCGM's exporter (--gpu-metrics URL, one for each
+GPU node), or of NVIDIA's driver on this machine, if the replicas run on it. All GPUs that are
+visible there count, whoever uses them.
 """
 
 from __future__ import annotations
@@ -10,14 +10,10 @@ from __future__ import annotations
 import contextlib
 import http.client
 import math
-import shutil
 import socket
-import subprocess
-import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from statistics import fmean
-from time import perf_counter
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from engines.http.asking import http_client
@@ -26,6 +22,9 @@ from engines.http.sockets import addresses_of
 from loadgen.measurements import Energy
 from loadgen.options import Options
 
+if TYPE_CHECKING:
+    from engines.gpus.nvidia import Gpu as NvidiaGpu
+
 #: A GPU's identity, and the millijoules of each.
 Gpu = str
 Counters = Mapping[Gpu, float]
@@ -33,11 +32,11 @@ Counters = Mapping[Gpu, float]
 #: Millijoules since the driver was loaded.
 _COUNTER = "DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION"
 _OLD_INSTANCE = "MIG-GPU-"  # MIG-GPU-UUID/GI/CI, before driver R470
-SAMPLE_MS = 200
 TIMEOUT_S = 5.0
+HERE = "this machine"
 _UNKNOWN = (
     "no GPU power is known here: give --gpu-metrics URL of a DCGM exporter, or run beside the GPUs "
-    "where there is nvidia-smi"
+    "where there is NVIDIA's driver"
 )
 
 
@@ -55,8 +54,8 @@ def metered(options: Options) -> Iterator[Meter]:
     if options.gpu_metrics:
         with _by_counters(options, meter):
             yield meter
-    elif shutil.which("nvidia-smi") and all(_is_here(r.host) for r in options.replicas):
-        with _by_nvidia_smi(meter):
+    elif all(_is_here(replica.host) for replica in options.replicas):
+        with _by_driver(meter):
             yield meter
     else:
         yield meter
@@ -80,16 +79,41 @@ def _by_counters(options: Options, meter: Meter) -> Iterator[None]:
     before = {url: read_counters(url, *around) for url in options.gpu_metrics}
     yield
     after = {url: read_counters(url, *around) for url in options.gpu_metrics}
-    meter.reading = used_between(before, after)
+    meter.reading = used_between(before, after, "DCGM")
 
 
-def used_between(before: Mapping[str, Counters], after: Mapping[str, Counters]) -> Energy:
+@contextlib.contextmanager
+def _by_driver(meter: Meter) -> Iterator[None]:
+    from engines.gpus import nvidia  # a large module, and most machines have no driver
+
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(nvidia.driver())
+        except nvidia.NoDriver:
+            yield
+            return
+        gpus = nvidia.gpus()  # before the run: which there are, costs the most
+        before = _counters_of(gpus)
+        yield
+        meter.reading = used_between({HERE: before}, {HERE: _counters_of(gpus)}, "NVML")
+
+
+def _counters_of(gpus: Sequence[NvidiaGpu]) -> Counters:
+    """The counters of those GPUs; none if there is one without."""
+    found = {gpu.uuid: gpu.millijoules() for gpu in gpus}
+    known = {uuid: float(value) for uuid, value in found.items() if value is not None}
+    return known if len(known) == len(found) else {}
+
+
+def used_between(
+    before: Mapping[str, Counters], after: Mapping[str, Counters], source: str
+) -> Energy:
     """Return the energy used by the counters, of each GPU once, by whichever exporter has it."""
     used: dict[Gpu, float] = {}
     problems: dict[Gpu, str] = {}
     for url in before:
         if not before[url] or not after[url]:
-            return Energy(why=f"{url} has no energy counter of DCGM's")
+            return Energy(why=f"{url} has no energy counter of {source}'s")
         for gpu in {**before[url], **after[url]}:
             problem = _problem(before[url].get(gpu), after[url].get(gpu))
             if problem is None:
@@ -99,7 +123,7 @@ def used_between(before: Mapping[str, Counters], after: Mapping[str, Counters]) 
     for gpu, problem in problems.items():
         if gpu not in used:
             return Energy(why=problem)
-    return Energy(sum(used.values()) / 1000, f"DCGM energy counter of {_gpus(len(used))}")
+    return Energy(sum(used.values()) / 1000, f"{source} energy counter of {_gpus(len(used))}")
 
 
 def _problem(before: float | None, after: float | None) -> str | None:
@@ -162,42 +186,3 @@ def _identity(labels: Mapping[str, str], host: str) -> Gpu:
         return uuid
     place = known.get("pci_bus_id") or known.get("gpu") or known.get("device") or "?"
     return f"GPU {place} of {known.get('hostname') or host}"
-
-
-@contextlib.contextmanager
-def _by_nvidia_smi(meter: Meter) -> Iterator[None]:
-    command = ["nvidia-smi", "--query-gpu=index,power.draw", "--format=csv,noheader,nounits"]
-    command += [f"--loop-ms={SAMPLE_MS}"]
-    # A file: a pipe that nobody reads while we measure would fill up, and stop it.
-    with tempfile.TemporaryFile("w+") as samples:
-        started_at = perf_counter()
-        process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=samples, stderr=subprocess.DEVNULL
-        )
-        try:
-            yield
-        finally:
-            seconds = perf_counter() - started_at
-            process.terminate()
-            process.wait()
-        samples.seek(0)
-        text = samples.read()
-    watts = mean_watts(text)
-    known = [each for each in watts.values() if each is not None]
-    if not known or len(known) < len(watts):
-        meter.reading = Energy(why="nvidia-smi tells no power draw of these GPUs")
-    else:
-        source = f"nvidia-smi every {SAMPLE_MS} ms, {_gpus(len(known))}"
-        meter.reading = Energy(sum(known) * seconds, source)
-
-
-def mean_watts(text: str) -> dict[str, float | None]:
-    """Return the mean by GPU, of lines `index, watts`; None for one without a value."""
-    samples: dict[str, list[float]] = {}
-    for line in text.splitlines():
-        gpu, _, watts = line.partition(",")
-        if gpu.strip().isdecimal():  # no warning
-            of_it = samples.setdefault(gpu.strip(), [])
-            with contextlib.suppress(ValueError):
-                of_it.append(float(watts))
-    return {gpu: fmean(values) if values else None for gpu, values in samples.items()}

@@ -1,5 +1,5 @@
 """The monitoring stack on real Slurm: Prometheus, Pushgateway and node exporter are Debian's;
-Grafana and nvidia-smi are stand-ins."""
+Grafana and NVIDIA's driver are stand-ins."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from events import kill_all
 from images import Images
 from project import HOME, PROXY, USER, Project
 from slurmcluster import PATIENCE_S, wait_until
+from standin_nvml import LIBRARY, Gpu, stand_in
 from test_containers import prepare, site_of
 
 from contracts.job_files import monitoring_login
@@ -24,7 +25,6 @@ HERE = Path(__file__).parent
 #: From ready on, as long as targets may take to be scraped; two scrapes are 10 s.
 UP_S = PATIENCE_S
 FORGOTTEN_S = 2 * PATIENCE_S
-NVIDIA_SMI = HERE / "standin_nvidia_smi.sh"
 
 
 class Prometheus:
@@ -133,12 +133,17 @@ def _assert_seen(project: Project, client: str) -> None:
 
 @pytest.fixture
 def gpu_tools(project: Project) -> Iterator[None]:
-    """A stand-in for nvidia-smi where Ollama's job looks for programs."""
-    target = project.folder / ".tools" / "bin" / "nvidia-smi"
-    shutil.copy(NVIDIA_SMI, target)
-    target.chmod(0o755)
+    """A stand-in for NVIDIA's driver, which the project's Python has loaded when it begins: a job's
+    environment is not ours."""
+    driver = stand_in(project.folder, Gpu("GPU-a", "NVIDIA A100-SXM4-40GB", watts=250))
+    (packages,) = (project.folder / ".venv" / "lib").glob("python3*/site-packages")
+    hook = packages / "standin_nvml.pth"
+    hook.write_text(
+        f"import ctypes, os; os.environ['STANDIN_NVML'] = {driver['STANDIN_NVML']!r}; "
+        f"ctypes.CDLL({str(project.folder / LIBRARY)!r})\n"
+    )
     yield
-    target.unlink()
+    hook.unlink()
 
 
 def test_a_killed_job_is_alerted_and_then_forgotten(project: Project, gpu_tools: None) -> None:

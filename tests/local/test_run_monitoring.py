@@ -1,5 +1,5 @@
 """A benchmark under a real Prometheus, Pushgateway and node exporter, from the client service to
-the report. Ollama is a stand-in with known times, and so is nvidia-smi.
+the report. Ollama is a stand-in with known times, and so is NVIDIA's driver.
 """
 
 import contextlib
@@ -16,23 +16,13 @@ from events import PATIENCE_S
 from paced_server import Pace, running
 from place import PROJECT, http, wait_for
 from served import gunicorn
+from standin_nvml import Gpu, stand_in
 
 from contracts.histograms import BUCKETS
 from contracts.job_files import MONITORING_USER, monitoring_login
 from hpc.endpoints import OutputDir
 from hpc.web import NoAnswer, call
 
-# A stand-in: one GPU at 250 W.
-NVIDIA_SMI = """#!/bin/bash
-if [ "$1" = --help-query-gpu ]; then
-  printf '"%s"\\n' index uuid name utilization.gpu memory.used power.draw
-  exit
-fi
-while :; do
-  echo "0, GPU-a, Stand-in, 42, 1024, 250.00"
-  sleep 0.5
-done
-"""
 LOAD = {"n_clients": 4, "n_requests_per_client": 12, "id": "watched"}
 
 
@@ -119,16 +109,14 @@ def measured(tmp_path_factory):
         # Debian's keeps what it has in /var/lib, and begins with what is there, unless it is told.
         watched.start("pushgateway", programs["pushgateway"], "--persistence.file=")
         ollama = stack.enter_context(running(Pace(ttft=0.2, itl=0.05, tokens=16)))
-        (folder / "nvidia-smi").write_text(NVIDIA_SMI)
-        (folder / "nvidia-smi").chmod(0o755)
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             gpu = f"127.0.0.1:{probe.getsockname()[1]}"
         exporters = [sys.executable, "-m", "exporters", f"--gpu-listen={gpu}"]
         exporters.append(f"--login={watched.login.header}")
-        path = {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}"}
+        driver = {**os.environ, **stand_in(folder, Gpu("GPU-a", watts=250, busy=(42, 7)))}
         url = f"--ollama=http://127.0.0.1:{ollama.port}"
-        watched.start("ollama", *exporters, url, option="--listen", env=path)
+        watched.start("ollama", *exporters, url, option="--listen", env=driver)
         stack.enter_context(_environment(ORCH_DEPLOYMENT="d-1", ORCH_MONITORING_JOB="43"))
         service = stack.enter_context(gunicorn(ollama, folder))
         targets = {**watched.addresses, "gpu": gpu, "client": f"127.0.0.1:{service.port}"}
@@ -202,7 +190,7 @@ def test_the_snapshot_shows_what_was_there_while_it_ran(measured):
     series = {each["name"]: each for each in found["series"]}
     by_source = {each["labels"].get("source"): each for each in found["series"]}
     assert set(series) == {
-        "gpu", "gpu_memory", "gpu_power", "cpu", "memory", "in_flight", "tokens",
+        "gpu", "gpu_memory", "gpu_power", "gpu_temperature", "cpu", "memory", "in_flight", "tokens",
     }  # fmt: skip
     assert series["gpu"]["labels"] == {"node": "n1", "gpu": "0", "UUID": "GPU-a"}
     assert {value for _, value in series["gpu_power"]["points"]} == {250.0}

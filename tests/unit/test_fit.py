@@ -3,11 +3,16 @@
 import hashlib
 import http.server
 import json
+import os
 import ssl
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import pytest
 from made_models import make_model
+from standin_nvml import Gpu, stand_in
 
 from engines.models.gguf import read_header
 from engines.models.memory import Serving, need_of
@@ -15,6 +20,7 @@ from engines.models.quantisations import bytes_of, parameters_in, quantisation_i
 from hpc.planning.memory import FREE_ON_GPU, GIB, room_of_host
 
 MIB = 1 << 20
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -208,15 +214,17 @@ def test_a_model_is_spread_over_gpus_if_one_is_too_small(orch, recipe, site):
     assert {gpus: figures["fits"] for gpus, figures in found.items()} == {1: False, 2: True}
 
 
-def test_here_nvidia_smi_says_the_memory_of_a_gpu(orch, recipe, tmp_path):
-    gpus = {"gpus": 2}
-    out = orch(recipe(gpus), "--site", "local", "--dry-run")[1]
-    assert "nvidia-smi does not say the memory of a GPU: set gpu_mem_gb" in out
-    program = tmp_path / "bin" / "nvidia-smi"
-    program.write_text("#!/bin/sh\nprintf '81920\\n40960\\n'\n")
-    program.chmod(0o755)
-    out = orch(recipe(gpus), "--site", "local", "--dry-run")[1]
-    assert "of 40.0 GiB: fits" in out
+def test_here_nvidias_driver_says_the_memory_of_a_gpu(recipe, tmp_path):
+    path = recipe({"gpus": 2})
+
+    def plan(**environment):
+        command = [sys.executable, ROOT / "orch.py", path, "--site", "local", "--dry-run"]
+        given = {**os.environ, **environment}
+        return subprocess.run(command, cwd=tmp_path, env=given, capture_output=True, text=True)
+
+    assert "NVIDIA's driver does not say the memory of a GPU: set gpu_mem_gb" in plan().stdout
+    gpus = Gpu("GPU-a", total_mib=81920), Gpu("GPU-b", total_mib=40960)
+    assert "of 40.0 GiB: fits" in plan(**stand_in(tmp_path, *gpus)).stdout
 
 
 def test_layers_that_stay_on_the_cpu_are_not_counted_on_the_gpu(orch, recipe, site):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from loadgen.load.energy import counters_in, mean_watts, used_between
+from loadgen.load.energy import counters_in, used_between
 
 NAME = "DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION"
 
@@ -53,7 +53,7 @@ def test_a_gpu_that_two_exporters_see_counts_once():
     """One counts from the driver's begin, the other from its own."""
     before = {"a": gpus(("GPU-1", 9_000_000)), "b": gpus(("GPU-1", 0), ("GPU-2", 10))}
     after = {"a": gpus(("GPU-1", 9_050_000)), "b": gpus(("GPU-1", 50_000), ("GPU-2", 30_010))}
-    energy = used_between(before, after)
+    energy = used_between(before, after, "DCGM")
     assert energy.joules == 80 and "all 2 GPUs" in energy.source
 
 
@@ -68,17 +68,11 @@ def test_a_gpu_that_two_exporters_see_counts_once():
     ],
 )
 def test_a_counter_that_says_nothing_makes_no_figure(before, after, words):
-    energy = used_between({"a": gpus(*before)}, {"a": gpus(*after)})
+    energy = used_between({"a": gpus(*before)}, {"a": gpus(*after)}, "DCGM")
     assert energy.joules is None and words in energy.why
 
 
 def test_another_exporter_helps_where_one_has_lost_a_gpu():
     before = {"a": gpus(("GPU-1", 5000)), "b": gpus(("GPU-1", 0))}
     after = {"a": gpus(("GPU-1", 10)), "b": gpus(("GPU-1", 7000))}
-    assert used_between(before, after).joules == 7
-
-
-def test_nvidia_smis_samples_are_means_of_each_gpu_and_one_that_tells_nothing_is_not_zero():
-    text = "0, 100.0\n1, 300.0\n0, 200.0\nWarning: x, y\n"
-    assert mean_watts(text) == {"0": 150, "1": 300}
-    assert mean_watts("0, 100.0\n1, [N/A]\n") == {"0": 100, "1": None}
+    assert used_between(before, after, "DCGM").joules == 7

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from events import PATIENCE_S, undisturbed
 from paced_server import Pace
+from standin_nvml import Gpu, stand_in
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -18,13 +19,13 @@ ROOT = Path(__file__).resolve().parents[2]
 def load(server, tmp_path):
     """Run `python3 -m loadgen` to its end; (exit code, stdout, stderr, summary, requests)."""
 
-    def run(*arguments, path=None):
+    def run(*arguments, environment=None):
         command = [sys.executable, "-m", "loadgen", "--out", str(tmp_path / "out"), "--no-report"]
         command += ["--url", f"http://127.0.0.1:{server.port}", "--model", "known", *arguments]
         shutil.rmtree(tmp_path / "out", ignore_errors=True)
-        environment = {**os.environ, "PATH": f"{path or tmp_path}:{os.environ['PATH']}"}
+        given = {**os.environ, **(environment or {})}
         done = subprocess.run(
-            command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=PATIENCE_S
+            command, cwd=ROOT, env=given, capture_output=True, text=True, timeout=PATIENCE_S
         )
         assert "Traceback" not in done.stderr
         return done, *results(tmp_path / "out")
@@ -174,25 +175,22 @@ def test_the_context_of_a_deployment_is_kept(load, tmp_path):
     assert before["version"] == "0.0.0-stand-in"
 
 
-NVIDIA_SMI = """#!/bin/sh
-# Stands in for nvidia-smi: two GPUs, 100 and 300 W.
-echo "$@" >{folder}/asked
-while :; do echo "0, 100.0"; echo "1, 300.0"; sleep 0.05; done
-"""
-
-
 @undisturbed
-def test_energy_is_the_gpus_power_over_the_run_where_nvidia_smi_tells_it(load, server, tmp_path):
-    smi = tmp_path / "nvidia-smi"
-    smi.write_text(NVIDIA_SMI.format(folder=tmp_path))
-    smi.chmod(0o755)
+def test_energy_is_what_the_drivers_counters_grew_by(load, server, tmp_path):
     server.pace = Pace(ttft=0.5, tokens=8)
-    _, summary, _ = load("--clients", "2")
+    driver = stand_in(tmp_path, Gpu("GPU-a", watts=100), Gpu("GPU-b", watts=300))
+    _, summary, _ = load("--clients", "2", environment=driver)
     energy = summary["energy"]
     assert energy["joules"] == pytest.approx(400 * 0.5, rel=0.4)
     assert energy["joules_per_output_token"] == pytest.approx(energy["joules"] / 16)
-    assert "nvidia-smi" in energy["source"]
-    assert "--query-gpu=index,power.draw" in (tmp_path / "asked").read_text()
+    assert energy["source"] == "NVML energy counter of all 2 GPUs that are seen there"
+
+
+def test_a_gpu_that_counts_no_energy_makes_no_figure(load, tmp_path):
+    driver = stand_in(tmp_path, Gpu("GPU-a"), Gpu("GPU-b", watts=None))
+    _, summary, _ = load(environment=driver)
+    assert summary["energy"]["joules"] is None
+    assert summary["energy"]["why"] == "this machine has no energy counter of NVML's"
 
 
 def test_where_no_power_is_known_it_says_why(load):
