@@ -77,7 +77,8 @@ bring_pip_settings() {
     if [ -n "${!name-}" ]; then export "$prefix$name=${!name}"; fi
   done
   [ -r "$certificates" ] || return 0
-  name=/tmp/orch-certificates.$(random_word 10)
+  random_word 10
+  name=/tmp/orch-certificates.$WORD
   TEMPORARY+=("$name")
   (set -C && umask 077 && cat "$certificates" >"$name")
   export "${prefix}PIP_CERT=$name"

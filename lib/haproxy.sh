@@ -24,7 +24,7 @@ require_haproxy() {
   PATH=$PATH:/usr/sbin:/usr/local/sbin # where Debian has it, and an ordinary user does not look
   [ -x "${HAPROXY-}" ] || HAPROXY=haproxy
   "${PROXY_IN[@]}" "$HAPROXY" -v >/dev/null 2>&1 ||
-    fail "there is no haproxy on $(uname -n)'s PATH; run scripts/get_haproxy.sh on the login node, or load its module in the site profile ('modules')"
+    fail "there is no haproxy on $HOST's PATH; run scripts/get_haproxy.sh on the login node, or load its module in the site profile ('modules')"
 }
 
 # token_file PATH: makes it if nobody has.
@@ -32,7 +32,8 @@ token_file() {
   local own=$1.$JOB_ID
   [ -s "$1" ] || (
     umask 077
-    mkdir -p "${1%/*}" && random_word 43 >"$own"
+    random_word 43
+    mkdir -p "${1%/*}" && printf '%s\n' "$WORD" >"$own"
     ln "$own" "$1" 2>/dev/null # not if another job was quicker
     rm -f "$own"
   )
@@ -49,14 +50,14 @@ accept() {
 # digest TOKEN_FILE: prints the SHA-256 of its token.
 digest() {
   local token
-  read -r token <"$1" && printf %s "$token" | sha256sum | cut -d ' ' -f 1
+  read -r token <"$1" && token=$(printf %s "$token" | sha256sum) && printf '%s\n' "${token%% *}"
 }
 
 # run_haproxy CONFIGURATION [NAME=VALUE...] [-- OPTION...]: in the background, in the network that LISTEN_IN
 # enters. It is told LISTEN_AT, PROXY_FOLDER and CERTIFICATE.
 run_haproxy() {
   local config=$PROXY_FOLDER/$1 variables=()
-  cp "${BASH_SOURCE[0]%/*}/$1" "$config" || fail "cannot write into $PROXY_FOLDER"
+  [ -e "$config" ] || cp "${BASH_SOURCE[0]%/*}/$1" "$config" || fail "cannot write into $PROXY_FOLDER"
   shift
   while [ $# -gt 0 ] && [ "$1" != -- ]; do
     variables+=("$1")

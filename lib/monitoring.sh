@@ -12,7 +12,7 @@ register_target() {
   local rank=${JOB_ID#"${JOB_ID%%.*}"} label labels=
   case $rank in .node*) rank= ;; esac
   for label in "deployment $DEPLOYMENT" "service $JOB_SERVICE" "job_id ${JOB_ID%%.*}" \
-    "node $(uname -n)" "replica ${rank#.}" ${REPLICA_GPUS:+"gpu $REPLICA_GPUS"}; do
+    "node $HOST" "replica ${rank#.}" ${REPLICA_GPUS:+"gpu $REPLICA_GPUS"}; do
     labels+="${labels:+, }\"${label%% *}\": \"${label#* }\""
   done
   if [ $# -gt 2 ]; then labels+=", \"__scheme__\": \"$3\""; fi
@@ -56,7 +56,7 @@ first_program() {
       return
     fi
   done
-  fail "there is no $(printf ' or %s' "$@" | cut -c 5-) where it is to run on $(uname -n)"
+  fail "there is no $(printf ' or %s' "$@" | cut -c 5-) where it is to run on $HOST"
 }
 
 # ask_for_login OPTION FILE: sets LOGIN to what makes a program ask for the monitoring's login, which orch has

@@ -12,7 +12,7 @@ decode_credentials() {
   local pipe=$PROXY_FOLDER/credentials answer id credential
   mkfifo -m 600 "$pipe" || fail "cannot write into $PROXY_FOLDER"
   command -v unmunge >/dev/null ||
-    say "WARNING: there is no unmunge on $(uname -n)'s PATH, so that nobody can log in (share)"
+    say "WARNING: there is no unmunge on $HOST's PATH, so that nobody can log in (share)"
   (
     while read -r id credential; do
       answer=$PROXY_FOLDER/login.$id

@@ -21,7 +21,7 @@ share_cores() {
     mapfile -t CORE_SHARES < <(core_shares "$1")
     [ "${#CORE_SHARES[@]}" -lt "$1" ] || SHARERS=1
   else
-    say "replicas are not bound to cores: there is no taskset on $(uname -n)"
+    say "replicas are not bound to cores: there is no taskset on $HOST"
   fi
 }
 
@@ -29,7 +29,7 @@ share_cores() {
 # may run on; nothing if the system does not tell of cores. With fewer cores than replicas some have the same.
 core_shares() {
   local count=$1 system=${2-/sys/devices/system} allowed=${3-}
-  [ -n "$allowed" ] || allowed=$(sed -n 's/^Cpus_allowed_list:[[:space:]]*//p' /proc/self/status)
+  [ -n "$allowed" ] || allowed=$(allowed_cpus)
   cpus_by_core "$system" "$allowed" | sort -n -k 1,1 -k 2,2 -k 3,3 | awk -v count="$count" '
     NR == 1 || $1 != domain { domain = $1; core = ""; first[++domains] = cores + 1 }
     $2 != core { core = $2; cores++; size[domains]++ }
@@ -97,14 +97,6 @@ cpus_by_core() {
   done
 }
 
-# cpus_in LIST: of 0-2,5 prints 0 1 2 5.
-cpus_in() {
-  local range cpu
-  for range in ${1//,/ }; do
-    for ((cpu = ${range%-*}; cpu <= ${range#*-}; cpu++)); do echo "$cpu"; done
-  done
-}
-
 # --- GPUs ----------------------------------------------------------------------------------------
 
 # share_gpus COUNT EACH VENDOR: sets GPU_SHARES to COUNT lists of EACH devices.
@@ -114,7 +106,7 @@ share_gpus() {
   [ "$2" -gt 0 ] || return 0
   mapfile -t devices < <(job_gpus "$3")
   [ "${#devices[@]}" -ge $(($1 * $2)) ] ||
-    fail "$1 replica(s) of $2 GPU(s) are to run on $(uname -n), but the job has ${#devices[@]} there, as the scheduler's variables say, or the driver; ask for as many (\"gpus\"), or for fewer replicas (\"replicas_per_node\")"
+    fail "$1 replica(s) of $2 GPU(s) are to run on $HOST, but the job has ${#devices[@]} there, as the scheduler's variables say, or the driver; ask for as many (\"gpus\"), or for fewer replicas (\"replicas_per_node\")"
   for ((i = 0; i < $1; i++)); do
     own=("${devices[@]:i*$2:$2}")
     GPU_SHARES+=("$(

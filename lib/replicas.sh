@@ -119,12 +119,12 @@ children_run() {
 
 # The first reason that a replica left.
 last_replica() {
-  local file code reason host
+  local file code reason place
   for file in "$OUTPUT/logs/$JOB_ID".*.rc; do
     [ -e "$file" ] || continue
     { read -r code && read -r reason; } <"$file"
-    read -r host <"${file%.rc}.started"
-    printf 'a replica on %s ended with exit code %s: %s' "$host" "$code" "$reason"
+    read -r place <"${file%.rc}.started"
+    printf 'a replica on %s ended with exit code %s: %s' "$place" "$code" "$reason"
     return
   done
   printf 'the replicas could not be started; the words are in the log'
@@ -152,7 +152,7 @@ keep_replica() {
   local number=$2 began reason restarts=0 command=(bash "$1" --replica "$2" "$SHARERS" "$5")
   if [ -n "$4" ]; then command=(taskset --cpu-list "$4" "${command[@]}"); fi
   if [ -n "$5" ]; then command=(only_gpus "$3" "$5" "${command[@]}"); fi
-  write_file "$OUTPUT/logs/$JOB.$number.share" "$(uname -n)" "$4" "$5"
+  write_file "$OUTPUT/logs/$JOB.$number.share" "$HOST" "$4" "$5"
   say "replica $number has ${4:+the CPUs }${4:-the cores of the job}${5:+ and the GPUs $5}"
   while :; do
     began=$SECONDS
@@ -160,7 +160,7 @@ keep_replica() {
     until [ -e "$OUTPUT/${SERVICE}_ip_$JOB.txt" ]; do sleep 1; done # else the job ends, and this with it
     if [ $((SECONDS - began)) -ge "$FORGIVEN_AFTER" ]; then restarts=0; fi
     reason=$(sed -n 2p "$OUTPUT/logs/$JOB.$number.rc" 2>/dev/null)
-    reason="replica $number on $(uname -n) has ended${reason:+ ($reason)}"
+    reason="replica $number on $HOST has ended${reason:+ ($reason)}"
     [ "$restarts" -lt ${#RESTARTS[@]} ] || break
     say "$reason, and is begun again in ${RESTARTS[restarts]} s"
     sleep "${RESTARTS[restarts]}"

@@ -27,18 +27,22 @@ begin_seal() {
   local why=sealed
   TEMPORARY+=("$OUTPUT/logs/$JOB_ID.answer")
   [ "$SECURITY" != none ] || return 0
-  require_haproxy
   TOKEN_FILE=$OUTPUT/deployments/$1/internal.token
-  token_file "$TOKEN_FILE"
-  accept tokens "$TOKEN_FILE"
-  list read ${READ[@]+"${READ[@]}"}
-  list read_below ${READ_BELOW[@]+"${READ_BELOW[@]}"}
-  list ask ${ASK[@]+"${ASK[@]}"}
   if ! hold_network; then
     why=$(tail -n 1 "$PROXY_FOLDER/why")
     not_sealed "${why:=unshare failed}"
   fi
   write_file "$OUTPUT/logs/$JOB_ID.seal" "$why"
+}
+
+# tell_listener: what HAProxy is to know of who may ask the engine, and what.
+tell_listener() {
+  require_haproxy
+  token_file "$TOKEN_FILE"
+  accept tokens "$TOKEN_FILE"
+  list read ${READ[@]+"${READ[@]}"}
+  list read_below ${READ_BELOW[@]+"${READ_BELOW[@]}"}
+  list ask ${ASK[@]+"${ASK[@]}"}
 }
 
 # list NAME LINE...: writes the file that seal.cfg reads.
@@ -65,11 +69,9 @@ sealed() { [ ${#IN_SEAL[@]} -gt 0 ]; }
 
 # not_sealed WHY
 not_sealed() {
-  local host
-  host=$(uname -n)
   [ "$SECURITY" != required ] ||
-    fail "$host gives its users no network of their own ($1), so that others there would reach the engine; ask for user namespaces on it, or accept that: \"security\": \"token\" in recipe or site profile"
-  say "WARNING: others on $host reach the engine on loopback, since it gives its users no network of their own ($1)"
+    fail "$HOST gives its users no network of their own ($1), so that others there would reach the engine; ask for user namespaces on it, or accept that: \"security\": \"token\" in recipe or site profile"
+  say "WARNING: others on $HOST reach the engine on loopback, since it gives its users no network of their own ($1)"
 }
 
 # start_guarded DEFAULT_PORT FUNCTION: FUNCTION starts the engine at ENGINE_AT, or if that is empty at BIND:PORT. Sets
@@ -93,6 +95,7 @@ start_guarded() {
     ENGINE_AT=127.0.0.1:$PORT BIND=$bind
   fi
   engine=$SERVICE_PID
+  tell_listener # while the engine starts, which nobody reaches yet
   start_on_port "$1" start_listener
   if sealed; then hand_listener_over; fi
   rm -rf "$PROXY_FOLDER" # it has been read; who is killed from now on leaves nothing on the node

@@ -34,6 +34,7 @@ unalias -a
 IFS=$' \t\n'
 unset CDPATH
 
+read -r HOST </proc/sys/kernel/hostname # the environment may have another machine's
 REASON=
 CHILDREN=()
 PUBLISHED=()  # files that say that the service is there
@@ -54,8 +55,8 @@ service_begin() {
   trap 'on_signal 143' TERM
   trap 'on_signal 130' INT
   clean_environment
-  write_file "$OUTPUT/logs/$JOB_ID.started" "$(uname -n)"
-  say "job $JOB_ID runs on $(uname -n)"
+  write_file "$OUTPUT/logs/$JOB_ID.started" "$HOST"
+  say "job $JOB_ID runs on $HOST"
 }
 
 # A scheduler may hand the submitter's environment to the job. These variables would change what the
@@ -67,7 +68,7 @@ clean_environment() {
   done
 }
 
-say() { printf '%s %s: %s\n' "$(date +%T)" "$SERVICE" "$*"; }
+say() { printf '%(%T)T %s: %s\n' -1 "$SERVICE" "$*"; }
 
 # fail SENTENCE: ends the job; orch shows the sentence to the user.
 fail() {
@@ -81,7 +82,7 @@ fail() {
 write_file() {
   local path=$1 temporary why
   shift
-  temporary=$(dirname "$path")/.$(basename "$path").${JOB_ID-}.$$
+  temporary=${path%/*}/.${path##*/}.${JOB_ID-}.$$
   TEMPORARY+=("$temporary") # a signal to all of the job ends mv, too, and then us before the next line
   if ! why=$({ printf '%s\n' "$@" >"$temporary"; } 2>&1) || ! mv -f "$temporary" "$path" 2>/dev/null; then
     rm -f "$temporary"
@@ -89,8 +90,16 @@ write_file() {
   fi
 }
 
-# random_word LENGTH: of letters and digits, which nobody guesses.
-random_word() { head -c 2048 /dev/urandom | LC_ALL=C tr -dc 'A-Za-z0-9' | cut -c "-$1"; }
+# random_word LENGTH: sets WORD to letters and digits that nobody guesses.
+random_word() {
+  local LC_ALL=C some # C: by bytes
+  WORD=
+  while [ "${#WORD}" -lt "$1" ]; do
+    IFS= read -r -N 128 some </dev/urandom
+    WORD+=${some//[!A-Za-z0-9]/}
+  done
+  WORD=${WORD:0:$1}
+}
 
 # --- ends ----------------------------------------------------------------------------------------
 
@@ -158,9 +167,10 @@ forget_child() {
 # make_folder: sets FOLDER, of this node, which nobody else enters, and which goes with the job.
 make_folder() {
   # Its name is kept first: the job may be told to end as soon as it is there.
-  FOLDER=${TMPDIR:-/tmp}/orch.$(random_word 10)
+  random_word 10
+  FOLDER=${TMPDIR:-/tmp}/orch.$WORD
   FOLDERS+=("$FOLDER")
-  mkdir -m 700 "$FOLDER" || fail "cannot make a folder in ${TMPDIR:-/tmp} on $(uname -n); make room there"
+  mkdir -m 700 "$FOLDER" || fail "cannot make a folder in ${TMPDIR:-/tmp} on $HOST; make room there"
 }
 
 # load_modules LINE...: `module load` of each line, by a shell of its own (see load_modules.sh); what that
@@ -188,17 +198,17 @@ check_modules() {
   local folder=$1 loaded line errors what
   shift
   line=$(tail -n 1 "$folder/environment" 2>/dev/null)
-  [ "$line" != '# none' ] || fail "the site asks for modules, but $(uname -n) has no 'module'"
+  [ "$line" != '# none' ] || fail "the site asks for modules, but $HOST has no 'module'"
   errors=$(grep -E 'ERROR:|[Uu]nable to locate a modulefile|detected the following error' "$folder/said")
   if [ "$line" != '# all' ]; then
     what=/etc/profile
     case $line in '# load '*) what="module load ${line#\# load }" ;; esac
-    fail "$what failed on $(uname -n)${errors:+: ${errors##*$'\n'}}; see 'module avail'"
+    fail "$what failed on $HOST${errors:+: ${errors##*$'\n'}}; see 'module avail'"
   fi
   [ -n "$errors" ] || return 0
   loaded=$(sed -n 's/^export LOADEDMODULES="\(.*\)"$/\1/p' "$folder/environment")
   for line in "$@"; do
-    all_loaded "$loaded" "$line" || fail "module load $line failed on $(uname -n): ${errors##*$'\n'}"
+    all_loaded "$loaded" "$line" || fail "module load $line failed on $HOST: ${errors##*$'\n'}"
   done
 }
 
@@ -214,7 +224,7 @@ all_loaded() {
 
 # require_command NAME REMEDY
 require_command() {
-  command -v "$1" >/dev/null || fail "there is no $1 on $(uname -n)'s PATH; $2"
+  command -v "$1" >/dev/null || fail "there is no $1 on $HOST's PATH; $2"
 }
 
 # require_port DEFAULT: sets PORT to a port that nobody on this host listens on.
@@ -236,19 +246,27 @@ other_port() {
   done
 }
 
-# sockets PORT [STATE]: the inodes of those that have it as theirs, whoever's they are.
+# sockets PORT [STATE]: sets INODES to those of the sockets that have it as theirs, whoever's they are; false if
+# there is none. Bash alone: we ask time and again, while what is to start needs the cores.
 sockets() {
-  awk -v port="$(printf ':%04X' "$1")" -v state="${2-}" \
-    '(!state || $4 == state) && substr($2, length($2) - 4) == port { print $10 }' \
-    /proc/net/tcp /proc/net/tcp6 2>/dev/null
+  local port file line lines fields
+  printf -v port ':%04X ' "$1"
+  INODES=()
+  for file in /proc/net/tcp{,6}; do
+    { mapfile -t lines <"$file"; } 2>/dev/null || continue
+    for line in "${lines[@]}"; do
+      [[ $line == *"$port"* ]] || continue
+      read -ra fields <<<"$line"
+      if [[ "${fields[1]} " == *"$port" && ${fields[3]} == "${2-${fields[3]}}" ]]; then INODES+=("${fields[9]}"); fi
+    done
+  done
+  [ "${#INODES[@]}" -gt 0 ]
 }
 
-listeners() { sockets "$1" 0A; }
-
-port_taken() { [ -n "$(listeners "$1")" ]; }
+port_taken() { sockets "$1" 0A; }
 
 # Also by a connection, that stands or has just ended.
-port_used() { [ -n "$(sockets "$1")" ]; }
+port_used() { sockets "$1"; }
 
 # run_service [NAME=VALUE...] COMMAND...: starts it in the background and sets SERVICE_PID.
 run_service() {
@@ -259,10 +277,13 @@ run_service() {
 
 # descendants PID: and PID itself
 descendants() {
-  local child children
+  local list child children
   echo "$1"
-  read -ra children < <(cat "/proc/$1/task/"*/children 2>/dev/null)
-  for child in ${children[@]+"${children[@]}"}; do descendants "$child"; done
+  for list in "/proc/$1/task/"*/children; do
+    children=()
+    { read -ra children <"$list"; } 2>/dev/null
+    for child in ${children[@]+"${children[@]}"}; do descendants "$child"; done
+  done
 }
 
 # orphans: the processes of our group whose parent has ended, such as the load generator of a client service
@@ -280,12 +301,12 @@ orphans() {
   done
 }
 
-# Whether it is our service that listens on PORT: somebody else may have been quicker.
-service_listens() {
+# Whether it is our service that has one of INODES: somebody else may have been quicker.
+service_has_socket() {
   local inode pid
-  for inode in $(listeners "$PORT"); do
-    for pid in $(descendants "$SERVICE_PID"); do
-      find "/proc/$pid/fd" -lname "socket:\\[$inode\\]" 2>/dev/null | grep -q . && return
+  for pid in $(descendants "$SERVICE_PID"); do
+    for inode in "${INODES[@]}"; do
+      [ -z "$(find "/proc/$pid/fd" -lname "socket:\\[$inode\\]" -print -quit 2>/dev/null)" ] || return 0
     done
   done
   return 1
@@ -295,12 +316,15 @@ service_listens() {
 # somebody else has had the port for longer than a service needs to notice.
 wait_for_port() {
   local patience=200
-  until service_listens; do
-    kill -0 "$SERVICE_PID" 2>/dev/null || return 1
-    if port_taken "$PORT" && [ $((patience -= 1)) -le 0 ]; then
-      kill -TERM "$SERVICE_PID"
-      return 1
+  while :; do
+    if port_taken "$PORT"; then
+      if service_has_socket; then return; fi
+      if [ $((patience -= 1)) -le 0 ]; then
+        kill -TERM "$SERVICE_PID"
+        return 1
+      fi
     fi
+    kill -0 "$SERVICE_PID" 2>/dev/null || return 1
     sleep 0.05
   done
 }
@@ -322,7 +346,7 @@ start_on_port() {
 
 # stopped_while_starting PROGRAM
 stopped_while_starting() {
-  fail "$1 stopped while starting on $(uname -n)${STARTED_WITH:+ with $STARTED_WITH}; its own words are above in its log"
+  fail "$1 stopped while starting on $HOST${STARTED_WITH:+ with $STARTED_WITH}; its own words are above in its log"
 }
 
 # serve: as long as the service lives.
@@ -344,7 +368,7 @@ find_address() {
   ADDRESS=
   if [ -n "${1-}" ]; then
     ADDRESS=$(ip -4 -o addr show dev "$1" 2>/dev/null | awk '{ sub("/.*", "", $4); print $4; exit }')
-    [ -n "$ADDRESS" ] || fail "$(uname -n) has no address on interface $1, which the site names"
+    [ -n "$ADDRESS" ] || fail "$HOST has no address on interface $1, which the site names"
     return
   fi
   peer=$(getent ahostsv4 "$SUBMIT_HOST" 2>/dev/null | awk '{ print $1; exit }')
@@ -353,7 +377,7 @@ find_address() {
     ;;
   esac
   [ -n "$ADDRESS" ] || ADDRESS=$(hostname -I 2>/dev/null | awk '{ print $1 }')
-  [ -n "$ADDRESS" ] || ADDRESS=$(uname -n)
+  [ -n "$ADDRESS" ] || ADDRESS=$HOST
 }
 
 # publish_address HOST:PORT...

@@ -23,40 +23,65 @@ thread_count() {
   at_least_one $((cores / $2))
 }
 
-# smallest NUMBER...: of those that are one.
-smallest() { printf '%s\n' "$@" | grep -xE '[1-9][0-9]*' | sort -n | head -n 1; }
+# smallest NUMBERS...: of those that are numbers.
+smallest() {
+  local number least=
+  # shellcheck disable=SC2048 # a word may have several, in lines
+  for number in $*; do
+    if [[ $number =~ ^[1-9][0-9]*$ ]] && [ "$number" -lt "${least:-$((number + 1))}" ]; then least=$number; fi
+  done
+  echo "$least"
+}
 
 at_least_one() { echo $(($1 < 1 ? 1 : $1)); }
 
 # bound_cores [SYSTEM]: cores that this process may run on (taskset, a scheduler's binding, cpusets). Two hardware
 # threads of one core are one, as for Ollama: both would spin for the same unit.
 bound_cores() {
-  local system=${1-/sys/devices/system/cpu} list range cpu cores
-  list=$(sed -n 's/^Cpus_allowed_list:[[:space:]]*//p' /proc/self/status)
-  cores=$(for range in ${list//,/ }; do
-    for ((cpu = ${range%-*}; cpu <= ${range#*-}; cpu++)); do
-      cat "$system/cpu$cpu/topology/thread_siblings_list" 2>/dev/null # none: it is off
-    done
-  done | sort -u | wc -l)
-  if [ "$cores" -gt 0 ]; then
-    echo "$cores"
+  local system=${1-/sys/devices/system/cpu} cpu siblings
+  local -A cores=()
+  for cpu in $(cpus_in "$(allowed_cpus)"); do
+    { read -r siblings <"$system/cpu$cpu/topology/thread_siblings_list"; } 2>/dev/null || continue # it is off
+    cores[$siblings]=1
+  done
+  if [ "${#cores[@]}" -gt 0 ]; then
+    echo "${#cores[@]}"
   else
     env -u OMP_NUM_THREADS -u OMP_THREAD_LIMIT nproc
   fi
 }
 
+# allowed_cpus: those that this process may run on, as 0-2,5 or so.
+allowed_cpus() {
+  local name list
+  while read -r name list; do
+    if [ "$name" = Cpus_allowed_list: ]; then echo "$list"; fi
+  done </proc/self/status
+}
+
+# cpus_in LIST: of 0-2,5 prints 0 1 2 5.
+cpus_in() {
+  local range cpu
+  for range in ${1//,/ }; do
+    for ((cpu = ${range%-*}; cpu <= ${range#*-}; cpu++)); do echo "$cpu"; done
+  done
+}
+
 # quota_cores [CGROUPS [MEMBERSHIP]]: whole cores that the CPU time of this process's control groups is
 # worth, the parents' too, at least one; nothing if no group has a limit.
 quota_cores() {
-  local root=${1-/sys/fs/cgroup} line path controllers
-  while IFS= read -r line; do
-    controllers=${line#*:}
-    path=${controllers#*:}
-    case ,${controllers%%:*}, in
-      ,,) quotas_up "$path" "$root" "$root/unified" ;;
-      *,cpu,*) quotas_up "$path" "$root/cpu" "$root/cpu,cpuacct" ;;
-    esac
-  done <"${2-/proc/self/cgroup}" | sort -n | head -n 1
+  local root=${1-/sys/fs/cgroup} line path controllers quotas
+  mapfile -t quotas < <(
+    while IFS= read -r line; do
+      controllers=${line#*:}
+      path=${controllers#*:}
+      case ,${controllers%%:*}, in
+        ,,) quotas_up "$path" "$root" "$root/unified" ;;
+        *,cpu,*) quotas_up "$path" "$root/cpu" "$root/cpu,cpuacct" ;;
+      esac
+    done <"${2-/proc/self/cgroup}"
+  )
+  smallest ${quotas[@]+"${quotas[@]}"}
 }
 
 # quotas_up PATH MOUNT...: those of the group and of its parents. In a container's own mount a path of the
@@ -83,14 +108,13 @@ group_quota() {
 
 # --- the view ------------------------------------------------------------------------------------
 
-# begin_view: sets VIEW, which shows the models in $MODELS with $NUM_THREAD, and with $PARAMETERS, members of a
-# JSON object, if there are any.
+# begin_view: sets VIEW, which shows the models in $MODELS: by show_own_models with $NUM_THREAD, and with $PARAMETERS,
+# members of a JSON object, if there are any.
 begin_view() {
   VIEW=$MODELS/.view.$JOB_ID
   TEMPORARY+=("$VIEW" "$VIEW".{d,new})
   # shellcheck disable=SC2034 # service.sh calls it
   AT_END=keep_new_models
-  show_own_models
 }
 
 # keep_new_models: of the view's models those that all models never had are added to them.
@@ -121,8 +145,10 @@ keep_model() {
 show_all_models() { point_view .; }
 
 show_own_models() {
-  point_view . # what it has shown before is made anew
-  rm -rf "$VIEW.d"
+  if [ -e "$VIEW.d" ]; then # what it has shown before is made anew
+    show_all_models
+    rm -rf "$VIEW.d"
+  fi
   { mkdir -p "$VIEW.d/blobs" "$VIEW.d/manifests" && : >"$VIEW.d/shown"; } || fail "cannot make $VIEW.d"
   local path
   while IFS= read -r path; do own_manifest "$path"; done < <(
@@ -146,11 +172,14 @@ point_view() {
 # own_manifest PATH: the view's copy of a manifest, with our parameters. None if a blob is missing:
 # somebody fetches it, or has deleted it.
 own_manifest() {
-  local text digests
-  text=$(<"$MODELS/manifests/$1")
-  mapfile -t digests < <(grep -oE 'sha256:[0-9a-f]{64}' <<<"$text" | sort -u)
-  link_blobs ${digests[@]+"${digests[@]/:/-}"} || return 0
-  mkdir -p "$VIEW.d/manifests/${1%/*}"
+  local text rest
+  local -A blobs=()
+  text=$(<"$MODELS/manifests/$1") rest=$text
+  while [[ $rest =~ sha256:([0-9a-f]{64})(.*) ]]; do
+    blobs[sha256-${BASH_REMATCH[1]}]=1 rest=${BASH_REMATCH[2]}
+  done
+  link_blobs "${!blobs[@]}" || return 0
+  [ -d "$VIEW.d/manifests/${1%/*}" ] || mkdir -p "$VIEW.d/manifests/${1%/*}"
   with_parameters "$text" >"$VIEW.d/manifests/$1"
   echo "$1" >>"$VIEW.d/shown"
 }
@@ -193,7 +222,7 @@ layer_of() {
   local LC_ALL=C digest # C: the length in bytes
   digest=$(printf %s "$1" | sha256sum)
   digest=${digest%% *}
-  rm -f "$VIEW.d/blobs/sha256-$digest" # else a link to one of all models would be written through
+  [ ! -L "$VIEW.d/blobs/sha256-$digest" ] || rm -f "$VIEW.d/blobs/sha256-$digest" # else it would be written through
   printf %s "$1" >"$VIEW.d/blobs/sha256-$digest"
   printf '{"mediaType":"application/vnd.ollama.image.params","digest":"sha256:%s","size":%d}' "$digest" "${#1}"
 }

@@ -34,7 +34,7 @@ make_key() {
 }
 
 no_certificate() {
-  fail "cannot make a certificate on $(uname -n): openssl is missing there or fails; install it or load its module in the site profile ('modules'), or leave \"tls\" out"
+  fail "cannot make a certificate on $HOST: openssl is missing there or fails; install it or load its module in the site profile ('modules'), or leave \"tls\" out"
 }
 
 # make_authority: if nobody has.
@@ -84,7 +84,7 @@ keyUsage = critical, digitalSignature
 extendedKeyUsage = serverAuth
 subjectKeyIdentifier = hash
 authorityKeyIdentifier = keyid
-subjectAltName = $names, DNS:$(name_in_certificate "$SERVICE" "$1"), DNS:$(uname -n), DNS:localhost, IP:127.0.0.1
+subjectAltName = $names, DNS:$(name_in_certificate "$SERVICE" "$1"), DNS:$HOST, DNS:localhost, IP:127.0.0.1
 END
   )
   [ -n "$(certificate_in "$CERTIFICATE")" ] || no_certificate

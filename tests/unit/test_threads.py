@@ -145,7 +145,8 @@ class Models:
 
     def show(self, threads=3, job="7"):
         script = (
-            'MODELS=$1 JOB_ID=$2 NUM_THREAD=$3; begin_view; cd "$VIEW/manifests" && find . -type f'
+            "MODELS=$1 JOB_ID=$2 NUM_THREAD=$3; begin_view; show_own_models; "
+            'cd "$VIEW/manifests" && find . -type f'
         )
         return bash(script, str(self.folder), job, str(threads)).splitlines()
 
@@ -204,7 +205,7 @@ def test_view_shows_what_the_recipe_says_of_loading_and_sampling(models, own):
         layers.append(models.blob(json.dumps(own), PARAMS))
     models.add(NAME, *layers)
     asked = {"use_mmap": False, "num_gpu": 0, "stop": ["}", 'é\\"&']}
-    script = "MODELS=$1 JOB_ID=7 NUM_THREAD=3 PARAMETERS=$2; begin_view"
+    script = "MODELS=$1 JOB_ID=7 NUM_THREAD=3 PARAMETERS=$2; begin_view; show_own_models"
     bash(script, str(models.folder), json.dumps(asked)[1:-1])
     assert models.parameters(NAME) == {**(own or {}), "num_thread": 3, **asked}
 
@@ -213,7 +214,7 @@ def test_views_of_two_jobs_do_not_disturb_each_other(models):
     models.add(NAME, models.blob("weights", WEIGHTS))
     # A folder of a job that is over does not disturb the next of that id.
     for job, threads in (("7", 3), ("8.1", 5), ("7", 4)):
-        script = "MODELS=$1 JOB_ID=$2 NUM_THREAD=$3; begin_view"
+        script = "MODELS=$1 JOB_ID=$2 NUM_THREAD=$3; begin_view; show_own_models"
         bash(script, str(models.folder), job, str(threads))
     assert models.parameters(NAME, "7") == {"num_thread": 4}
     assert models.parameters(NAME, "8.1") == {"num_thread": 5}
