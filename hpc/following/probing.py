@@ -21,14 +21,17 @@ class Prober:
         addresses = target.addresses
         self._call: Background[object] = Background(lambda: target.probe(addresses))
         self._next = 0.0
+        self._hurried = False
 
-    def step(self) -> None:
-        """Collect a finished probe's result, and start the next one if one is due."""
-        if not self._call.started:
-            if time.monotonic() < self._next:
-                return
+    def begin(self) -> None:
+        """Start the next probe if one is due."""
+        if not self._call.started and (self._hurried or time.monotonic() >= self._next):
+            self._hurried = False
             self._call.start()
-        if not self._call.finished(STARTING_TICK_S):
+
+    def collect(self) -> None:
+        """Take a finished probe's result."""
+        if not self._call.started or not self._call.finished(STARTING_TICK_S):
             return
         self._next = time.monotonic() + PROBE_PAUSE_S
         outcome = self._call.take()
@@ -38,5 +41,6 @@ class Prober:
             self.target.result, self.target.ready = outcome, True
 
     def hurry(self) -> None:
-        """Ask again at once: something has changed that the service may have waited for."""
-        self._next = 0.0
+        """Ask again at once: something has changed that the service may have waited for, perhaps
+        since it was asked."""
+        self._hurried = True

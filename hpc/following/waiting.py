@@ -125,6 +125,7 @@ class Waiter:
         if found and found != target.addresses:
             target.addresses = found
             target.detail = "serves; waiting for its answers"
+            self._hurry()
             self._probers[target.job_id] = Prober(target)
             self._tell(target.service, f"serves at {', '.join(target.addresses)}")
 
@@ -164,15 +165,19 @@ class Waiter:
     # --- services ---
 
     def _probe(self) -> None:
+        asked = [prober for prober in self._probers.values() if not prober.target.ready]
+        for prober in asked:
+            prober.begin()
+        for prober in asked:
+            prober.collect()
+            if prober.target.ready:
+                prober.target.detail = "ready"
+                self._tell(prober.target.service, "is ready")
+                self._hurry()
+
+    def _hurry(self) -> None:
         for prober in self._probers.values():
-            target = prober.target
-            if not target.ready:
-                prober.step()
-                if target.ready:
-                    target.detail = "ready"
-                    self._tell(target.service, "is ready")
-                    for other in self._probers.values():
-                        other.hurry()
+            prober.hurry()
 
     # --- scheduler ---
 

@@ -13,7 +13,7 @@ from contracts.errors import (
     ServiceError,
 )
 from hpc.endpoints import OutputDir
-from hpc.following import waiting
+from hpc.following import probing, waiting
 from hpc.following.waiting import Target, Waiter
 from hpc.scheduler.slurm.reasons import explain
 from hpc.scheduler.states import JobStatus
@@ -98,6 +98,29 @@ def begin(output, job="7"):
 
 def publish(output, job="7", text="10.0.0.1:11434\n"):
     (output.path / f"ollama_ip_{job}.txt").write_text(text)
+
+
+def test_what_was_asked_before_another_became_ready_is_asked_again_at_once(
+    clock, output, monkeypatch
+):
+    monkeypatch.setattr(probing, "PROBE_PAUSE_S", float("inf"))
+    other_is_ready, asked = threading.Event(), []
+
+    def client(_):
+        asked.append(other_is_ready.wait(60))
+        return "waits for Ollama" if len(asked) == 1 else {}
+
+    targets = [Target("client", "8", client), Target("ollama", "7", lambda _: {})]
+    limits = {"queue_timeout_s": 3600, "start_timeout_s": 3600}
+    waiter = Waiter(targets, Queue("RUNNING"), output,
+                    lambda who, _: other_is_ready.set() if who == "ollama" and targets[1].ready
+                    else None, **limits)  # fmt: skip
+    for job in ("7", "8"):
+        begin(output, job)
+    publish(output)
+    (output.path / "client_ip_8.txt").write_text("10.0.0.1:5000\n")
+    waiter.wait()
+    assert asked == [True, True]
 
 
 def test_long_wait_asks_the_scheduler_twice_a_minute_for_all_jobs(clock, output):
