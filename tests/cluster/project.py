@@ -7,12 +7,13 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
 from events import PATIENCE_S, assert_measured
 from leaks import Leaks
+from servers import OLLAMA, Server
 from slurmcluster import ENDS_S, WORK, Cluster, HostProcess, wait_until
 
 HERE = Path(__file__).resolve().parents[2]
@@ -159,10 +160,14 @@ class Project:
         )
         return job_id
 
+    def ollama_is(self, script: str) -> AbstractContextManager[None]:
+        """See `stands_in`."""
+        return self.stands_in(OLLAMA, script)
+
     @contextmanager
-    def ollama_is(self, script: str) -> Iterator[None]:
-        """A script in place of Ollama, which it finds as "$0.real"."""
-        path = self.folder / ".tools" / "bin" / "ollama"
+    def stands_in(self, server: Server, script: str) -> Iterator[None]:
+        """A script in place of an engine's program, which it finds as "$0.real"."""
+        path = self.folder / ".tools" / "bin" / server.program
         real = path.with_suffix(".real")
         path.rename(real)
         path.write_text(script)

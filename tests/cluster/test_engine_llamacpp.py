@@ -18,13 +18,3 @@ def test_llamacpp_serves_what_the_recipe_asks_for(project: Project) -> None:
     assert project.cluster.on("login1", *refused, f"{engine}/props", check=True).stdout == "401"
     assert project.orch("--stop", record["id"]).returncode == 0
     project.assert_nothing_left()
-
-
-def test_a_file_that_the_node_cannot_load_is_named(project: Project) -> None:
-    broken = project.folder / "broken.gguf"
-    broken.write_bytes(b"GGUF and no more")
-    recipe = project.recipe(engine="llama.cpp", gpus=0, model=str(broken))
-    result = project.orch(recipe, "--no-monitoring")
-    assert result.returncode == 4
-    assert "llamacpp stopped while starting on gpu1 with the GGUF file" in result.stderr
-    project.assert_nothing_left()

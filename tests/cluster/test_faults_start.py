@@ -11,17 +11,8 @@ from pathlib import Path
 import pytest
 from faults import Fault
 from project import USER, Project
+from servers import SILENT, Server, each_engine
 from slurmcluster import NET, PATIENCE_S, RUN, SMALL, HostProcess, wait_until
-
-SERVER = """#!/usr/bin/python3
-import socket, sys, time
-{before}
-host, _, port = __import__("os").environ["OLLAMA_HOST"].rpartition(":")
-server = socket.create_server((host, int(port)))
-time.sleep(600)
-"""
-#: Holds its address and answers nobody.
-SILENT = SERVER.format(before="")
 
 
 @contextmanager
@@ -94,7 +85,7 @@ def test_temporary_folder(project: Project, fault: Fault, kind: str) -> None:
     project.orch("--stop", "all")
 
 
-# --- Ollama --------------------------------------------------------------------------------------
+# --- the engine ----------------------------------------------------------------------------------
 
 
 def stranger(project: Project, port: int) -> HostProcess:
@@ -127,69 +118,72 @@ def test_port_is_taken_by_anothers_ollama(project: Project, fault: Fault) -> Non
         other.wait(PATIENCE_S)
 
 
-ENDS = (
-    (
-        "12 Ollama crashes at its start",
-        "#!/bin/sh\necho 'the last words' >&2\nkill -SEGV $$\n",
-        {},
-        r"\[FAILED\].*Ollama stopped while starting|stopped while starting",
-        "the last words",
-    ),
-    (
-        "13 no such model, no way to its registry",
-        '#!/bin/sh\nexec "$0.real" "$@"\n',
-        {"model": "nosuchmodel:1b"},
-        r"cannot pull nosuchmodel:1b: pull model.*",
-        "Temporary failure in name resolution",
-    ),
-    (
-        "14 GPUs are asked for, the model is on the CPU",
-        '#!/bin/sh\nexec "$0.real" "$@"\n',
-        {"allow_cpu": False},
-        "sits on cpu: 0.00 of",
-        "gpu",
-    ),
-    (
-        "16 out of memory",
-        "#!/bin/sh\nx=$(head -c 1500M /dev/zero | tr '\\0' a)\nsleep 60\n",
-        {"mem_gb": 1},
-        r"the ollama job \d+ \[OUT_OF_MEMORY\] .*raise mem_gb",
-        "oom-kill",
-    ),
-)
-
-
-@pytest.mark.parametrize(
-    ("name", "shim", "changes", "words", "also"), ENDS, ids=[e[0] for e in ENDS]
-)
-def test_ollama_does_not_come_up(
-    project: Project, fault: Fault, name: str, shim: str, changes: dict[str, object], words: str,
-    also: str,
-) -> None:  # fmt: skip
-    if name.startswith("16") and (RUN / "memory").read_text().strip() != "cgroup":
-        pytest.skip("memory limits need the memory controller of cgroup v1")
-    recipe = project.recipe(**changes)
-    with project.ollama_is(shim):
-        fault.happens(name)
+@each_engine
+def test_engine_crashes_at_its_start(project: Project, fault: Fault, server: Server) -> None:
+    recipe = project.recipe(engine=server.engine)
+    with project.stands_in(server, "#!/bin/sh\necho 'the last words' >&2\nkill -SEGV $$\n"):
+        fault.happens(f"12 {server.title} crashes at its start")
         result = project.orch(recipe)
-    fault.ends(result, 4, words)
-    assert also in result.stderr
+    fault.ends(result, 4, rf"{server.service} stopped while starting on gpu1.*")
+    assert "the last words" in result.stderr
 
 
-def test_model_file_is_no_model(project: Project, fault: Fault) -> None:
+def test_no_such_model_and_no_way_to_its_registry(project: Project, fault: Fault) -> None:
+    fault.happens("13 no such model, no way to its registry")
+    result = project.orch(project.recipe(model="nosuchmodel:1b"))
+    fault.ends(result, 4, r"cannot pull nosuchmodel:1b: pull model.*")
+    assert "Temporary failure in name resolution" in result.stderr
+
+
+def test_no_file_of_a_models_name(project: Project, fault: Fault) -> None:
+    """An engine that fetches none is not even submitted."""
+    fault.happens("13 no file of that model (llama.cpp)")
+    result = project.orch(project.recipe(engine="llama.cpp", model="nosuchmodel:1b"))
+    fault.ends(result, 2, r"'nosuchmodel:1b': llama.cpp is given a GGUF file, and .* there is none")
+
+
+@each_engine
+def test_model_file_is_no_model(project: Project, fault: Fault, server: Server) -> None:
     path = project.folder / "broken.gguf"
     path.write_bytes(b"GGUF and no more")
-    fault.happens("13 model file is damaged")
-    result = project.orch(project.recipe(model=str(path)))
-    fault.ends(result, 4, r"Ollama cannot import \S+broken.gguf: .+")
+    fault.happens(f"13 model file is damaged ({server.title})")
+    result = project.orch(project.recipe(engine=server.engine, model=str(path)))
+    words = {
+        "ollama": rf"Ollama cannot import {path}: .+",
+        "llama.cpp": rf"llamacpp stopped while starting on gpu1 with the GGUF file {path}",
+    }
+    fault.ends(result, 4, words[server.engine])
 
 
-def test_start_that_hangs(project: Project, fault: Fault) -> None:
-    recipe = project.recipe()
-    with project.ollama_is(SILENT):
-        fault.happens("15 start hangs, --start-timeout 5")
+def test_model_sits_on_the_cpu(project: Project, fault: Fault) -> None:
+    fault.happens("14 GPUs are asked for, the model is on the CPU")
+    result = project.orch(project.recipe(allow_cpu=False))
+    fault.ends(result, 4, "sits on cpu: 0.00 of")
+    assert "gpu" in result.stderr
+
+
+@each_engine
+def test_start_that_hangs(project: Project, fault: Fault, server: Server) -> None:
+    recipe = project.recipe(engine=server.engine)
+    with project.stands_in(server, SILENT):
+        fault.happens(f"15 start hangs, --start-timeout 5 ({server.title})")
         result = project.orch(recipe, "--start-timeout", "5")
-    fault.ends(result, 5, r"still starting after 5 s \(ollama job \d+: its job has begun.*")
+    fault.ends(
+        result, 5, rf"still starting after 5 s \({server.service} job \d+: its job has begun.*"
+    )
+
+
+@each_engine
+def test_engine_is_out_of_memory(project: Project, fault: Fault, server: Server) -> None:
+    if (RUN / "memory").read_text().strip() != "cgroup":
+        pytest.skip("memory limits need the memory controller of cgroup v1")
+    recipe = project.recipe(engine=server.engine, mem_gb=1)
+    takes = "#!/bin/sh\nx=$(head -c 1500M /dev/zero | tr '\\0' a)\nsleep 60\n"
+    with project.stands_in(server, takes):
+        fault.happens(f"16 {server.title} is out of memory")
+        result = project.orch(recipe)
+    fault.ends(result, 4, rf"the {server.service} job \d+ \[OUT_OF_MEMORY\] .*raise mem_gb")
+    assert "oom-kill" in result.stderr
 
 
 # --- the address file ----------------------------------------------------------------------------

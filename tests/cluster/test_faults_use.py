@@ -14,15 +14,9 @@ import pytest
 from events import kill_all
 from faults import Fault
 from project import Project
+from servers import LLAMACPP, OLLAMA, SILENT, Server, command_line, each_engine
 from slurmcluster import PATIENCE_S, RUN, Cluster, HostProcess, wait_until
 
-#: It holds its address and answers nobody: a start that does not come to its end.
-SILENT = """#!/usr/bin/python3
-import os, socket, time
-host, _, port = os.environ["OLLAMA_HOST"].rpartition(":")
-server = socket.create_server((host, int(port)))
-time.sleep(600)
-"""
 JSON = ("-H", "Content-Type: application/json", "-d")
 
 
@@ -39,29 +33,6 @@ def answer(project: Project, url: str, *arguments: str) -> tuple[int, dict[str, 
     command += [*arguments, url]
     body, _, status = project.cluster.on("login1", *command, check=True).stdout.rpartition("\n")
     return int(status), json.loads(body)
-
-
-def serving(project: Project) -> list[int]:
-    """Process ids of `ollama serve` on the GPU host, as the machine sees them."""
-    found = []
-    for pid in project.cluster.pids("gpu1"):
-        words = command_line(pid).split(b"\0")
-        if words[0].endswith(b"ollama") and b"serve" in words:
-            found.append(pid)
-    return found
-
-
-def command_line(pid: int) -> bytes:
-    """The words of a process, a zero after each; empty where it has ended."""
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return b""
-
-
-def kill_ollama(project: Project) -> None:
-    (pid,) = serving(project)
-    os.kill(pid, signal.SIGKILL)
 
 
 def requests_done(project: Project) -> int:
@@ -88,15 +59,16 @@ def told_503(project: Project, client: str) -> str:
 # --- a service ends ------------------------------------------------------------------------------
 
 
-def test_ollama_crashes_after_it_was_ready(project: Project, fault: Fault) -> None:
-    record = ready(project)
-    kill_ollama(project)
-    fault.happens("12 Ollama crashes after it was ready")
+@each_engine
+def test_engine_crashes_after_it_was_ready(project: Project, fault: Fault, server: Server) -> None:
+    record = ready(project, engine=server.engine)
+    server.kill(project.cluster)
+    fault.happens(f"12 {server.title} crashes after it was ready")
     wait_until(lambda: state(project) == "degraded", PATIENCE_S, "--status to say so")
     fault.seen("--status: degraded")
     words = told_503(project, record["endpoints"]["client"])
-    job_id = record["jobs"]["ollama"]["id"]
-    assert f"The Ollama job {job_id} has ended (exit code 137" in words
+    job_id = record["jobs"][server.service]["id"]
+    assert f"The {server.title} job {job_id} has ended (exit code 137" in words
     shown = project.orch("--status").stdout
     assert "the service stopped by itself with exit code 137" in shown
     assert project.orch("--stop", "all").returncode == 0
@@ -121,14 +93,17 @@ def test_time_limit_is_reached_while_in_use(project: Project, fault: Fault) -> N
     assert project.orch("--stop", "all").returncode == 0
 
 
-def test_ollama_is_killed_during_the_benchmark(project: Project, fault: Fault) -> None:
-    recipe = project.recipe(n_clients=4, n_requests_per_client=5000)
+@each_engine
+def test_engine_is_killed_during_the_benchmark(
+    project: Project, fault: Fault, server: Server
+) -> None:
+    recipe = project.recipe(engine=server.engine, n_clients=4, n_requests_per_client=5000)
     process = project.start(recipe)
     process.read_until("benchmark: 4 clients")
     wait_until(lambda: requests_done(project) > 20, PATIENCE_S, "the first requests")
-    kill_ollama(project)
-    fault.happens("28 Ollama is killed during the benchmark")
-    fault.ends(process.end(), 6, r"the ollama job \d+ .* exit code 137")
+    server.kill(project.cluster)
+    fault.happens(f"28 {server.title} is killed during the benchmark")
+    fault.ends(process.end(), 6, rf"the {server.service} job \d+ .* exit code 137")
     benchmark = partial(project)
     assert benchmark["requests"]["failed"] == sum(benchmark["requests"]["errors"].values()) > 0
     assert benchmark["validity"]["valid"] is False
@@ -137,8 +112,8 @@ def test_ollama_is_killed_during_the_benchmark(project: Project, fault: Fault) -
 def test_ollama_killed_as_the_benchmark_begins(project: Project, fault: Fault) -> None:
     process = project.start(project.recipe(n_clients=4, n_requests_per_client=5000))
     process.read_until("all is ready")
-    wait_until(lambda: bool(serving(project)), PATIENCE_S, "ollama serve")
-    kill_ollama(project)
+    wait_until(lambda: bool(OLLAMA.processes(project.cluster)), PATIENCE_S, "ollama serve")
+    OLLAMA.kill(project.cluster)
     fault.happens("28 Ollama is killed as the benchmark begins")
     fault.ends(process.end(), 6, "exit code 137")
 
@@ -256,10 +231,16 @@ def test_node_fails_while_in_use(project: Project, fault: Fault) -> None:
 # --- cancelled by hand ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("service", ["ollama", "client"])
-def test_cancelled_by_hand_while_starting(project: Project, fault: Fault, service: str) -> None:
-    recipe = project.recipe()
-    with project.ollama_is(SILENT):
+@pytest.mark.parametrize(
+    ("server", "service"),
+    [(OLLAMA, "ollama"), (OLLAMA, "client"), (LLAMACPP, "llamacpp")],
+    ids=["ollama", "client", "llama.cpp"],
+)
+def test_cancelled_by_hand_while_starting(
+    project: Project, fault: Fault, server: Server, service: str
+) -> None:
+    recipe = project.recipe(engine=server.engine)
+    with project.stands_in(server, SILENT):
         process = project.start(recipe)
         process.read_until("client   serves at")
         project.cluster.on("login1", "scancel", project.job_id(service), check=True)
@@ -267,12 +248,16 @@ def test_cancelled_by_hand_while_starting(project: Project, fault: Fault, servic
         fault.ends(process.end(), 4, rf"the {service} job \d+ \[CANCELLED\] .*")
 
 
-def test_cancelled_by_hand_during_the_benchmark(project: Project, fault: Fault) -> None:
-    process = project.start(project.recipe(n_clients=4, n_requests_per_client=5000))
+@each_engine
+def test_cancelled_by_hand_during_the_benchmark(
+    project: Project, fault: Fault, server: Server
+) -> None:
+    recipe = project.recipe(engine=server.engine, n_clients=4, n_requests_per_client=5000)
+    process = project.start(recipe)
     process.read_until("benchmark: 4 clients")
-    project.cluster.on("login1", "scancel", project.job_id("ollama"), check=True)
-    fault.happens("20 scancel of the ollama job during the benchmark")
-    fault.ends(process.end(), 4, r"the ollama job \d+ .*")
+    project.cluster.on("login1", "scancel", project.job_id(server.service), check=True)
+    fault.happens(f"20 scancel of the {server.service} job during the benchmark")
+    fault.ends(process.end(), 4, rf"the {server.service} job \d+ .*")
 
 
 # --- signals to orch -----------------------------------------------------------------------------
