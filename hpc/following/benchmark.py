@@ -91,10 +91,15 @@ def cut_short(
     The client service may be what was lost: its load generator ends with it, and the results are
     where all hosts see them.
     """
+    at = f"{url}/benchmark/{run_id}"
     try:
-        call("DELETE", f"{url}/benchmark/{run_id}", token_file=token_file)
-    except NoAnswer:
+        call("DELETE", at, token_file=token_file)
+        run = read(RunState, call("GET", at, token_file=token_file).json)
+    except (NoAnswer, ServiceError):
         pass
+    else:
+        if run.state in ("cancelled", "failed") and not run.progress.done:
+            return PartialSummary()  # there will be no file
     deadline = time.monotonic() + RESULTS_S
     while time.monotonic() < deadline:
         try:

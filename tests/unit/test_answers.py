@@ -120,3 +120,12 @@ def test_results_that_are_half_written_are_waited_for(tmp_path, monkeypatch):
     monkeypatch.setattr(benchmark, "RESULTS_S", 0.2)
     (tmp_path / "summary.json").write_text('{"requests": {"pl')
     assert cut_short("http://x", "r", tmp_path).requests is None
+
+
+@pytest.mark.parametrize("state", ["cancelled", "failed"])
+def test_results_of_a_run_that_measured_nothing_are_not_waited_for(tmp_path, monkeypatch, state):
+    told = Answer(200, {"id": "r", "state": state, "progress": {"done": 0}}, "")
+    answers = {"DELETE": Answer(409, {}, "it has ended already"), "GET": told}
+    monkeypatch.setattr(benchmark, "call", lambda method, *_, **__: answers[method])
+    monkeypatch.setattr(benchmark, "RESULTS_S", float("inf"))
+    assert cut_short("http://x", "r", tmp_path).requests is None
