@@ -23,6 +23,9 @@ MANY = (
     "that agree with one another."
 )
 
+#: Of what was measured: what it is called, and what it is in A and B.
+Fact = tuple[str, str, str]
+
 
 # --- in words ---
 
@@ -59,22 +62,33 @@ def _range(interval: tuple[float, float] | None, times: float, spelled: str) -> 
 HEAD = ("", "A", "B", "B - A [95 %]", "B / A [95 %]", "")
 
 
-def as_text(names: tuple[str, str], found: Sequence[Section], warned: Sequence[str]) -> str:
+def as_text(
+    names: tuple[str, str],
+    measured: Sequence[Fact],
+    found: Sequence[Section],
+    warned: Sequence[str],
+) -> str:
     """Return the whole comparison for a terminal."""
     out = [f"A: {names[0]}", f"B: {names[1]}"]
     out += [f"WARNING: {warning}" for warning in warned]
+    if measured:
+        out += ["", *_aligned([("", "A", "B"), *measured], words=(0, 1, 2))]
     for section in found:
         lines = [HEAD, *(cells(*change) for change in section.changes)]
-        widths = [max(len(line[column]) for line in lines) for column in range(len(HEAD))]
-        out += ["", section.title]
-        out += [
-            "  ".join(
-                cell.ljust(width) if column in (0, len(HEAD) - 1) else cell.rjust(width)
-                for column, (cell, width) in enumerate(zip(line, widths, strict=True))
-            ).rstrip()
-            for line in lines
-        ]
+        out += ["", section.title, *_aligned(lines, words=(0, len(HEAD) - 1))]
     return "\n".join([*out, "", *methods(found)])
+
+
+def _aligned(lines: Sequence[Sequence[str]], words: Sequence[int]) -> list[str]:
+    """The lines of a table; `words`: columns that begin at their left."""
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return [
+        "  ".join(
+            cell.ljust(width) if column in words else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    ]
 
 
 def methods(found: Sequence[Section]) -> list[str]:
@@ -88,8 +102,14 @@ def methods(found: Sequence[Section]) -> list[str]:
     return [*kinds, *(few if none else []), MANY]
 
 
-def page(names: tuple[str, str], found: Sequence[Section], warned: Sequence[str]) -> str:
+def page(
+    names: tuple[str, str],
+    measured: Sequence[Fact],
+    found: Sequence[Section],
+    warned: Sequence[str],
+) -> str:
     """Return the whole comparison as one HTML file."""
+    facts = tables.Table("What was measured", ("", "A", "B"), measured, words=True)
     shown = [
         {
             "title": it.title,
@@ -98,8 +118,8 @@ def page(names: tuple[str, str], found: Sequence[Section], warned: Sequence[str]
         }
         for n, it in enumerate(found)
     ]
-    return html.page("compare.html.j2", names=names, sections=shown, warnings=warned,
-                     methods=methods(found), lines=_in_short(found))  # fmt: skip
+    return html.page("compare.html.j2", names=names, measured=facts, sections=shown,
+                     warnings=warned, methods=methods(found), lines=_in_short(found))  # fmt: skip
 
 
 _CAPTION = "Squares: the interval leaves out 1, where nothing has changed. Hollow: no interval."
@@ -161,7 +181,8 @@ def _compare(some: list[Path], others: list[Path], file: Path | None) -> int:
     a, b = results.read_side(some), results.read_side(others)
     found, warned = changes.sections(a, b), conditions.warnings(a, b)
     names = ", ".join(map(str, some)), ", ".join(map(str, others))
-    console.print_line(as_text(names, found, warned))
+    measured = conditions.side_by_side(a, b)
+    console.print_line(as_text(names, measured, found, warned))
     if file is not None:
-        write_whole(file, [page(names, found, warned)])
+        write_whole(file, [page(names, measured, found, warned)])
     return 0

@@ -9,8 +9,11 @@ from contracts.json_object import JsonObject
 from engines.ollama import OLLAMA
 from engines.registry import ENGINES
 from loadgen.outputs import tables
-from loadgen.outputs.formatting import every, lookup, part, text
+from loadgen.outputs.formatting import NA, every, lookup, part, text
 from loadgen.outputs.results import RunResult, Side
+
+#: Of the conditions, what is measured.
+MEASURED = ("the engine", "the server's version", "the model", "the quantisation")
 
 
 def warnings(a: Side, b: Side) -> list[str]:
@@ -53,9 +56,28 @@ def _differences(who: str, some: Sequence[RunResult], others: Sequence[RunResult
     return found
 
 
-def _model(options: JsonObject) -> str:
-    """By the name that its server lists: to Ollama a model has many."""
+def side_by_side(a: Side, b: Side) -> list[tuple[str, str, str]]:
+    """Return what was measured on either side: a word for each fact, and what it is in A and B."""
+    sides = [[conditions(run) for runs in side.values() for run in runs] for side in (a, b)]
+    facts = [
+        (name, *("; ".join(sorted({run[name] for run in runs})) for runs in sides))
+        for name in MEASURED
+    ]
+    return [(name, here, there) for name, here, there in facts if {here, there} != {NA}]
+
+
+def _engine(context: JsonObject) -> str:
+    """The engine that a deployment has started; none if its recipe names a server."""
+    service = part(context, "recipe", "job", "service")
+    return NA if service.get("server") else text(service.get("engine"))
+
+
+def _model(options: JsonObject, context: JsonObject) -> str:
+    """By the name that its server lists: to Ollama a model has many. A deployment's by what its
+    recipe says: engines make different names of one file."""
     name = options.get("model")
+    if name == context.get("model"):
+        name = lookup(context, "recipe", "job", "service", "model") or name
     if isinstance(name, str):
         engine = ENGINES.get(str(options.get("api")), OLLAMA)  # older runs do not say
         name = engine.listed_as(name)
@@ -66,15 +88,16 @@ def conditions(run: RunResult) -> dict[str, str]:
     """Return what a fair comparison holds equal, in words."""
     summary = run.summary
     origin, load, prompts = summary.provenance, summary.load, summary.prompts
-    options = part(origin, "options")
-    sources = [lookup(origin, "context", "loaded_model"), origin.get("server")]
+    options, context = part(origin, "options"), part(origin, "context")
+    sources = [context.get("loaded_model"), origin.get("server")]
     kinds = {key: getattr(prompts, key) for key in ("source", "distinct", "input_tokens_asked")}
     return {
-        "the model": _model(options),
+        "the engine": _engine(context),
+        "the model": _model(options, context),
         "the model's digest": text(every(sources, "digest")),
         "the quantisation": text(every(sources, "quantization")),
         "the server's version": text(every(sources, "version", "ollama_version")),
-        "the server's settings": text(lookup(origin, "context", "settings")),
+        "the server's settings": text(context.get("settings")),
         "the number of replicas": text(len(summary.replicas)),
         "the load": tables.load_in_words(summary),
         "the number of processes": text(load.get("processes")),

@@ -82,6 +82,7 @@ def _image(image: object) -> str:
 def _model(origin: JsonObject, context: JsonObject, options: JsonObject) -> Facts:
     sources = [lookup(context, "loaded_model"), lookup(origin, "server")]
     return [
+        ("engine", lookup(context, "recipe", "job", "service", "engine")),
         ("model", options.get("model")),
         ("digest", every(sources, "digest")),
         ("quantisation", every(sources, "quantization")),

@@ -1,9 +1,12 @@
 """A deployment whose engine is llama.cpp's own server."""
 
+import hashlib
 import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +15,12 @@ from place import PROJECT, TINY, http, wait_for
 from test_failures import assert_failed
 
 NAME = "someone/tiny:1b"
+RECIPE = {
+    "model": NAME, "context_length": 256, "num_parallel": 2, "n_clients": 2,
+    "n_requests_per_client": 2, "question": "Who are you?", "kv_cache_type": "f16",
+    "num_batch": 64, "use_mmap": False, "flash_attention": True,
+    "sampling": {"top_k": 7, "temperature": 0.5},
+}  # fmt: skip
 ASKED = {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 2}
 
 
@@ -25,23 +34,27 @@ def _llamacpp():
 
 def keep_as_ollama_does(models):
     """The tiny model under NAME, as Ollama would have left it in its folder."""
+    config = json.dumps(
+        {"model_format": "gguf", "model_family": "llama", "file_type": "F32"}
+    ).encode()
+    (models / "blobs").mkdir(parents=True)
+    layers = {}
+    for kind, content in (("ollama.image.model", TINY.read_bytes()), ("docker", config)):
+        digest = hashlib.sha256(content).hexdigest()
+        (models / "blobs" / f"sha256-{digest}").write_bytes(content)
+        layers[kind] = {"digest": f"sha256:{digest}", "size": len(content)}
+    model = {"mediaType": "application/vnd.ollama.image.model", **layers["ollama.image.model"]}
     manifest = models / "manifests/registry.ollama.ai/someone/tiny/1b"
     manifest.parent.mkdir(parents=True)
-    layer = {"mediaType": "application/vnd.ollama.image.model", "digest": "sha256:aa"}
-    manifest.write_text(json.dumps({"layers": [layer]}))
-    (models / "blobs").mkdir()
-    shutil.copy(TINY, models / "blobs" / "sha256-aa")
+    manifest.write_text(json.dumps({"schemaVersion": 2, "config": layers["docker"],
+                                    "layers": [model]}))  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def served(shared_place):
     """A deployment, by a name of Ollama's folder."""
     keep_as_ollama_does(shared_place.output / "ollama_models")
-    recipe = shared_place.recipe(
-        engine="llama.cpp", model=NAME, context_length=256, num_parallel=2, n_clients=2,
-        n_requests_per_client=2, question="Who are you?", kv_cache_type="f16", num_batch=64,
-        use_mmap=False, flash_attention=True, sampling={"top_k": 7, "temperature": 0.5},
-    )  # fmt: skip
+    recipe = shared_place.recipe(engine="llama.cpp", **RECIPE)
     return shared_place, shared_place.deploy(recipe)
 
 
@@ -71,6 +84,25 @@ def test_it_has_been_told_what_the_recipe_says(served):
     props = http("GET", f"{engine}/props")[1]
     defaults = props["default_generation_settings"]["params"]
     assert (props["total_slots"], defaults["top_k"], defaults["temperature"]) == (2, 7, 0.5)
+
+
+def test_it_is_compared_with_ollama(served):
+    place, record = served
+    other = place.deploy(place.recipe("ollama.json", engine="ollama", **RECIPE))
+    folders = [one["benchmark"]["folder"] for one in (other, record)]
+    compare = [sys.executable, "-m", "loadgen", "compare", *folders]
+    run = subprocess.run(compare, cwd=PROJECT, capture_output=True, text=True, check=True)
+    lines = [line.split() for line in run.stdout.splitlines()]
+    versions = [one["loaded_model"][key] for one, key in
+                ((other, "ollama_version"), (record, "version"))]  # fmt: skip
+    assert ["the", "engine", "ollama", "llama.cpp"] in lines
+    assert ["the", "server's", "version", *versions] in lines
+    assert ["the", "model", NAME, NAME] in lines
+    assert ["the", "quantisation", "F32", "F32"] in lines
+    assert "WARNING: Not the same in A and B: the engine (A: ollama; B: llama.cpp)." in run.stdout
+    assert "Not the same in A and B: the model (" not in run.stdout
+    assert "output tokens/s, all clients" in run.stdout
+    assert place.orch("--stop", other["id"]).returncode == 0
 
 
 def test_status_and_logs_know_it(served):
