@@ -52,7 +52,7 @@ test-local: system venv-dev ollama llamacpp haproxy model ## Run the tests with 
 test-cluster: system venv-dev ollama llamacpp haproxy model ## Run the tests on a real Slurm (root on Debian or Ubuntu)
 	@scripts/run_pytest.sh tests/cluster
 
-test-clients: system venv-dev ollama haproxy model ## Run the tests with clients that others have made (1 GB)
+test-clients: system venv-dev ollama llamacpp haproxy model ## Run the tests with clients that others have made (1 GB)
 	@scripts/make_clients.sh
 	@PYTHON_BIN=.clients/clients/bin/python scripts/run_pytest.sh tests/clients
 
