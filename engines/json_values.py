@@ -21,7 +21,13 @@ def object_or_empty(data: bytes) -> JsonObject:
 
 
 def object_of(line: bytes) -> JsonObject:
-    chunk = json.loads(line)
+    """Return the JSON object that a line is. Raises ValueError, RecursionError: it is none."""
+    from pydantic_core import from_json  # not for those who read no lines
+
+    try:
+        chunk = from_json(line)  # ten times as fast; it does not take all: no half of a surrogate
+    except ValueError:
+        chunk = json.loads(line)
     if not isinstance(chunk, dict):
         raise ValueError("a line of the stream is no object")
     return chunk

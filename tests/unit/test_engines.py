@@ -1,5 +1,6 @@
 """What is known of each engine: one entry of a table, for all who ask its servers."""
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -8,6 +9,7 @@ import pytest
 from contracts.errors import ServiceError
 from contracts.load import APIS
 from engines.engine import Facts, LoadedModel
+from engines.json_values import object_of
 from engines.ollama import same_precision
 from engines.registry import ENGINES, RETRIEVAL
 from loadgen.load.prompts import Texts
@@ -150,3 +152,20 @@ def test_a_model_that_fails_ends_the_wait(api, root, said):
 )
 def test_a_precision_is_known_by_what_people_call_it(asked, quantization, same):
     assert same_precision(asked, quantization) is same
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b'{"a":"\\ud83d"}', b'{"a":"\xed\xa0\x80"}', b'\xef\xbb\xbf{"a":1}', b'{"a":%b}' % (b"9" * 40),
+     b'{"a":1e400,"b":0.1,"b":2,"c":NaN}', b'{"a":' + b"[" * 300 + b"]" * 300 + b"}"],
+)  # fmt: skip
+def test_every_line_is_read_as_the_standard_library_reads_it(line):
+    assert repr(object_of(line)) == repr(json.loads(line))
+
+
+@pytest.mark.parametrize(
+    "line", [b'{"a":1,}', b'{"a":1} x', b'{"a":"\n"}', b'{"a":01}', b"[]", b""]
+)
+def test_a_line_that_is_no_json_object_is_refused(line):
+    with pytest.raises(ValueError, match=r"."):
+        object_of(line)
