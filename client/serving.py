@@ -23,9 +23,6 @@ worker_tmp_dir = "/dev/shm"
 control_socket_disable = True
 forwarded_allow_ips = ""  # there is no proxy in front, whose headers could be believed
 
-# Nobody's plugins change what a body means; looking for them reads all installed packages.
-os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
-
 
 def when_ready(server: Any) -> None:
     """Tell the worker, which comes after us, its threads; and limit the time of what listens: on

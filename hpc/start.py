@@ -50,8 +50,6 @@ def _run(story: "Story") -> int:
             % sys.version_info[:2]
         )
     gc.set_threshold(100000)  # Loading makes many objects and next to no garbage.
-    # Nobody's plugins change what a recipe means; looking for them reads all installed packages.
-    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     try:
         from hpc.command_line import main
 

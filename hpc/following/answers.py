@@ -26,7 +26,7 @@ from contracts.validation import first_problem
 class _Answer(BaseModel):
     """A JSON object; null counts as what is not there."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, defer_build=True)
 
     @model_validator(mode="before")
     @classmethod

@@ -26,7 +26,9 @@ NOT_SUPPORTED = "unsupported_parameter"
 class Taken(BaseModel):
     """An object in a body, of which keys that are not known mean nothing."""
 
-    model_config = ConfigDict(strict=True, frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        strict=True, frozen=True, allow_inf_nan=False, defer_build=True
+    )  # built by the first request: most deployments are asked by one of the APIs
 
 
 class Tagged(Taken):
@@ -119,7 +121,9 @@ Stop: TypeAlias = str | list[str]
 class ModelBody(BaseModel):
     """A body: the model that it is for."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="forbid", strict=True, frozen=True, allow_inf_nan=False, defer_build=True
+    )
 
     model: str | None = Field(None, description="Name of a model; the deployment's by default.")
 
