@@ -67,7 +67,8 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--cache-type-k", default="f16")
     p.add_argument("--cache-type-v", default="f16")
     p.add_argument("--batch-size", type=int)
-    p.add_argument("--mmap", action=argparse.BooleanOptionalAction)
+    p.add_argument("--ubatch-size", type=int)
+    p.add_argument("--load-mode", choices=["mmap", "none"])
     for flag in _SAMPLING:
         p.add_argument(f"--{flag.replace('_', '-')}", type=float)
     return p
@@ -88,11 +89,11 @@ def _params(given: argparse.Namespace) -> xllamacpp.CommonParams:
         on = {"on": "ENABLED", "off": "DISABLED"}[given.flash_attn]
         p.flash_attn_type = xllamacpp.llama_flash_attn_type[f"LLAMA_FLASH_ATTN_TYPE_{on}"]
     if given.batch_size:
-        p.n_batch = p.n_ubatch = given.batch_size
-    if given.mmap is not None:
-        p.load_mode = xllamacpp.llama_load_mode[
-            f"LLAMA_LOAD_MODE_{'MMAP' if given.mmap else 'NONE'}"
-        ]
+        p.n_batch = given.batch_size
+    if given.ubatch_size:
+        p.n_ubatch = given.ubatch_size
+    if given.load_mode:
+        p.load_mode = xllamacpp.llama_load_mode[f"LLAMA_LOAD_MODE_{given.load_mode.upper()}"]
     for flag, (name, kind) in _SAMPLING.items():
         value = getattr(given, flag)
         if value is not None:

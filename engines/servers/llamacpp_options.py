@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping
 from engines.servers import ollama_options
 from engines.servers.options import Options, text_of
 
-_WORDS = {"num_batch": "--batch-size", "flash_attention": "--flash-attn"}
 _SAMPLING = {
     "temperature": "--temp",
     "typical_p": "--typical",
@@ -25,8 +24,9 @@ OPTIONS = Options(
         "context_length": "--ctx-size",
         "num_thread": "--threads",
         "kv_cache_type": "--cache-type-k, --cache-type-v",
-        "use_mmap": "--mmap, --no-mmap",
-        **_WORDS,
+        "use_mmap": "--load-mode",
+        "num_batch": "--batch-size, --ubatch-size",
+        "flash_attention": "--flash-attn",
     },
     sampling=_SAMPLING,
     variables={
@@ -44,8 +44,10 @@ def arguments(asked: Mapping[str, object]) -> Iterator[str]:
         if name == "kv_cache_type":
             yield from ("--cache-type-k", str(value), "--cache-type-v", str(value))
         elif name == "use_mmap":
-            yield "--mmap" if value else "--no-mmap"
+            yield from ("--load-mode", "mmap" if value else "none")
+        elif name == "num_batch":  # to Ollama it is both
+            yield from ("--batch-size", str(value), "--ubatch-size", str(value))
         elif name == "flash_attention":
-            yield from (_WORDS[name], "on" if value else "off")
+            yield from ("--flash-attn", "on" if value else "off")
         else:
-            yield from ({**_WORDS, **_SAMPLING}[name], text_of(value))
+            yield from (_SAMPLING[name], text_of(value))

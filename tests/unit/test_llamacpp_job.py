@@ -15,6 +15,7 @@ from hpc.commands.deploy import render_all
 from hpc.endpoints import OutputDir
 from hpc.planning.plan import make_plan
 from hpc.planning.weights import weights_of
+from hpc.recipe.options import EngineOptions
 from hpc.recipe.reading import parse_recipe
 from hpc.serving import placement_problem
 from hpc.site import Site
@@ -154,16 +155,65 @@ def test_its_script_passes_shellcheck_and_says_all_that_was_asked_for(
     assert subprocess.run(form, capture_output=True, text=True).stdout == ""
 
 
-def test_the_recipes_options_are_told_in_its_own_words(named, tmp_path):
-    named["job"]["service"] |= {
-        "kv_cache_type": "q8_0", "num_batch": 64, "use_mmap": False,
-        "sampling": {"temperature": 0.5, "top_k": 7, "seed": 3}, "env": {"HSA_ENABLE_SDMA": False},
-    }  # fmt: skip
-    (path,) = scripts_of(named, tmp_path).glob("*.llamacpp.sh")
-    text = path.read_text()
-    told = "--flash-attn on --cache-type-k q8_0 --cache-type-v q8_0 --batch-size 64 --no-mmap"
-    assert f"ARGUMENTS=({told} --temp 0.5 --top-k 7 --seed 3)\n" in text
-    assert "VARIABLES=(HSA_ENABLE_SDMA=0)\n" in text
+def told(data, tmp_path):
+    """Its job's arguments and variables, as bash has them."""
+    (path,) = scripts_of(data, tmp_path).glob("*.llamacpp.sh")
+    lines = [x for x in path.read_text().split("\n") if x.startswith(("ARGUMENTS=", "VARIABLES="))]
+    return [line.partition("=(")[2].removesuffix(")") for line in lines]
+
+
+#: Keys of job.service, a value, and what its program is told.
+WORDS = [
+    ("flash_attention", True, "--flash-attn on"),
+    ("flash_attention", False, "--flash-attn off"),
+    ("kv_cache_type", "f16", "--cache-type-k f16 --cache-type-v f16"),
+    ("kv_cache_type", "q8_0", "--flash-attn on --cache-type-k q8_0 --cache-type-v q8_0"),
+    ("num_batch", 64, "--batch-size 64 --ubatch-size 64"),
+    ("use_mmap", True, "--load-mode mmap"),
+    ("use_mmap", False, "--load-mode none"),
+]
+SAMPLING = [
+    ("temperature", 0.5, "--temp 0.5"),
+    ("top_k", 7, "--top-k 7"),
+    ("top_p", 0.5, "--top-p 0.5"),
+    ("min_p", 0.05, "--min-p 0.05"),
+    ("typical_p", 0.9, "--typical 0.9"),
+    ("repeat_last_n", -1, "--repeat-last-n -1"),
+    ("repeat_penalty", 1.2, "--repeat-penalty 1.2"),
+    ("presence_penalty", -0.5, "--presence-penalty -0.5"),
+    ("frequency_penalty", 0.5, "--frequency-penalty 0.5"),
+    ("seed", 7, "--seed 7"),
+]
+VARIABLES = [
+    ("GGML_CUDA_ENABLE_UNIFIED_MEMORY", 1, "1"),
+    ("GGML_CUDA_DISABLE_GRAPHS", True, "1"),
+    ("GGML_CUDA_NO_PINNED", "1", "1"),
+    ("CUDA_LAUNCH_BLOCKING", True, "1"),
+    ("HSA_OVERRIDE_GFX_VERSION", "10.3.0", "10.3.0"),
+    ("HSA_ENABLE_SDMA", False, "0"),
+]
+
+
+@pytest.mark.parametrize(
+    ("given", "arguments", "variables"),
+    [
+        *(({key: value}, words, "") for key, value, words in WORDS),
+        *(({"sampling": {key: value}}, words, "") for key, value, words in SAMPLING),
+        *(({"env": {key: value}}, "", f"{key}={said}") for key, value, said in VARIABLES),
+    ],
+)
+def test_the_recipes_options_are_told_in_its_own_words(
+    named, tmp_path, given, arguments, variables
+):
+    named["job"]["service"] |= given
+    assert told(named, tmp_path) == [arguments, variables]
+
+
+def test_the_tables_here_have_every_option_that_it_knows():
+    known = LLAMACPP.options
+    assert {key for key, _, _ in WORDS} == set(known.keys) & set(EngineOptions.model_fields)
+    assert {key for key, _, _ in SAMPLING} == set(known.sampling)
+    assert {key for key, _, _ in VARIABLES} == set(known.variables)
 
 
 @pytest.mark.parametrize(
