@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
 from engines.servers.deployable import DEPLOYED
 from engines.servers.deployed import Deployed
 from engines.servers.options import text_of
 from hpc.deployment import Deployment
-from hpc.recipe.options import EngineOptions
+from hpc.recipe.folders import files_of
+from hpc.recipe.schema import Service as Served
+from hpc.recipe.values import is_model_path
 from hpc.service import Service
 from hpc.serving import engine_service, job_of, submit_engine
 
@@ -26,16 +29,27 @@ def setup_engine(data: Deployment, engine: Deployed) -> str:
         data,
         engine,
         job,
-        [weights] if weights else [],
+        _files(engine, weights),
         weights=weights,
-        arguments=list(engine.arguments(_asked(service))),
+        # Of a name its job knows where that is to be had.
+        hub_name="" if is_model_path(service.model) else service.model,
+        arguments=list(engine.arguments(_asked(service, engine))),
         variables=[f"{name}={text_of(value)}" for name, value in service.variables.items()],
     )
 
 
-def _asked(service: EngineOptions) -> dict[str, object]:
+def _files(engine: Deployed, weights: str) -> list[str]:
+    """What it reads of its model."""
+    path = Path(weights)
+    if engine.takes == "folder":
+        return list(map(str, files_of(path))) if path.is_dir() else []
+    return [weights] if weights else []
+
+
+def _asked(service: Served, engine: Deployed) -> dict[str, object]:
     """The options that the recipe gives, by their names there."""
     asked = {
+        "precision": service.precision if "precision" in engine.options.keys else None,
         "flash_attention": service.with_flash_attention,
         "kv_cache_type": service.kv_cache_type,
         "num_batch": service.num_batch,

@@ -113,8 +113,8 @@ def listed_entry(models: JsonObject, model: str) -> JsonObject | None:
     return None
 
 
-def _listing(models: JsonObject, model: str) -> str:
-    """What is to be said of a list without a model; "" if there is none, or it has it."""
+def listing(models: JsonObject, model: str) -> str:
+    """Return what is to be said of a list without a model; "" if there is none, or it has it."""
     listed = models.get("data")
     if not isinstance(listed, list) or not listed or listed_entry(models, model) is not None:
         return ""
@@ -140,8 +140,8 @@ def _ready(ask: Ask, root: str, model: str, name: str) -> Facts | str:
     if answer.status in _NOT_YET:
         return f"{name} is not ready yet: {answer.error}"
     if answer.status != 200:
-        listing = _listing(listed.json, model)
-        raise ServiceError(f"{name} cannot answer with {model}: {answer.error}{listing}.")
+        others = listing(listed.json, model)
+        raise ServiceError(f"{name} cannot answer with {model}: {answer.error}{others}.")
     return _facts(lambda path: ask(path).json, root, model)
 
 

@@ -30,11 +30,14 @@ from hpc.scheduler.job_ids import number_of
 if TYPE_CHECKING:
     from hpc.deployments.facts import ImageFacts, ModelFacts, ReplicaFacts
 
+#: Where models of Hugging Face's hub are kept, by their names there.
+HUB_MODELS = "hub_models"
 FOLDERS = (
     "benchmarks",
     "containers",
     "deployments",
     "grafana_data",
+    HUB_MODELS,
     "logs",
     "ollama_models",
     "prometheus_assets",
@@ -164,16 +167,6 @@ class OutputDir:
         paths = sorted((self.path / "logs").glob(f"{number_of(job_id)}.*seal"))
         said = (path.read_text(errors="replace").strip() for path in paths)
         return [why for why in dict.fromkeys(said) if why != "sealed"]
-
-    def all_on_gpus(self, job_id: str) -> bool:
-        """Whether the job has written that its engine has the model on GPUs, on all its nodes."""
-        paths = (self.path / "logs").glob(f"{number_of(job_id)}.*placement")
-        return {path.read_text(errors="replace").strip() for path in paths} == {"gpu"}
-
-    def engine_version(self, job_id: str) -> str:
-        """The version of a job's engine as its program says it; "" if the job has not asked."""
-        paths = sorted((self.path / "logs").glob(f"{number_of(job_id)}.*version"))
-        return next((path.read_text(errors="replace").strip() for path in paths), "")
 
     def image(self, job_id: str) -> ImageFacts | None:
         """The image that a job's service runs in; None when it runs in none, or its script has not

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 from contracts.errors import ServiceError
 from contracts.job_files import url_of
 from engines.names import HOST, parse
+from engines.servers.deployable import DEPLOYED
 from engines.servers.deployed import Deployed
 from hpc.deployment import Deployment
+from hpc.deployments.engine_notes import engine_notes
 from hpc.following.target import Target
 from hpc.images import client_image, engine_image
 from hpc.planning.parts import JobPlan
@@ -124,7 +126,7 @@ def _target(engine: Deployed, launched: Launched) -> Target:
 def _ready(engine: Deployed, launched: Launched, target: Target) -> Ready:
     facts: Facts = target.result
     model = _placed(launched, target, facts.model)
-    version = facts.version or launched.output.engine_version(target.job_id)
+    version = facts.version or engine_notes(launched.output.path, target.job_id).version
     loaded = {**asdict(model), engine.version_key: version, "where": model.where}
     urls = [url_of(address, launched.token_file) for address in target.addresses]
     return Ready(
@@ -141,10 +143,15 @@ def _ready(engine: Deployed, launched: Launched, target: Target) -> Ready:
 
 
 def _placed(launched: Launched, target: Target, model: LoadedModel) -> LoadedModel:
-    """With where it sits, by its job, if the engine itself does not say it."""
-    if model.size_vram is not None or not launched.output.all_on_gpus(target.job_id):
-        return model
-    return replace(model, size_vram=model.size)
+    """With where it sits, and how large it is, by its job if the engine itself does not say it."""
+    notes = engine_notes(launched.output.path, target.job_id)
+    model = replace(
+        model,
+        quantization=model.quantization or notes.quantization,
+        size=model.size or notes.size,
+    )
+    known = model.size_vram is not None or not notes.on_gpus
+    return model if known else replace(model, size_vram=model.size)
 
 
 def _warnings(engine: Deployed, launched: Launched, model: LoadedModel) -> list[str]:
@@ -185,12 +192,13 @@ def precision_problem(recipe: Recipe, model: LoadedModel) -> str | None:
     """A sentence if the recipe's precision is not the one of the loaded model."""
     from engines.ollama import same_precision
 
-    asked = recipe.job.service.precision
+    asked, service = recipe.job.service.precision, recipe.job.service
+    tags = "" if DEPLOYED[service.engine].takes == "folder" else _tags(service.model, str(asked))
     if asked is None or same_precision(asked, model.quantization or ""):
         return None
     return (
         f"the recipe says precision {asked}, but {model.name} is {model.quantization or 'unknown'}:"
-        f" use a model of that precision{_tags(recipe.job.service.model, asked)}, or correct the "
+        f" use a model of that precision{tags}, or correct the "
         "recipe"
     )
 

@@ -40,6 +40,7 @@ CHILDREN=()
 PUBLISHED=()  # files that say that the service is there
 STARTED_WITH= # what a service is given that may keep it from starting
 AT_END=       # a function that is called when the service has ended, before that is removed
+WHY_STOPPED=  # a function that prints why it has stopped, as far as that is known
 TEMPORARY=()  # what is of no use to anybody when this ends
 FOLDERS=()    # of this node, likewise
 LISTENER_PID= # HAProxy's, if that is at the service's port
@@ -346,8 +347,12 @@ start_on_port() {
 
 # stopped_while_starting PROGRAM
 stopped_while_starting() {
-  fail "$1 stopped while starting on $HOST${STARTED_WITH:+ with $STARTED_WITH}; its own words are above in its log"
+  local why
+  why=$(why_it_stopped)
+  fail "$1 stopped while starting on $HOST${STARTED_WITH:+ with $STARTED_WITH}${why:+: $why}; its own words are above in its log"
 }
+
+why_it_stopped() { if [ -n "$WHY_STOPPED" ]; then "$WHY_STOPPED"; fi; }
 
 # serve: as long as the service lives.
 serve() {
@@ -355,7 +360,8 @@ serve() {
   local code=$?
   # First of all, so that who asks learns it from the port, and asks another one.
   [ -z "$LISTENER_PID" ] || kill -TERM "$LISTENER_PID" 2>/dev/null
-  REASON="the service stopped by itself with exit code $code"
+  REASON=$(why_it_stopped)
+  REASON="the service stopped by itself with exit code $code${REASON:+: $REASON}"
   exit $((code == 0 ? 1 : code))
 }
 

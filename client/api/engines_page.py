@@ -5,21 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from client.compatible.errors import NotOffered
-from client.engine_apis.openai import OPTIONS
 from client.errors import LoadsModel, PromptTooLong
+from engines.servers.deployable import DEPLOYED
 
 _INTRO = """## With another engine than Ollama
 
 A deployment's engine is what its recipe says (`job.service.engine`). All keys and types of errors
 are the same with each, also those that begin with `ollama`: they mean the engine, whichever it is.
 
-| route | Ollama | llama.cpp |
+| route | Ollama | llama.cpp, vLLM |
 |---|---|---|"""
 
-_OPTIONS = ", ".join(f"`{name}`" for name in OPTIONS)
+
+def _options(engine: str) -> str:
+    return ", ".join(f"`{name}`" for name in DEPLOYED[engine].query_options)
+
+
 _ROWS = (
     ("`POST /query`, streamed or not", "its `/api/generate`",
-     "its `/v1/chat/completions`, given in Ollama's keys; [not all](#query-with-llamacpp)"),
+     "its `/v1/chat/completions`, given in Ollama's keys; [not all](#query-with-llamacpp-or-vllm)"),
     ("`GET /health`", "version, model, digest, place",
      "version and model as far as it says; "
      f"503 `{LoadsModel.kind}` while it loads the model"),
@@ -29,24 +33,26 @@ _ROWS = (
     ("`/api/*` (Ollama's own)", "yes", "404, with a sentence"),
     ("`GET /v1/models`, `/v1/models/ID`", "yes", "yes"),
     ("`POST /v1/chat/completions`, `/v1/completions`", "by Ollama's own routes",
-     "passed on, with all that it knows (`n`, `logit_bias`, `grammar`, …)"),
+     "passed on, with all that it knows (`n`, `logit_bias`, …)"),
     ("`POST /v1/responses`, `/v1/messages`", "by Ollama's own routes", "passed on"),
     ("`POST /v1/messages/count_tokens`", "404", "passed on"),
     ("`POST /v1/embeddings`", "yes", f"{NotOffered.status} `{NotOffered.code}`"),
 )  # fmt: skip
 _REST = f"""
-### /query with llama.cpp
+### /query with llama.cpp or vLLM
 
 - Its answer has `model`, `created_at`, `response` (and `thinking`), `done`, `done_reason`,
-  `prompt_eval_count`, `eval_count`, and of the times `prompt_eval_duration` and `eval_duration`,
-  beside [ours](#answer). `total_duration`, `load_duration` and `context` are absent: they are not
-  told. `prompt_eval_duration` is of the tokens that were not read before.
-- Of `options` it takes {_OPTIONS}. Others, as `num_ctx`, are refused with 400 by name, since the
-  server has them from its start on; so is `keep_alive`.
+  `prompt_eval_count`, `eval_count`, beside [ours](#answer), and with llama.cpp of the times
+  `prompt_eval_duration` and `eval_duration`, the first of the tokens that were not read before.
+  `total_duration`, `load_duration` and `context` are absent: they are not told.
+- Of `options` llama.cpp takes {_options("llama.cpp")}, and vLLM {_options("vllm")}. Others, as
+  `num_ctx`, are refused with 400 by name, since the server has them from its start on; so is
+  `keep_alive`.
 - A prompt that is longer than the context is 400 `{PromptTooLong.kind}`, with both numbers as the
-  engine has counted them. Nothing is cut.
+  engine has counted them (vLLM stops counting at one too many, and far too long a text it does not
+  count at all: that one's number is estimated). Nothing is cut.
 
-### /v1 with llama.cpp
+### /v1 with llama.cpp or vLLM
 
 What is asked goes through as it is, and so does its answer; what the engine does not know, it may
 pass over. Some things are seen to on the way:

@@ -12,4 +12,4 @@ def api_of(engine: Deployed) -> EngineApi:
     """Return Ollama's own of what speaks that, else OpenAI's."""
     if engine.api == OllamaApi.speaks[0]:
         return OllamaApi()
-    return OpenAIApi(engine.title, engine.api, engine.engine)
+    return OpenAIApi(engine)

@@ -3,7 +3,7 @@ is given as Ollama would."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 
 from client.api.answers import Placement
 from client.api.bodies import Query
@@ -19,17 +19,10 @@ from client.errors import (
     RequestError,
 )
 from contracts.json_object import JsonObject
-from engines.engine import Engine, Get
+from engines.engine import Get
 from engines.json_values import text_of
 from engines.openai import MODELS, listed_entry, one_token, openai_keys
-
-#: Ollama's options, by what each is called here; llama.cpp and vLLM know more than OpenAI does.
-OPTIONS: Mapping[str, str] = {
-    "num_predict": "max_tokens",
-    **{name: name for name in ("temperature", "top_p", "top_k", "min_p", "seed", "stop",
-                               "presence_penalty", "frequency_penalty", "repeat_penalty",
-                               "repeat_last_n", "typical_p")},
-}  # fmt: skip
+from engines.servers.deployed import Deployed
 
 #: Each answer: of who does not take a stream llama.cpp's server does not see that he has gone.
 _STREAMED: JsonObject = {"stream": True, "stream_options": {"include_usage": True}}
@@ -38,11 +31,11 @@ _STREAMED: JsonObject = {"stream": True, "stream_options": {"include_usage": Tru
 class OpenAIApi:
     """Of an engine that speaks no other. It has one model, in memory from its start on."""
 
-    def __init__(self, name: str, api: str, engine: Engine) -> None:
-        """`name` is what sentences call it; `engine` knows its API, which is called `api`."""
-        self.name = name
-        self.speaks: tuple[str, ...] = (api,)
-        self._engine = engine
+    def __init__(self, deployed: Deployed) -> None:
+        engine = deployed.engine
+        self.name = deployed.title
+        self.speaks: tuple[str, ...] = (deployed.api,)
+        self._engine, self._options = engine, deployed.query_options
         self.path = f"{engine.usual_root}{engine.path}"
         self._models = f"{engine.usual_root}{MODELS}"
 
@@ -93,13 +86,13 @@ class OpenAIApi:
                 "out."
             )
         given = query.options or {}
-        unknown = [str(name) for name in given if name not in OPTIONS]
+        unknown = [str(name) for name in given if name not in self._options]
         if unknown:
             raise BadInput(
                 f"options has {', '.join(unknown[:5])}, which {self.name} takes with no query; it "
-                f"takes {', '.join(OPTIONS)}."
+                f"takes {', '.join(self._options)}."
             )
-        asked = {OPTIONS[name]: value for name, value in given.items()}
+        asked = {self._options[name]: value for name, value in given.items()}
         if _no_limit(asked.get("max_tokens")):
             del asked["max_tokens"]
         extras = {name: value for name in ("think", "format")

@@ -73,7 +73,7 @@ def _lengths(
     context."""
     told = told_lengths(error.body)
     if told is not None:
-        return str(told[0]), told[1]
+        return told
     holds = context()
     return f"about {estimate(size, holds)}", holds
 

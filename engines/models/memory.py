@@ -17,12 +17,17 @@ from typing import Literal
 
 from engines.models.gguf import Header
 
-KvCacheType = Literal["f16", "q8_0", "q4_0"]
+KvCacheType = Literal["f16", "q8_0", "q4_0", "fp8"]
 #: Bytes of an element: blocks of 32 with a scale of 2 bytes.
-KV_BYTES: dict[KvCacheType, float] = {"f16": 2.0, "q8_0": 34 / 32, "q4_0": 18 / 32}
+KV_BYTES: dict[KvCacheType, float] = {
+    "f16": 2.0,
+    "q8_0": 34 / 32,
+    "q4_0": 18 / 32,
+    "fp8": 1.0,
+}
 
 #: What Ollama counts for them beforehand, where llama.cpp is to run the model.
-_KV_COUNTED: dict[KvCacheType, float] = {"f16": 2.0, "q8_0": 1.0, "q4_0": 0.5}
+_KV_COUNTED: dict[KvCacheType, float] = {"f16": 2.0, "q8_0": 1.0, "q4_0": 0.5, "fp8": 1.0}
 
 #: What Ollama runs by its own engine.
 _OWN_ENGINE = frozenset((

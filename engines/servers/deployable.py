@@ -9,5 +9,10 @@ from __future__ import annotations
 from engines.servers.deployed import Deployed
 from engines.servers.llamacpp import LLAMACPP
 from engines.servers.ollama import DEPLOYED_OLLAMA
+from engines.servers.vllm import VLLM
 
-DEPLOYED: dict[str, Deployed] = {"ollama": DEPLOYED_OLLAMA, "llama.cpp": LLAMACPP}
+DEPLOYED: dict[str, Deployed] = {
+    "ollama": DEPLOYED_OLLAMA,
+    "llama.cpp": LLAMACPP,
+    "vllm": VLLM,
+}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from engines.servers.options import Options
 
@@ -24,6 +24,14 @@ class Allowed:
     read: tuple[str, ...]
     read_below: tuple[str, ...]
     ask: tuple[str, ...]
+
+
+#: Ollama's options of a request that OpenAI's API has, by what each is called there.
+OPENAIS_QUERY: Mapping[str, str] = {
+    "num_predict": "max_tokens",
+    **{name: name for name in ("temperature", "top_p", "seed", "stop",
+                               "presence_penalty", "frequency_penalty")},
+}  # fmt: skip
 
 
 def _nothing() -> Mapping[str, str]:
@@ -56,11 +64,13 @@ class Deployed:
     target: str = "engine"
     #: Where records have its version.
     version_key: str = "version"
-    #: Whether it is given the model's GGUF file, rather than a name.
-    takes_file: bool = True
+    #: What it is given of a model: a name, its GGUF file, or its folder of Hugging Face's layout.
+    takes: Literal["name", "file", "folder"] = "file"
     #: What it cannot do: keys of `job.service` that it does not know, and why.
     cannot: Mapping[str, str] = field(default_factory=_nothing)
     #: What recipes may tell it beyond its model; by default nothing.
     options: Options = field(default_factory=Options)
+    #: Ollama's options that it takes with a query by OpenAI's API, by its names for them.
+    query_options: Mapping[str, str] = field(default_factory=lambda: OPENAIS_QUERY)
     #: By what arguments its program is told them, by their names in recipes.
     arguments: Callable[[Mapping[str, object]], Iterable[str]] = lambda asked: ()

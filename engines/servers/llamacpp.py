@@ -15,7 +15,7 @@ from contracts.json_object import JsonObject
 from engines.engine import Facts, LoadedModel
 from engines.json_values import count_of, part_of, text_of
 from engines.openai import MODELS, OPENAI
-from engines.servers.deployed import Allowed, Deployed
+from engines.servers.deployed import OPENAIS_QUERY, Allowed, Deployed
 from engines.servers.llamacpp_options import OPTIONS, arguments
 
 if TYPE_CHECKING:
@@ -112,6 +112,13 @@ LLAMACPP = Deployed(
     metrics=METRICS,
     options=OPTIONS,
     arguments=arguments,
+    query_options={
+        **OPENAIS_QUERY,
+        **{
+            name: name
+            for name in ("top_k", "min_p", "repeat_penalty", "repeat_last_n", "typical_p")
+        },
+    },
     cannot={
         "retrieval": "its server has one model, and does not embed while it answers",
         "keep_alive": "its server keeps the model in memory for as long as it runs",

@@ -28,6 +28,7 @@ OPTIONS = Options(
         "num_batch": "--batch-size, --ubatch-size",
         "flash_attention": "--flash-attn",
     },
+    values=ollama_options.OPTIONS.values,
     sampling=_SAMPLING,
     variables={
         name: one

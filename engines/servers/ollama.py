@@ -26,6 +26,6 @@ DEPLOYED_OLLAMA = Deployed(
     exporter="--ollama",
     target="ollama",
     version_key="ollama_version",
-    takes_file=False,
+    takes="name",
     options=OPTIONS,
 )

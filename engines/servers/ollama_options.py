@@ -26,6 +26,8 @@ SAMPLING = (
 )
 FLASH_ATTENTION, KV_CACHE_TYPE = "OLLAMA_FLASH_ATTENTION", "OLLAMA_KV_CACHE_TYPE"
 
+#: Of ggml, which llama.cpp computes with, too.
+GGML_CACHE_TYPES = ("f16", "q8_0", "q4_0")
 _CUDA = "Of NVIDIA's GPUs: "
 OPTIONS = Options(
     keys={
@@ -36,6 +38,7 @@ OPTIONS = Options(
         "kv_cache_type": KV_CACHE_TYPE,
         **{name: name for name in PARAMETERS},
     },
+    values={"kv_cache_type": GGML_CACHE_TYPES},
     sampling={name: name for name in SAMPLING},
     variables={
         "OLLAMA_DEBUG": Variable(level(2), "How much it logs: 1 more, 2 all."),

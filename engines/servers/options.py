@@ -29,6 +29,8 @@ class Options:
 
     #: Keys of job.service, each with the engine's word for it.
     keys: Mapping[str, str] = field(default_factory=dict)
+    #: Of keys of which it does not take all values, those that it takes.
+    values: Mapping[str, Collection[object]] = field(default_factory=dict)
     #: Keys of job.service.sampling, likewise.
     sampling: Mapping[str, str] = field(default_factory=dict)
     #: What job.service.env may name: nothing that moves paths, ports, origins or tokens.
@@ -41,6 +43,13 @@ class Options:
         """What sets a variable in place of job.service.env, by the variable's name."""
         by_keys = {word: f"job.service.{key}" for key, word in self.keys.items()}
         return {**dict.fromkeys(self.own, "the deployment itself"), **by_keys}
+
+    def refused(self, key: str, value: object) -> str:
+        """Return which value of a key the engine does not take, and what it takes; else ""."""
+        taken = self.values.get(key)
+        if taken is None or value in taken:
+            return ""
+        return f"{key} {value!r}, but {' or '.join(map(repr, taken))}"
 
     def unknown(self, key: str, names: Mapping[str, object]) -> Iterator[str]:
         """Yield which of the names under "sampling" or "env" of a recipe the engine lacks."""
@@ -103,6 +112,7 @@ DURATION = Annotated[str, Field(max_length=8), _like(r"[0-9]+(s|m|h)", "a time: 
 LIBRARY = Annotated[
     str, Field(max_length=32), _like(r"[a-z0-9_]+", "the name of a library, such as cuda_v12")
 ]
+NAME = Annotated[str, Field(max_length=32), _like(r"[A-Za-z0-9_]+", "a word")]
 VERSION = Annotated[
     str, Field(max_length=16), _like(r"[0-9]+\.[0-9]+\.[0-9]+", "a version such as 10.3.0")
 ]

@@ -11,6 +11,7 @@ from engines.json_values import count_of, object_or_empty
 from engines.models.gguf import BadGguf, Header, read_header
 from engines.models.quantisations import DEFAULT, bytes_of, parameters_in, quantisation_in
 from engines.names import parse
+from hpc.recipe.folders import weights_in
 from hpc.recipe.values import is_model_path
 
 #: A manifest is a page of JSON.
@@ -48,6 +49,9 @@ class Layers:
 
 def find_model(model: str, models: Path) -> Found:
     """What is known of a recipe's model here; `models`: Ollama's folder. Nobody else is asked."""
+    if is_model_path(model) and Path(model).is_dir():
+        problem = f"what the KV cache of {model} takes is not known: it is no GGUF file"
+        return Found(model, "its folder", weights=weights_in(Path(model)), problem=problem)
     if is_model_path(model):
         return _of_file(model, Path(model), "its file")
     layers = _layers_here(model, models)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from contracts.errors import UsageError
 from contracts.given_server import GivenServer
+from engines.servers.deployable import DEPLOYED
 from hpc.images import check_bindable
 from hpc.planning.cluster import cluster_cpu_jobs, cluster_engine
 from hpc.planning.local import local_cpu_jobs, local_engine
@@ -18,6 +19,7 @@ from hpc.planning.monitoring import MonitoringPlan, plan_monitoring
 from hpc.planning.parts import Given, JobPlan, MakeJob, Notes, client_cpus
 from hpc.planning.replicas import plan_replicas
 from hpc.planning.share import plan_share
+from hpc.recipe.folders import served_name
 from hpc.recipe.reading import ollama_name
 from hpc.recipe.schema import MAX_DEFAULT_PARALLEL, Recipe, Service
 from hpc.recipe.sections import Access
@@ -148,11 +150,16 @@ def make_plan(
 
 def _model(service: Service, weights: str, notes: Notes) -> str:
     """The name under which the model is served."""
-    model = service.model if service.server else ollama_name(service.model)
+    model = service.model if service.server else _served_name(service)
     notes.add("model", model, "recipe" if model == service.model else f"recipe: {service.model}")
     if weights:
-        notes.add("weights", weights, "the model's file")
+        notes.add("weights", weights, "the model's file or folder")
     return model
+
+
+def _served_name(service: Service) -> str:
+    in_a_folder = DEPLOYED[service.engine].takes == "folder"
+    return served_name(service.model) if in_a_folder else ollama_name(service.model)
 
 
 def _watch(given: Given, wanted: bool, gpus: int, per_node: int, qdrant: bool) -> MonitoringPlan:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from contracts.errors import UsageError
 from engines.servers.deployable import DEPLOYED
+from hpc.endpoints import HUB_MODELS
 from hpc.planning.model_files import blob_of
 from hpc.recipe.reading import not_gguf
 from hpc.recipe.schema import Recipe
@@ -14,13 +15,17 @@ from hpc.recipe.values import is_model_path
 
 def weights_of(recipe: Recipe, models: Path) -> str:
     """The path of the GGUF file of a recipe's model: its own, or that of the name in Ollama's
-    folder of `models`. "" if the recipe's engine takes names, or is not ours.
+    folder of `models`; or of the folder that the engine is given, which its job fetches if it is
+    the hub's. "" if the recipe's engine takes names, or is not ours.
 
-    Raises UsageError if there is none.
+    Raises UsageError if there is no such file.
     """
     service = recipe.job.service
-    if service.server is not None or not DEPLOYED[service.engine].takes_file:
+    takes = DEPLOYED[service.engine].takes
+    if service.server is not None or takes == "name":
         return ""
+    if takes == "folder":
+        return str(models.with_name(HUB_MODELS) / service.model)  # a path stays what it is
     if is_model_path(service.model):
         return service.model
     path = blob_of(service.model, models)

@@ -127,10 +127,10 @@ class EngineOptions(Section):
         description="Whether attention is computed by flash attention, which takes less memory for "
         "long contexts. Default: the engine decides; `true` if kv_cache_type asks for it.",
     )
-    kv_cache_type: Literal["f16", "q8_0", "q4_0"] | None = Field(
+    kv_cache_type: Literal["f16", "q8_0", "q4_0", "fp8"] | None = Field(
         None,
         description="How the KV cache is kept: `q8_0` takes half of the memory of `f16`, `q4_0` a "
-        "quarter, at some loss of precision. Quantised, it needs flash attention.",
+        "quarter, at some loss of precision; they need flash attention. vLLM has `f16` and `fp8`.",
     )
     num_batch: Annotated[int, Field(ge=1, le=MAX_BATCH), WHOLE] | None = Field(
         None,
@@ -188,6 +188,8 @@ class EngineOptions(Section):
             unknown = [] if name in engine.options.keys else [name]
         if unknown:
             raise ValueError(f"{engine.title} does not know {', '.join(unknown)}: leave it out")
+        if refused := engine.options.refused(name, value):
+            raise ValueError(f"{engine.title} does not take {refused}: take that, or leave it out")
         return value
 
     @property

@@ -11,6 +11,8 @@ from typing import NoReturn
 from contracts.errors import UsageError
 from contracts.files import read_json_strictly
 from engines.names import TAG, BadName, parse, short_name
+from engines.servers.deployable import DEPLOYED
+from hpc.recipe.folders import folder_at, no_folder
 from hpc.recipe.schema import Recipe
 from hpc.recipe.sections import Retrieval
 from hpc.recipe.values import is_model_path, looks_like_path
@@ -30,11 +32,23 @@ def load_recipe(path: Path) -> Recipe:
     service = recipe.job.service
     found: dict[str, str | Retrieval] = {}
     if service.server is None:  # else the name is that server's affair
-        found["model"] = _model_at(service.model, path, "job.service.model")
+        found["model"] = _model_of(service.engine, service.model, path)
     if service.wanted_retrieval:
         found["retrieval"] = _with_paths(service.wanted_retrieval, path)
     service = service.model_copy(update=found)
     return recipe.model_copy(update={"job": recipe.job.model_copy(update={"service": service})})
+
+
+def _model_of(engine: str, model: str, recipe: Path) -> str:
+    """The model that answers, as its engine is given models."""
+    key = "job.service.model"
+    if DEPLOYED[engine].takes != "folder":
+        return _model_at(model, recipe, key)
+    try:
+        return folder_at(model, recipe.parent)
+    except ValueError as error:
+        _refuse(recipe, [f"{key} = {model!r}: {error}; {DEPLOYED[engine].title} takes a folder "
+                         "with config.json and *.safetensors"])  # fmt: skip
 
 
 def _with_paths(retrieval: Retrieval, recipe: Path) -> Retrieval:
@@ -80,6 +94,8 @@ def parse_recipe(data: object, what: str = "recipe") -> Recipe:
 def not_gguf(model: Path) -> str | None:
     """What keeps a path from being that of a GGUF file; None: it is one."""
     try:
+        if model.is_dir() and no_folder(model) is None:
+            return 'is a folder, which "vllm" takes, not a GGUF file'
         if model.exists() and not model.is_file():  # reading a pipe would wait
             return "is not a GGUF file"
         with model.open("rb") as file:

@@ -40,16 +40,20 @@ class Served(Section):
     model: Model = Field(
         description="Model: a name as Ollama takes it (`mistral:7b`, `someone/model`, "
         "`hf.co/USER/REPOSITORY:TAG`), or the path of a GGUF file (relative paths start at the "
-        "recipe's folder). A path is what is the path of a file there, or begins with `/`, `./`, "
+        "recipe's folder); for vLLM a folder with config.json and *.safetensors, or a name of "
+        "Hugging Face's hub. A path is what is the path of a file there, or begins with `/`, `./`, "
         "`../` or `~`."
     )
     engine: EngineName = Field(
-        "ollama", description="What serves the model: `ollama`, or `llama.cpp`'s own server."
+        "ollama",
+        description="What serves the model: `ollama`, `llama.cpp`'s own server, or `vllm` "
+        "(docs/engines.md).",
     )
     precision: Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+$", max_length=16)] | None = Field(
         None,
         description="Expected precision, such as `fp16` or `q4_0`. Compared with the quantisation "
-        "that Ollama reports; a difference is a loud warning.",
+        "that the engine reports; a difference is a loud warning. vLLM computes with `fp16`, "
+        "`bf16` or `fp32` if that is asked for.",
     )
     require_precision: bool = Field(
         False, description="Makes a difference in precision a failure (exit code 4)."

@@ -37,7 +37,7 @@ STUB = Deployed(
     image="docker://example.org/stub:1",
     allowed=Allowed(read=("/v1/models",), read_below=(), ask=()),
     health="/alive",
-    takes_file=False,
+    takes="name",
     cannot={"precision": "it has none"},
 )
 

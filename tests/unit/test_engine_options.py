@@ -108,7 +108,8 @@ def test_the_tables_here_have_every_option() -> None:
     keys = {"sampling", "env", *(row[0] for row in VARIABLES), *(row[0] for row in PARAMETERS)}
     assert keys == set(EngineOptions.model_fields)
     assert set(SAMPLING) == set(Sampling.model_fields)
-    assert {name for name, _, _ in ENV} == set(Env.model_fields)
+    ollamas = set(DEPLOYED["ollama"].options.variables)
+    assert {name for name, _, _ in ENV} == ollamas <= set(Env.model_fields)
 
 
 @pytest.mark.parametrize(("key", "value", "variables"), VARIABLES)
@@ -164,7 +165,7 @@ def test_the_plan_says_each_and_where_it_is_from(recipe_data: Recipe, service: R
 
 WRONG = [
     ("flash_attention", "yes", "must be true or false"),
-    ("kv_cache_type", "q5_1", "must be 'f16', 'q8_0' or 'q4_0'"),
+    ("kv_cache_type", "q5_1", "must be 'f16', 'q8_0', 'q4_0' or 'fp8'"),
     ("num_batch", 0, "must be at least 1"),
     ("num_batch", "512", "must be a whole number"),
     ("num_batch", 5000, "must be at most job.service.context_length (4096)"),
@@ -203,6 +204,11 @@ WRONG = [
     ("env.CUDA_LAUNCH_BLOCKING", "x", "must be true or false"),
     ("env.HSA_OVERRIDE_GFX_VERSION", "10.3.0 X=x", "must be a version such as 10.3.0"),
     ("env.HSA_ENABLE_SDMA", 7, "must be true or false"),
+    ("env.VLLM_CPU_KVCACHE_SPACE", "4GiB", "must be a whole number"),
+    ("env.VLLM_LOGGING_LEVEL", "a b", "must be a word"),
+    ("env.VLLM_USE_FLASHINFER_SAMPLER", 2, "must be true or false"),
+    ("env.VLLM_USE_DEEP_GEMM", "x", "must be true or false"),
+    ("env.NCCL_P2P_DISABLE", "LOC", "must be true or false"),
     ("env.OLLAMA_DEBUGG", 1, "did you mean job.service.env.OLLAMA_DEBUG?"),
     ("env.LD_PRELOAD", "/x.so", "unknown key"),
     ("env.OLLAMA_ORIGINS", "*", "unknown key"),

@@ -12,6 +12,7 @@ from contracts.files import PROJECT
 from engines.engine import Facts, LoadedModel
 from engines.servers.llamacpp import LLAMACPP
 from hpc.commands.deploy import render_all
+from hpc.deployments.engine_notes import engine_notes
 from hpc.endpoints import OutputDir
 from hpc.planning.plan import make_plan
 from hpc.planning.weights import weights_of
@@ -285,7 +286,7 @@ def test_its_job_tells_where_the_model_sits(tmp_path, placements, on_gpus):
     for rank, word in enumerate(placements):
         (tmp_path / "logs" / f"7.{rank}.placement").write_text(f"{word}\n")
     (tmp_path / "logs" / "77.placement").write_text("gpu\n")
-    assert output.all_on_gpus("7") == on_gpus
+    assert engine_notes(output.path, "7").on_gpus == on_gpus
 
 
 @pytest.mark.parametrize(("files", "version"), [({"7.0.version": "b9\n"}, "b9"), ({}, "")])
@@ -294,7 +295,7 @@ def test_its_job_tells_its_version(tmp_path, files, version):
     output.prepare()
     for name, text in files.items():
         (tmp_path / "logs" / name).write_text(text)
-    assert output.engine_version("7") == version
+    assert engine_notes(output.path, "7").version == version
 
 
 def test_gpus_that_were_asked_for_in_vain_are_told_with_the_engines_name():

@@ -1,0 +1,84 @@
+"""Models of Hugging Face's layout: a folder with config.json and weights in *.safetensors, by its
+path, or the name under which the hub has it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from pathlib import Path
+
+from engines.servers.deployable import DEPLOYED
+from hpc.recipe.values import is_model_path, looks_like_path
+
+CONFIG, WEIGHTS = "config.json", "*.safetensors"
+#: NAMESPACE/NAME, as the hub takes them.
+_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
+
+
+def no_folder(path: Path) -> str | None:
+    """What keeps a path from being that of a model's folder; None: it is one."""
+    try:
+        if path.is_file():
+            return _no_folder_but_a_file(path)
+        missing = next((name for name in (CONFIG, WEIGHTS) if not any(path.glob(name))), None)
+        names = [entry.name for entry in path.iterdir()]
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+    if missing is None:
+        return None
+    instead = " (its weights are GGUF files)" if any(map(_is_gguf, names)) else ""
+    return f"is not a model's folder: it has no {missing}{instead}"
+
+
+def _is_gguf(name: str) -> bool:
+    return name.lower().endswith(".gguf")
+
+
+def _no_folder_but_a_file(path: Path) -> str:
+    with path.open("rb") as file:
+        gguf = file.read(4) == b"GGUF"
+    others = " or ".join(f'"{name}"' for name, one in DEPLOYED.items() if one.takes != "folder")
+    return f"is a GGUF file, which {others} takes" if gguf else "is a file, not a model's folder"
+
+
+def folder_at(model: str, base: Path) -> str:
+    """The absolute path of a recipe's model, or its name if that is what it says; relative paths
+    start at `base`. Raises ValueError with what is wrong with it."""
+    path = (base / os.path.expanduser(model)).resolve()  # noqa: PTH111 # Path's may raise
+    wrong = no_folder(path)
+    if wrong is None:
+        return str(path)
+    if looks_like_path(model) or path.exists():
+        raise ValueError(f"{path} {wrong}")
+    if not _HUB_NAME.fullmatch(model) or ".." in model:
+        raise ValueError(
+            f"{model!r} is no folder here, nor a name of Hugging Face's hub, such as "
+            "Qwen/Qwen2.5-0.5B-Instruct"
+        )
+    return model
+
+
+def served_name(model: str) -> str:
+    """The name under which a model is served: the hub's, or the folder's with a tag that other
+    files there, or other versions of them, do not have."""
+    if not is_model_path(model):
+        return model
+    path = Path(model)
+    files = sorted([*path.glob(CONFIG), *path.glob(WEIGHTS)])
+    stamps = [f"{file}\0{(s := file.stat()).st_size}\0{s.st_mtime_ns}" for file in files]
+    digest = hashlib.sha256("\0".join(stamps).encode("utf-8", "surrogateescape")).hexdigest()
+    stem = re.sub(r"[^a-z0-9._-]+", "-", path.name.lower()).strip("-._") or "model"
+    return f"{stem[:60]}:{digest[:8]}"
+
+
+def files_of(folder: Path) -> list[Path]:
+    """The files of a model's folder, and where those are that are links, as a hub's cache has them:
+    a container must be shown both."""
+    files = [path for path in folder.iterdir() if path.is_file()]
+    return [folder / CONFIG, *(path.resolve() for path in files)]
+
+
+def weights_in(folder: Path) -> int:
+    """The bytes of all weights in a model's folder."""
+    return sum(file.stat().st_size for file in folder.glob(WEIGHTS))
