@@ -101,7 +101,9 @@ def _add_ollama(
     app: Flask, settings: ServiceSettings, metrics: Metrics, usage: UsageByName | None
 ) -> None:
     """The deployment's own Ollama, which queries are passed on to."""
-    benchmarks = _benchmarks(settings, settings.token_file, authority_of(settings))
+    benchmarks = _benchmarks(
+        settings, settings.token_file, authority_of(settings), settings.addresses
+    )
     sources = retrieval_settings_from(os.environ)
     service = OllamaClientService(
         settings,
@@ -166,15 +168,12 @@ def _add_given(
     _add_benchmark_routes(app, given, benchmarks, no_retrieval)
 
 
-def _benchmarks(
-    settings: ServiceSettings, token_file: Path | None = None, authority: Path | None = None
-) -> Benchmarks:
+def _benchmarks(settings: ServiceSettings, *files: Path | None) -> Benchmarks:
     return Benchmarks(
         settings.output / "benchmarks",
         settings.record,
         lambda: monitoring_of(settings.output, settings.monitoring_job, settings.ollama_job),
-        token_file,
-        authority,
+        *files,
     )
 
 

@@ -80,15 +80,18 @@ class Benchmarks:
         monitoring: Callable[[], child_process.MonitoringUrls] = child_process.MonitoringUrls,
         token_file: Path | None = None,
         authority: Path | None = None,
+        addresses: Path | None = None,
     ) -> None:
         """`context`: a file that goes into each result, if it is there. `monitoring` is asked at
         the beginning of each run. `token_file`: the key that what is measured asks for;
-        `authority`: what to trust if that speaks TLS."""
+        `authority`: what to trust if that speaks TLS; `addresses`: the file of where the engine's
+        replicas are now."""
         RunSpec.model_rebuild()  # now: pydantic must not make it in several threads at once
         self._folder = folder
         self._context = context
         self._monitoring = monitoring
         self._token_file, self._authority = token_file, authority
+        self._addresses = addresses
         self._runs: dict[str, child_process.ChildRun] = {}
         self._lock = threading.Lock()
         self._past = Tally()  # of the runs that are over
@@ -144,6 +147,7 @@ class Benchmarks:
     def _begin(self, run_id: str, job: RunSpec, urls: list[str]) -> child_process.ChildRun:
         context = self._context if self._context and os.access(self._context, os.R_OK) else None
         place = place_of(context) if context else None
+        elsewhere = job.retrieval or job.through == "door"
         try:
             return child_process.ChildRun(
                 run_id,
@@ -155,6 +159,7 @@ class Benchmarks:
                 self._monitoring(),
                 self._token_file,
                 self._authority if urls[0].startswith("https:") else None,
+                None if elsewhere else self._addresses,
             )
         except OSError as error:
             raise CannotWrite(f"The benchmark cannot start: {error}.") from error

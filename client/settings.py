@@ -10,6 +10,7 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from contracts.given_server import GivenServer
+from contracts.job_files import address_file
 from engines.servers.deployable import DEPLOYED
 
 _JOB_ID = re.compile(r"[A-Za-z0-9_.-]+")
@@ -47,6 +48,11 @@ class ServiceSettings:
         if self.deployment is None:
             return None
         return self.output / "deployments" / f"{self.deployment}.json"
+
+    @property
+    def addresses(self) -> Path:
+        """Where the engine's job writes where its replicas are."""
+        return address_file(self.output, DEPLOYED[self.engine].service, self.ollama_job)
 
 
 def service_settings_from(environment: Mapping[str, str]) -> ServiceSettings:

@@ -149,7 +149,8 @@ keep_replicas() {
 
 # keep_replica SCRIPT NUMBER VENDOR CPUS GPUS: as long as it is to serve. One that ends before all serve ends the job.
 keep_replica() {
-  local number=$2 began reason restarts=0 command=(bash "$1" --replica "$2" "$SHARERS" "$5")
+  local number=$2 began reason restarts=0
+  local command=(env "ORCH_REPLICA=$JOB.$2" bash "$1" --replica "$2" "$SHARERS" "$5")
   if [ -n "$4" ]; then command=(taskset --cpu-list "$4" "${command[@]}"); fi
   if [ -n "$5" ]; then command=(only_gpus "$3" "$5" "${command[@]}"); fi
   write_file "$OUTPUT/logs/$JOB.$number.share" "$HOST" "$4" "$5"
@@ -157,6 +158,7 @@ keep_replica() {
   while :; do
     began=$SECONDS
     "${command[@]}" > >(label "$number") 2> >(label "$number" >&2)
+    end_rest "$JOB.$number"
     until [ -e "$OUTPUT/${SERVICE}_ip_$JOB.txt" ]; do sleep 1; done # else the job ends, and this with it
     if [ $((SECONDS - began)) -ge "$FORGIVEN_AFTER" ]; then restarts=0; fi
     reason=$(sed -n 2p "$OUTPUT/logs/$JOB.$number.rc" 2>/dev/null)
@@ -167,6 +169,14 @@ keep_replica() {
     restarts=$((restarts + 1))
   done
   say "$reason, for the time $((restarts + 1)) in a row, and is not begun again"
+}
+
+# end_rest REPLICA: what its script has begun and, if it was killed, could not end: else an engine that nobody
+# knows of keeps the GPUs, and the port. A scheduler sees to that only where nothing else of the job is left.
+end_rest() {
+  local left FOLDERS=()
+  mapfile -t left < <(grep -lzxF "ORCH_REPLICA=$1" /proc/[0-9]*/environ 2>/dev/null | cut -d / -f 3)
+  end_all ${left[@]+"${left[@]}"}
 }
 
 # label NUMBER: puts it before each line. It lasts until all who write have ended, whatever they are told.

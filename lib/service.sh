@@ -135,12 +135,17 @@ unpublish() { rm -f ${PUBLISHED[@]+"${PUBLISHED[@]}"}; } # so written, an empty 
 # All of a service's processes are told at once, as scancel does it, and have time to write down what they
 # have: a load generator its results.
 stop_children() {
-  local pid tries=200 all=() # 20 s: SIGKILL comes 30 s after SIGTERM (KillWait), and something is left to do
+  local pid all=()
   for pid in ${CHILDREN[@]+"${CHILDREN[@]}"}; do mapfile -t -O "${#all[@]}" all < <(descendants "$pid"); done
   mapfile -t -O "${#all[@]}" all < <(orphans)
-  [ "${#all[@]}" -gt 0 ] || return 0
-  kill -TERM "${all[@]}" 2>/dev/null
-  for pid in "${all[@]}"; do
+  end_all ${all[@]+"${all[@]}"}
+}
+
+end_all() {
+  local pid tries=200 # 20 s: SIGKILL comes 30 s after SIGTERM (KillWait), and something is left to do
+  [ "$#" -gt 0 ] || return 0
+  kill -TERM "$@" 2>/dev/null
+  for pid in "$@"; do
     while runs "$pid" && [ $((tries -= 1)) -gt 0 ]; do
       sleep 0.1
       # They have been told, and SIGKILL may come to us before they have ended.

@@ -70,6 +70,8 @@ def _add_target(parser: argparse.ArgumentParser) -> None:
         metavar="'NAME: VALUE'|@FILE",
         help="that requests carry, too; @FILE: a file's, one a line, which others do not see",
     )
+    add("--addresses", type=Path, metavar="FILE", help="with host:port of each --url, a line "
+        "each, read while one does not answer: it may come again at another port")  # fmt: skip
     add("--ca", metavar="FILE", help="of CAs to trust for https (default: the system's)")
     add("--api-key", "--token", dest="shown_key", help=argparse.SUPPRESS)
     add("--sits-on", choices=("gpu", "cpu"), help="not valid if the model sits elsewhere")
@@ -175,6 +177,7 @@ def _shared(given: argparse.Namespace) -> dict[str, object]:
         raise UsageError(f"--stop-on-errors is {given.stop_on_errors}, but must be at least 1.")
     return {
         "replicas": replicas,
+        "addresses": given.addresses,
         "model": given.model,
         "api": given.api,
         "reuse_connections": not given.no_reuse,

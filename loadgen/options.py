@@ -33,17 +33,19 @@ class Replica:
 class Options(LoadSpec):
     """A run: a load, and where it goes and how.
 
-    `prompts` are what `prompt` or `input_tokens` ask for, or a file's. `workers`: processes of the
-    load generator. `sits_on`: where the model is to be. `stop_on_errors`: failed requests that end
-    the run. `gpu_metrics`: URLs of DCGM exporters. `monitoring_login`: headers for these, and for
-    whatever else has to do with monitoring. `live`: whether histograms are kept while it goes on.
-    `headers`: name and value of those that requests have beside our own; values are
-    secrets. `ca`: the file or folder of the CAs that are trusted, instead of the system's.
+    `addresses`: a file of where the replicas are now. `prompts` are what `prompt` or `input_tokens`
+    ask for, or a file's. `workers`: processes of the load generator. `sits_on`: where the model is
+    to be. `stop_on_errors`: failed requests that end the run. `gpu_metrics`: URLs of DCGM
+    exporters. `monitoring_login`: headers for these, and for whatever else has to do with
+    monitoring. `live`: whether histograms are kept while it goes on. `headers`: name and value of
+    those that requests have beside our own; values are secrets. `ca`: the file or folder of the CAs
+    that are trusted, instead of the system's.
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
 
     replicas: tuple[Replica, ...]
+    addresses: Path | None = Field(None, exclude=True)
     model: str
     out: Path
     prompts: SkipValidation[Prompts]

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 
 from contracts.errors import SchedulerError, UsageError
 from hpc.deployments.ends import Ends
+from hpc.deployments.facts import Endpoints
 from hpc.deployments.jobs import adopt, scheduler_of
 from hpc.deployments.records import Record, find_record, load_records
-from hpc.endpoints import OutputDir
+from hpc.endpoints import BadAddressFile, OutputDir
 from hpc.scheduler.interface import Scheduler
 from hpc.scheduler.states import GONE, JobStatus
 
@@ -73,10 +74,31 @@ def _refresh(record: Record, statuses: dict[str, JobStatus], output: OutputDir) 
     if over and record.state != "submitting":
         _write_down(record, details, over, output)
     record.note(job_states=details)
+    if record.live:
+        _follow_moved(record, output)
     if lost:
         record.note(state="lost")  # asked from another shell it may be found again
     lefts = [s.left_s for j in jobs.values() if (s := statuses.get(j)) and s.state == "RUNNING"]
     record.note(seconds_left=min((left for left in lefts if left is not None), default=None))
+
+
+def _follow_moved(record: Record, output: OutputDir) -> None:
+    """Replicas that were begun again may be at another port than the record has."""
+    for service, before in record.endpoints.items():
+        if not isinstance(before, list) or not before or service not in record.jobs:
+            continue
+        job, scheme = record.jobs[service], before[0].partition("://")[0]
+        now = [f"{scheme}://{address}" for address in _addresses(output, service, job)]
+        if len(now) == len(before) and now != before:
+            endpoints: Endpoints = {**record.endpoints, service: now}
+            record.update(endpoints=endpoints, **output.replicas(job, now))
+
+
+def _addresses(output: OutputDir, service: str, job: str) -> list[str]:
+    try:
+        return output.addresses(service, job)
+    except BadAddressFile:  # whoever asks the replicas says so
+        return []
 
 
 def _write_down(

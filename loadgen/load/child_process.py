@@ -71,10 +71,12 @@ class ChildRun:
         monitoring: MonitoringUrls | None = None,
         token_file: Path | None = None,
         ca: Path | None = None,
+        addresses: Path | None = None,
     ) -> None:
         """Start it. `context`: a file with what is to be known of the servers; `sits_on`: where the
         model is to be, gpu or cpu; `token_file`: the key that the servers ask for; `ca`: what to
-        trust for https. Raises OSError if the folder cannot be written or no process started.
+        trust for https; `addresses`: a file of where the servers are now. Raises OSError if the
+        folder cannot be written or no process started.
         """
         self.id = run_id
         self.folder = folder
@@ -86,7 +88,8 @@ class ChildRun:
         self._progress: ProgressLine = {}
         self._cancelled = False
         self._finished = threading.Event()
-        around = {"context": context, "sits-on": sits_on, "token-file": token_file, "ca": ca}
+        around = {"context": context, "sits-on": sits_on, "token-file": token_file, "ca": ca,
+                  "addresses": addresses}  # fmt: skip
         watched = _watched(monitoring or MonitoringUrls())
         self._process = self._start([*arguments(job, urls), *_options(around), *watched])
         threading.Thread(target=self._follow, daemon=True).start()

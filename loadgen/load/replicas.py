@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from time import perf_counter
 
 from contracts.errors import TargetError
+from contracts.job_files import BadAddress, fresh, parse_address
 from engines.http.balance import RECHECK_S, Balance
 from engines.http.sockets import Address, addresses_of, in_words
 from engines.http.tls import Tls, context_of
@@ -45,6 +48,7 @@ class Replicas:
         self._balance: Balance[int] = Balance()
         self._connections = len(self._states)  # that are kept
         self._engine = ENGINES[options.api]
+        self._file = options.addresses
         self._watching: set[asyncio.Task[None]] = set()
         self.outages: list[Outage] = []
 
@@ -100,12 +104,22 @@ class Replicas:
         state = self._states[replica]
         while state.outage is not None:
             await asyncio.sleep(RECHECK_S)
+            if self._file is not None:
+                await asyncio.to_thread(self._follow, self._file, replica)
             try:
                 self._keep(replica, await self.connect(replica))
             except OSError:
                 continue
             self._balance.ejected.discard(replica)
             state.outage.end, state.outage = perf_counter(), None
+
+    def _follow(self, file: Path, replica: int) -> None:
+        """Take over where it is now; as before if the file does not say it."""
+        with contextlib.suppress(OSError, UnicodeError, BadAddress, ValueError):
+            lines = fresh(file).read_text().split()
+            if len(lines) == len(self._states):
+                host, _, port = parse_address(lines[replica], "").partition(":")
+                self._states[replica].addresses = addresses_of(host, int(port))
 
     # --- connections ---
 

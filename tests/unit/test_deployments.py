@@ -105,6 +105,25 @@ def test_end_at_the_time_limit_is_no_failure(output, deployed, monkeypatch):
     assert look(deployed, output, monkeypatch, Jobs()) == "ended"
 
 
+def test_a_replica_that_moved_is_in_the_record_where_it_is(output, deployed, monkeypatch):
+    before = ["https://10.0.0.1:11434", "https://10.0.0.1:11435"]
+    deployed.update(endpoints={**deployed.endpoints, "ollama": before})
+    for number in (0, 1):
+        (output.path / "logs" / f"1.{number}.share").write_text(f"gpu1\n{number}\n{number}\n")
+    file = output.path / "ollama_ip_1.txt"
+    jobs = Jobs(j1="RUNNING", j2="RUNNING")
+    for lines, second in (
+        ("10.0.0.1:11434\n10.0.0.1:23456\n", "https://10.0.0.1:23456"),
+        ("10.0.0.1:11434\n", "https://10.0.0.1:23456"),  # half a file says nothing
+        ("10.0.0.1:nothing\n" * 2, "https://10.0.0.1:23456"),
+    ):
+        file.write_text(lines)
+        look(deployed, output, monkeypatch, jobs)
+        (record,) = load_records(output.path)
+        assert record.engines == [before[0], second]
+        assert [one["url"] for one in record.replicas] == [before[0], second]
+
+
 def test_controller_that_does_not_answer_changes_no_record(output, deployed, monkeypatch):
     with pytest.raises(SchedulerUnavailable):
         look(deployed, output, monkeypatch, Jobs(j1=None))

@@ -210,6 +210,21 @@ def test_one_that_comes_back_gets_requests_again(servers):
     assert summary["requests"]["succeeded"] + summary["requests"]["failed"] == 300
 
 
+def test_one_that_comes_back_at_another_port_is_found_by_the_file_of_addresses(servers, tmp_path):
+    dies, other, new = servers
+    file = tmp_path / "addresses"
+    file.write_text(f"127.0.0.1:{dies.port}\n127.0.0.1:{other.port}\n")
+
+    def die_and_move():
+        dies.kill()
+        file.write_text(f"127.0.0.1:{new.port}\n127.0.0.1:{other.port}\n")
+
+    with meanwhile(lambda: dies.seen.requests > 5, die_and_move):
+        _, summary = measure(dies, other, addresses=file, clients=4, requests=300)
+    assert new.seen.requests > 5
+    assert row(summary, dies)["outages"][0]["to"] is not None, "known by the name that it had"
+
+
 # --- retried once, and only before the first byte ---
 
 

@@ -5,6 +5,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from events import until
 
 LIB = Path(__file__).resolve().parents[2] / "lib"
 
@@ -51,6 +52,20 @@ def test_a_replica_that_ends_again_and_again_is_given_up_and_named(bash, tmp_pat
         f"{ended}, and is begun again in 60 s",
         f"{ended}, for the time 4 in a row, and is not begun again",
     ]
+
+
+def test_a_replica_that_is_killed_leaves_nothing_behind(bash, tmp_path):
+    """Also what is in a group of its own, and does not end when it is told to."""
+    (tmp_path / "replica.sh").write_text(
+        """
+        setsid bash -c 'trap "" TERM; echo $$ >"$OUTPUT/engine"; exec sleep 1000' &
+        until [ -s "$OUTPUT/engine" ]; do :; done
+        kill -KILL $$
+        """
+    )
+    bash('RESTARTS=(); become_node 0; keep_replica "$OUTPUT/replica.sh" 3 nvidia "" "" 2>/dev/null')
+    stat = Path(f"/proc/{(tmp_path / 'engine').read_text().strip()}/stat")
+    until(lambda: not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] == "Z")
 
 
 def test_one_that_has_served_for_long_is_begun_again_as_if_it_were_the_first_time(bash):
