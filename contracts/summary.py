@@ -72,8 +72,19 @@ OutageTimes = TypedDict("OutageTimes", {"from": float, "to": "float | None", "wh
 
 
 @dataclass(frozen=True)
+class ReplicaEnergy:
+    """What the GPUs of one replica have used while measured, and `joules_by_gpu` each of them."""
+
+    joules: float
+    watts: float
+    joules_per_output_token: float | None
+    joules_by_gpu: Mapping[str, float]
+
+
+@dataclass(frozen=True)
 class ReplicaShare:
-    """What one replica did."""
+    """What one replica did. `energy`: None if it has no GPUs of its own, or nobody measures
+    them."""
 
     url: str
     requests: int
@@ -82,6 +93,7 @@ class ReplicaShare:
     retried_away: int
     output_tokens: int
     outages: Sequence[OutageTimes] = ()
+    energy: ReplicaEnergy | None = None
 
 
 class LoadAsked(TypedDict, total=False):

@@ -127,7 +127,7 @@ enter_image() {
   local name
   RUN_IN=("$RUNTIME" --silent exec --containall --bind "$OUTPUT" "$@" "$IMAGE" env)
   # Which of the node's GPUs are ours: the scheduler says it by these, and a clean environment has none.
-  for name in CUDA_VISIBLE_DEVICES ROCR_VISIBLE_DEVICES; do
+  for name in CUDA_VISIBLE_DEVICES CUDA_DEVICE_ORDER ROCR_VISIBLE_DEVICES; do
     if [ -n "${!name-}" ]; then RUN_IN+=("$name=${!name}"); fi
   done
 }

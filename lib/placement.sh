@@ -145,10 +145,12 @@ amd_gpus() {
 # only_gpus VENDOR DEVICES COMMAND...: runs it with these alone. Of the other variables some would choose among
 # them once more.
 only_gpus() {
-  local name variable unset=()
+  local name variable changes=()
   variable=$(gpu_variable "$1")
   for name in CUDA_VISIBLE_DEVICES ROCR_VISIBLE_DEVICES HIP_VISIBLE_DEVICES GPU_DEVICE_ORDINAL; do
-    [ "$name" = "$variable" ] || unset+=(-u "$name")
+    [ "$name" = "$variable" ] || changes+=(-u "$name")
   done
-  env "${unset[@]}" "$variable=$2" "${@:3}"
+  # By the bus, as the driver and exporters number them: CUDA puts the fastest first.
+  [ "$1" != nvidia ] || changes+=(CUDA_DEVICE_ORDER=PCI_BUS_ID)
+  env "${changes[@]}" "$variable=$2" "${@:3}"
 }

@@ -26,6 +26,7 @@ from loadgen.arguments import parse, points
 from loadgen.load import runner
 from loadgen.load.worker import TOO_MANY_ERRORS
 from loadgen.measure import self_check, validity
+from loadgen.measure.energy_shares import with_energy
 from loadgen.measure.provenance import ROOT, About, provenance, read_context
 from loadgen.measure.summarise import summarise
 from loadgen.options import Options
@@ -127,6 +128,7 @@ def _one(options: Options, given: argparse.Namespace, about: About) -> tuple[Sum
     summary = self_check.withhold(summarise(measured, options))
     summary = replace(
         summary,
+        replicas=with_energy(summary.replicas, measured.energy, about.context),
         validity=validity.judge(summary, measured, options),
         provenance=provenance(options, measured, started_at, about),
     )

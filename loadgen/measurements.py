@@ -143,11 +143,16 @@ class ServerFacts:
 
 @dataclass(frozen=True)
 class Energy:
-    """Energy of the GPUs while measured, or why it is not known."""
+    """Energy of the GPUs while measured, or why it is not known. `joules_by_gpu`: of each, by what
+    it is known by; `gpus_at`: the same names by host and number there; `seconds`: between the two
+    readings."""
 
     joules: float | None = None
     source: str | None = None
     why: str | None = None
+    joules_by_gpu: Mapping[str, float] = field(default_factory=dict)
+    gpus_at: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    seconds: float | None = None
 
 
 @dataclass(frozen=True)

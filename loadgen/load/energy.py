@@ -12,7 +12,8 @@ import http.client
 import math
 import socket
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from time import perf_counter
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -25,9 +26,10 @@ from loadgen.options import Options
 if TYPE_CHECKING:
     from engines.gpus.nvidia import Gpu as NvidiaGpu
 
-#: A GPU's identity, and the millijoules of each.
+#: A GPU's identity, the millijoules of each, and which one has a number on a host.
 Gpu = str
 Counters = Mapping[Gpu, float]
+Places = Mapping[tuple[str, str], Gpu]
 
 #: Millijoules since the driver was loaded.
 _COUNTER = "DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION"
@@ -75,11 +77,21 @@ def _is_here(host: str) -> bool:
 
 @contextlib.contextmanager
 def _by_counters(options: Options, meter: Meter) -> Iterator[None]:
-    around = options.ca, options.monitoring_login
-    before = {url: read_counters(url, *around) for url in options.gpu_metrics}
+    before, started_at = _read(options), perf_counter()
     yield
-    after = {url: read_counters(url, *around) for url in options.gpu_metrics}
-    meter.reading = used_between(before, after, "DCGM")
+    after, seconds = _read(options), perf_counter() - started_at
+    counters = [
+        {url: counters_in(text, urlsplit(url).netloc) for url, text in texts.items()}
+        for texts in (before, after)
+    ]
+    used = used_between(counters[0], counters[1], "DCGM")
+    places = {place: gpu for text in after.values() for place, gpu in places_in(text).items()}
+    meter.reading = replace(used, gpus_at=places, seconds=seconds)
+
+
+def _read(options: Options) -> dict[str, str]:
+    around = options.ca, options.monitoring_login
+    return {url: read_exporter(url, *around) for url in options.gpu_metrics}
 
 
 @contextlib.contextmanager
@@ -93,9 +105,15 @@ def _by_driver(meter: Meter) -> Iterator[None]:
             yield
             return
         gpus = nvidia.gpus()  # before the run: which there are, costs the most
-        before = _counters_of(gpus)
+        before, started_at = _counters_of(gpus), perf_counter()
         yield
-        meter.reading = used_between({HERE: before}, {HERE: _counters_of(gpus)}, "NVML")
+        after, seconds = _counters_of(gpus), perf_counter() - started_at
+        host = socket.gethostname()
+        meter.reading = replace(
+            used_between({HERE: before}, {HERE: after}, "NVML"),
+            gpus_at={(host, str(gpu.index)): gpu.uuid for gpu in gpus},
+            seconds=seconds,
+        )
 
 
 def _counters_of(gpus: Sequence[NvidiaGpu]) -> Counters:
@@ -123,7 +141,9 @@ def used_between(
     for gpu, problem in problems.items():
         if gpu not in used:
             return Energy(why=problem)
-    return Energy(sum(used.values()) / 1000, f"{source} energy counter of {_gpus(len(used))}")
+    joules = {gpu: millijoules / 1000 for gpu, millijoules in used.items()}
+    words = f"{source} energy counter of {_gpus(len(used))}"
+    return Energy(sum(joules.values()), words, joules_by_gpu=joules)
 
 
 def _problem(before: float | None, after: float | None) -> str | None:
@@ -142,26 +162,44 @@ def _gpus(number: int) -> str:
     return "1 GPU" if number == 1 else f"all {number} GPUs that are seen there"
 
 
-def read_counters(url: str, ca: str | None = None, login: Headers = ()) -> Counters:
-    """Return millijoules by GPU; none if the URL does not say. `login`: headers that it wants."""
+def read_exporter(url: str, ca: str | None = None, login: Headers = ()) -> str:
+    """Return its metrics; "" if the URL has none. `login`: headers that it wants."""
     parts = urlsplit(url)
     connection = http_client(parts.scheme == "https", parts.netloc, None, TIMEOUT_S, ca)
     try:
         connection.request("GET", parts.path, headers=dict(login))
-        text = connection.getresponse().read().decode("utf-8", "replace")
+        return connection.getresponse().read().decode("utf-8", "replace")
     except (OSError, http.client.HTTPException):
-        return {}
+        return ""
     finally:
         connection.close()
-    return counters_in(text, parts.netloc)
 
 
 def counters_in(text: str, host: str) -> Counters:
     """Return millijoules by GPU, of an exporter on `host`. A GPU has one counter, however many
     lines: DCGM's exporter has one for each instance (MIG), and each is that of the whole GPU."""
+    found: dict[Gpu, float] = {}
+    for labels, value in _samples(text):
+        gpu = _identity(labels, host)
+        found[gpu] = max(value, found.get(gpu, 0.0))
+    return found
+
+
+def places_in(text: str) -> Places:
+    """Return which GPU has a number on a host, of an exporter that says the host. Not of those in
+    MIG mode: what has a number then is a part of one."""
+    found = {}
+    for labels, _ in _samples(text):
+        host, number = labels.get("Hostname"), labels.get("gpu")
+        if host and number and not labels.get("GPU_I_ID"):
+            found[host, number] = _identity(labels, host)
+    return found
+
+
+def _samples(text: str) -> Iterator[tuple[Mapping[str, str], float]]:
+    """The labels and values of the counter."""
     from prometheus_client.parser import text_string_to_metric_families  # most ask no exporter
 
-    found: dict[Gpu, float] = {}
     for line in text.splitlines():
         if not line.startswith(_COUNTER):
             continue
@@ -171,9 +209,7 @@ def counters_in(text: str, host: str) -> Counters:
             continue
         for sample in samples:
             if sample.name == _COUNTER and math.isfinite(sample.value):
-                gpu = _identity(sample.labels, host)
-                found[gpu] = max(sample.value, found.get(gpu, 0.0))
-    return found
+                yield sample.labels, sample.value
 
 
 def _identity(labels: Mapping[str, str], host: str) -> Gpu:

@@ -14,6 +14,7 @@ from contracts.files import write_whole
 from contracts.summary import (
     STEPS,
     Distribution,
+    ReplicaEnergy,
     ReplicaShare,
     Summary,
     Sweep,
@@ -154,7 +155,16 @@ def _replica(replica: ReplicaShare) -> str:
     return (
         f"{replica.url}: {replica.succeeded} succeeded, {replica.failed} failed, "
         f"{replica.retried_away} retried away, {replica.output_tokens} output tokens"
+        f"{_energy(replica.energy)}"
     )
+
+
+def _energy(energy: ReplicaEnergy | None) -> str:
+    if energy is None:
+        return ""
+    each = energy.joules_per_output_token
+    per_token = "" if each is None else f", {number(each, 3)} J/token"
+    return f", {number(energy.watts)} W{per_token} on {', '.join(energy.joules_by_gpu)}"
 
 
 def _verdict(validity: Validity) -> list[str]:

@@ -6,7 +6,15 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from contracts.figures import BY_KEY, COURSES, DRAWN, FIGURES
-from contracts.summary import Distribution, EnergyUsed, Goodput, RequestCounts, Seconds, Summary
+from contracts.summary import (
+    Distribution,
+    EnergyUsed,
+    Goodput,
+    ReplicaEnergy,
+    RequestCounts,
+    Seconds,
+    Summary,
+)
 from engines.json_values import count_of
 from loadgen.measure.stats import distribution
 from loadgen.measurements import RequestLine
@@ -192,17 +200,28 @@ def _replicas(summary: Summary, requests: Requests) -> list[Table]:
         return []
     spreads = replica_spreads(summary, requests)
     counts = ("requests", "succeeded", "failed", "retried_away", "output_tokens")
+    measured = any(replica.energy for replica in summary.replicas)
     cells = [
         [
             replica.url,
             *(number(getattr(replica, key)) for key in counts),
             *(ms(spread[at].at(p)) for spread in spreads.values() for p in ("p50", "p95")),
+            *(_replica_energy(replica.energy) if measured else ()),
         ]
         for at, replica in enumerate(summary.replicas)
     ]
     head = ["", *(key.replace("_", " ") for key in counts)]
     head += [f"{BY_KEY[key].label} {p} [ms]" for key in spreads for p in ("p50", "p95")]
+    head += ["energy [J]", "power [W]", "J/token", "GPUs"] if measured else []
     return [Table("Replicas", head, cells)]
+
+
+def _replica_energy(energy: ReplicaEnergy | None) -> list[str]:
+    if energy is None:
+        return [NA] * 4
+    each = number(energy.joules_per_output_token, 4)
+    gpus = ", ".join(energy.joules_by_gpu)
+    return [number(energy.joules), number(energy.watts), each, gpus]
 
 
 def _failures(summary: Summary, requests: Requests) -> list[Table]:

@@ -106,7 +106,7 @@ def test_each_gpu_of_a_node_has_a_replica_and_one_that_dies_comes_back(project: 
 def devices(pid: int) -> str:
     """What the one variable says that a server's GPUs are in."""
     words = Path(f"/proc/{pid}/environ").read_text().split("\0")
-    names = ("CUDA_", "ROCR_", "HIP_", "GPU_")
+    names = ("CUDA_VISIBLE", "ROCR_", "HIP_", "GPU_")
     (found,) = [w for w in words if w.startswith(names)]
     name, _, value = found.partition("=")
     assert name == "CUDA_VISIBLE_DEVICES"

@@ -2,7 +2,10 @@
 
 import pytest
 
-from loadgen.load.energy import counters_in, used_between
+from contracts.summary import ReplicaShare
+from loadgen.load.energy import counters_in, places_in, used_between
+from loadgen.measure.energy_shares import with_energy
+from loadgen.measurements import Energy
 
 NAME = "DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION"
 
@@ -76,3 +79,70 @@ def test_another_exporter_helps_where_one_has_lost_a_gpu():
     before = {"a": gpus(("GPU-1", 5000)), "b": gpus(("GPU-1", 0))}
     after = {"a": gpus(("GPU-1", 10)), "b": gpus(("GPU-1", 7000))}
     assert used_between(before, after, "DCGM").joules == 7
+
+
+# --- of each replica ---
+
+
+def replicas(*gpus):
+    """What a record says of replicas on a host, and what they did: 100, 200, … tokens."""
+    record = {
+        "replicas": [
+            {"url": f"http://h:{n}", "node": "gpu1.cluster", "cpus": "", "gpus": of_it}
+            for n, of_it in enumerate(gpus, start=1)
+        ]
+    }
+    shares = [
+        ReplicaShare(f"http://h:{n}", n, n, 0, 0, output_tokens=100 * n)
+        for n in range(1, len(gpus) + 1)
+    ]
+    return shares, record
+
+
+MEASURED = Energy(
+    joules=600.0,
+    joules_by_gpu={"GPU-a": 100.0, "GPU-b": 200.0, "GPU-c": 300.0},
+    gpus_at={("gpu1", "0"): "GPU-a", ("gpu1", "1"): "GPU-b", ("gpu1", "2"): "GPU-c"},
+    seconds=10.0,
+)
+
+
+def shared_out(*gpus, energy=MEASURED):
+    shares, record = replicas(*gpus)
+    return [share.energy for share in with_energy(shares, energy, record)]
+
+
+def test_each_replica_has_the_energy_of_its_own_gpus():
+    first, second = shared_out("1", "0,2")
+    assert (first.joules, first.watts, first.joules_per_output_token) == (200, 20, 2)
+    assert (second.joules, second.watts, second.joules_per_output_token) == (400, 40, 2)
+    assert first.joules_by_gpu == {"GPU-b": 200}
+    assert second.joules_by_gpu == {"GPU-a": 100, "GPU-c": 300}
+
+
+def test_gpus_that_the_driver_has_shared_out_are_known_by_their_uuids():
+    first, second = shared_out("GPU-a", "GPU-b")
+    assert (first.joules, second.joules) == (100, 200)
+
+
+@pytest.mark.parametrize("gpus", [("7", "0"), ("MIG-1", "0"), ("", "0"), ("1,7", "0")])
+def test_a_gpu_that_nobody_measures_makes_no_figure(gpus):
+    first, second = shared_out(*gpus)
+    assert first is None and second.joules == 100
+
+
+def test_a_gpu_that_two_have_is_neithers():
+    assert shared_out("0", "0,1") == [None, None]
+
+
+def test_without_a_record_or_energy_no_replica_has_any():
+    shares, _ = replicas("0", "1")
+    assert with_energy(shares, MEASURED, None) == shares
+    assert with_energy(shares, MEASURED, {"replicas": "odd"}) == shares
+    assert shared_out("0", "1", energy=Energy(why="no counter")) == [None, None]
+
+
+def test_an_exporter_says_which_gpu_has_a_number_on_its_host():
+    text = line(5, gpu="0", UUID="GPU-1", Hostname="n") + line(6, gpu="1", UUID="GPU-2")
+    text += line(7, gpu="2", UUID="GPU-3", Hostname="n", GPU_I_ID="1")  # a part of it
+    assert places_in(text) == {("n", "0"): "GPU-1"}

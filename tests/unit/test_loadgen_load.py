@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -184,6 +185,20 @@ def test_energy_is_what_the_drivers_counters_grew_by(load, server, tmp_path):
     assert energy["joules"] == pytest.approx(400 * 0.5, rel=0.4)
     assert energy["joules_per_output_token"] == pytest.approx(energy["joules"] / 16)
     assert energy["source"] == "NVML energy counter of all 2 GPUs that are seen there"
+
+
+def test_each_replica_of_a_record_has_its_part_of_the_energy(load, server, tmp_path):
+    """One of two GPUs is the one replica's."""
+    url, host = f"http://127.0.0.1:{server.port}", socket.gethostname()
+    record = {"replicas": [{"url": url, "node": host, "cpus": "", "gpus": "1"}]}
+    (tmp_path / "record.json").write_text(json.dumps(record))
+    driver = stand_in(tmp_path, Gpu("GPU-a", watts=100), Gpu("GPU-b", watts=300))
+    context = ("--context", str(tmp_path / "record.json"))
+    _, summary, _ = load("--clients", "2", *context, environment=driver)
+    (own,) = [replica["energy"] for replica in summary["replicas"]]
+    assert own["joules"] == pytest.approx(0.75 * summary["energy"]["joules"], rel=0.01)
+    assert own["watts"] == pytest.approx(300, rel=0.01)
+    assert own["joules_by_gpu"] == {"GPU-b": own["joules"]}
 
 
 def test_a_gpu_that_counts_no_energy_makes_no_figure(load, tmp_path):
