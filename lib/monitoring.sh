@@ -32,13 +32,16 @@ beside() {
 
 # serve_beside KIND DEFAULT_PORT START [GET_READY...]: calls GET_READY, has START start a service on
 # DEFAULT_PORT or another free one, calls KIND_runs, and stays as long as the service does. It ends
-# the shell that it is called in.
+# the shell that it is called in. Replicas share out all cores of a job, so that none is left over for what
+# watches them: that yields instead. Not to the last (19): on cores that an engine's threads never leave, a
+# scrape would come too late.
 serve_beside() {
   # shellcheck disable=SC2034 # service.sh's functions read SERVICE
   SERVICE=$1 CHILDREN=() TEMPORARY=()
   trap 'rm -rf ${TEMPORARY[@]+"${TEMPORARY[@]}"}' EXIT
   trap 'exit 143' TERM
   trap 'exit 130' INT
+  renice -n 10 -p "$BASHPID" >/dev/null 2>&1
   if [ $# -gt 3 ]; then "${@:4}"; fi
   start_on_port "$2" "$3"
   "${1}_runs"

@@ -93,6 +93,13 @@ def test_a_replica_asks_for_the_port_that_it_had(bash, tmp_path):
     assert bash("become_replica 3; usual_port 11434") == ["20123"]
 
 
+def test_what_watches_an_engine_yields_to_it(bash):
+    """By `nice` it says its own priority."""
+    show = "show() { nice; exit; }; nice; (serve_beside node 1 : show)"
+    ours, its = map(int, bash(f". {LIB}/monitoring.sh; {show}"))
+    assert its == min(ours + 10, 19)
+
+
 def test_a_replica_of_a_node_is_told_what_it_has(bash, tmp_path):
     (tmp_path / "replica.sh").write_text(
         'echo "$* on $(sed -n "s/Cpus_allowed_list:.//p" /proc/self/status)"'
