@@ -126,8 +126,8 @@ link_image() {
 enter_image() {
   local name
   RUN_IN=("$RUNTIME" --silent exec --containall --bind "$OUTPUT" "$@" "$IMAGE" env)
-  # Which of the node's GPUs are ours: the scheduler says it by these, and a clean environment has none.
-  for name in CUDA_VISIBLE_DEVICES CUDA_DEVICE_ORDER ROCR_VISIBLE_DEVICES; do
+  # A clean environment has neither: by which the scheduler says which GPUs are ours, and the mark of a replica.
+  for name in CUDA_VISIBLE_DEVICES CUDA_DEVICE_ORDER ROCR_VISIBLE_DEVICES ORCH_REPLICA; do
     if [ -n "${!name-}" ]; then RUN_IN+=("$name=${!name}"); fi
   done
 }

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import signal
 import subprocess
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,7 +14,6 @@ from faults import Fault
 from images import Images
 from project import HOME, PROXY, USER, Project, pip_settings
 from slurmcluster import PATIENCE_S, wait_until
-from test_replicas import devices, is_server, serving
 
 SERVICES = ["ollama", "client"]
 
@@ -111,45 +108,6 @@ def test_record_is_that_of_the_host_runtime_but_for_the_runtime(
     assert [list(record.pop("images")) for record in (contained, plain)] == [SERVICES, []]
     assert shape(contained) == shape(plain)
     assert contained["loaded_model"] == plain["loaded_model"]
-
-
-def test_each_gpu_of_a_node_has_a_replica_in_a_container_of_its_own(
-    project: Project, boxes: str
-) -> None:
-    recipe = project.recipe(nodes=1, gpus=4, cpus=4, replicas_per_node="per_gpu", num_thread=1,
-                            n_clients=4)  # fmt: skip
-    result = project.orch(recipe, "--site", boxes)
-    project.assert_benchmarked(result)
-    record = project.records()[-1]
-    urls = record["endpoints"]["ollama"]
-    assert len(set(urls)) == 4
-    assert {one["url"] for one in record["benchmark"]["replicas"]} == set(urls)
-    servers = [pid for pid in project.cluster.pids("gpu1") if is_server(pid)]
-    assert sorted(devices(pid) for pid in servers) == ["0", "1", "2", "3"], "one each, none twice"
-    for kind in ("mnt", "net"):
-        apart = {Path(f"/proc/{pid}/ns/{kind}").readlink() for pid in servers}
-        assert len(apart) == 4, "a container of its own, and a seal"
-
-    (script,) = [pid for pid in project.cluster.pids("gpu1") if _is_replica(pid, "2")]
-    os.kill(script, signal.SIGKILL)
-
-    def again() -> list[int]:
-        return [pid for pid in project.cluster.pids("gpu1") if is_server(pid)]
-
-    wait_until(lambda: set(again()) != set(servers) and len(again()) == 4, PATIENCE_S,
-               "the engine to end with its script, and to come back")  # fmt: skip
-    assert sorted(map(devices, again())) == ["0", "1", "2", "3"]
-    wait_until(lambda: serving(project, record["endpoints"]["client"]) == 4, PATIENCE_S, "all four")
-    assert project.orch("--stop", record["id"]).returncode == 0
-    project.assert_nothing_left()
-
-
-def _is_replica(pid: int, number: str) -> bool:
-    try:
-        words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
-    except OSError:
-        return False
-    return words[0] == "bash" and words[2:4] == ["--replica", number]
 
 
 @pytest.mark.parametrize(

@@ -87,10 +87,11 @@ def test_message_of_a_failed_build_is_the_complaint_and_not_the_summary_of_it(tm
 
 
 def test_services_in_a_container_get_the_gpus_of_their_job_and_nothing_else(tmp_path):
-    commands = "RUNTIME=apptainer IMAGE=/x/o.sif CUDA_VISIBLE_DEVICES=2,3; "
+    commands = "RUNTIME=apptainer IMAGE=/x/o.sif CUDA_VISIBLE_DEVICES=2,3 ORCH_REPLICA=7.1; "
     commands += "enter_image --nv; printf '%s\\n' \"${RUN_IN[@]}\""
     words = bash(tmp_path, commands).stdout.split()
-    assert words[-4:] == ["--nv", "/x/o.sif", "env", "CUDA_VISIBLE_DEVICES=2,3"]
+    assert words[-5:-2] == ["--nv", "/x/o.sif", "env"]
+    assert words[-2:] == ["CUDA_VISIBLE_DEVICES=2,3", "ORCH_REPLICA=7.1"]
     assert "--containall" in words
 
 
