@@ -6,9 +6,10 @@ Configured by environment:
 ORCH_OUTPUT_DIR, ORCH_OLLAMA_JOB with ORCH_ENGINE (what serves there:
 engines/servers/deployable.py), or
 ORCH_SERVER (contracts/given_server.py, as JSON), ORCH_MODEL, ORCH_JOB_ID, ORCH_DEPLOYMENT,
-ORCH_TOKEN_FILE (the token that Ollama asks for), ORCH_DOOR (the folder of HAProxy's sockets;
-lib/door.cfg), ORCH_QUERY_TIMEOUT (seconds that an answer may take; 600), ORCH_JOB_END (Unix time of
-the job's time limit), ORCH_MONITORING_JOB, ORCH_SHARE (who may log in, as a list in JSON),
+ORCH_TOKEN_FILE (the token that Ollama asks for), ORCH_DOOR (the folder of HAProxy's sockets, by
+which Ollama is asked; lib/door.cfg), ORCH_QUERY_TIMEOUT (seconds that an answer may take; 600),
+ORCH_JOB_END (Unix time of the job's time limit), ORCH_MONITORING_JOB, ORCH_SHARE (who may log in,
+as a list in JSON),
 ORCH_THREADS (client/serving.py sets it), and for retrieval as retrieval.settings says.
 """
 
@@ -22,7 +23,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from flask import Flask, Response, g, request
+from flask import Flask, Response, g, has_request_context, request
 from werkzeug.exceptions import HTTPException
 
 from client.api.answers import Error, ErrorWords, Unhealthy
@@ -30,7 +31,6 @@ from client.api.benchmark_answers import Begun
 from client.api.bodies import BenchmarkRequest, Query
 from client.api.json_body import read, sent, validate
 from client.benchmarks import Benchmarks, Described, Measured, new_id
-from client.door import EngineServers
 from client.errors import BenchmarkFailed, Conflict, NoRetrieval, NotServed, RequestError
 from client.login import add_login_routes
 from client.metrics import Metrics, Queries, State
@@ -77,8 +77,8 @@ def create_app() -> Flask:
 
 
 def _tokens(settings: ServiceSettings) -> NamedTokens | None:
-    """What tells the door of tokens by name; None if there is no door."""
-    if settings.door is None or settings.deployment is None:
+    """What tells the door of tokens by name; None if there is no deployment that has some."""
+    if settings.deployment is None:
         return None
     tokens = NamedTokens(tokens_folder(settings.output, settings.deployment), settings.door)
     tokens.follow()
@@ -86,8 +86,8 @@ def _tokens(settings: ServiceSettings) -> NamedTokens | None:
 
 
 def _usage(settings: ServiceSettings, metrics: Metrics) -> UsageByName | None:
-    """What the bearers of tokens use, and how long they wait; None if there is no door."""
-    if settings.door is None or settings.deployment is None:
+    """What the bearers of tokens use, and how long they wait; None if there is no deployment."""
+    if settings.deployment is None:
         return None
     where = (settings.output, settings.deployment)
     usage = UsageByName(usage_file(*where))
@@ -111,12 +111,12 @@ def _add_ollama(
         sources.embedding_model if sources else None,
         lambda: benchmarks.totals().running,
         Queries() if usage is None else Queries(_user, usage.add_tokens),
-        lambda address: servers is not None and servers.works(address),
+        _turn,
     )
-    servers = _door(settings, service)
+    service.servers.follow(service.replicas.recheck)
     metrics.show(State(settings, service.queries, benchmarks, service.replicas))
     retrieval = Retriever(sources, service.embed, service.addresses)
-    _add_ollama_routes(app, service, retrieval, servers)
+    _add_ollama_routes(app, service, retrieval)
     add_retrieval_routes(app, retrieval)
     _add_benchmark_routes(app, service, benchmarks, retrieval.check)
 
@@ -126,20 +126,16 @@ def _user() -> str:
     return request.headers.get("Orch-User", "")
 
 
+def _turn() -> str:
+    """Return how many requests he has in flight whose this one is, as the door says it; empty if
+    none is being answered."""
+    return request.headers.get("Orch-Turn", "") if has_request_context() else ""
+
+
 def _caller() -> socket.socket | None:
     """Return where the answer of this request goes, as gunicorn tells it."""
     found = request.environ.get("gunicorn.socket")
     return found if isinstance(found, socket.socket) else None
-
-
-def _door(settings: ServiceSettings, service: OllamaClientService) -> EngineServers | None:
-    """Return what makes sure that the door, if there is one, knows the engines. From time to time
-    that is done in any case."""
-    if settings.door is None:
-        return None
-    servers = EngineServers(service.addresses, settings.door / "commands")
-    servers.follow()
-    return servers
 
 
 def _add_given(
@@ -217,16 +213,10 @@ def _add_description(app: Flask) -> None:
         return Response(openapi.text(), mimetype="application/json")
 
 
-def _add_ollama_routes(
-    app: Flask,
-    service: OllamaClientService,
-    retrieval: Retriever,
-    servers: EngineServers | None,
-) -> None:
+def _add_ollama_routes(app: Flask, service: OllamaClientService, retrieval: Retriever) -> None:
     @app.get("/health")
     def show_health() -> tuple[Response, int]:
-        if servers is not None:
-            servers.look()  # who sees that all is well goes on to ask there
+        service.servers.look()  # who sees that all is well goes on to ask there
         found = retrieval.judge(*service.health())
         return sent(found, 503 if isinstance(found, Unhealthy) else 200)
 

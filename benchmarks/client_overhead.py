@@ -38,6 +38,7 @@ from urllib.request import urlopen
 
 import httptools
 import uvloop
+from haproxy import haproxy
 from known import MODEL, known_server
 from measuring import PROJECT, Figures
 
@@ -131,7 +132,7 @@ async def in_flight(
 @contextlib.contextmanager
 def service(ollama_port: int, *, plain: bool = False) -> Iterator[tuple[int, int]]:
     """The client service of one Ollama, or a plain one, on its core: its port and process id."""
-    with tempfile.TemporaryDirectory() as folder, socket.socket() as listener:
+    with haproxy(1) as door, tempfile.TemporaryDirectory() as folder, socket.socket() as listener:
         (Path(folder) / "ollama_ip_1.txt").write_text(f"127.0.0.1:{ollama_port}\n")
         listener.bind(("127.0.0.1", 0))
         listener.listen(1024)
@@ -142,6 +143,7 @@ def service(ollama_port: int, *, plain: bool = False) -> Iterator[tuple[int, int
             env={
                 **os.environ,
                 "ORCH_OUTPUT_DIR": folder,
+                "ORCH_DOOR": str(door),
                 "ORCH_OLLAMA_JOB": "1",
                 "ORCH_MODEL": MODEL,
             },

@@ -94,12 +94,21 @@ def say_engines(output: Path, addresses: Sequence[str]) -> None:
 
 @contextlib.contextmanager
 def door(
-    folder: Path, addresses: Sequence[str], num_parallel: int, most: int | None = None
+    folder: Path,
+    addresses: Sequence[str],
+    num_parallel: int,
+    most: int | None = None,
+    internal_token: str = "",
 ) -> Iterator[Door]:
     """A door in front of engines that work on `num_parallel` requests each; at most `most` of
-    them, if more are to come."""
+    them, if more are to come. `internal_token`: what they ask for; empty: whatever it is."""
     output = folder / "output"
     deployment = _render(folder, output, num_parallel, most or len(addresses))
+    if internal_token:
+        path = output / "deployments" / deployment / "internal.token"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{internal_token}\n")
+        path.chmod(0o600)
     say_engines(output, addresses)
     script = output / "scripts" / f"{deployment}.client.sh"
     log = (folder / "client.log").open("w")

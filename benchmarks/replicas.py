@@ -58,13 +58,17 @@ def by_loadgen(addresses: list[str], clients: int, requests: int, folder: Path) 
 def by_service(addresses: list[str], clients: int, requests: int, folder: Path) -> float:
     """POST /benchmark of the client service, which reads the addresses from its file."""
     sys.path.insert(0, str(PROJECT))
+    from haproxy import haproxy
+
     import clientService
 
     folder.mkdir()
     (folder / "ollama_ip_1.txt").write_text("".join(f"{address}\n" for address in addresses))
     os.environ.update(ORCH_OUTPUT_DIR=str(folder), ORCH_OLLAMA_JOB="1", ORCH_MODEL="known")
     body = {"n_clients": clients, "n_requests_per_client": requests // clients}
-    answer = clientService.create_app().test_client().post("/benchmark", json=body)
+    with haproxy(len(addresses)) as door:
+        os.environ["ORCH_DOOR"] = str(door)
+        answer = clientService.create_app().test_client().post("/benchmark", json=body)
     return _rate(answer.get_json())
 
 

@@ -1,12 +1,13 @@
-"""Tells HAProxy, which is at the door, where the engines are (they come, go and move), and asks it
-how things stand."""
+"""Tells HAProxy, which is at the door, where the engines are (they come, go and move) and which of
+them are to get no requests, and asks it how things stand."""
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import socket
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from client.errors import NotReady
@@ -16,6 +17,8 @@ from engines.http.sockets import addresses_of
 #: Seconds between looks at the address file: a replica has its share soon after it has come.
 LOOK_S = 0.5
 _TIMEOUT_S = 5.0
+#: Of all parts, or of the servers of the engines' backend alone (its Management Guide, 9.3).
+_ALL, _ENGINES = "show stat", "show stat engines 4 -1"
 
 
 class EngineServers:
@@ -26,52 +29,88 @@ class EngineServers:
         self._addresses = addresses
         self._commands = commands
         self._told: list[str] = []
+        self._by_socket: dict[str, str] = {}
+        self._unfit: frozenset[str] = frozenset()
         self._looking = threading.Lock()
 
-    def follow(self) -> None:
-        """Look at the address file from now on, beside everything else."""
-        threading.Thread(target=self._look_on, daemon=True).start()
+    def follow(self, beside: Callable[[], None]) -> None:
+        """Look at the address file from now on, beside everything else, and each time call
+        `beside`."""
+        threading.Thread(target=self._look_on, args=(beside,), daemon=True).start()
 
-    def _look_on(self) -> None:
+    def _look_on(self, beside: Callable[[], None]) -> None:
         wait = threading.Event()
         while not wait.wait(LOOK_S):
             self.look()
+            beside()
 
-    def works(self, address: str) -> bool:
-        """Return whether an engine is at something that came through the door."""
-        try:
-            name = f"engine{self._told.index(address) + 1}"
-            rows = statistics(self._commands)
-        except (OSError, ValueError):
-            return False
-        return any(row["svname"] == name and row["scur"] != "0" for row in rows)
+    def outstanding(self, address: str) -> int:
+        """Return how many requests that came through the door an engine has not ended yet."""
+        return int(self._states().get(address, {}).get("scur") or 0)
 
-    def look(self) -> None:
-        """Tell HAProxy what has changed; what it does not take is told again."""
+    def up(self) -> set[str]:
+        """Return the addresses that answer HAProxy; none, if it does not say."""
+        states = self._states().items()
+        return {address for address, row in states if row["status"].startswith(("UP", "DRAIN"))}
+
+    def address_of(self, at: str) -> str:
+        """Return the address, as the file has it, of who is at an `ip:port`."""
+        return self._by_socket.get(at, at)
+
+    def keep_from(self, unfit: Sequence[str]) -> None:
+        """Let these have no requests, as long as there is another one."""
         with self._looking:
-            self._look()
+            self._unfit = frozenset(unfit)
+            with contextlib.suppress(OSError):  # without HAProxy nobody has any
+                self._set_states(self._told)
 
-    def _look(self) -> None:
+    def look(self, fresh: bool = False) -> bool:
+        """Tell HAProxy what has changed, and return whether something has; what it does not take is
+        told again. `fresh`: also if the file's times do not show it."""
+        with self._looking:
+            return self._look(fresh)
+
+    def _look(self, fresh: bool) -> bool:
         try:
-            addresses = self._addresses.read()
+            addresses = self._addresses.read(fresh)
         except NotReady:
-            addresses = []  # they keep their servers: whether they answer, HAProxy sees itself
-        if addresses and addresses != self._told:
-            try:
-                self._tell(addresses)
-            except (OSError, UnicodeError):
-                return  # HAProxy has not begun, or a name is not known yet
+            return False  # they keep their servers: whether they answer, HAProxy sees itself
+        if addresses == self._told:
+            return False
+        with contextlib.suppress(OSError, UnicodeError):  # not begun, or a name is not known yet
+            self._tell(addresses)
             self._told = addresses
+        return True
 
     def _tell(self, addresses: Sequence[str]) -> None:
         for number, address in enumerate(addresses, start=1):
+            if self._told[number - 1 : number] == [address]:
+                continue
             host, _, port = address.rpartition(":")
             ip, port_number = addresses_of(host, int(port))[0]
+            self._by_socket[f"{ip}:{port_number}"] = address
             server = f"engines/engine{number}"
+            self._command(f"set server {server} state maint")  # it may be down where it was
             self._command(f"set server {server} addr {ip} port {port_number}")
-            self._command(f"set server {server} state ready")
+        self._set_states(addresses)
         for number in range(len(addresses) + 1, len(self._told) + 1):
             self._command(f"set server engines/engine{number} state maint")
+
+    def _set_states(self, addresses: Sequence[str]) -> None:
+        """Raises OSError."""
+        unfit = frozenset() if self._unfit.issuperset(addresses) else self._unfit
+        for number, address in enumerate(addresses, start=1):
+            state = "drain" if address in unfit else "ready"
+            self._command(f"set server engines/engine{number} state {state}")
+
+    def _states(self) -> dict[str, dict[str, str]]:
+        """What HAProxy says of each engine, by its address; nothing if it does not answer."""
+        try:
+            rows = {row["svname"]: row for row in statistics(self._commands, _ENGINES)}
+        except OSError:
+            return {}
+        names = ((f"engine{n}", address) for n, address in enumerate(self._told, start=1))
+        return {address: rows[name] for name, address in names if name in rows}
 
     def _command(self, line: str) -> None:
         said = command(self._commands, line)
@@ -88,7 +127,7 @@ def command(commands: Path, line: str) -> str:
         return sock.makefile().read().strip()
 
 
-def statistics(commands: Path) -> list[dict[str, str]]:
+def statistics(commands: Path, which: str = _ALL) -> list[dict[str, str]]:
     """Return a row for each part and server of HAProxy, as its Management Guide (9.1) names the
     columns. Raises OSError: it does not answer."""
-    return list(csv.DictReader(command(commands, "show stat").removeprefix("# ").splitlines()))
+    return list(csv.DictReader(command(commands, which).removeprefix("# ").splitlines()))

@@ -144,11 +144,7 @@ class Unreachable(RequestError):
     status, kind = 503, "ollama_unreachable"
 
 
-class Unanswered(Unreachable):
-    """No byte of an answer came, so that another replica may be asked."""
-
-
-class LoadsModel(Unanswered):
+class LoadsModel(Unreachable):
     """The engine answers that it still loads its model."""
 
     kind = "ollama_not_ready"

@@ -167,7 +167,7 @@ class Metrics:
         )
         self.retries = Counter(
             "orch_client_retries_total",
-            "Queries sent once more, to another replica, because the first gave no answer.",
+            "Queries sent more than once: a replica gave no answer, or had no model.",
             registry=self._registry,
         )
 

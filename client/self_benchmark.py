@@ -45,11 +45,6 @@ def door_url(settings: ServiceSettings) -> str:
             f"This deployment measures {settings.server.url}, which does not stand behind its "
             "door: leave out through."
         )
-    if settings.door is None:
-        raise NoDoor(
-            'This deployment has no door, since its security is "none": leave out through, or '
-            'deploy with security "token" or "required".'
-        )
     return own_url(settings)
 
 

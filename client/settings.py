@@ -27,14 +27,14 @@ class ServiceSettings:
     model: str | None
     job_id: str | None
     deployment: str | None
+    #: The folder of the sockets of HAProxy, which is at the door.
+    door: Path
     query_timeout_s: float = 600.0
     job_end: float | None = None
     monitoring_job: str | None = None
     threads: int | None = None
     #: Where the token is that Ollama asks for.
     token_file: Path | None = None
-    #: The folder of the sockets of HAProxy, which is at the door.
-    door: Path | None = None
     #: What is measured in place of an Ollama of the deployment's own.
     server: GivenServer | None = None
     #: Who may log in: "user:NAME" or "group:NAME".
@@ -73,6 +73,8 @@ def service_settings_from(environment: Mapping[str, str]) -> ServiceSettings:
         raise ValueError(f"ORCH_MONITORING_JOB is {monitoring!r}, but must be the id of a job")
     token_file, door = environment.get("ORCH_TOKEN_FILE"), environment.get("ORCH_DOOR")
     threads = environment.get("ORCH_THREADS")
+    if not door or not Path(door).is_absolute():
+        raise ValueError(f"ORCH_DOOR is {door or ''!r}, but must be an absolute path")
     if threads and not re.fullmatch(r"\d{1,5}", threads):
         raise ValueError(f"ORCH_THREADS is {threads!r}, but must be a number of threads")
     return ServiceSettings(
@@ -86,7 +88,7 @@ def service_settings_from(environment: Mapping[str, str]) -> ServiceSettings:
         monitoring_job=monitoring or None,
         threads=int(threads) if threads else None,
         token_file=Path(token_file) if token_file else None,
-        door=Path(door) if door else None,
+        door=Path(door),
         server=server,
         share=_share(environment.get("ORCH_SHARE")),
         engine=_engine(environment.get("ORCH_ENGINE") or "ollama"),

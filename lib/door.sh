@@ -14,18 +14,20 @@ INTERNAL_TOKEN= # the file of what the deployment's own parts send
 SERVICE_AT=     # the service's socket, as gunicorn has it
 DOOR=           # the folder of HAProxy's sockets
 
-# make_tokens DEPLOYMENT
+# make_tokens DEPLOYMENT: without security there are none, and the door lets everybody in.
 make_tokens() {
-  local folder=$OUTPUT/deployments/$1 scrape=$OUTPUT/deployments/scrape.token token
-  [ "$SECURITY" != none ] || return 0
+  local folder=$OUTPUT/deployments/$1 scrape=$OUTPUT/deployments/scrape.token token name
   require_haproxy
+  for name in users scrapers secrets in_flight per_minute; do
+    (umask 077 && : >"$PROXY_FOLDER/$name") || fail "cannot write into $PROXY_FOLDER"
+  done
+  [ "$SECURITY" != none ] || return 0
   INTERNAL_TOKEN=$folder/internal.token
   token_file "$INTERNAL_TOKEN"
   token_file "$folder/user.token"
   [ -s "$scrape" ] || fail "there is no $scrape; deploy again, which makes it"
   { printf '%s owner\n' "$(digest "$folder/user.token")" &&
-    printf '%s deployment\n' "$(digest "$INTERNAL_TOKEN")" &&
-    : >"$PROXY_FOLDER/in_flight" && : >"$PROXY_FOLDER/per_minute"; } >"$PROXY_FOLDER/users" ||
+    printf '%s deployment\n' "$(digest "$INTERNAL_TOKEN")"; } >"$PROXY_FOLDER/users" ||
     fail "cannot write into $PROXY_FOLDER"
   accept scrapers "$scrape"
   read -r token <"$INTERNAL_TOKEN"
@@ -35,16 +37,13 @@ make_tokens() {
     fail "cannot write $folder/user.header; make room in that file system"
 }
 
-# start_behind_door DEFAULT_PORT FUNCTION NAME=VALUE...: FUNCTION starts the service at SERVICE_AT, or if that is
-# empty at BIND:PORT. The variables are HAProxy's. Sets PORT, and SERVICE_PID to the service's.
+# start_behind_door DEFAULT_PORT FUNCTION NAME=VALUE...: FUNCTION starts the service at SERVICE_AT. The variables are
+# HAProxy's. Sets PORT, and SERVICE_PID to the service's.
 start_behind_door() {
-  local service
-  if [ "$SECURITY" = none ]; then
-    start_on_port "$1" "$2"
-    return
-  fi
+  local service open=0
+  if [ "$SECURITY" = none ]; then open=1; fi
   SERVICE_AT=unix:$PROXY_FOLDER/service DOOR=$PROXY_FOLDER
-  DOOR_IS_TOLD=("${@:3}")
+  DOOR_IS_TOLD=("OPEN=$open" "${@:3}")
   start_door() { run_haproxy door.cfg SHARED=0 ENGINE=none OLLAMA_API=0 HEALTH=/ "${DOOR_IS_TOLD[@]}"; }
   "$2"
   service=$SERVICE_PID
@@ -61,7 +60,6 @@ start_behind_door() {
 
 # start_translation COMMAND...: the APIs of OpenAI and Anthropic in front of the engines. It is begun again if it ends.
 start_translation() {
-  [ "$SECURITY" != none ] || return 0
   (
     while :; do
       "${RUN_IN[@]}" "$@" --listen "unix:$PROXY_FOLDER/translation" --engine "unix:$PROXY_FOLDER/engines" \

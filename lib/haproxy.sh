@@ -5,7 +5,7 @@
 #   deployments/ID/NAME.token   a token of the deployment; whichever job needs it first makes it
 #
 # Job scripts set
-#   SECURITY  "required", "token", or "none", by which none of this is done
+#   SECURITY  "required", "token", or "none", by which nothing asks for tokens
 #   BIND      where to listen
 #   PROXY_IN  what runs HAProxy, in front of NAME=VALUE... COMMAND
 #   HAPROXY   its program, if it is not one of PATH
@@ -15,7 +15,6 @@ CERTIFICATE= # the file of certificate and key, if it speaks TLS (tls.sh)
 
 # make_proxy_folder: sets PROXY_FOLDER.
 make_proxy_folder() {
-  [ "$SECURITY" != none ] || return 0
   make_folder
   PROXY_FOLDER=$FOLDER
 }

@@ -7,9 +7,10 @@ from types import SimpleNamespace
 import pytest
 
 
-def needed(program, package):
-    """Its path. Where it is missing the test is skipped, naming it; with CI=true it fails."""
-    found = shutil.which(program)
+def needed(program, package, *places):
+    """Its path, of PATH or of other places. Where it is missing the test is skipped, naming it;
+    with CI=true it fails."""
+    found = shutil.which(program, path=os.pathsep.join((os.environ["PATH"], *places)))
     if found is None:
         lacking = f"there is no {program} (Debian package {package})"
         (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(lacking)

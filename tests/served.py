@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from haproxy import haproxy
+
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG = ROOT / "client" / "serving.py"
 
@@ -18,7 +20,8 @@ def gunicorn(server, output, config=CONFIG):
     (output / "ollama_ip_41.txt").write_text(f"127.0.0.1:{server.port}\n")
     ours = {"ORCH_OUTPUT_DIR": str(output), "ORCH_OLLAMA_JOB": "41", "ORCH_MODEL": "known"}
     ours |= {"HOME": str(output / "home"), "PYTHONDONTWRITEBYTECODE": "1"}
-    with socket.socket() as listener:
+    with haproxy() as door, socket.socket() as listener:
+        ours["ORCH_DOOR"] = str(door)
         listener.bind(("127.0.0.1", 0))
         listener.listen(64)
         port = listener.getsockname()[1]
@@ -29,9 +32,10 @@ def gunicorn(server, output, config=CONFIG):
         process = subprocess.Popen(
             command, cwd=ROOT, env={**environment, **ours}, pass_fds=[listener.fileno()]
         )
-    process.port, process.output = port, output
-    try:
-        yield process
-    finally:
-        process.terminate()
-        process.wait(10)
+        listener.close()
+        process.port, process.output = port, output
+        try:
+            yield process
+        finally:
+            process.terminate()
+            process.wait(10)

@@ -96,7 +96,7 @@ class Replica(Open):
     available: bool | None = Field(description="Whether it has that model.")
     loaded: bool | None = Field(description="Whether that model is in memory.")
     placement: Placement | None = Field(description="Where that sits.")
-    outstanding: Count = Field(description="Queries that it works on now, for this service.")
+    outstanding: Count = Field(description="Requests through the door that it works on now.")
 
 
 class Collection(Open):
@@ -189,7 +189,7 @@ class Answer(Open):
     )
     replica: Text = Field(description="Address of the replica that answered.")
     retried: bool = Field(
-        description="Whether another replica was asked before, and gave no answer."
+        description="Whether it was sent before, to another replica as a rule, in vain."
     )
     sources: list[Hit] | Absent = Field(
         None, description="If there was retrieval: what the model was given, by number."

@@ -21,8 +21,7 @@ A process of its own answers `/v1`: in front of Ollama by Ollama's own routes, a
 not by Ollama's `/v1`, which cuts prompts and drops what it does not know without a word; what
 another engine speaks itself, it [passes on](#v1-with-llamacpp-or-vllm). The address for OpenAI's
 clients is `CLIENT/v1`, with the deployment's token as API key; orch prints the line that sets both
-for them. For Anthropic's it is `CLIENT`. (With `"security": "none"` there is no door,
-and no `/v1`.)
+for them. For Anthropic's it is `CLIENT`.
 
 - A prompt that is longer than the context is refused with 400, the code `context_length_exceeded`
   and both numbers; of its tokens the number is estimated by its bytes, as Ollama does not tell it.

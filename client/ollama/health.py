@@ -19,11 +19,11 @@ from client.engine_apis.interface import EngineApi, ModelState
 from client.errors import (
     BadInput,
     Busy,
+    LoadsModel,
     ModelMissing,
     OllamaFailed,
     Refused,
     RequestError,
-    TooSlow,
     Unreachable,
 )
 from client.ollama.evidence import Evidence, Judgement
@@ -71,21 +71,20 @@ class HealthChecker:
         model: str | None,
         embedding_model: str | None = None,
         measuring: Callable[[], bool] = lambda: False,
-        works: Callable[[str], bool] = lambda _: False,
     ) -> None:
-        """`measuring`: whether a benchmark runs; `works`: whether an address is at requests that
-        were not queries of ours."""
+        """`measuring`: whether a benchmark runs."""
         self._client, self._api = client, api
         self._replicas = replicas
         self._model = model
         self._embedding_model = embedding_model
-        self._measuring, self._works = measuring, works
+        self._measuring = measuring
         self.answers = Evidence(self._ask_for_token, self._is_busy)
         self.vectors = Evidence(self._ask_for_vector, self._is_busy)
         self._digests: dict[str, object] = {}  # as they were when first seen
 
     def probe(self, addresses: Sequence[str]) -> HealthReport:
-        """Ask all replicas now; eject those that would not answer, readmit those that would."""
+        """Ask all replicas now; eject those that answer, but not with the model, and readmit those
+        that would."""
         with ThreadPoolExecutor(min(CHECKED_AT_ONCE, len(addresses))) as pool:
             seen = list(pool.map(self._see, addresses))
         replicas = [one.replica for one in seen]
@@ -105,15 +104,16 @@ class HealthChecker:
             if not judgement.ok:
                 raise OllamaFailed(str(judgement.reason))
 
-    def failed(self, address: str, error: RequestError, evidence: Evidence | None) -> None:
-        """Note that a request has failed; `evidence` is that of its model, if we keep any."""
+    def failed(self, address: str, error: RequestError, evidence: Evidence | None) -> bool:
+        """Note that a request has failed; `evidence` is that of its model, if we keep any. Return
+        whether others are to be asked in its place."""
         ours = not isinstance(error, (BadInput, Unreachable, Busy)) and (
             not isinstance(error, Refused) or isinstance(error, ModelMissing)
         )
         if ours and evidence is not None:
             evidence.failed(address, str(error))
-        if isinstance(error, (Unreachable, TooSlow)) or (ours and evidence is self.answers):
-            self._replicas().eject(address)
+        ejects = isinstance(error, LoadsModel) or (ours and evidence is self.answers)
+        return ejects and self._replicas().eject(address)
 
     def answered(self, address: str, evidence: Evidence | None) -> None:
         """Note that a request was answered, in part or wholly."""
@@ -130,7 +130,7 @@ class HealthChecker:
             seen = self._ask(address)
         except RequestError as error:
             unknown = self._shown(address, Judgement(False, str(error)), **_UNKNOWN)
-            seen = _ReplicaReport(unknown, None, error.kind)
+            return _ReplicaReport(unknown, None, error.kind)  # the door sees that itself
         replicas = self._replicas()
         (replicas.readmit if seen.replica.ok else replicas.eject)(address)
         return seen
@@ -217,7 +217,7 @@ class HealthChecker:
         return self._client.embed(address, body, timeout_s)
 
     def _is_busy(self, address: str) -> bool:
-        return self._replicas().outstanding(address) > 0 or self._works(address)
+        return self._replicas().outstanding(address) > 0
 
 
 def _nobody(seen: Sequence[_ReplicaReport], engine: str) -> ErrorWords:

@@ -1,79 +1,60 @@
-"""The replicas of the deployment: who gets the next request, and who is ejected."""
+"""The replicas of the deployment: which of them are ejected, though they answer the door.
+
+Who gets a request, HAProxy decides, and it sees itself who does not answer (lib/door.cfg). What it
+cannot see is known here: that a replica answers, but not with the model.
+"""
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-from client.errors import NotReady, RequestError
+from client.door import EngineServers
+from client.errors import NotReady, RequestError, Unreachable
 from client.ollama.addresses import AddressFile
-from engines.http.balance import RECHECK_S, Balance
 
 #: Replicas that are asked how they are, at once.
 CHECKED_AT_ONCE = 32
+#: Seconds until one that was ejected is asked again.
+RECHECK_S = 1.0
 
 
 class Replicas:
-    """Choice by least outstanding requests among the addresses of the file, for any thread.
+    """Those of the address file, for any thread; the door is told who is ejected.
 
-    An ejected one is asked again, with `check` (raises RequestError: it would not answer), beside
-    the next request that comes RECHECK_S later: nothing runs if nothing is asked.
+    An ejected one is asked again, with `check` (raises RequestError: it would not answer).
     """
 
-    def __init__(self, addresses: AddressFile, check: Callable[[str], None]) -> None:
-        self._addresses = addresses
-        self._check = check
+    def __init__(
+        self, addresses: AddressFile, servers: EngineServers, check: Callable[[str], None]
+    ) -> None:
+        self._addresses, self._servers, self._check = addresses, servers, check
         self._lock = threading.Lock()
-        self._balance: Balance[str] = Balance()
-        self._due: dict[str, float] = {}  # of the ejected (time.monotonic)
-        self._ejected_at: dict[str, float] = {}  # likewise, and of those that were
-        self._checks_all = threading.Lock()
+        self._ejected_at: dict[str, float] = {}  # time.monotonic
+        self._checked_at = 0.0
+        self._all_wanted = False
 
-    def acquire(self) -> str:
-        """Return the address for the next request, outstanding until `release`. Raises NotReady."""
-        addresses = self._addresses.read()
+    def eject(self, address: str) -> bool:
+        """Send it no request until it answers, as long as there is another one: it failed. Return
+        whether there is."""
         with self._lock:
-            chosen = self._balance.acquire(addresses)
-            due = self._to_check(addresses)
-        for address in due:
-            threading.Thread(target=self._recheck, args=(address,), daemon=True).start()
-        assert chosen is not None  # the file holds at least one
-        return chosen
-
-    def acquire_other(self, avoid: str) -> str | None:
-        """Return one for a request that `avoid` did not answer, the file read afresh.
-
-        None if there is no other. Raises NotReady.
-        """
-        addresses = self._addresses.read(fresh=True)
-        with self._lock:
-            return self._balance.acquire(addresses, avoid)
-
-    def release(self, address: str) -> None:
-        """Count a request of it as no longer outstanding."""
-        with self._lock:
-            self._balance.release(address)
-
-    def outstanding(self, address: str) -> int:
-        """Return how many requests of /query it has not ended yet."""
-        with self._lock:
-            return self._balance.outstanding[address]
-
-    def eject(self, address: str) -> None:
-        """Send it no request until it answers, as long as there is another one: it failed."""
-        with self._lock:
-            self._balance.ejected.add(address)
+            new = address not in self._ejected_at
             self._ejected_at[address] = time.monotonic()
-            self._due[address] = time.monotonic() + RECHECK_S
+            if new:
+                self._servers.keep_from(list(self._ejected_at))
+            return not self._ejected_at.keys() >= set(self._addresses.known)
 
     def readmit(self, address: str) -> None:
         """Let it have requests again: it has answered."""
         with self._lock:
-            self._balance.ejected.discard(address)
-            self._due.pop(address, None)
+            if self._ejected_at.pop(address, None) is not None:
+                self._servers.keep_from(list(self._ejected_at))
+
+    def outstanding(self, address: str) -> int:
+        """Return how many requests that came through the door it has not ended yet."""
+        return self._servers.outstanding(address)
 
     def count(self) -> int:
         """Return how many there are, or were; 0 if no address has been known."""
@@ -83,38 +64,38 @@ class Replicas:
             return len(self._addresses.known)
 
     def ejected(self) -> int:
-        """Return how many are ejected: all that were known if their file is gone."""
+        """Return how many would not answer: all that were known if their file is gone."""
         try:
-            return len(self._balance.ejected.intersection(self._addresses.read()))
+            addresses = self._addresses.read()
         except NotReady:
             return len(self._addresses.known)
+        return len(set(addresses) - self._servers.up().difference(self._ejected_at))
 
     def check_soon(self) -> None:
-        """Check all of them in the background, unless that is under way."""
-        if self._checks_all.acquire(blocking=False):
-            threading.Thread(target=self._check_all, daemon=True).start()
+        """Have all of them checked the next time, in the background."""
+        self._all_wanted = True
 
-    def _check_all(self) -> None:
-        with contextlib.suppress(NotReady), contextlib.ExitStack() as end:
-            end.callback(self._checks_all.release)
+    def recheck(self) -> None:
+        """Check those that are ejected, if it is time, and all if that is wanted."""
+        all_wanted, self._all_wanted = self._all_wanted, False
+        if not all_wanted and time.monotonic() - self._checked_at < RECHECK_S:
+            return
+        self._checked_at = time.monotonic()
+        try:
             addresses = self._addresses.read()
-            pool = end.enter_context(ThreadPoolExecutor(min(CHECKED_AT_ONCE, len(addresses))))
-            list(pool.map(self._recheck, addresses))
-
-    def _to_check(self, addresses: list[str]) -> list[str]:
-        """Those whose time has come; one alone is asked anyway."""
-        now = time.monotonic()
-        due = [address for address in addresses if self._due.get(address, now + 1) <= now]
-        if len(addresses) == 1:
-            return []
-        for address in due:
-            self._due[address] = float("inf")  # until this check has ended
-        return due
+        except NotReady:
+            return
+        due = [address for address in addresses if all_wanted or address in self._ejected_at]
+        if due:
+            with ThreadPoolExecutor(min(CHECKED_AT_ONCE, len(due))) as pool:
+                list(pool.map(self._recheck, due))
 
     def _recheck(self, address: str) -> None:
         started_at = time.monotonic()
         try:
             self._check(address)
+        except Unreachable:
+            return  # the door sees that itself
         except RequestError:
             self.eject(address)
             return

@@ -12,14 +12,23 @@ from typing import TypeVar
 
 from client.api.answers import Health, Unhealthy
 from client.api.bodies import Query
+from client.door import EngineServers
 from client.engine_apis.known import api_of
-from client.errors import BadInput, ModelMissing, OllamaFailed, RequestError, Unanswered
+from client.errors import (
+    BadInput,
+    LoadsModel,
+    ModelMissing,
+    OllamaFailed,
+    RequestError,
+    Unreachable,
+)
 from client.metrics import Queries
 from client.ollama import health
 from client.ollama.addresses import AddressFile
 from client.ollama.evidence import Evidence
 from client.ollama.replicas import Replicas
-from client.ollama.requests import ReplicaClient
+from client.ollama.requests import DoorClient, ReplicaClient
+from client.ollama.responses import Response
 from client.ollama.streams import Stream, lines
 from client.ollama.whole_prompts import Contexts, flagged, read_whole, was_cut
 from client.self_benchmark import authority_of
@@ -27,16 +36,21 @@ from client.settings import ServiceSettings
 from contracts.json_object import JsonObject
 from engines.http.headers import headers_of
 from engines.names import same_model
+from engines.ollama import EMBED
 from engines.servers.deployable import DEPLOYED
 
 T = TypeVar("T")
 
 
-class OllamaClientService:
-    """Asks the deployment's engine: of several replicas the one with the fewest requests.
+class _AskOthers(Exception):
+    """A replica has no model, and there are others."""
 
-    A request that a replica refuses, or cuts before any byte of an answer, is sent once more, to
-    another one; `retried` is then called.
+
+class OllamaClientService:
+    """Asks the deployment's engine, through the door, which chooses among several replicas.
+
+    A request that had to be sent more than once, since a replica did not answer or has lost its
+    model, is one of which `retried` is called.
     """
 
     def __init__(
@@ -46,12 +60,12 @@ class OllamaClientService:
         embedding_model: str | None = None,
         measuring: Callable[[], bool] = lambda: False,
         queries: Queries | None = None,
-        works: Callable[[str], bool] = lambda _: False,
+        turn: Callable[[], str] = lambda: "",
     ) -> None:
         """Raises UsageError if the token, or the authority's certificate, cannot be read.
 
         `measuring`: whether a benchmark runs, which a look at the replicas must not disturb;
-        `queries`: where queries are counted; `works`: whether an address is at what others ask."""
+        `queries`: where queries are counted; `turn`: as DoorClient has it."""
         self.settings = settings
         engine = DEPLOYED[settings.engine]
         self._api = api_of(engine)
@@ -61,6 +75,15 @@ class OllamaClientService:
         headers, _ = headers_of((), settings.token_file, self._api.speaks[0], {})
         authority = authority_of(settings)
         self._scheme = "http" if authority is None else "https"
+        self.servers = EngineServers(self.addresses, settings.door / "commands")
+        self._door = DoorClient(
+            settings.door / "engines",
+            self.addresses,
+            self._api,
+            self.servers.address_of,
+            turn,
+            retried,
+        )
         exit_sentence = self.addresses.exit_sentence
         self._client = ReplicaClient(exit_sentence, headers, authority, self._api)
         self._contexts = Contexts(self._context)
@@ -71,9 +94,8 @@ class OllamaClientService:
             settings.model,
             embedding_model,
             measuring,
-            works,
         )
-        self.replicas = Replicas(self.addresses, self._health.check)
+        self.replicas = Replicas(self.addresses, self.servers, self._health.check)
         self.queries = queries or Queries()
         self._retried = retried
 
@@ -92,18 +114,18 @@ class OllamaClientService:
         Raises NotReady, Unreachable, TooSlow, OllamaFailed, Busy, PromptTooLong, CallerGone.
         """
         started_at = time.perf_counter()
-        body = self._body(query)
 
-        def ask(address: str, left_s: float) -> JsonObject:
-            with self._read_whole(query, address):
-                return self._client.generate(address, body, left_s, caller)
+        def take(response: Response, left_s: float) -> JsonObject:
+            with self._read_whole(query, response.replica):
+                return self._door.generated(response, left_s)
 
         with self.queries.ask() as asked:
-            answer, replica, retried = self._ask(ask, self._evidence(query.model))
+            body, evidence = self._body(query), self._evidence(query.model)
+            answer, response = self._ask(self._api.path, body, take, evidence, caller)
             asked.answered(answer)
-        self.replicas.release(replica)
-        taken = time.perf_counter() - started_at
-        found = {**answer, "request_time": taken, "replica": replica, "retried": retried}
+        taken, replica = time.perf_counter() - started_at, response.replica
+        found = {"request_time": taken, "replica": replica, "retried": response.retried}
+        found = {**answer, **found}
         return {**found, "truncated": True} if self._was_cut(query, answer, replica) else found
 
     def stream_ollama(self, query: Query, caller: socket.socket | None = None) -> Stream:
@@ -113,30 +135,25 @@ class OllamaClientService:
         It must be closed if it is not read to its end. Raises, before the first line, what
         query_ollama raises, and later CallerGone.
         """
-        body = self._body(query)
         evidence = self._evidence(query.model)
 
-        def begin(address: str, left_s: float) -> Stream:
-            until = time.monotonic() + left_s
-            with self._read_whole(query, address):
-                response = self._client.begin(address, body, left_s, caller)
-            parts = lines(response, self._api, until, lambda: self.replicas.eject(address))
-            parts = flagged(parts, lambda answer: self._was_cut(query, answer, address))
+        def take(response: Response, left_s: float) -> Stream:
+            replica, until = response.replica, time.monotonic() + left_s
+            with self._read_whole(query, replica):
+                self._door.check(response)
+            parts = lines(response, self._api, until)
+            parts = flagged(parts, lambda answer: self._was_cut(query, answer, replica))
 
             def on_piece(piece: bytes) -> None:
                 asked.read(piece)
-                self._judge(address, piece, evidence)
+                self._judge(replica, piece, evidence)
 
-            def on_end() -> None:
-                self.replicas.release(address)
-                asked.end()
-
-            return Stream(response, parts, on_piece, on_end)
+            return Stream(response, parts, on_piece, asked.end)
 
         with self.queries.ask() as asked:
-            stream, replica, retried = self._ask(begin, evidence)
+            path, body = self._api.path, self._body(query)
+            stream, _ = self._ask(path, body, take, evidence, caller)
             asked.streams()
-        stream.replica, stream.retried = replica, retried
         return stream
 
     def _read_whole(self, query: Query, address: str) -> AbstractContextManager[None]:
@@ -153,50 +170,55 @@ class OllamaClientService:
 
     def embed(self, body: bytes) -> JsonObject:
         """Return Ollama's answer of /api/embed. Raises what query_ollama raises."""
-
-        def ask(address: str, left_s: float) -> JsonObject:
-            return self._client.embed(address, body, left_s)
-
-        answer, replica, _ = self._ask(ask, self._health.vectors)
-        self.replicas.release(replica)
-        return answer
+        return self._ask(EMBED, body, self._door.embedded, self._health.vectors)[0]
 
     def _ask(
-        self, call: Callable[[str, float], T], evidence: Evidence | None
-    ) -> tuple[T, str, bool]:
-        """What `call` returns for an address and the seconds that are left, the address (it is to
-        be released), and whether it is the second that was asked. What becomes of it is noted as
-        `evidence` of its model."""
-        deadline = time.monotonic() + self.settings.query_timeout_s
-        address = self.replicas.acquire()
-        try:
-            return self._attempt(call, address, deadline, evidence), address, False
-        except (Unanswered, ModelMissing):
-            other = self.replicas.acquire_other(address)
-            if other is None:
-                raise
-        self._retried()
-        return self._attempt(call, other, deadline, evidence), other, True
-
-    def _attempt(
         self,
-        call: Callable[[str, float], T],
-        address: str,
-        deadline: float,
+        path: str,
+        body: bytes,
+        take: Callable[[Response, float], T],
+        evidence: Evidence | None,
+        caller: socket.socket | None = None,
+    ) -> tuple[T, Response]:
+        """What `take` makes of an answer and the seconds that are left, and the answer. What
+        becomes of it is noted as `evidence` of its model."""
+        deadline = time.monotonic() + self.settings.query_timeout_s
+        self.addresses.read()
+        self.servers.look()
+        again = False
+        while True:
+            try:
+                response = self._door.begin(path, body, _until(deadline), caller)
+                response.retried |= again
+                return self._take(response, take, _until(deadline), evidence), response
+            except _AskOthers:
+                again = True
+            except Unreachable:
+                # The times of an address file need not show that it has changed.
+                if again or not self.servers.look(fresh=True):
+                    raise
+                again = True
+            self._retried()
+
+    def _take(
+        self,
+        response: Response,
+        take: Callable[[Response, float], T],
+        left_s: float,
         evidence: Evidence | None,
     ) -> T:
-        answered = False
+        """Raises _AskOthers: it has no model, which the door cannot see, and others may have it."""
         try:
-            answer = call(address, max(0.001, deadline - time.monotonic()))
-            answered = True
-        except RequestError as error:
-            self._health.failed(address, error, evidence)
+            found = take(response, left_s)
+        except (ModelMissing, LoadsModel) as error:
+            if self._health.failed(response.replica, error, evidence) and not response.retried:
+                raise _AskOthers from error
             raise
-        finally:
-            if not answered:
-                self.replicas.release(address)
-        self._health.answered(address, evidence)
-        return answer
+        except RequestError as error:
+            self._health.failed(response.replica, error, evidence)
+            raise
+        self._health.answered(response.replica, evidence)
+        return found
 
     def _judge(self, address: str, piece: bytes, evidence: Evidence | None) -> None:
         """Of lines of a stream: one that holds an error says nothing for the next query."""
@@ -258,3 +280,8 @@ class OllamaClientService:
         if not chosen:
             raise BadInput("model is missing, and the deployment names none.")
         return chosen
+
+
+def _until(deadline: float) -> float:
+    """Seconds until a time of time.monotonic, of which there is always one left."""
+    return max(0.001, deadline - time.monotonic())

@@ -10,7 +10,7 @@ from client.api.answers import Error
 from client.engine_apis.interface import EngineApi
 from client.errors import OllamaFailed, RequestError, TooSlow
 from client.ollama.callers import CallerGone
-from client.ollama.connection_pool import Response
+from client.ollama.responses import Response
 from contracts.json_object import JsonObject
 from engines.http.answers import MOST_HELD, TOO_LONG, BadAnswer
 from engines.http.sockets import in_words, is_our_limit
@@ -27,15 +27,10 @@ def json_object(data: bytes, what: str) -> JsonObject:
     return value
 
 
-def lines(
-    answer: Response, api: EngineApi, deadline: float, broke: Callable[[], None]
-) -> Generator[bytes, None, None]:
+def lines(answer: Response, api: EngineApi, deadline: float) -> Generator[bytes, None, None]:
     """Yield whole lines, as Ollama has them, as they arrive, each piece of the network at once; at
     the end an error's line if the stream broke off, failed, or took longer than `deadline`
-    (time.monotonic).
-
-    `broke` is called if the network failed, not the engine. Raises CallerGone.
-    """
+    (time.monotonic). Raises CallerGone."""
     last = b""
     failure: RequestError | None = None
     try:
@@ -50,7 +45,6 @@ def lines(
     except CallerGone:
         raise
     except OSError as error:
-        broke()
         failure = OllamaFailed(f"The stream broke off: {in_words(error)}.")
         if is_our_limit(error):
             failure = TooSlow(f"{api.name} sent nothing for too long.")
@@ -83,7 +77,7 @@ def _whole_lines(pieces: Iterable[bytes], engine: str) -> Iterator[bytes]:
 
 
 class Stream(Iterator[bytes]):
-    """The lines of an answer under way; `close`, at its end or before, gives its replica back."""
+    """The lines of an answer under way, of a replica; `close` at its end or before."""
 
     def __init__(
         self,
@@ -97,8 +91,7 @@ class Stream(Iterator[bytes]):
         self._parts = parts
         self._on_piece = on_piece
         self._on_end: Callable[[], None] | None = on_end
-        self.replica = ""
-        self.retried = False
+        self.replica, self.retried = answer.replica, answer.retried
         self.head = b""  # a line that goes before them all
 
     def __next__(self) -> bytes:

@@ -1,4 +1,4 @@
-"""Choose which of several replicas gets the next request; the client service does by it too."""
+"""Choose which of several replicas gets the next request."""
 
 from __future__ import annotations
 

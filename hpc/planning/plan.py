@@ -219,13 +219,7 @@ def _security(given: Given) -> Access:
     otherwise = security_at(given.site)
     choices = (asked, "recipe"), (at_site, "site"), (otherwise, "default")
     given.notes.first("security", *choices)
-    security = asked or otherwise
-    if security == "none" and given.recipe.job.service.through == "door":
-        raise UsageError(
-            'job.service.through is "door", but with security "none" there is no door: leave it '
-            'out, or take security "token" or "required".'
-        )
-    return security
+    return asked or otherwise
 
 
 def security_at(site: Site) -> Access:
@@ -243,7 +237,7 @@ def _tls(given: Given, security: Access) -> bool:
     if security == "none":
         raise UsageError(
             f'tls is true ({where}), but security is "none", with which nothing is in front of '
-            'the client service that speaks it; choose "token" or "required", or leave tls out.'
+            'the engines that speaks it; choose "token" or "required", or leave tls out.'
         )
     given.notes.add(
         "tls", "the client service and the engines, by certificates of their own", where

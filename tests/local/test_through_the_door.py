@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+from events import assert_measured
 from place import PROJECT, http
 
 LOAD = {"n_clients": 4, "n_requests_per_client": 3, "num_predict": 8}
@@ -99,11 +100,16 @@ def test_no_token_is_in_what_a_run_leaves(deployed):
     assert [path for path in left if any(token in path.read_bytes() for token in tokens)] == []
 
 
-def test_without_a_door_the_recipe_is_refused_before_anything_begins(place):
-    recipe = place.recipe(**LOAD, through="door", security="none")
-    result = place.orch(recipe, "--site", "local")
-    assert result.returncode == 2
-    assert 'job.service.through is "door", but with security "none" there is no door' in (
-        result.stderr
+def test_without_security_there_is_a_door_too(place):
+    result = place.orch(
+        place.recipe(**LOAD, through="door", security="none"), "--site", "local", "--json"
     )
-    assert not list(place.output.glob("deployments/*"))
+    assert_measured(result, place.output)
+    record = json.loads(result.stdout)
+    url = record["endpoints"]["client"]
+    assert record["benchmark"]["successful"] == record["benchmark"]["total_queries"]
+    assert http("GET", url + "/api/tags", token="")[1]["models"]
+    assert http("GET", url + "/v1/models", token="")[1]["data"]
+    assert http("POST", url + "/query", {"prompt": "Hi"}, token="")[1]["done"]
+    place.stop_all()
+    place.assert_nothing_left()

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import haproxy
 import pytest
 from hypothesis import settings
 from paced_server import Pace, running
@@ -98,6 +99,15 @@ def start(server, tmp_path):
     for process in started:
         process.kill()
         process.communicate()
+
+
+@pytest.fixture
+def door(monkeypatch):
+    """HAProxy, as it stands between a client service of this test and its engines."""
+    needed("haproxy", "haproxy", *haproxy.PLACES)
+    with haproxy.haproxy() as folder:
+        monkeypatch.setenv("ORCH_DOOR", str(folder))
+        yield folder
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ from time import monotonic
 import pytest
 from scripted_server import scripted
 
-from client.errors import Unanswered
+from client.errors import Unreachable
 from client.ollama.requests import ReplicaClient
 from contracts.errors import TargetError
 from engines.http.sockets import addresses_of, connect, in_turn
@@ -97,7 +97,7 @@ def test_all_that_were_tried_are_named(name):
         load(f"http://two.test:{port}", warmup=1)
     with pytest.raises(TargetError, match=all_three):
         load(f"http://two.test:{port}", warmup=0)
-    with pytest.raises(Unanswered, match=all_three):
+    with pytest.raises(Unreachable, match=all_three):
         ReplicaClient(lambda: "").get(f"two.test:{port}", "/api/version")
     with pytest.raises(web.NoAnswer, match=all_three):
         web.call("GET", f"http://two.test:{port}/x")

@@ -15,7 +15,7 @@ LONG = {"n_clients": 2, "n_requests_per_client": 5000, "id": "long"}
 
 
 @pytest.fixture
-def output(tmp_path, server, monkeypatch):
+def output(tmp_path, server, monkeypatch, door):
     """An output directory with the address of the stand-in, and the environment that names it."""
     (tmp_path / "ollama_ip_41.txt").write_text(f"127.0.0.1:{server.port}\n")
     for name, value in {"OUTPUT_DIR": tmp_path, "OLLAMA_JOB": "41", "MODEL": "known"}.items():
@@ -310,12 +310,6 @@ def test_an_output_directory_that_cannot_be_written_is_a_sentence(client, output
 
 
 # --- through the door ---
-
-
-def test_without_a_door_nothing_is_measured_through_it(client, output):
-    told = error(post(client, **QUICK, through="door"), 409, "no_door")
-    assert told.startswith('This deployment has no door, since its security is "none"')
-    assert not (output / "benchmarks").exists()
 
 
 @pytest.mark.parametrize(("through", "told"), [("door", "door"), (None, "engines")])

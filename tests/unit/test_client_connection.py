@@ -1,4 +1,4 @@
-"""The client service's connections to Ollama: kept, given up, and what is made of odd answers."""
+"""The client service's connections to Ollama: given up, and what is made of odd answers."""
 
 import contextlib
 import itertools
@@ -8,11 +8,10 @@ import threading
 
 import pytest
 from events import PATIENCE_S
-from paced_server import running
 
-from client.errors import OllamaFailed, TooSlow, Unanswered, Unreachable
-from client.ollama.connection_pool import ConnectionPool, Response
+from client.errors import OllamaFailed, TooSlow, Unreachable
 from client.ollama.requests import ReplicaClient
+from client.ollama.responses import Response, Server
 from engines.http.answers import BadAnswer
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 14\r\n\r\n" + b'{"done": true}'
@@ -46,42 +45,17 @@ def ollama():
     return ReplicaClient(lambda: "")
 
 
-def test_one_thread_keeps_one_connection(ollama):
-    with running() as server:
-        for _ in range(3):
-            assert ollama.get(f"127.0.0.1:{server.port}", "/api/version")
-        assert server.seen.connections == 1
-
-
-def test_one_that_was_closed_in_the_meantime_is_not_used(ollama):
-    with answering((OK,), [OK]) as address:
-        connections = ollama._to(address)
-        assert ollama.generate(address, b"{}", 5) == {"done": True}
-        (kept,) = connections._idle
-        kept.settimeout(5)
-        assert kept.recv(1, socket.MSG_PEEK) == b""  # its end is here
-        assert ollama.generate(address, b"{}", 5) == {"done": True}
-        assert kept.fileno() == -1
-
-
-def test_one_that_ollama_will_close_is_not_kept(ollama):
-    with answering((OK.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n", 1),)) as address:
-        assert ollama.generate(address, b"{}", 5) == {"done": True}
-        assert not ollama._to(address)._idle
-
-
 def test_an_answer_in_single_bytes_and_chunks(ollama):
     chunked = b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n7\r\n{"done"\r\n7\r\n: true}'
     pieces = [bytes([byte]) for byte in chunked + b"\r\n0\r\n\r\n"]
     with answering(pieces) as address:
         assert ollama.generate(address, b"{}", 5) == {"done": True}
-        assert len(ollama._to(address)._idle) == 1
 
 
 @pytest.mark.parametrize(
     ("pieces", "kind", "words"),
     [
-        ((), Unanswered, "closed the connection"),
+        ((), Unreachable, "closed the connection"),
         ((OK[:9],), Unreachable, "closed the connection"),
         ((OK[:-3],), Unreachable, "closed the connection"),
         ((b"SSH-2.0-OpenSSH_9.2\r\n",), OllamaFailed, "does not speak HTTP"),
@@ -95,7 +69,6 @@ def test_what_is_no_answer(ollama, pieces, kind, words):
         with pytest.raises(kind, match=words) as caught:
             ollama.generate(address, b"{}", 0.1)
         assert type(caught.value) is kind
-        assert not ollama._to(address)._idle
 
 
 @pytest.mark.parametrize(
@@ -103,15 +76,15 @@ def test_what_is_no_answer(ollama, pieces, kind, words):
     [("no.such.host.invalid:1", "not known|resolution"), ("a..b:1", "no name of a host")],
 )
 def test_a_host_that_is_none(ollama, address, words):
-    with pytest.raises(Unanswered, match=rf"{address} does not answer \(.*({words})"):
+    with pytest.raises(Unreachable, match=rf"{address} does not answer \(.*({words})"):
         ollama.get(address, "/")
 
 
 def test_an_answer_that_was_given_up_gives_nothing_more():
     with answering([OK[:-3]]) as address:
-        connections = ConnectionPool(address, timeout_s=2)
-        answer = Response(connections, connections.open())
-        answer.begin(connections.request("GET", "/", None), 5)
+        server = Server(address)
+        answer = Response(server.connect())
+        answer.begin(server.request("GET", "/", None), 5)
         pieces = answer.pieces()
         assert OK.endswith(next(pieces) + OK[-3:])
         answer.close()
@@ -159,21 +132,13 @@ def encrypted(certificates):
         listener.close()
 
 
-def test_a_connection_by_tls_is_kept_too(encrypted):
+def test_each_answer_by_tls_has_a_connection_of_its_own(encrypted):
     client, begin = encrypted
     address, asked = begin("good")
-    for _ in range(3):
+    for _ in range(2):
         assert client.embed(address, b"{}", PATIENCE_S) == {"done": True}
-    assert [number for number, _ in asked] == [0, 0, 0]
+    assert [number for number, _ in asked] == [0, 1]
     assert all(b"X-Key: secret" in request for _, request in asked)
-
-
-def test_one_by_tls_that_was_closed_in_the_meantime_is_not_used(encrypted):
-    client, begin = encrypted
-    address, asked = begin("good", answers_each=1)
-    for _ in range(3):
-        assert client.generate(address, b"{}", PATIENCE_S) == {"done": True}
-    assert [number for number, _ in asked] == [0, 1, 2]
 
 
 def test_an_answer_by_tls_that_does_not_come_is_waited_for_so_long(encrypted):
@@ -195,12 +160,12 @@ def test_who_shows_another_certificate_is_asked_nothing(encrypted, name):
     client, begin = encrypted
     address, asked = begin(name)
     words = rf"{address} was asked nothing: it shows a certificate of somebody else's \("
-    with pytest.raises(Unanswered, match=words):
+    with pytest.raises(Unreachable, match=words):
         client.generate(address, b"{}", PATIENCE_S)
     assert asked == []
 
 
 def test_who_speaks_no_tls_is_asked_nothing(encrypted):
     client, _ = encrypted
-    with answering((OK,)) as address, pytest.raises(Unanswered, match="it does not speak TLS"):
+    with answering((OK,)) as address, pytest.raises(Unreachable, match="it does not speak TLS"):
         client.generate(address, b"{}", PATIENCE_S)

@@ -26,7 +26,7 @@ def servers():
 
 
 @pytest.fixture
-def output(tmp_path, monkeypatch):
+def output(tmp_path, monkeypatch, door):
     names = {"OUTPUT_DIR": tmp_path, "OLLAMA_JOB": "41", "MODEL": "library/KNOWN"}
     for name, value in names.items():
         monkeypatch.setenv(f"ORCH_{name}", str(value))

@@ -11,7 +11,7 @@ from client.errors import BadInput
 
 
 @pytest.fixture
-def output(tmp_path, monkeypatch):
+def output(tmp_path, monkeypatch, door):
     """An output directory, and the environment that names it; no address yet."""
     for name, value in {"OUTPUT_DIR": tmp_path, "OLLAMA_JOB": "41", "MODEL": "known"}.items():
         monkeypatch.setenv(f"ORCH_{name}", str(value))

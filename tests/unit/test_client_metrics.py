@@ -24,7 +24,7 @@ NAMES = {
 
 
 @pytest.fixture
-def output(tmp_path, server, monkeypatch):
+def output(tmp_path, server, monkeypatch, door):
     """An output directory with the address of the stand-in, and the environment that names it."""
     (tmp_path / "ollama_ip_41.txt").write_text(f"127.0.0.1:{server.port}\n")
     names = {"OUTPUT_DIR": tmp_path, "OLLAMA_JOB": "41", "MODEL": "known"}

@@ -20,7 +20,7 @@ JOB = "41"
 
 
 @pytest.fixture
-def output(tmp_path, monkeypatch):
+def output(tmp_path, monkeypatch, door):
     """An output directory, and the environment that names it; no address yet."""
     (tmp_path / "logs").mkdir()
     names = {"OUTPUT_DIR": str(tmp_path), "OLLAMA_JOB": JOB, "MODEL": "known", "JOB_ID": "42"}
@@ -167,7 +167,10 @@ def test_a_moved_address_is_picked_up(client, server, output):
         assert (server.seen.requests, other.seen.requests) == (1, 1)
 
 
-def test_a_move_that_the_files_times_do_not_show_is_found_when_the_old_one_fails(server, output):
+def test_a_move_that_the_files_times_do_not_show_is_found_when_the_old_one_fails(
+    server, output, monkeypatch
+):
+    monkeypatch.setenv("ORCH_QUERY_TIMEOUT", "60")
     service = clientService.OllamaClientService(service_settings_from(os.environ))
     path = output / f"ollama_ip_{JOB}.txt"
     path.write_text(f"127.0.0.1:{dead_port()}\n")
@@ -277,7 +280,7 @@ def test_ollamas_own_failure_its_full_queue_and_its_silence(up, server):
 def test_an_answer_that_is_no_json_is_ollamas_failure(up, server):
     server.pace.failure = "bad_http"
     message = error(up.post("/query", json={"prompt": "x"}), 502, "ollama_error")
-    assert "does not speak HTTP" in message
+    assert "gave no answer of HTTP" in message
 
 
 def lines_of(response):
@@ -348,6 +351,8 @@ def test_metrics_count_by_route_and_status_with_bounded_labels(up):
         ("ORCH_OUTPUT_DIR", ""),
         ("ORCH_OLLAMA_JOB", ""),
         ("ORCH_OLLAMA_JOB", "../41"),
+        ("ORCH_DOOR", ""),
+        ("ORCH_DOOR", "door"),
         ("ORCH_ENGINE", "lama"),
         ("ORCH_QUERY_TIMEOUT", "soon"),
         ("ORCH_QUERY_TIMEOUT", "0"),

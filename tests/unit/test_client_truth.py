@@ -14,7 +14,7 @@ BROKEN = {"error": "runner terminated"}
 
 
 @pytest.fixture
-def place(tmp_path, monkeypatch):
+def place(tmp_path, monkeypatch, door):
     """The output directory that the environment of a client service names."""
     (tmp_path / "logs").mkdir()
     names = {"OUTPUT_DIR": str(tmp_path), "OLLAMA_JOB": "41", "MODEL": "known", "JOB_ID": "42"}

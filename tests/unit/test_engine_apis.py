@@ -42,7 +42,7 @@ CHAT = events(piece(role="assistant", content=None), piece(content="H"), piece(c
 
 
 @pytest.fixture
-def service(tmp_path, monkeypatch):
+def service(tmp_path, monkeypatch, door):
     """Starts a client service in front of what gives these answers; itself, and that server."""
     (tmp_path / "logs").mkdir()
     names = {"OUTPUT_DIR": str(tmp_path), "OLLAMA_JOB": "41", "MODEL": "known", "JOB_ID": "42",

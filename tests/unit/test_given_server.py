@@ -22,7 +22,7 @@ Make = Callable[..., FlaskClient]
 
 
 @pytest.fixture
-def client_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
+def client_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, door: Path) -> Make:
     """The client service for a server, perhaps with a key."""
 
     def make(url: str, api: str = "openai", key: str | None = None) -> FlaskClient:

@@ -289,7 +289,7 @@ def test_what_cannot_be_asked_for_is_named(option, api):
 # --- /query ---
 
 
-def query(tmp_path, monkeypatch, answer, **given):
+def query(tmp_path, monkeypatch, door, answer, **given):
     """The answer of a client service whose Ollama answers so."""
     for name, value in {"OUTPUT_DIR": tmp_path, "OLLAMA_JOB": 1, "MODEL": "m", "JOB_ID": 2}.items():
         monkeypatch.setenv(f"ORCH_{name}", str(value))
@@ -304,32 +304,34 @@ def query(tmp_path, monkeypatch, answer, **given):
 @pytest.mark.parametrize(
     "body", [{"error": DIED}, {**FINAL, "error": DIED}, {}, {**TEXT}], ids=json.dumps
 )
-def test_an_error_with_status_200_is_an_error(tmp_path, monkeypatch, body):
-    answer = query(tmp_path, monkeypatch, http(json.dumps(body).encode()))
+def test_an_error_with_status_200_is_an_error(tmp_path, monkeypatch, door, body):
+    answer = query(tmp_path, monkeypatch, door, http(json.dumps(body).encode()))
     assert (answer.status_code, answer.get_json()["error"]["type"]) == (502, "ollama_error")
 
 
 @pytest.mark.parametrize("place", OLLAMAS)
-def test_a_stream_with_an_error_ends_with_one(tmp_path, monkeypatch, place):
-    answer = query(tmp_path, monkeypatch, http(lines(*OLLAMAS[place])), stream=True)
+def test_a_stream_with_an_error_ends_with_one(tmp_path, monkeypatch, door, place):
+    answer = query(tmp_path, monkeypatch, door, http(lines(*OLLAMAS[place])), stream=True)
     last = json.loads(answer.get_data().splitlines()[-1])
     assert last["error"]["type"] == "ollama_error" and DIED in last["error"]["message"]
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_prompt_that_is_too_long_is_refused_with_both_numbers(tmp_path, monkeypatch, stream):
+def test_a_prompt_that_is_too_long_is_refused_with_both_numbers(
+    tmp_path, monkeypatch, door, stream
+):
     words = b'{"error": "the input length exceeds the context length"}'
     refusal = b"HTTP/1.1 400 Bad Request\r\nContent-Length: %d\r\n\r\n%b" % (len(words), words)
-    answer = query(tmp_path, monkeypatch, refusal, prompt="x" * 8000, stream=stream)
+    answer = query(tmp_path, monkeypatch, door, refusal, prompt="x" * 8000, stream=stream)
     error = answer.get_json()["error"]
     assert (answer.status_code, error["type"]) == (400, "prompt_too_long")
     assert "about 2000 tokens" in error["message"] and "holds 512" in error["message"]
 
 
-def test_a_prompt_that_an_old_ollama_cut_is_flagged(tmp_path, monkeypatch):
+def test_a_prompt_that_an_old_ollama_cut_is_flagged(tmp_path, monkeypatch, door):
     short = http(json.dumps({**FINAL, "response": "a"}).encode())
-    assert "truncated" not in query(tmp_path, monkeypatch, short).get_json()
+    assert "truncated" not in query(tmp_path, monkeypatch, door, short).get_json()
     filled = http(json.dumps({**FINAL, "response": "a", "prompt_eval_count": 512}).encode())
-    assert query(tmp_path, monkeypatch, filled).get_json()["truncated"] is True
+    assert query(tmp_path, monkeypatch, door, filled).get_json()["truncated"] is True
     assert was_cut(Query(prompt=LONG), {"prompt_eval_count": 100}, None)
     assert not was_cut(Query(prompt=LONG), {"prompt_eval_count": 1007}, None)

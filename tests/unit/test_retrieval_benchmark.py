@@ -180,7 +180,7 @@ def test_at_a_rate_what_finds_no_room_waits_and_that_counts(kept):
 
 
 @pytest.fixture
-def service(ollama, tmp_path, monkeypatch):
+def service(ollama, tmp_path, monkeypatch, door):
     """The service in this process, with retrieval and an empty collection."""
     (tmp_path / "ollama_ip_41.txt").write_text(f"127.0.0.1:{ollama.port}\n")
     named = {"OUTPUT_DIR": str(tmp_path), "OLLAMA_JOB": "41", "MODEL": "known", "JOB_ID": OWN_JOB}

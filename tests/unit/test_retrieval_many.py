@@ -22,7 +22,7 @@ CHUNKING = Chunking(64, 8)
 
 
 @pytest.fixture
-def service(tmp_path, monkeypatch):
+def service(tmp_path, monkeypatch, door):
     """The client service in this process before the stand-in for Ollama; what the orchestration
     sends over HTTP reaches it as bytes."""
     output, stores, original = tmp_path / "output", [], Retriever.__init__

@@ -39,7 +39,7 @@ def ollama(shared):
 
 
 @pytest.fixture
-def place(tmp_path, monkeypatch, ollama):
+def place(tmp_path, monkeypatch, ollama, door):
     """Where a service and its collection are; `configure` sets its environment."""
     (tmp_path / "logs").mkdir()
     (tmp_path / f"ollama_ip_{JOB}.txt").write_text(f"127.0.0.1:{ollama.port}\n")

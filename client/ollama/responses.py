@@ -1,4 +1,4 @@
-"""Keep-alive connections to an Ollama, for threads that wait: a request out, its answer in.
+"""An answer over HTTP for a thread that waits: a connection, a request out, its answer in.
 
 httptools parses. Between a question and its answer a processor forgets what it ran before, and
 each layer is paid anew: urllib3 and http.client took 0.4 of the 2.2 ms that a query then added
@@ -9,77 +9,66 @@ from __future__ import annotations
 
 import socket
 import ssl
-from collections import deque
 from collections.abc import Iterator
+from pathlib import Path
 
 from client.ollama.callers import await_answer
 from engines.http.answers import MOST_HELD, TOO_LONG, Answers, BadAnswer
 from engines.http.headers import Headers
-from engines.http.sockets import NOTICE_DEATH, connect
+from engines.http.sockets import CONNECT_TIMEOUT_S, NOTICE_DEATH, connect
 
 #: Seconds until both sides know who they are: more than for a connection, which a busy program's
 #: kernel takes in its place.
 _HANDSHAKE_S = 5.0
 _PIECE = 65_536
-_ACCEPT = b"Accept-Encoding: identity\r\n"
+_FIXED = b"Accept-Encoding: identity\r\nConnection: close\r\n"
 _BODY = b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n%b"
 
 
-class ConnectionPool:
-    """To one address, `host:port`; any number of threads, each with its own connection.
+class Server:
+    """Whom to ask, at `host:port` or at a Unix socket; for any thread.
 
     It goes straight there: nothing looks at http_proxy.
     """
 
     def __init__(
-        self,
-        address: str,
-        timeout_s: float,
-        headers: Headers = (),
-        trust: ssl.SSLContext | None = None,
+        self, at: str | Path, headers: Headers = (), trust: ssl.SSLContext | None = None
     ) -> None:
-        """`timeout_s` is how long making a connection may take; `headers` go with each request;
-        `trust`: whom, if it is asked by TLS."""
-        host, _, port = address.rpartition(":")
-        self._to = host, int(port)
-        self._trust = trust
-        self._timeout_s = timeout_s
-        fields = "".join(f"{name}: {value}\r\n" for name, value in (("Host", address), *headers))
-        self._fields = fields.encode() + _ACCEPT
-        self._idle: deque[socket.socket] = deque()  # the last used first
+        """`headers` go with each request; `trust`: whom, if it is asked by TLS."""
+        self._at, self._trust = at, trust
+        host = at if isinstance(at, str) else "localhost"
+        fields = "".join(f"{name}: {value}\r\n" for name, value in (("Host", host), *headers))
+        self._fields = fields.encode() + _FIXED
 
-    def acquire(self) -> socket.socket | None:
-        """Return one from before that stands; None if there is none."""
-        while (sock := self._last_used()) is not None:
-            if _is_quiet(sock):
-                return sock
-            sock.close()
-        return None
-
-    def open(self) -> socket.socket:
-        """Return a new one. Raises OSError, of which ssl.SSLCertVerificationError says that
+    def connect(self) -> socket.socket:
+        """Return a connection. Raises OSError, of which ssl.SSLCertVerificationError says that
         somebody else is there; and UnicodeError for a host that cannot be a name."""
-        sock = connect(*self._to, self._timeout_s)
+        if isinstance(self._at, Path):
+            return _at_socket(self._at)
+        host, _, port = self._at.rpartition(":")
+        sock = connect(host, int(port), CONNECT_TIMEOUT_S)
         for option in NOTICE_DEATH:
             sock.setsockopt(*option)
-        return sock if self._trust is None else _encrypted(sock, self._trust, self._to[0])
+        return sock if self._trust is None else _encrypted(sock, self._trust, host)
 
-    def request(self, method: str, path: str, body: bytes | None) -> bytes:
-        """Return the bytes of a request; a body is JSON."""
-        head = f"{method} {path} HTTP/1.1\r\n".encode() + self._fields
+    def request(self, method: str, path: str, body: bytes | None, more: Headers = ()) -> bytes:
+        """Return the bytes of a request; a body is JSON, and `more` go with this one alone."""
+        fields = "".join(f"{name}: {value}\r\n" for name, value in more).encode()
+        head = f"{method} {path} HTTP/1.1\r\n".encode() + self._fields + fields
         if body is None:
             return head + b"\r\n"
         return head + _BODY % (len(body), body)
 
-    def release(self, sock: socket.socket) -> None:
-        """Keep it for the next request: the answer before has been read to its end."""
-        self._idle.append(sock)
 
-    def _last_used(self) -> socket.socket | None:
-        try:
-            return self._idle.pop()
-        except IndexError:
-            return None
+def _at_socket(path: Path) -> socket.socket:
+    sock = socket.socket(socket.AF_UNIX)
+    try:
+        sock.settimeout(CONNECT_TIMEOUT_S)
+        sock.connect(str(path))
+    except OSError:
+        sock.close()
+        raise
+    return sock
 
 
 def _encrypted(sock: socket.socket, trust: ssl.SSLContext, host: str) -> ssl.SSLSocket:
@@ -92,36 +81,21 @@ def _encrypted(sock: socket.socket, trust: ssl.SSLContext, host: str) -> ssl.SSL
         sock.close()  # it is the other's now
 
 
-def _is_quiet(sock: socket.socket) -> bool:
-    """Whether it stands; nothing was asked, so that what can be read there is its end. TLS has
-    things of its own to read, which are none."""
-    sock.setblocking(False)
-    try:
-        sock.recv(1, 0 if isinstance(sock, ssl.SSLSocket) else socket.MSG_PEEK)
-    except (BlockingIOError, ssl.SSLWantReadError):
-        return True
-    except OSError:
-        pass
-    return False
-
-
 class Response(Answers):
-    """What comes back on a connection. It holds the connection until its end, or `close`."""
+    """What comes back on a connection, which it closes at its end, or with `close`.
 
-    def __init__(
-        self,
-        connections: ConnectionPool,
-        sock: socket.socket,
-        caller: socket.socket | None = None,
-    ) -> None:
+    `replica` is the address of who answers, if that is known; `retried`: whether it was sent
+    before, and had no answer.
+    """
+
+    def __init__(self, sock: socket.socket, caller: socket.socket | None = None) -> None:
         """`caller` is where it goes: it is given up when that one has gone."""
         super().__init__()
         self.heard = False  # any byte
-        self._connections = connections
+        self.replica, self.retried = "", False
         self._sock: socket.socket | None = sock
         self._caller, self._timeout_s = caller, 0.0
         self._body: list[bytes] = []
-        self._keep = False  # the connection, for the next request
 
     def begin(self, request: bytes, timeout_s: float) -> None:
         """Send a request, and read until the status is known; `timeout_s` is for each wait.
@@ -179,9 +153,6 @@ class Response(Answers):
             return
         self.heard = True
         self.feed(data)
-        if self._keep and not self.surplus:
-            self._connections.release(self._sock)
-            self._sock = None
 
     # --- what the answer is ---
 
@@ -194,5 +165,4 @@ class Response(Answers):
             self._body.append(body)
 
     def answer_ends(self) -> None:
-        """The answer is over. What the parser knows of the connection, it forgets after this."""
-        self._keep = self._parser.should_keep_alive()
+        """The answer is over."""
