@@ -31,7 +31,7 @@ from client.api.benchmark_answers import Begun
 from client.api.bodies import BenchmarkRequest, Query
 from client.api.json_body import read, sent, validate
 from client.benchmarks import Benchmarks, Described, Measured, new_id
-from client.errors import BenchmarkFailed, Conflict, NoRetrieval, NotServed, RequestError
+from client.errors import BenchmarkFailed, Busy, Conflict, NoRetrieval, NotServed, RequestError
 from client.login import add_login_routes
 from client.metrics import Metrics, Queries, State
 from client.monitoring_urls import monitoring_of
@@ -176,7 +176,10 @@ def _benchmarks(settings: ServiceSettings, *files: Path | None) -> Benchmarks:
 def _add_errors(app: Flask) -> None:
     @app.errorhandler(RequestError)
     def ours(error: RequestError) -> tuple[Response, int]:
-        return sent(Error(error=error.words), error.status)
+        answer, status = sent(Error(error=error.words), error.status)
+        if isinstance(error, Busy):
+            answer.headers["Retry-After"] = "5"  # as the door says it
+        return answer, status
 
     @app.errorhandler(CallerGone)
     def nobodys(error: CallerGone) -> tuple[Response, int]:

@@ -6,6 +6,7 @@ cannot see is known here: that a replica answers, but not with the model.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -33,8 +34,8 @@ class Replicas:
         self._addresses, self._servers, self._check = addresses, servers, check
         self._lock = threading.Lock()
         self._ejected_at: dict[str, float] = {}  # time.monotonic
-        self._checked_at = 0.0
         self._all_wanted = False
+        self._checking = threading.Lock()
 
     def eject(self, address: str) -> bool:
         """Send it no request until it answers, as long as there is another one: it failed. Return
@@ -76,19 +77,23 @@ class Replicas:
         self._all_wanted = True
 
     def recheck(self) -> None:
-        """Check those that are ejected, if it is time, and all if that is wanted."""
-        all_wanted, self._all_wanted = self._all_wanted, False
-        if not all_wanted and time.monotonic() - self._checked_at < RECHECK_S:
-            return
-        self._checked_at = time.monotonic()
-        try:
+        """Check those whose time has come, and all if that is wanted; in the background, unless
+        that is under way."""
+        due = map(self._is_due, tuple(self._ejected_at))
+        if (self._all_wanted or any(due)) and self._checking.acquire(blocking=False):
+            threading.Thread(target=self._check_due, daemon=True).start()
+
+    def _is_due(self, address: str) -> bool:
+        return time.monotonic() - self._ejected_at.get(address, float("inf")) >= RECHECK_S
+
+    def _check_due(self) -> None:
+        with contextlib.suppress(NotReady), contextlib.ExitStack() as end:
+            end.callback(self._checking.release)
+            all_wanted, self._all_wanted = self._all_wanted, False
             addresses = self._addresses.read()
-        except NotReady:
-            return
-        due = [address for address in addresses if all_wanted or address in self._ejected_at]
-        if due:
-            with ThreadPoolExecutor(min(CHECKED_AT_ONCE, len(due))) as pool:
-                list(pool.map(self._recheck, due))
+            due = [address for address in addresses if all_wanted or self._is_due(address)]
+            pool = end.enter_context(ThreadPoolExecutor(min(CHECKED_AT_ONCE, len(due) or 1)))
+            list(pool.map(self._recheck, due))
 
     def _recheck(self, address: str) -> None:
         started_at = time.monotonic()
