@@ -300,7 +300,7 @@ def test_what_each_name_has_used_and_how_long_requests_waited_is_counted(door):
     assert found[f"orch_user_request_seconds_total{named}"] > 0
     assert found['orch_user_requests_total{user="owner"}'] == 1
     assert found["orch_door_replicas_up"] == 1
-    assert found['orch_queue_wait_seconds_count{queue="engines"}'] == 4  # of /api and of /v1
+    assert found['orch_queue_wait_seconds_count{queue="engines"}'] == 7  # all ways
     assert found['orch_queue_wait_seconds_count{queue="queries"}'] == 3
     file = usage_file(door.output, door.deployment)
     until(lambda: read_usage(file).users.keys() == {"anna", "owner"})
