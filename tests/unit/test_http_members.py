@@ -12,6 +12,7 @@ from scripted_server import scripted
 from client.engine_apis.ollama import OllamaApi
 from client.errors import OllamaFailed
 from client.ollama.requests import ReplicaClient
+from client.ollama.responses import Response, Server
 from client.ollama.streams import lines
 from engines.http.answers import Answers, BadAnswer
 from engines.http.asking import FinalResponse
@@ -264,12 +265,6 @@ def test_what_is_cut_within_its_answer_is_not_sent_again():
         assert len(server.heads) == 2
 
 
-def test_the_client_sends_once_more_what_is_cut_on_an_idle_connection():
-    with scripted(answer(), (), answer()) as server:
-        by_client(server)
-        assert len(server.heads) == 3
-
-
 def test_the_orchestration_sends_once_more_what_is_cut_before_an_answer():
     with scripted(answer(), (), answer()) as server:
         by_orchestration(server)
@@ -299,23 +294,27 @@ TOKEN = b'{"response":"a","done":false}'
 def test_a_stream_goes_through_whole_however_its_lines_end(stream, apart):
     data = answer(body=stream)  # ended by the connection
     with scripted(tuple(singly(data)) if apart else (data,)) as server:
-        begun = ReplicaClient(lambda: "").begin(f"{server.host}:{server.port}", b"{}", 30)
-        through = b"".join(lines(begun, OllamaApi(), float("inf"), lambda: None))
+        begun = asked(server)
+        through = b"".join(lines(begun, OllamaApi(), float("inf")))
     assert [json.loads(line) for line in through.split(b"\n") if line.strip()] == [
         json.loads(TOKEN),
         SAID,
     ]
 
 
+def asked(server):
+    """An answer of it, of which the head has been read."""
+    there = Server(f"{server.host}:{server.port}")
+    begun = Response(there.connect())
+    begun.begin(there.request("POST", "/api/generate", b"{}"), 30)
+    return begun
+
+
 def test_a_stream_whose_line_does_not_end_is_ended(monkeypatch):
     monkeypatch.setattr("client.ollama.streams.MOST_HELD", 100_000)
     with scripted([answer(body=b"x" * 60_000), b"x" * 60_000]) as server:
-        begun = ReplicaClient(lambda: "").begin(f"{server.host}:{server.port}", b"{}", 30)
-        (said,) = [
-            json.loads(line)
-            for line in lines(begun, OllamaApi(), float("inf"), lambda: None)
-            if line
-        ]
+        begun = asked(server)
+        (said,) = [json.loads(line) for line in lines(begun, OllamaApi(), float("inf")) if line]
     assert "MiB without an end of a line" in said["error"]["message"]
 
 
