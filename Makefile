@@ -59,6 +59,7 @@ test-clients: system venv-dev ollama llamacpp haproxy model ## Run the tests wit
 test-long: test-clients ## Run the tests that take too long for `make test`
 	@scripts/run_pytest.sh tests/unit -m long
 	@scripts/run_pytest.sh tests/local -m long
+	@scripts/run_pytest.sh tests/cluster -m long
 
 lock: venv-dev ## Write requirements*.lock again after a change of requirements*.txt
 	@$(COMPILE) --output-file requirements.lock requirements.txt

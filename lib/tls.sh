@@ -88,6 +88,7 @@ subjectAltName = $names, DNS:$(name_in_certificate "$SERVICE" "$1"), DNS:$HOST, 
 END
   )
   [ -n "$(certificate_in "$CERTIFICATE")" ] || no_certificate
+  (umask 077 && mkdir -p "$OUTPUT/deployments/$1") # tokens may come there later
   write_file "$OUTPUT/deployments/$1/authority.pem" "$(<"$AUTHORITY.pem")"
 }
 

@@ -11,7 +11,7 @@ from slurmcluster import ClusterError
 
 #: Where Debian and most images have them, in one file.
 CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
-CLIENT = "client_service.sif"
+CLIENT, LLAMACPP = "client_service.sif", "llamacpp.sif"
 GET_IMAGES = Path(__file__).parent / "get_images.sh"
 
 
@@ -39,7 +39,8 @@ class Images:
         #: The same with Prometheus, Pushgateway and node exporter.
         self.monitoring = self._bring(monitoring, "monitoring.sif")
         # of an earlier run, from other sources
-        (self.folder / CLIENT).unlink(missing_ok=True)
+        for name in (CLIENT, LLAMACPP):
+            (self.folder / name).unlink(missing_ok=True)
         self._project = project
 
     def _bring(self, image: Path, name: str) -> Path:
@@ -50,18 +51,26 @@ class Images:
 
     def client(self) -> Path:
         """The client service's image, built by the user on the machine, which has a way out."""
-        target = self.folder / CLIENT
+        return self._build(
+            CLIENT, "client_service.def", "BOOTSTRAP=localimage", f"FROM={self.base}"
+        )
+
+    def llamacpp(self) -> Path:
+        """One that is laid out as llama.cpp's own."""
+        places = f"BASE={self.base}", f"PROJECT={self._project.folder}"
+        return self._build(LLAMACPP, "tests/cluster/images/llamacpp.def", *places)
+
+    def _build(self, name: str, definition: str, *arguments: str) -> Path:
+        target = self.folder / name
         if not target.exists():
-            arguments = ["BOOTSTRAP=localimage", f"FROM={self.base}"]
             build = [word for pair in arguments for word in ("--build-arg", pair)]
-            command = ["apptainer", "build", "--disable-cache", *build, target]
+            command = ["apptainer", "build", "--disable-cache", *build, target, definition]
             result = subprocess.run(
-                ["runuser", "-u", USER, "--", "env", "-i", *build_settings(), *command,
-                 "client_service.def"],
+                ["runuser", "-u", USER, "--", "env", "-i", *build_settings(), *command],
                 cwd=self._project.folder, capture_output=True, text=True, check=False,
             )  # fmt: skip
             if result.returncode != 0:
-                raise ClusterError(f"client_service.sif cannot be built: {result.stderr[-2000:]}")
+                raise ClusterError(f"{name} cannot be built: {result.stderr[-2000:]}")
         return target
 
 

@@ -83,6 +83,25 @@ def test_services_run_from_images_where_they_belong(project: Project, boxes: str
     project.assert_nothing_left()
 
 
+@pytest.mark.long
+def test_llamacpp_runs_from_an_image_of_its_own_layout(project: Project, images: Images) -> None:
+    """Its program is in /app there. The client service's image, beside it, has HAProxy."""
+    site = site_of(project, llamacpp=str(images.llamacpp()), client=str(images.client()))
+    recipe = project.recipe(engine="llama.cpp", question="Who are you?", tls=True)
+    result = project.orch(recipe, "--site", site)
+    project.assert_benchmarked(result)
+    assert "4 of 4 requests succeeded" in result.stdout
+    record = project.records()[-1]
+    assert record["images"]["llamacpp"]["path"] == str(images.llamacpp())
+    host = project.host_of(record["jobs"]["llamacpp"]["id"])
+    listed = project.cluster.on(host, "ps", "-e", "-o", "args", user="root", check=True).stdout
+    assert "python3 -s /app/llama_server.py" in listed and "Apptainer runtime parent" in listed
+    loaded = record["loaded_model"]
+    assert (loaded["where"], bool(loaded["version"])) == ("cpu", True)
+    assert project.orch("--stop", record["id"]).returncode == 0
+    project.assert_nothing_left()
+
+
 def assert_images_are_recorded(project: Project, record: dict[str, Any]) -> None:
     """The site's own by size, what a job has made by its digest; also with the benchmark."""
     ollama, client = record["images"]["ollama"], record["images"]["client"]
