@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 
 from engines.servers.deployable import DEPLOYED
 from engines.servers.deployed import Deployed
 from engines.servers.options import text_of
 from hpc.deployment import Deployment
-from hpc.recipe.folders import files_of
 from hpc.recipe.schema import Service as Served
 from hpc.recipe.values import is_model_path
 from hpc.service import Service
@@ -29,21 +27,12 @@ def setup_engine(data: Deployment, engine: Deployed) -> str:
         data,
         engine,
         job,
-        _files(engine, weights),
         weights=weights,
         # Of a name its job knows where that is to be had.
         hub_name="" if is_model_path(service.model) else service.model,
         arguments=list(engine.arguments(_asked(service, engine))),
         variables=[f"{name}={text_of(value)}" for name, value in service.variables.items()],
     )
-
-
-def _files(engine: Deployed, weights: str) -> list[str]:
-    """What it reads of its model."""
-    path = Path(weights)
-    if engine.takes == "folder":
-        return list(map(str, files_of(path))) if path.is_dir() else []
-    return [weights] if weights else []
 
 
 def _asked(service: Served, engine: Deployed) -> dict[str, object]:

@@ -10,6 +10,7 @@ from engines.servers.deployable import DEPLOYED
 from engines.servers.ollama_options import FLASH_ATTENTION, KV_CACHE_TYPE, PARAMETERS, unheeded
 from engines.servers.options import text_of
 from hpc.deployment import Deployment
+from hpc.planning.manifests import place_of
 from hpc.recipe.options import EngineOptions
 from hpc.recipe.reading import models_of
 from hpc.recipe.values import is_model_path
@@ -36,7 +37,8 @@ def setup_ollama(data: Deployment) -> str:
         data,
         OLLAMA,
         job,
-        list(filter(is_model_path, models)),
+        store=plan.site.model_store or "",
+        stored=[str(place_of(one.model)) for one in plan.origins if one.in_ollamas_layout],
         modelfile=_modelfile(data, service.model, "Modelfile"),
         model_source=service.model,
         embedding_model=plan.embedding_model or "",

@@ -3,7 +3,7 @@ is otherwise than asked for."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,11 +35,9 @@ def job_of(plan: Plan, engine: Deployed) -> JobPlan | None:
     return plan.engine if plan.engine and plan.engine.service == engine.service else None
 
 
-def submit_engine(
-    data: Deployment, engine: Deployed, job: JobPlan, files: Sequence[str], **more: object
-) -> str:
-    """Render and submit an engine's job with what each template is given, and `more`; `files` are
-    those of models that it reads. Returns its id. Raises SchedulerError."""
+def submit_engine(data: Deployment, engine: Deployed, job: JobPlan, **more: object) -> str:
+    """Render and submit an engine's job with what each template is given, and `more`. Returns its
+    id. Raises SchedulerError."""
     plan, service = data.plan, data.plan.recipe.job.service
     values: dict[str, object] = {
         "service": engine.service,
@@ -50,7 +48,7 @@ def submit_engine(
         "target": engine.target,
         "image": engine_image(plan.site, engine),
         "client_image": client_image(plan.site),
-        "model_folders": sorted({str(Path(file).parent) for file in files}),
+        "model_folders": _model_folders(data),
         "nodes": plan.recipe.job.infrastructure.nodes,
         "per_node": plan.replicas_per_node,
         "replicas": plan.replicas,
@@ -61,6 +59,13 @@ def submit_engine(
         "context_length": service.context_length,
     }
     return data.submit(job, depends_on=(), **values, **more)
+
+
+def _model_folders(data: Deployment) -> list[str]:
+    """Folders of files of models, beside the output directory, that its container is to see."""
+    folders = {file.parent for origin in data.plan.origins for file in origin.files}
+    ours = data.output.path.resolve()
+    return sorted(str(folder) for folder in folders if not folder.is_relative_to(ours))
 
 
 def _no_more(_: Launched) -> list[str]:

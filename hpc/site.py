@@ -30,6 +30,12 @@ def _check_directive(text: str) -> str:
     return _check_line(text)
 
 
+def _check_folder(text: str) -> str:
+    if not text.startswith("/"):
+        raise ValueError("must be an absolute path")
+    return _check_line(text)
+
+
 def _check_gpu_request(text: str) -> str:
     if text and text.count("{n}") != 1:
         raise ValueError("must contain {n}, the number of GPUs per node, once; or be empty")
@@ -43,6 +49,7 @@ SchedulerName = Annotated[
 ]
 GpuMemory = Annotated[float, Field(ge=1, le=10_000)]
 Line = Annotated[str, Field(min_length=1, max_length=1000), AfterValidator(_check_line)]
+Folder = Annotated[str, Field(max_length=1000), AfterValidator(_check_folder)]
 Directive = Annotated[str, Field(max_length=1000), AfterValidator(_check_directive)]
 
 
@@ -169,6 +176,12 @@ class Site(Section):
         '`{"PARTITION": number}` where partitions have different ones. By it the plan says whether '
         "a model fits (docs/memory.md).",
     )
+    model_store: Folder | None = Field(
+        None,
+        description="Folder of models that others keep, as compute nodes see it, which is read and "
+        "never written: manifests and blobs as Ollama has them, GGUF files. What is whole there is "
+        "not fetched (docs/models.md).",
+    )
     directives: list[Directive] = Field(
         default_factory=list, description="Further options of sbatch for every job."
     )
@@ -199,6 +212,11 @@ class Site(Section):
     proxy: Proxy = Field(
         default_factory=lambda: Proxy(), description="Proxies of the compute nodes."
     )
+
+    @property
+    def store(self) -> Path | None:
+        """The folder of models that others keep."""
+        return None if self.model_store is None else Path(self.model_store)
 
     def gpu_memory(self, partition: str | None) -> int | None:
         """Bytes of one GPU in a partition, or in that of several that has the smallest; None if the

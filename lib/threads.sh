@@ -10,7 +10,8 @@
 #   ollama_models/.view.ID.d   manifests of its own; blobs are links to those of all, and parameters
 # Weights are neither copied nor read for it. What is fetched goes to all models, and so does, when this
 # job ends, what somebody has pulled, made or copied through the running replica. What he deletes is
-# deleted in its view alone: others use it.
+# deleted in its view alone: others use it. A model of a folder that others keep ($STORE) is in the view
+# by links, too, and nowhere else.
 
 # thread_count ASKED REPLICAS: what the recipe asks for; else the cores, divided among the host's replicas.
 thread_count() {
@@ -109,7 +110,7 @@ group_quota() {
 # --- the view ------------------------------------------------------------------------------------
 
 # begin_view: sets VIEW, which shows the models in $MODELS: by show_own_models with $NUM_THREAD, and with $PARAMETERS,
-# members of a JSON object, if there are any.
+# members of a JSON object, if there are any; and those of $STORE that STORED names, which are not in $MODELS.
 begin_view() {
   VIEW=$MODELS/.view.$JOB_ID
   TEMPORARY+=("$VIEW" "$VIEW".{d,new})
@@ -129,12 +130,20 @@ keep_new_models() {
 # there is that one, without our parameters.
 keep_model() {
   local source="$VIEW.d/manifests/$1" target="$MODELS/manifests/$1" blob known
+  for known in ${STORED[@]+"${STORED[@]}"}; do
+    if cmp -s "$source" "$VIEW.d/manifests/$known"; then source=$STORE/manifests/$known; fi
+  done
   while IFS= read -r known; do
     if cmp -s "$source" "$VIEW.d/manifests/$known"; then source=$MODELS/manifests/$known; fi
-  done < <(cd "$MODELS/manifests" && find . -mindepth 4 -maxdepth 4 -type f)
+  done < <(cd "$MODELS/manifests" 2>/dev/null && find . -mindepth 4 -maxdepth 4 -type f)
+  mkdir -p "$MODELS/blobs"
   while IFS= read -r blob; do
     blob=${blob/:/-}
-    if [ ! -e "$MODELS/blobs/$blob" ] && [ -f "$VIEW.d/blobs/$blob" ]; then
+    if [ -e "$MODELS/blobs/$blob" ]; then
+      continue
+    elif [ -L "$VIEW.d/blobs/$blob" ]; then
+      ln -sfn "$(readlink -f "$STORE/blobs/$blob")" "$MODELS/blobs/$blob"
+    elif [ -f "$VIEW.d/blobs/$blob" ]; then
       mv -f "$VIEW.d/blobs/$blob" "$MODELS/blobs/$blob"
     fi
   done < <(grep -oE 'sha256:[0-9a-f]{64}' "$source" | sort -u)
@@ -151,9 +160,13 @@ show_own_models() {
   fi
   { mkdir -p "$VIEW.d/blobs" "$VIEW.d/manifests" && : >"$VIEW.d/shown"; } || fail "cannot make $VIEW.d"
   local path
-  while IFS= read -r path; do own_manifest "$path"; done < <(
+  while IFS= read -r path; do own_manifest "$MODELS" "$path"; done < <(
     cd "$MODELS/manifests" 2>/dev/null && find . -mindepth 4 -maxdepth 4 -type f
   )
+  for path in ${STORED[@]+"${STORED[@]}"}; do
+    [ -e "$VIEW.d/manifests/$path" ] || own_manifest "$STORE" "./$path" ||
+      say "WARNING: $(uname -n) cannot read $path and its blobs in the model store $STORE, so it is fetched"
+  done
   point_view "${VIEW##*/}.d"
 }
 
@@ -169,25 +182,32 @@ point_view() {
   if ! { ln -sfn "$1" "$VIEW.new" && mv -fT "$VIEW.new" "$VIEW"; }; then fail "cannot make the link $VIEW"; fi
 }
 
-# own_manifest PATH: the view's copy of a manifest, with our parameters. None if a blob is missing:
+# own_manifest FOLDER PATH: the view's copy of a manifest, with our parameters. None if a blob is missing:
 # somebody fetches it, or has deleted it.
 own_manifest() {
   local text rest
   local -A blobs=()
-  text=$(<"$MODELS/manifests/$1") rest=$text
+  { text=$(<"$1/manifests/$2"); } 2>/dev/null || return
+  rest=$text
   while [[ $rest =~ sha256:([0-9a-f]{64})(.*) ]]; do
     blobs[sha256-${BASH_REMATCH[1]}]=1 rest=${BASH_REMATCH[2]}
   done
-  link_blobs "${!blobs[@]}" || return 0
-  [ -d "$VIEW.d/manifests/${1%/*}" ] || mkdir -p "$VIEW.d/manifests/${1%/*}"
-  with_parameters "$text" >"$VIEW.d/manifests/$1"
-  echo "$1" >>"$VIEW.d/shown"
+  link_blobs "$1" "${!blobs[@]}" || return
+  [ -d "$VIEW.d/manifests/${2%/*}" ] || mkdir -p "$VIEW.d/manifests/${2%/*}"
+  with_parameters "$text" >"$VIEW.d/manifests/$2"
+  echo "$2" >>"$VIEW.d/shown"
 }
 
+# link_blobs FOLDER BLOB...: those of a store by where they are in truth, which is all that a container sees of it.
 link_blobs() {
-  local blob
-  for blob in "$@"; do [ -e "$MODELS/blobs/$blob" ] || return; done
-  [ $# -eq 0 ] || ln -sf "${@/#/../../blobs/}" "$VIEW.d/blobs/"
+  local blob folder=$1
+  shift
+  for blob in "$@"; do [ -r "$folder/blobs/$blob" ] || return; done
+  if [ "$folder" = "$MODELS" ]; then
+    [ $# -eq 0 ] || ln -sf "${@/#/../../blobs/}" "$VIEW.d/blobs/"
+    return
+  fi
+  for blob in "$@"; do ln -sf "$(readlink -f "$folder/blobs/$blob")" "$VIEW.d/blobs/$blob"; done
 }
 
 # with_parameters MANIFEST: with a layer of parameters in which ours are. Of two keys of the same name the last

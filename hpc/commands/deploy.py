@@ -11,11 +11,11 @@ from hpc.deployments.records import Record, create_record, new_id
 from hpc.endpoints import OutputDir
 from hpc.images import check_bindable
 from hpc.planning.fitting import require_fit, with_fit
+from hpc.planning.origins import origins_of
 from hpc.planning.plan import Plan, make_plan
 from hpc.planning.weights import weights_of
-from hpc.recipe.reading import load_recipe, models_of
+from hpc.recipe.reading import load_recipe
 from hpc.recipe.schema import Recipe
-from hpc.recipe.values import is_model_path
 from hpc.scheduler.interface import Exported, Known, Partition, Scheduler
 from hpc.scheduler.kind import Kind
 from hpc.scheduler.registry import kind_of
@@ -36,19 +36,20 @@ def plan_of(
     Raises UsageError for a wrong recipe or site, SchedulerError if the site's scheduler is not
     to be had here.
     """
-    recipe, site = load_recipe(recipe_path), load_site(site_name)
+    site = load_site(site_name)
+    recipe = load_recipe(recipe_path, site.store)
+    origins = origins_of(recipe, output.models, site.store)
     if site.runtime != "host":
         check_bindable(output.path)
-        for model in models_of(recipe):
-            if is_model_path(model):
-                check_bindable(Path(model).parent)
-    weights = weights_of(recipe, output.models)
+        for file in (file for origin in origins for file in origin.files):
+            check_bindable(file.parent)
+    weights = weights_of(recipe, output.models, site.store)
     kind = kind_of(site.scheduler)
     asked = kind.exported()
     scheduler = kind.open(output.path, Known({}, _clusters(site, kind, asked), None))
     partitions = _partitions(recipe, site, scheduler)
-    plan = make_plan(recipe, site, partitions, monitoring, asked, weights)
-    plan = with_fit(plan, output.models)
+    plan = make_plan(recipe, site, partitions, monitoring, asked, weights, origins)
+    plan = with_fit(plan)
     if to_fit:
         require_fit(plan)
     return plan, scheduler

@@ -15,8 +15,9 @@ from hpc.console import Console, columns
 from hpc.endpoints import OutputDir
 from hpc.planning.costs import CONTEXT_STEP, Costs, Quantisation, costs_of, quantisations_of
 from hpc.planning.fitting import judged, require_fit
+from hpc.planning.manifests import MAX_MANIFEST_BYTES, layers_of
 from hpc.planning.memory import Fit, Part, size
-from hpc.planning.model_files import MAX_MANIFEST_BYTES, Found, layers_of
+from hpc.planning.model_files import Found
 from hpc.web import NoAnswer, download
 
 #: Architectures' keys, which come first in a file, take a few kB.

@@ -4,23 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from pathlib import Path
 
 from contracts.errors import UsageError
 from engines.models.memory import DEFAULT_BATCH, Serving
 from hpc.planning.memory import Room, judge, room_of_host, room_of_job, room_on_gpus
 from hpc.planning.model_files import Found, find_model
 from hpc.planning.plan import Plan
-from hpc.recipe.reading import models_of
 from hpc.scheduler.interface import Setting
 from hpc.scheduler.registry import kind_of
 
 
-def with_fit(plan: Plan, models: Path) -> Plan:
-    """The plan, with whether its models fit; `models` is Ollama's folder of them."""
-    if plan.engine is None:
-        return plan
-    return judged(plan, (find_model(model, models) for model in models_of(plan.recipe)))
+def with_fit(plan: Plan) -> Plan:
+    """The plan that knows where its models come from, with whether they fit."""
+    return judged(plan, map(find_model, plan.origins)) if plan.origins else plan
 
 
 def judged(plan: Plan, found: Iterable[Found]) -> Plan:

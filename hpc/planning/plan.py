@@ -10,16 +10,15 @@ from pathlib import Path
 
 from contracts.errors import UsageError
 from contracts.given_server import GivenServer
-from engines.servers.deployable import DEPLOYED
 from hpc.images import check_bindable
 from hpc.planning.cluster import cluster_cpu_jobs, cluster_engine
 from hpc.planning.local import local_cpu_jobs, local_engine
 from hpc.planning.memory import Fit
 from hpc.planning.monitoring import MonitoringPlan, plan_monitoring
+from hpc.planning.origins import Origin, note_models
 from hpc.planning.parts import Given, JobPlan, MakeJob, Notes, client_cpus
 from hpc.planning.replicas import plan_replicas
 from hpc.planning.share import plan_share
-from hpc.recipe.folders import served_name
 from hpc.recipe.reading import ollama_name
 from hpc.recipe.schema import MAX_DEFAULT_PARALLEL, Recipe, Service
 from hpc.recipe.sections import Access
@@ -73,6 +72,8 @@ class Plan:
     server: GivenServer | None = None
     #: The model's file, if the engine is given one; else "".
     weights: str = ""
+    #: Where its models come from, the one that answers first.
+    origins: tuple[Origin, ...] = ()
     #: Whether its models fit into memory; None before that was asked, and for that server's.
     fit: Fit | None = field(default=None, repr=False)
 
@@ -88,6 +89,7 @@ class Plan:
         said = [("WARNING", f"monitoring: {problem}") for problem in self.monitoring.missing]
         if self.security == "none" and self.engine is not None:
             said.append(("WARNING", OPEN_TO_ALL))
+        said += [("WARNING", origin.problem) for origin in self.origins if origin.problem]
         if self.fit is not None and self.fit.problem:
             said.append(("WARNING", self.fit.problem))
         if self.left_out:
@@ -104,20 +106,20 @@ def make_plan(
     monitoring: bool = True,
     exported: Exported = NOTHING_EXPORTED,
     weights: str = "",
+    origins: tuple[Origin, ...] = (),
 ) -> Plan:
     """Decide everything about a deployment of `recipe` at `site`.
 
     `partitions` is what the scheduler knows, needed if the profile names none; without
     `monitoring` there is none, whatever the recipe says. If neither recipe nor site decide,
-    `exported` does. `weights`: the model's file, of an engine that is given one.
+    `exported` does. `weights`: the model's file, of an engine that is given one; `origins`: where
+    its models come from.
     Raises UsageError if the two do not fit together.
     """
     kind = kind_of(site.scheduler)
     notes = Notes(kind.options_in(site.directives), exported.chosen)
     service = recipe.job.service
-    notes.add("site", site.name, "--site, or chosen by what is on PATH")
-    model = _model(service, weights, notes)
-    notes.add("time", recipe.job.infrastructure.time, "recipe")
+    model = note_models(recipe, site, origins, weights, notes)
     given = Given(recipe, site, kind, partitions, notes)
     security = _security(given)
     server, (engine, gpus, per_node) = _server(given), _engine(given)
@@ -145,21 +147,8 @@ def make_plan(
         settings=tuple(notes.settings),
         server=server,
         weights=weights,
+        origins=origins,
     )
-
-
-def _model(service: Service, weights: str, notes: Notes) -> str:
-    """The name under which the model is served."""
-    model = service.model if service.server else _served_name(service)
-    notes.add("model", model, "recipe" if model == service.model else f"recipe: {service.model}")
-    if weights:
-        notes.add("weights", weights, "the model's file or folder")
-    return model
-
-
-def _served_name(service: Service) -> str:
-    in_a_folder = DEPLOYED[service.engine].takes == "folder"
-    return served_name(service.model) if in_a_folder else ollama_name(service.model)
 
 
 def _watch(given: Given, wanted: bool, gpus: int, per_node: int, qdrant: bool) -> MonitoringPlan:

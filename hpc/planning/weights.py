@@ -6,17 +6,15 @@ from pathlib import Path
 
 from contracts.errors import UsageError
 from engines.servers.deployable import DEPLOYED
-from hpc.endpoints import HUB_MODELS
-from hpc.planning.model_files import blob_of
+from hpc.planning.origins import hub_folder, origin_of
 from hpc.recipe.reading import not_gguf
 from hpc.recipe.schema import Recipe
-from hpc.recipe.values import is_model_path
 
 
-def weights_of(recipe: Recipe, models: Path) -> str:
+def weights_of(recipe: Recipe, models: Path, store: Path | None = None) -> str:
     """The path of the GGUF file of a recipe's model: its own, or that of the name in Ollama's
-    folder of `models`; or of the folder that the engine is given, which its job fetches if it is
-    the hub's. "" if the recipe's engine takes names, or is not ours.
+    folder of `models`, or in the site's `store`; or of the folder that the engine is given, which
+    its job fetches if it is the hub's. "" if the recipe's engine takes names, or is not ours.
 
     Raises UsageError if there is no such file.
     """
@@ -24,16 +22,18 @@ def weights_of(recipe: Recipe, models: Path) -> str:
     takes = DEPLOYED[service.engine].takes
     if service.server is not None or takes == "name":
         return ""
+    origin = origin_of(service.model, models, store, takes)
     if takes == "folder":
-        return str(models.with_name(HUB_MODELS) / service.model)  # a path stays what it is
-    if is_model_path(service.model):
+        return str(origin.path or hub_folder(service.model, models))
+    if origin.kind == "file":
         return service.model
-    path = blob_of(service.model, models)
-    wrong = "it is not there" if path is None else not_gguf(path)
-    if path is None or wrong:
+    wrong = "it is not there" if origin.path is None else not_gguf(origin.path)
+    if origin.path is None or wrong:
+        where = f"{models} ({wrong})" if store is None else f"{models} or {store} ({wrong})"
         raise UsageError(
             f"job.service.model = {service.model!r}: {DEPLOYED[service.engine].title} is given a "
-            f"GGUF file, and of that name there is none in {models} ({wrong}); write the path of a "
-            'file, or fetch it once with "engine": "ollama" and --prepare.'
+            f"GGUF file, and of that name there is none in {where}; write the path of a "
+            'file, or fetch it once with "engine": "ollama" and --prepare.',
+            [origin.problem] if origin.problem else [],
         )
-    return str(path)
+    return str(origin.path.resolve() if origin.kind == "store" else origin.path)

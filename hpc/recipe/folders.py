@@ -42,13 +42,15 @@ def _no_folder_but_a_file(path: Path) -> str:
     return f"is a GGUF file, which {others} takes" if gguf else "is a file, not a model's folder"
 
 
-def folder_at(model: str, base: Path) -> str:
+def folder_at(model: str, base: Path, stored: Path | None = None) -> str:
     """The absolute path of a recipe's model, or its name if that is what it says; relative paths
-    start at `base`. Raises ValueError with what is wrong with it."""
+    start at `base`, or it is `stored`. Raises ValueError with what is wrong with it."""
     path = (base / os.path.expanduser(model)).resolve()  # noqa: PTH111 # Path's may raise
     wrong = no_folder(path)
     if wrong is None:
         return str(path)
+    if stored is not None and no_folder(stored) is None:
+        return str(stored)
     if looks_like_path(model) or path.exists():
         raise ValueError(f"{path} {wrong}")
     if not _HUB_NAME.fullmatch(model) or ".." in model:

@@ -21,8 +21,8 @@ from retrieval.errors import NoDocuments
 from retrieval.finding import find_files
 
 
-def load_recipe(path: Path) -> Recipe:
-    """Read, check and normalise the recipe at `path`.
+def load_recipe(path: Path, store: Path | None = None) -> Recipe:
+    """Read, check and normalise the recipe at `path`; `store`: the site's folder of models.
 
     Models given as paths are made absolute and must be readable GGUF files; so are documents, and
     must exist. Raises UsageError with every error of the file, each with its JSON path.
@@ -32,28 +32,28 @@ def load_recipe(path: Path) -> Recipe:
     service = recipe.job.service
     found: dict[str, str | Retrieval] = {}
     if service.server is None:  # else the name is that server's affair
-        found["model"] = _model_of(service.engine, service.model, path)
+        found["model"] = _model_of(service.engine, service.model, path, store)
     if service.wanted_retrieval:
-        found["retrieval"] = _with_paths(service.wanted_retrieval, path)
+        found["retrieval"] = _with_paths(service.wanted_retrieval, path, store)
     service = service.model_copy(update=found)
     return recipe.model_copy(update={"job": recipe.job.model_copy(update={"service": service})})
 
 
-def _model_of(engine: str, model: str, recipe: Path) -> str:
+def _model_of(engine: str, model: str, recipe: Path, store: Path | None) -> str:
     """The model that answers, as its engine is given models."""
     key = "job.service.model"
     if DEPLOYED[engine].takes != "folder":
-        return _model_at(model, recipe, key)
+        return _model_at(model, recipe, key, store)
     try:
-        return folder_at(model, recipe.parent)
+        return folder_at(model, recipe.parent, in_store(model, store))
     except ValueError as error:
         _refuse(recipe, [f"{key} = {model!r}: {error}; {DEPLOYED[engine].title} takes a folder "
                          "with config.json and *.safetensors"])  # fmt: skip
 
 
-def _with_paths(retrieval: Retrieval, recipe: Path) -> Retrieval:
+def _with_paths(retrieval: Retrieval, recipe: Path, store: Path | None) -> Retrieval:
     key = "job.service.retrieval"
-    embedding = _model_at(retrieval.embedding_model, recipe, f"{key}.embedding_model")
+    embedding = _model_at(retrieval.embedding_model, recipe, f"{key}.embedding_model", store)
     documents = [_path_at(document, recipe) for document in retrieval.documents]
     wrong = [f"{key}.documents: {problem}" for path in documents if (problem := _no_files(path))]
     if wrong:
@@ -76,14 +76,27 @@ def _path_at(text: str, recipe: Path) -> Path:
     return (recipe.parent / os.path.expanduser(text)).resolve()  # noqa: PTH111 # Path's may raise
 
 
-def _model_at(model: str, recipe: Path, key: str) -> str:
-    """`model`, or the absolute path of its file: a path is what is the path of a GGUF file here, or
-    can be nothing else, which must then be one."""
-    path = _path_at(model, recipe)
+def _model_at(model: str, recipe: Path, key: str, store: Path | None) -> str:
+    """`model`, or the absolute path of its file: a path is what is the path of a GGUF file here or
+    in the store, or can be nothing else, which must then be one."""
+    path, stored = _path_at(model, recipe), in_store(model, store)
     wrong = not_gguf(path)
-    if wrong and looks_like_path(model):
-        _refuse(recipe, [f"{key} = {str(path)!r}: {wrong}{_as_name(model)}"])
-    return model if wrong else str(path)
+    if not wrong:
+        return str(path)
+    if stored is not None and not not_gguf(stored):
+        return str(stored)
+    if looks_like_path(model):
+        why = f"; in the model store, {stored} {not_gguf(stored)}" if stored else ""
+        _refuse(recipe, [f"{key} = {str(path)!r}: {wrong}{why}{_as_name(model)}"])
+    return model
+
+
+def in_store(model: str, store: Path | None) -> Path | None:
+    """Where a recipe's model would be in the site's store, links followed; None if there is no
+    store, or what is written leads out of it, or to the recipe's own folder."""
+    if store is None or model.startswith(("/", "./", "~")) or ".." in model.split("/"):
+        return None
+    return (store / model).resolve()
 
 
 def parse_recipe(data: object, what: str = "recipe") -> Recipe:

@@ -80,9 +80,15 @@ class Place:
             start_new_session=True,
         )
 
-    def deploy(self, *arguments):
+    def site(self, **profile):
+        """Write a site profile."""
+        path = self.folder / "site.json"
+        path.write_text(json.dumps(profile))
+        return path
+
+    def deploy(self, *arguments, site="local"):
         """Deploy, and return the record."""
-        result = self.orch(*arguments, "--site", "local", "--json")
+        result = self.orch(*arguments, "--site", site, "--json")
         assert_measured(result, self.output)
         record = json.loads(result.stdout)
         self._note_token(record)
