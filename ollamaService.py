@@ -37,6 +37,8 @@ def setup_ollama(data: Deployment) -> str:
         data,
         OLLAMA,
         job,
+        manifest=str(place_of(plan.model)),
+        embedding_manifest=str(place_of(plan.embedding_model)) if plan.embedding_model else "",
         store=plan.site.model_store or "",
         stored=[str(place_of(one.model)) for one in plan.origins if one.in_ollamas_layout],
         modelfile=_modelfile(data, service.model, "Modelfile"),

@@ -106,6 +106,7 @@ def common_values(
         "munge_library": PROJECT / "lib" / "munge.sh",
         "munge_socket": site.munge_socket or "",
         "seal_library": PROJECT / "lib" / "seal.sh",
+        "loading_library": PROJECT / "lib" / "loading.sh",
         "replicas_library": PROJECT / "lib" / "replicas.sh",
         "threads_library": PROJECT / "lib" / "threads.sh",
         "containers_library": PROJECT / "lib" / "containers.sh",

@@ -15,6 +15,7 @@ from engines.servers.deployable import DEPLOYED
 from engines.servers.deployed import Deployed
 from hpc.deployment import Deployment
 from hpc.deployments.engine_notes import engine_notes
+from hpc.deployments.loading import loading_of, loading_words
 from hpc.following.target import Target
 from hpc.images import client_image, engine_image
 from hpc.planning.parts import JobPlan
@@ -49,6 +50,8 @@ def submit_engine(data: Deployment, engine: Deployed, job: JobPlan, **more: obje
         "image": engine_image(plan.site, engine),
         "client_image": client_image(plan.site),
         "model_folders": _model_folders(data),
+        "origin": plan.origins[0].kind if plan.origins else "file",
+        "staging": plan.staging,
         "nodes": plan.recipe.job.infrastructure.nodes,
         "per_node": plan.replicas_per_node,
         "replicas": plan.replicas,
@@ -133,17 +136,24 @@ def _ready(engine: Deployed, launched: Launched, target: Target) -> Ready:
     model = _placed(launched, target, facts.model)
     version = facts.version or engine_notes(launched.output.path, target.job_id).version
     loaded = {**asdict(model), engine.version_key: version, "where": model.where}
+    loading = loading_of(launched.output.path / "logs", target.job_id)
     urls = [url_of(address, launched.token_file) for address in target.addresses]
     return Ready(
         {engine.service: urls},
         {
             "loaded_model": loaded,
+            "loading": loading,
             **launched.output.gpus(target.job_id),
             **launched.output.replicas(target.job_id, urls),
         },
         _warnings(engine, launched, model),
-        f"{model.name} ({model.quantization or 'unknown'}) on {model.where}, "
-        f"{f'{engine.title} {version}'.rstrip()}",
+        ", ".join(
+            (
+                f"{model.name} ({model.quantization or 'unknown'}) on {model.where}",
+                f"{engine.title} {version}".rstrip(),
+                *loading_words(loading),
+            )
+        ),
     )
 
 

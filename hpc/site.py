@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -10,7 +11,17 @@ from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, cre
 from contracts.errors import UsageError
 from contracts.files import read_json_strictly
 from engines.servers.deployable import DEPLOYED
-from hpc.recipe.sections import LEVELS, MOST_SHARED, REPLICAS, SHARE, TLS, Access, Section
+from hpc.recipe.sections import (
+    LEVELS,
+    MOST_SHARED,
+    REPLICAS,
+    SHARE,
+    STAGING,
+    TLS,
+    Access,
+    Section,
+    Staging,
+)
 from hpc.recipe.values import Name, Partitions, ReplicasPerNode, Shared, one_of
 from hpc.recipe.words import validate
 from hpc.scheduler.registry import SCHEDULERS, present
@@ -36,6 +47,14 @@ def _check_folder(text: str) -> str:
     return _check_line(text)
 
 
+def _check_disk(text: str) -> str:
+    if re.fullmatch(r"\$[A-Za-z_][A-Za-z0-9_]*", text):
+        return text
+    if set(text) & set(":,"):
+        raise ValueError("must have no ':' and ',', at which containers split it")
+    return _check_folder(text)
+
+
 def _check_gpu_request(text: str) -> str:
     if text and text.count("{n}") != 1:
         raise ValueError("must contain {n}, the number of GPUs per node, once; or be empty")
@@ -50,6 +69,7 @@ SchedulerName = Annotated[
 GpuMemory = Annotated[float, Field(ge=1, le=10_000)]
 Line = Annotated[str, Field(min_length=1, max_length=1000), AfterValidator(_check_line)]
 Folder = Annotated[str, Field(max_length=1000), AfterValidator(_check_folder)]
+LocalDisk = Annotated[str, Field(max_length=1000), AfterValidator(_check_disk)]
 Directive = Annotated[str, Field(max_length=1000), AfterValidator(_check_directive)]
 
 
@@ -181,6 +201,14 @@ class Site(Section):
         description="Folder of models that others keep, as compute nodes see it, which is read and "
         "never written: manifests and blobs as Ollama has them, GGUF files. What is whole there is "
         "not fetched (docs/models.md).",
+    )
+    staging: Staging | None = Field(
+        None, description=f"{STAGING} A recipe may say otherwise. Default: `none`."
+    )
+    local_disk: LocalDisk = Field(
+        "$TMPDIR",
+        description="The nodes' own disk, for `staging`: a folder that is there on each node, or a "
+        "variable of jobs that says it (`$NAME`). Default: `$TMPDIR`, else `/tmp`.",
     )
     directives: list[Directive] = Field(
         default_factory=list, description="Further options of sbatch for every job."

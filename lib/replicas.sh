@@ -65,7 +65,7 @@ run_replicas() {
 start_replicas() {
   local i mode=--replica
   for ((i = 0; i < REPLICAS; i++)); do
-    TEMPORARY+=("$OUTPUT/logs/$JOB_ID.$i".{started,rc,address,share,image,seal,answer})
+    TEMPORARY+=("$OUTPUT/logs/$JOB_ID.$i".{started,rc,address,share,image,seal,answer,loading})
   done
   for ((i = 0; i < $1; i++)); do TEMPORARY+=("$OUTPUT/logs/$JOB_ID.node$i".{started,rc,image}); done
   rm -f "${TEMPORARY[@]}" # of this job's run before it was requeued

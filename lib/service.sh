@@ -39,7 +39,7 @@ REASON=
 CHILDREN=()
 PUBLISHED=()  # files that say that the service is there
 STARTED_WITH= # what a service is given that may keep it from starting
-AT_END=       # a function that is called when the service has ended, before that is removed
+AT_END=()     # functions that are called when the service has ended, before that is removed
 WHY_STOPPED=  # a function that prints why it has stopped, as far as that is known
 TEMPORARY=()  # what is of no use to anybody when this ends
 FOLDERS=()    # of this node, likewise
@@ -51,7 +51,7 @@ service_begin() {
   # shellcheck disable=SC2034 # monitoring.sh reads JOB_SERVICE: SERVICE is another beside the job's own
   SERVICE=$1 JOB_SERVICE=$1 OUTPUT=$2 TIME_LIMIT=$3
   # What this job left when it ran before and was requeued from a node that went down.
-  rm -f "$OUTPUT/logs/$JOB_ID".{rc,started,image,seal,answer} "$OUTPUT/${SERVICE}_ip_$JOB_ID.txt"
+  rm -f "$OUTPUT/logs/$JOB_ID".{rc,started,image,seal,answer,loading} "$OUTPUT/${SERVICE}_ip_$JOB_ID.txt"
   trap 'finish $?' EXIT
   trap 'on_signal 143' TERM
   trap 'on_signal 130' INT
@@ -116,14 +116,14 @@ on_signal() {
 }
 
 finish() {
-  local code=$1
+  local code=$1 at_end
   trap - EXIT
   # Cleaning up is not to be interrupted; SIGKILL follows soon enough.
   trap '' TERM INT
   unpublish
   stop_children
   unpublish # what one of them was about to write
-  if [ -n "$AT_END" ]; then "$AT_END"; fi
+  for at_end in ${AT_END[@]+"${AT_END[@]}"}; do "$at_end"; done
   rm -rf ${TEMPORARY[@]+"${TEMPORARY[@]}"} ${FOLDERS[@]+"${FOLDERS[@]}"}
   say "ends with exit code $code${REASON:+: $REASON}"
   write_file "$OUTPUT/logs/$JOB_ID.rc" "$code" "$REASON"

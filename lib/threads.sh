@@ -115,7 +115,7 @@ begin_view() {
   VIEW=$MODELS/.view.$JOB_ID
   TEMPORARY+=("$VIEW" "$VIEW".{d,new})
   # shellcheck disable=SC2034 # service.sh calls it
-  AT_END=keep_new_models
+  AT_END+=(keep_new_models)
 }
 
 # keep_new_models: of the view's models those that all models never had are added to them.
@@ -141,7 +141,7 @@ keep_model() {
     blob=${blob/:/-}
     if [ -e "$MODELS/blobs/$blob" ]; then
       continue
-    elif [ -L "$VIEW.d/blobs/$blob" ]; then
+    elif [ -L "$VIEW.d/blobs/$blob" ] && [ -e "$STORE/blobs/$blob" ]; then
       ln -sfn "$(readlink -f "$STORE/blobs/$blob")" "$MODELS/blobs/$blob"
     elif [ -f "$VIEW.d/blobs/$blob" ]; then
       mv -f "$VIEW.d/blobs/$blob" "$MODELS/blobs/$blob"
@@ -208,6 +208,43 @@ link_blobs() {
     return
   fi
   for blob in "$@"; do ln -sf "$(readlink -f "$folder/blobs/$blob")" "$VIEW.d/blobs/$blob"; done
+}
+
+# view_weights PATH: sets BLOBS to those of a model of the view that are loaded into memory, and BYTES to their size.
+view_weights() {
+  local rest
+  local of='\{[^{}]*"application/vnd\.ollama\.image\.(model|projector|adapter)"[^{}]*\}(.*)'
+  BLOBS=() BYTES=0
+  { rest=$(<"$VIEW.d/manifests/$1"); } 2>/dev/null || return 0
+  while [[ $rest =~ $of ]]; do
+    set -- "${BASH_REMATCH[0]%"${BASH_REMATCH[2]}"}"
+    rest=${BASH_REMATCH[2]}
+    [[ $1 =~ sha256:([0-9a-f]{64}) ]] && BLOBS+=("sha256-${BASH_REMATCH[1]}")
+    [[ $1 =~ \"size\"[[:space:]]*:[[:space:]]*([0-9]+) ]] && BYTES=$((BYTES + BASH_REMATCH[1]))
+  done
+}
+
+# note_view PATH SOURCE: where a model of the view is read from. SOURCE: how it came here in this job, if it did.
+note_view() {
+  local BLOBS BYTES source=$2
+  if [ -z "$source" ]; then
+    source=own
+    [ -e "$MODELS/manifests/$1" ] || source=store
+  fi
+  loading source "$source"
+  view_weights "$1"
+  [ "${#BLOBS[@]}" -gt 0 ] || return 0
+  loading path "$(readlink -f "$VIEW.d/blobs/${BLOBS[0]}")"
+  loading bytes "$BYTES"
+}
+
+# stage_view WHAT PATH: weights of a model of the view are read from the node's own disk.
+stage_view() {
+  local BLOBS BYTES blob
+  view_weights "$2"
+  [ "${#BLOBS[@]}" -gt 0 ] || fail "this Ollama keeps $1 in a way unknown here, so that it cannot be copied to the node's own disk: leave staging out"
+  stage "$1" "$VIEW.d/blobs" "${BLOBS[@]}"
+  for blob in "${BLOBS[@]}"; do ln -sfn "$STAGED/$blob" "$VIEW.d/blobs/$blob"; done
 }
 
 # with_parameters MANIFEST: with a layer of parameters in which ours are. Of two keys of the same name the last

@@ -37,6 +37,24 @@ class ReplicaFacts(TypedDict):
     gpus: str
 
 
+class LoadingFacts(TypedDict):
+    """How a replica has loaded its model. `source`: "file", "own" (fetched before), "store" or
+    "registry"; `path`: where it was read from, `staged`: the copy of it on the node's own disk, of
+    which this replica has copied `copied_bytes`: 0 if another one had; `sha256`: of its file, or
+    of the list of those of its files, as it was copied. MB are 10^6 bytes."""
+
+    source: str
+    path: str
+    bytes: int
+    sha256: str | None
+    staged: str | None
+    copied_bytes: int
+    copy_seconds: float | None
+    copy_mb_per_s: float | None
+    load_seconds: float | None
+    load_mb_per_s: float | None
+
+
 class ImageFacts(TypedDict):
     """A container image; `sha256` is None when nobody has computed it, `changed` is in UTC."""
 
@@ -55,11 +73,12 @@ class MonitoringFacts(TypedDict):
 
 class ModelFacts(GpuFacts, total=False):
     """What is known once a service is ready: what it says of its model, its GPUs, its replicas if
-    several are on a node, and the SHA-256 of the client service's certificate if that speaks
-    TLS."""
+    several are on a node, how they have loaded it, and the SHA-256 of the client service's
+    certificate if that speaks TLS."""
 
     certificate_sha256: str
     replicas: list[ReplicaFacts]
+    loading: list[LoadingFacts]
     loaded_model: Mapping[str, str | int | None]
 
 

@@ -78,6 +78,13 @@ class Plan:
     fit: Fit | None = field(default=None, repr=False)
 
     @property
+    def staging(self) -> str:
+        """The node's own disk, to which models are copied before they are loaded; "" if they are
+        not."""
+        chosen = self.recipe.job.service.staging or self.site.staging
+        return "" if chosen in (None, "none") else self.site.local_disk
+
+    @property
     def replicas(self) -> int:
         """All replicas of the engine; 0 if a server is measured that nobody starts here."""
         return self.recipe.job.infrastructure.nodes * self.replicas_per_node
@@ -170,6 +177,8 @@ def _engine(given: Given) -> tuple[JobPlan | None, int, int]:
         return None, 0, 0
     service = given.recipe.job.service
     given.notes.add("engine", service.engine, "recipe or its default")
+    staging = (service.staging, "recipe"), (given.site.staging, "site"), ("none", "default")
+    given.notes.first("staging", *staging)
     here = given.kind.this_machine
     job, gpus = (local_engine if here else cluster_engine)(given)
     if gpus == 0 and service.num_gpu and not here:

@@ -19,12 +19,14 @@ from hpc.recipe.sections import (
     MAX_CLIENTS_WITH_RETRIEVAL,
     MOST_SHARED,
     SHARE,
+    STAGING,
     TLS,
     Access,
     Infrastructure,
     Monitoring,
     Retrieval,
     Section,
+    Staging,
 )
 from hpc.recipe.values import EngineName, Model, Name, Shared, Text
 from hpc.times import parse_time
@@ -41,8 +43,8 @@ class Served(Section):
         description="Model: a name as Ollama takes it (`mistral:7b`, `someone/model`, "
         "`hf.co/USER/REPOSITORY:TAG`), or the path of a GGUF file (relative paths start at the "
         "recipe's folder); for vLLM a folder with config.json and *.safetensors, or a name of "
-        "Hugging Face's hub. A path is what is the path of a file there, or begins with `/`, `./`, "
-        "`../` or `~`."
+        "Hugging Face's hub. What is not there is looked for in the site's `model_store`. A path "
+        "is what is the path of a file there, or begins with `/`, `./`, `../` or `~`."
     )
     engine: EngineName = Field(
         "ollama",
@@ -86,6 +88,7 @@ class Served(Section):
         "fit into the memory that is asked for, or of which that is not known; `false` warns of "
         "the one, and says the other (docs/memory.md).",
     )
+    staging: Staging | None = Field(None, description=f"{STAGING} Default: the site's.")
     keep_alive: Annotated[str, Field(pattern=r"^(-1|[0-9]{1,6}[smh])$")] = Field(
         "-1",
         description="How long an unused model stays in memory (`OLLAMA_KEEP_ALIVE`); "
@@ -117,7 +120,7 @@ class Server(GivenServer, Section):
 
 _OF_OUR_OLLAMA = (
     *("precision", "num_parallel", "num_thread", "require_fit", "question", "retrieval"),
-    *("through", "api"),
+    *("through", "api", "staging"),
 )
 
 

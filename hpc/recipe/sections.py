@@ -36,6 +36,13 @@ SHARE = (
     '`["group:proj1", "user:abc"]`. By MUNGE, which is where Slurm is (docs/security.md).'
 )
 MOST_SHARED = 100
+#: Whether models are copied to the node's own disk.
+Staging = Literal["local", "none"]
+STAGING = (
+    "`local`: the model's files are copied to the node's own disk before it is loaded, once for "
+    "all jobs of yours on a node, and removed by the last of them; `none`: it is loaded from where "
+    "it is (docs/models.md)."
+)
 REPLICAS = (
     'Replicas on each node: a number, or `"per_gpu"` for one on each GPU. They share the node\'s '
     "GPUs, which must be divisible by it, its cores and its memory (docs/operations.md)."

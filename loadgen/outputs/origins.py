@@ -90,6 +90,7 @@ def _model(origin: JsonObject, context: JsonObject, options: JsonObject) -> Fact
         ("context length", every(sources, "context_length")),
         ("sits on", lookup(context, "loaded_model", "where") or _place(sources)),
         ("server version", every(sources, "version", "ollama_version")),
+        ("loaded from", lookup(context, "loading")),
         ("server settings", lookup(context, "settings")),
         ("warnings", lookup(context, "warnings")),
     ]

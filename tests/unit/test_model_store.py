@@ -195,7 +195,7 @@ def view(models, store, script=":", stored=PLACE):
     models.mkdir(exist_ok=True)
     given = f"SERVICE=s MODELS=$1 STORE=$2 STORED=({stored}) JOB_ID=7 NUM_THREAD=3"
     return bash(
-        f"{given}; begin_view; {script}",
+        f"{given}; begin_view; show_own_models; {script}",
         str(models),
         str(store),
     )
@@ -219,10 +219,9 @@ def test_the_view_links_to_the_store_and_copies_nothing(store, tmp_path):
 
 
 def test_a_node_without_the_store_says_so_and_fetches(store, tmp_path):
-    said = bash(
-        "say() { echo \"$*\"; }; MODELS=$1 STORE=$2 STORED=($3) JOB_ID=7 NUM_THREAD=3; begin_view",
-        str(tmp_path), str(store / "missing"), PLACE,
-    )  # fmt: skip
+    given = "MODELS=$1 STORE=$2 STORED=($3) JOB_ID=7 NUM_THREAD=3"
+    script = f'say() {{ echo "$*"; }}; {given}; begin_view; show_own_models'
+    said = bash(script, str(tmp_path), str(store / "missing"), PLACE)
     assert re.match(rf"WARNING: \S+ cannot read {PLACE} and its blobs in the model store", said)
 
 
@@ -243,8 +242,13 @@ def test_what_was_made_of_a_model_of_the_store_is_kept_by_links(store, tmp_path)
     assert everything(store) == before
 
 
-def test_its_script_passes_shellcheck(plan, tmp_path):
+@pytest.mark.parametrize(
+    ("engine", "more"),
+    [("ollama", {}), ("ollama", {"retrieval": {"embedding_model": MODEL}}), ("llama.cpp", {})],
+)
+def test_a_script_that_stages_is_well_formed(plan, tmp_path, engine, more):
     path = tmp_path / "script.sh"
-    path.write_text(plan().script)
-    check = subprocess.run(["shellcheck", "-x", path], capture_output=True, text=True)
-    assert check.stdout == ""
+    path.write_text(plan(engine=engine, staging="local", **more).script)
+    assert 'if [ "$MODE" != --prepare ]; then begin_staging' in path.read_text()
+    for command in (["shellcheck", "-x"], ["shfmt", "-i", "2", "-ci", "-d"]):
+        assert subprocess.run([*command, path], capture_output=True, text=True).stdout == ""
