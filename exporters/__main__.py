@@ -40,9 +40,9 @@ def _serve(given: argparse.Namespace, ending: threading.Event) -> int:
     login = login_of(given.login)
     gpus = None
     if given.gpu_listen:
-        from exporters.gpu import GpuCollector  # pynvml takes 5 MB, and most serve none
+        from exporters.gpu import GpuCollector  # most serve none
 
-        gpus = GpuCollector()
+        gpus = GpuCollector(given.gpu_vendor)
     if given.listen:
         _listen(given.listen, _collector(given), login)
     if gpus is not None:
@@ -85,7 +85,9 @@ def _parser() -> argparse.ArgumentParser:
         help="the header that whoever asks is to send: Authorization: Basic ...")  # fmt: skip
     add("--gpus", type=int, default=0, metavar="N", help="that the job asked for (default: 0)")
     add("--gpu-listen", type=address, metavar="HOST:PORT",
-        help="the GPUs' metrics, by NVIDIA's driver, under the DCGM exporter's names")  # fmt: skip
+        help="the GPUs' metrics, under the DCGM exporter's names")  # fmt: skip
+    add("--gpu-vendor", choices=("nvidia", "amd"), default="nvidia",
+        help="whose: NVIDIA's driver is asked, or amd-smi (default: nvidia)")  # fmt: skip
     add("--job-end", type=float, metavar="UNIX", help="time at which the job's time limit ends")
     return parser
 

@@ -180,10 +180,10 @@ class Site(Section):
         description="How N GPUs per node are asked for: `--gres=gpu:{n}`, `--gres=gpu:a100:{n}`, "
         "`--gpus-per-node={n}`, or nothing if nodes are given whole.",
     )
-    gpu_vendor: Literal["nvidia", "amd"] = Field(
+    gpu_vendor: Literal["nvidia", "amd", "none"] = Field(
         "nvidia",
         description="Whose GPUs they are: containers get them by `--nv` or `--rocm`, and a replica "
-        "its own by `CUDA_VISIBLE_DEVICES` or `ROCR_VISIBLE_DEVICES`.",
+        "its own by `CUDA_VISIBLE_DEVICES` or `ROCR_VISIBLE_DEVICES`. `none`: no GPU is asked for.",
     )
     replicas_per_node: ReplicasPerNode | None = Field(
         None,

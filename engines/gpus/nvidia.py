@@ -14,22 +14,15 @@ from typing import Any, TypeVar
 
 import pynvml  # type: ignore[import-untyped]
 
+from engines.gpus.described import Memory, NoGpus
+
 T = TypeVar("T")
 #: ctypes' own pointers, of which pynvml has no types.
 Handle = Any
 
 
-class NoDriver(Exception):
+class NoDriver(NoGpus):
     """NVIDIA's driver does not answer here; the message says why."""
-
-
-@dataclass(frozen=True)
-class Memory:
-    """Bytes of a GPU's memory. What the driver keeps for itself is in `total` alone."""
-
-    total: int
-    used: int
-    free: int
 
 
 @dataclass(frozen=True)
@@ -40,6 +33,10 @@ class Gpu:
     uuid: str
     name: str
     _handle: Handle
+
+    @property
+    def device(self) -> str:
+        return f"nvidia{self.index}"
 
     def busy(self) -> tuple[int, int] | None:
         """Percent of the last sample period with a kernel, and with traffic of the memory."""

@@ -6,7 +6,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from engines.servers.deployable import DEPLOYED
-from hpc.planning.parts import STREAMS_PER_CORE, Given, JobPlan, MakeJob, client_cpus, whole_number
+from hpc.planning.parts import (
+    STREAMS_PER_CORE,
+    Given,
+    JobPlan,
+    MakeJob,
+    client_cpus,
+    planned_gpus,
+    whole_number,
+)
 from hpc.scheduler.interface import Partition
 from hpc.scheduler.resources import Resources
 
@@ -14,12 +22,13 @@ from hpc.scheduler.resources import Resources
 def cluster_engine(given: Given) -> tuple[JobPlan, int]:
     """The engine's job, and the GPUs of each of its nodes."""
     infra, notes = given.recipe.job.infrastructure, given.notes
+    with_gpus = [] if given.site.gpu_vendor == "none" else _with_gpus(given.partitions)
     partition = notes.first(
         "partition",
         (infra.partition, "recipe"),
         (_head(given.site.gpu_partitions), "site: its first GPU partition"),
         notes.variable("partition"),
-        (_head(_with_gpus(given.partitions)), f"{given.kind.lister}: the first one with GPUs"),
+        (_head(with_gpus), f"{given.kind.lister}: the first one with GPUs"),
     )
     gpus = _gpus(given, partition)
     cores = _engine_cores(given, gpus, partition)
@@ -39,8 +48,7 @@ def _gpus(given: Given, partition: object) -> int:
     known = given.site.gpu_partitions or _with_gpus(given.partitions)
     with_gpus = set(_names(partition)) & set(_names(",".join(known)))
     default = (1, "a GPU partition") if with_gpus else (0, "not a GPU partition")
-    asked = given.recipe.job.infrastructure.gpus
-    return whole_number(given.notes.first("gpus", (asked, "recipe"), default))
+    return planned_gpus(given, default)
 
 
 def _engine_cores(given: Given, gpus: int, partition: object) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from engines.servers.deployable import DEPLOYED
-from hpc.planning.parts import Given, JobPlan, MakeJob, whole_number
+from hpc.planning.parts import Given, JobPlan, MakeJob, planned_gpus
 from hpc.scheduler.resources import Resources
 
 
@@ -13,10 +13,10 @@ def local_engine(given: Given) -> tuple[JobPlan, int]:
     for name in ("partition", "client_partition", "account", "qos", "cpus", "mem_gb"):
         if getattr(infra, name) is not None:
             notes.add(name, getattr(infra, name), "recipe; without meaning on this site")
-    gpus = notes.first("gpus", (infra.gpus, "recipe"), (0, "this site does not ask for GPUs"))
+    gpus = planned_gpus(given, (0, "this site does not ask for GPUs"))
     return JobPlan(
         DEPLOYED[given.recipe.job.service.engine].service, Resources(infra.time, infra.nodes)
-    ), whole_number(gpus)
+    ), gpus
 
 
 def local_cpu_jobs(given: Given) -> MakeJob:

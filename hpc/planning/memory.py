@@ -155,10 +155,11 @@ def room_on_gpus(site: Site, partition: str | None, gpus: int, local: bool) -> R
     """The memory of the GPUs of a replica: as the site profile says it, here as NVIDIA's driver
     does."""
     each = site.gpu_memory(partition)
-    if each is None and local:
+    asked = local and site.gpu_vendor == "nvidia"
+    if each is None and asked:
         each = _of_driver()
     unknown = f"set gpu_mem_gb, the memory of a GPU, in the site profile {site.name}"
-    if local:
+    if asked:
         unknown = f"NVIDIA's driver does not say the memory of a GPU: {unknown}"
     words = "on its GPU" if gpus == 1 else f"on each of its {gpus} GPUs"
     return Room(each, gpus, words, "ask for more or larger GPUs", unknown)

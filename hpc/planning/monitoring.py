@@ -97,6 +97,8 @@ def plan_monitoring(asked: Monitoring, site: Site, wanted: bool) -> MonitoringPl
 def _problem(part: str, site: Site) -> str:
     """Why a part cannot be had, "" if nothing speaks against it. Modules that a site loads may
     bring any program, and a registry any image: that is seen when they are fetched."""
+    if part == "dcgm_exporter" and site.gpu_vendor != "nvidia":
+        return f"the site's GPUs are not NVIDIA's (gpu_vendor: {site.gpu_vendor})"
     if site.runtime == "host":
         found = site.modules or any(map(shutil.which, PROGRAMS[part]))
         return "" if found else f"there is no {' or '.join(PROGRAMS[part])} on PATH"

@@ -81,6 +81,23 @@ def client_cpus(concurrency: int) -> int:
     return min(MAX_CLIENT_CPUS, 1 + math.ceil(concurrency / STREAMS_PER_CORE))
 
 
+def planned_gpus(given: Given, default: tuple[int, str]) -> int:
+    """Note and return the GPUs of each of the engine's nodes.
+
+    Raises UsageError if some are asked for at a site that has none.
+    """
+    asked = given.recipe.job.infrastructure.gpus
+    if given.site.gpu_vendor == "none":
+        default = (0, "site: gpu_vendor")
+        if asked:
+            raise UsageError(
+                f"job.infrastructure.gpus is {asked}, but there are no GPUs at the site "
+                f'{given.site.name} (its gpu_vendor is "none"): '
+                "ask for 0, or name the vendor there."
+            )
+    return whole_number(given.notes.first("gpus", (asked, "recipe"), default))
+
+
 def whole_number(value: object) -> int:
     if not isinstance(value, int):
         raise UsageError(f"{value!r} is not a whole number")

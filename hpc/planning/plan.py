@@ -164,8 +164,7 @@ def _watch(given: Given, wanted: bool, gpus: int, per_node: int, qdrant: bool) -
     watch = plan_monitoring(given.recipe.job.monitoring, given.site, wanted)
     notes.add("monitoring", ", ".join(sorted(watch.parts)) or "none", "what can be had here")
     nodes = given.recipe.job.infrastructure.nodes if per_node else 0
-    watched = gpus if given.site.gpu_vendor == "nvidia" else 0  # no other exporter is started
-    targets = watch.targets(nodes, watched, qdrant, per_node)
+    targets = watch.targets(nodes, gpus, qdrant, per_node)
     notes.add("monitoring_targets", targets, "what Prometheus is to find")
     return watch
 

@@ -1,5 +1,6 @@
 """What goes wrong ends in one sentence, an exit code, and nothing left behind."""
 
+import json
 import os
 import pty
 import shlex
@@ -47,8 +48,12 @@ def test_model_that_its_owner_deletes_on_disk_is_missed(place):
     assert "somebody has deleted it" in http("GET", health)[1]["ollama"][0]["reason"]
 
 
-def test_gpus_asked_for_and_not_used_is_a_failure(place):
-    result = place.orch(place.recipe(gpus=1), "--site", "local")
+@pytest.mark.parametrize("vendor", ["nvidia", "amd"])
+def test_gpus_asked_for_and_not_used_is_a_failure(place, tmp_path, vendor):
+    """Whosever they are: none of their programs or drivers is here."""
+    site = tmp_path / "site.json"
+    site.write_text(json.dumps({"name": "own", "scheduler": "local", "gpu_vendor": vendor}))
+    result = place.orch(place.recipe(gpus=1), "--site", site)
     assert_failed(place, result, 4, "sits on cpu: 0.00 of", '"allow_cpu": true')
 
 
