@@ -56,7 +56,7 @@ def _known(part: Part) -> Found:
     """What is known of a model; of one that is not here, what its registry says, if that answers.
     Raises UsageError if its file is broken."""
     found = part.found
-    if found.header is not None:
+    if found.header is not None or found.config is not None:
         return found
     if found.here:
         raise UsageError(f"{found.problem}.")

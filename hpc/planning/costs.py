@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from engines.models.memory import KV_BYTES, KvCacheType, Serving
 from engines.models.quantisations import USUAL, bytes_of
+from engines.servers.deployable import DEPLOYED
 from hpc.planning.memory import Fit, Part, judge
 
 #: Recipes take no more.
@@ -53,20 +54,31 @@ def costs_of(fit: Fit) -> Costs:
         flash = serving.flash_attention if kind == "f16" else True  # which those need
         return replace(serving, kv_cache_type=kind, flash_attention=flash)
 
-    trained = max(
-        (part.found.header.number("context_length") for part in fit.parts if part.found.header),
-        default=0,
-    )
+    trained = max((_trained_with(part) for part in fit.parts), default=0)
     steps = _most(fit, with_context, (trained or _MOST_CONTEXT) // CONTEXT_STEP)
     return Costs(
         slot_bytes=more(with_slots(serving.num_parallel + 1)),
         tokens_1024_bytes=more(
             replace(serving, context_length=serving.context_length + CONTEXT_STEP)
         ),
-        kv_cache_type_bytes={kind: more(with_cache(kind)) for kind in KV_BYTES},
+        kv_cache_type_bytes={kind: more(with_cache(kind)) for kind in _kinds(serving.engine)},
         largest_num_parallel=_most(fit, with_slots, _MOST_SLOTS),
         largest_context_length=None if steps is None else steps * CONTEXT_STEP,
     )
+
+
+def _kinds(engine: str) -> list[KvCacheType]:
+    """Those that the engine knows."""
+    known = DEPLOYED[engine].options.values.get("kv_cache_type", ())
+    return [kind for kind in KV_BYTES if kind in known]
+
+
+def _trained_with(part: Part) -> int:
+    """Tokens of the longest context that the model was trained with; 0 if nobody says it."""
+    found = part.found
+    if found.config is not None:
+        return found.config.context_length
+    return found.header.number("context_length") if found.header else 0
 
 
 def _again(fit: Fit, serving: Serving) -> Fit:

@@ -100,14 +100,22 @@ class Fit:
 
 def judge(found: Iterable[Found], serving: Serving, room: Room) -> Fit:
     """Whether the models fit into a replica's memory, if they are served so."""
-    parts = tuple(
-        Part(model, need_of(model.header, serving, model.further) if model.header else None)
-        for model in found
-    )
-    return Fit(parts, serving, room, _fits(parts, room))
+    parts = tuple(Part(model, _need(model, serving)) for model in found)
+    return Fit(parts, serving, room, _fits(parts, room, _kept_free(serving, room)))
 
 
-def _fits(parts: Sequence[Part], room: Room) -> bool | None:
+def _need(model: Found, serving: Serving) -> Need | None:
+    if model.config is not None:
+        return model.config.need(serving)
+    return None if model.header is None else need_of(model.header, serving, model.further)
+
+
+def _kept_free(serving: Serving, room: Room) -> int:
+    """Bytes of each GPU that the engine leaves to others."""
+    return (room.each or 0) * 8 // 100 if serving.engine == "vllm" else FREE_ON_GPU
+
+
+def _fits(parts: Sequence[Part], room: Room, kept_free: int) -> bool | None:
     if room.each is None:
         return None
     needs = [part.need for part in parts if part.need]
@@ -118,7 +126,7 @@ def _fits(parts: Sequence[Part], room: Room) -> bool | None:
         return sum(need.total for need in needs) + PROGRAMS <= room.each
     once = sum(need.gpu_share * (need.weights + need.kv_cache) for need in needs)
     # Each GPU that a model is spread over computes, and has something left free.
-    on_each = sum(need.compute + FREE_ON_GPU for need in needs)
+    on_each = sum(need.compute + kept_free for need in needs)
     return any(once + n * on_each <= n * room.each for n in range(1, room.gpus + 1))
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from engines.models.config import CONFIG, BadConfig, Config, read_config
 from engines.models.gguf import BadGguf, Header, read_header
 from engines.models.quantisations import DEFAULT, bytes_of, parameters_in, quantisation_in
 from hpc.planning.origins import Origin
@@ -13,13 +14,15 @@ from hpc.recipe.folders import weights_in
 
 @dataclass(frozen=True)
 class Found:
-    """What is known of a model. `header`: of its file; without one there may be `weights`, bytes by
-    its name. `further`: bytes of a projector or an adapter. `source`: where that is from;
-    `problem`: a sentence on what is not known. `here`: its file is, or what is in its place."""
+    """What is known of a model. `header`: of its file, or `config`: of its folder; without them
+    there may be `weights`, bytes by its name. `further`: bytes of a projector or an adapter.
+    `source`: where that is from; `problem`: a sentence on what is not known. `here`: its file is,
+    or what is in its place."""
 
     name: str
     source: str
     header: Header | None = None
+    config: Config | None = None
     weights: int | None = None
     further: int = 0
     problem: str = ""
@@ -31,8 +34,7 @@ def find_model(origin: Origin) -> Found:
     if origin.path is None:
         return by_name(origin.model)
     if origin.path.is_dir():
-        problem = f"what the KV cache of {origin.model} takes is not known: it is no GGUF file"
-        return Found(origin.model, "its folder", weights=weights_in(origin.path), problem=problem)
+        return _of_folder(origin.model, origin.path)
     if origin.layers is None:
         return _of_file(origin.model, origin.path, origin.words)
     source = f"its file in {origin.folder}"
@@ -46,6 +48,16 @@ def _of_file(model: str, path: Path, source: str, further: int = 0) -> Found:
         why = error.strerror if isinstance(error, OSError) else error
         problem = f"{path} is no whole GGUF file ({why}): fetch or copy it again"
         return Found(model, source, problem=problem, here=True)
+
+
+def _of_folder(model: str, path: Path) -> Found:
+    found = Found(model, f"its {CONFIG}", weights=weights_in(path))
+    try:
+        return replace(found, config=read_config(path, weights_in(path)))
+    except (OSError, BadConfig) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        problem = f"what the KV cache of {model} takes is not known: {path / CONFIG}: {why}"
+        return replace(found, source="its folder", problem=problem)
 
 
 def by_name(model: str) -> Found:

@@ -423,3 +423,29 @@ def test_weights_that_alone_are_too_much_are_enough_to_say_no(orch, recipe, site
     code, out, _ = orch(path, "--site", site(), "--dry-run")
     assert code == 0
     assert "about 39.4 GiB weights of 16.0 GiB: does not fit" in out
+
+
+def test_a_folder_fits_by_its_config(orch, tmp_path, site):
+    """Slots of 1 GiB beside 16 GiB of weights, on a GPU of 40 GiB of which vLLM leaves 8 % free."""
+    folder = tmp_path / "model"
+    folder.mkdir()
+    config = {"num_hidden_layers": 32, "hidden_size": 4096, "num_attention_heads": 32,
+              "num_key_value_heads": 8, "torch_dtype": "bfloat16"}  # fmt: skip
+    (folder / "config.json").write_text(json.dumps(config))
+    with (folder / "model.safetensors").open("wb") as file:
+        file.truncate(16 * GIB)
+    path, found = tmp_path / "recipe.json", {}
+    for slots in (16, 24):
+        service = {"model": str(folder), "engine": "vllm", "context_length": 8192}
+        job = {"service": {**service, "num_parallel": slots},
+               "infrastructure": {"partition": "gpu", "gpus": 1}}  # fmt: skip
+        path.write_text(json.dumps({"job": job}))
+        code, out, err = orch("--fit", path, "--site", site(gpu_mem_gb=40), "--json")
+        assert code == 0, err
+        found[slots] = json.loads(out)
+    assert {slots: figures["fits"] for slots, figures in found.items()} == {16: True, 24: False}
+    (model,), costs = found[16]["models"], found[16]["costs"]
+    assert (model["weights_bytes"], model["kv_cache_bytes"]) == (16 * GIB, 16 * GIB)
+    assert costs["slot_bytes"] == GIB
+    assert costs["kv_cache_type_bytes"] == {"f16": 0, "fp8": -8 * GIB}
+    assert 16 <= costs["largest_num_parallel"] < 24
