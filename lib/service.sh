@@ -142,14 +142,16 @@ stop_children() {
 }
 
 end_all() {
-  local pid tries=200 # 20 s: SIGKILL comes 30 s after SIGTERM (KillWait), and something is left to do
+  # 20 s by the clock, since each look takes long on a busy node: SIGKILL comes 30 s after SIGTERM (KillWait), and
+  # something is left to do.
+  local pid looks=0 end=$((SECONDS + 20))
   [ "$#" -gt 0 ] || return 0
   kill -TERM "$@" 2>/dev/null
   for pid in "$@"; do
-    while runs "$pid" && [ $((tries -= 1)) -gt 0 ]; do
+    while runs "$pid" && [ "$SECONDS" -lt "$end" ]; do
       sleep 0.1
       # They have been told, and SIGKILL may come to us before they have ended.
-      if [ "$tries" = 195 ]; then rm -rf ${FOLDERS[@]+"${FOLDERS[@]}"}; fi
+      if [ $((looks += 1)) = 5 ]; then rm -rf ${FOLDERS[@]+"${FOLDERS[@]}"}; fi
     done
     kill -KILL "$pid" 2>/dev/null
   done

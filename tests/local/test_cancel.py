@@ -5,6 +5,7 @@ CPU, which a busy machine does not make more.
 """
 
 import contextlib
+import json
 import os
 import re
 from pathlib import Path
@@ -18,8 +19,9 @@ from place import SMALL
 
 WAYS = {"/query": "/api/generate", "/api/chat": "/api/chat", "/v1/chat/completions": "/api/chat"}
 STORY = "Write a very long story about a river, with many chapters."
-#: Of a long answer; words of a long prompt; what one slot is given at once by the door.
-TOKENS, WORDS, GIVEN = 150, 40, 3
+#: Of a long answer; of one that nobody waits for; words of a long prompt; what one slot is given
+#: at once by the door.
+TOKENS, LONG, WORDS, GIVEN = 150, 1800, 40, 3
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -77,6 +79,11 @@ class Deployed:
     def logged(self, way):
         """How many requests that came by that way the engine has ended."""
         return len(re.findall(rf'POST +"{WAYS[way]}"', self.log.read_text()))
+
+    def given(self):
+        """How many requests the engine has from the door."""
+        (replica,) = json.loads(self.door.ask("/health").body)["ollama"]
+        return replica["outstanding"]
 
     def waiting(self, way):
         """How many requests wait at the door."""
@@ -149,9 +156,10 @@ def test_who_leaves_while_his_prompt_is_read_gets_no_answer(deployed, reading, s
 def test_who_leaves_the_queue_at_the_door_is_never_seen_by_the_engine(deployed, way):
     ended = deployed.logged(way)
     with contextlib.ExitStack() as stack:
-        with deployed.begin(way, STORY) as first:
+        with deployed.begin(way, STORY, LONG) as first:
             first.recv(1)
             others = [stack.enter_context(deployed.begin(way, "Hi", 1)) for _ in range(GIVEN - 1)]
+            until(lambda: deployed.given() == GIVEN)  # else the next one may be before them
             with deployed.begin(way, STORY):
                 until(lambda: deployed.waiting(way) == 1)
             until(lambda: deployed.waiting(way) == 0)

