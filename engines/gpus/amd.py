@@ -17,7 +17,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from contracts.json_object import JsonObject
@@ -102,15 +102,6 @@ class Gpu:
         return number_of(found, unit)
 
 
-@dataclass(frozen=True)
-class Known:
-    """What does not change of a GPU."""
-
-    index: int
-    uuid: str
-    name: str
-
-
 class AmdSmi:
     """The program, which is started once for each question."""
 
@@ -124,14 +115,14 @@ class AmdSmi:
         ours = [(number, one) for number, one in listed if _may_open(one, devices)]
         ours.sort(key=_order)
         self._known = {
-            number: Known(place, _text(one, "uuid"), names.get(number, ""))
+            number: Gpu(place, _text(one, "uuid"), names.get(number, ""), {})
             for place, (number, one) in enumerate(ours)
         }
 
     def gpus(self) -> list[Gpu]:
         """The GPUs as they are now. Raises NoGpus if it does not answer."""
         told = ((self._known.get(number), one) for number, one in _asked("metric"))
-        found = [Gpu(gpu.index, gpu.uuid, gpu.name, one) for gpu, one in told if gpu is not None]
+        found = [replace(gpu, told=one) for gpu, one in told if gpu is not None]
         return sorted(found, key=lambda gpu: gpu.index)
 
 

@@ -27,7 +27,7 @@ KV_BYTES: dict[KvCacheType, float] = {
 }
 
 #: What Ollama counts for them beforehand, where llama.cpp is to run the model.
-_KV_COUNTED: dict[KvCacheType, float] = {"f16": 2.0, "q8_0": 1.0, "q4_0": 0.5, "fp8": 1.0}
+_KV_COUNTED: dict[KvCacheType, float] = {"f16": 2.0, "q8_0": 1.0, "q4_0": 0.5}
 
 #: What Ollama runs by its own engine.
 _OWN_ENGINE = frozenset((

@@ -16,6 +16,8 @@ from hpc.site import Site
 GIB, MIB = 1 << 30, 1 << 20
 #: What Ollama leaves free on each GPU that it uses (its ml/device.go, MinimumMemory).
 FREE_ON_GPU = 457 * MIB
+#: The part of each GPU that vLLM leaves free (its CacheConfig, gpu_memory_utilization), in percent.
+_FREE_BY_VLLM = 8
 #: What programs take beside the model in a job without GPUs: Ollama's server and runner 0.1 GiB,
 #: HAProxy and exporters the rest.
 PROGRAMS = 200 * MIB
@@ -112,7 +114,7 @@ def _need(model: Found, serving: Serving) -> Need | None:
 
 def _kept_free(serving: Serving, room: Room) -> int:
     """Bytes of each GPU that the engine leaves to others."""
-    return (room.each or 0) * 8 // 100 if serving.engine == "vllm" else FREE_ON_GPU
+    return (room.each or 0) * _FREE_BY_VLLM // 100 if serving.engine == "vllm" else FREE_ON_GPU
 
 
 def _fits(parts: Sequence[Part], room: Room, kept_free: int) -> bool | None:

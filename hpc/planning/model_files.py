@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from engines.models.config import CONFIG, BadConfig, Config, read_config
@@ -51,13 +51,13 @@ def _of_file(model: str, path: Path, source: str, further: int = 0) -> Found:
 
 
 def _of_folder(model: str, path: Path) -> Found:
-    found = Found(model, f"its {CONFIG}", weights=weights_in(path))
+    weights = weights_in(path)
     try:
-        return replace(found, config=read_config(path, weights_in(path)))
+        return Found(model, f"its {CONFIG}", config=read_config(path, weights))
     except (OSError, BadConfig) as error:
         why = error.strerror if isinstance(error, OSError) else error
         problem = f"what the KV cache of {model} takes is not known: {path / CONFIG}: {why}"
-        return replace(found, source="its folder", problem=problem)
+        return Found(model, "its folder", weights=weights, problem=problem)
 
 
 def by_name(model: str) -> Found:

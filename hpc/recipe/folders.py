@@ -8,10 +8,11 @@ import os
 import re
 from pathlib import Path
 
+from engines.models.config import CONFIG
 from engines.servers.deployable import DEPLOYED
 from hpc.recipe.values import is_model_path, looks_like_path
 
-CONFIG, WEIGHTS = "config.json", "*.safetensors"
+WEIGHTS = "*.safetensors"
 #: NAMESPACE/NAME, as the hub takes them.
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
 

@@ -71,7 +71,7 @@ def _past_any_proxy(monkeypatch):
 
 def make_model(folder):
     """Have an Ollama of its own make the model, as the deployment's makes none."""
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     (folder.parent / "Modelfile").write_text(MODELFILE)
     at = f"127.0.0.1:{free_port()}"
     environment = {**os.environ, "OLLAMA_HOST": at, "OLLAMA_MODELS": str(folder),

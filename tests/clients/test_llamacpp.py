@@ -9,10 +9,17 @@ import pytest
 from langchain_openai import ChatOpenAI
 from llama_index.core.llms import ChatMessage
 from llama_index.llms.openai_like import OpenAILike
+from openai_asked import (
+    ASK,
+    chat,
+    check_json_schema,
+    check_list_chat_and_stream,
+    check_refusals,
+    check_responses,
+    client_of,
+)
 from place import SMALL
-from wanted import ASKED_FOR_JSON, CITY, OPENAI_TOOL, QUESTION, TOO_LONG, is_of_the_schema
-
-ASK = [{"role": "user", "content": QUESTION}]
+from wanted import ASKED_FOR_JSON, CITY, OPENAI_TOOL, QUESTION, TOO_LONG
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +36,7 @@ def deployed(place):
 
 @pytest.fixture(scope="module")
 def client(deployed):
-    return openai.OpenAI(base_url=f"{deployed.url}/v1", api_key=deployed.token, max_retries=0)
+    return client_of(deployed)
 
 
 @pytest.fixture(scope="module")
@@ -38,30 +45,16 @@ def messages(deployed):
     return it.messages
 
 
-def chat(client, deployed, **more):
-    body = {"model": deployed.model, "messages": ASK, "max_completion_tokens": 24, **more}
-    return client.chat.completions.create(**body)
-
-
 # --- openai --------------------------------------------------------------------------------------
 
 
 def test_list_chat_stream_and_usage(client, deployed):
-    assert [model.id for model in client.models.list()] == [deployed.model]
-    whole = chat(client, deployed)
-    assert "Paris" in whole.choices[0].message.content
-    assert 0 < whole.usage.completion_tokens <= 24
-    events = list(chat(client, deployed, stream=True, stream_options={"include_usage": True}))
-    pieces = [event.choices[0].delta.content or "" for event in events if event.choices]
-    assert "".join(pieces) == whole.choices[0].message.content
-    assert events[-1].usage.completion_tokens == whole.usage.completion_tokens
+    usage, streamed = check_list_chat_and_stream(client, deployed)
+    assert streamed.completion_tokens == usage.completion_tokens
 
 
 def test_json_schema(client, deployed):
-    form = {"type": "json_schema", "json_schema": {"name": "city", "schema": CITY}}
-    ask = [{"role": "user", "content": ASKED_FOR_JSON}]
-    answer = chat(client, deployed, messages=ask, response_format=form, max_completion_tokens=64)
-    assert is_of_the_schema(answer.choices[0].message.content)
+    check_json_schema(client, deployed)
 
 
 def test_tools_that_the_models_template_does_not_know_are_passed_over(client, deployed):
@@ -73,22 +66,11 @@ def test_tools_that_the_models_template_does_not_know_are_passed_over(client, de
 
 
 def test_responses(client, deployed):
-    ask = {"model": deployed.model, "input": QUESTION, "max_output_tokens": 24, "temperature": 0}
-    answer = client.responses.create(**ask)
-    assert "Paris" in answer.output_text and 0 < answer.usage.output_tokens <= 24
-    events = client.responses.create(**ask, stream=True)
-    deltas = [event.delta for event in events if event.type == "response.output_text.delta"]
-    assert "".join(deltas) == answer.output_text
+    check_responses(client, deployed)
 
 
 def test_refusals(client, deployed):
-    with pytest.raises(openai.AuthenticationError):
-        client.with_options(api_key="wrong").models.list()
-    with pytest.raises(openai.NotFoundError):
-        chat(client, deployed, model="no-such-model")
-    with pytest.raises(openai.BadRequestError) as refused:
-        chat(client, deployed, messages=[{"role": "user", "content": TOO_LONG}])
-    assert refused.value.code == "context_length_exceeded"
+    check_refusals(client, deployed)
     with pytest.raises(openai.APIStatusError) as refused:
         client.embeddings.create(model=deployed.model, input=["a cat"])
     assert (refused.value.status_code, refused.value.code) == (501, "not_offered")

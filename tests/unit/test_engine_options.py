@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from engine_asked import GGML_VARIABLES
 
 import ollamaService
 from client.benchmarks import place_of
@@ -95,12 +96,7 @@ ENV = [
     ("OLLAMA_NEW_ENGINE", 1, "1"),
     ("OLLAMA_LLM_LIBRARY", "cuda_v12", "cuda_v12"),
     ("OLLAMA_VULKAN", False, "0"),
-    ("GGML_CUDA_ENABLE_UNIFIED_MEMORY", 1, "1"),
-    ("GGML_CUDA_DISABLE_GRAPHS", True, "1"),
-    ("GGML_CUDA_NO_PINNED", "1", "1"),
-    ("CUDA_LAUNCH_BLOCKING", True, "1"),
-    ("HSA_OVERRIDE_GFX_VERSION", "10.3.0", "10.3.0"),
-    ("HSA_ENABLE_SDMA", False, "0"),
+    *GGML_VARIABLES,
 ]
 
 

@@ -3,9 +3,10 @@
 import json
 import re
 import subprocess
-from types import SimpleNamespace
 
+import engine_asked
 import pytest
+from engine_asked import GGML_VARIABLES
 
 from contracts.errors import ServiceError, UsageError
 from contracts.files import PROJECT
@@ -34,13 +35,7 @@ LOADED = LoadedModel(MODEL, None, "Q4_1", "134.52M", 96576768, None, 512)
 
 
 def ready(changes, model=MODEL):
-    def ask(path, body=None):
-        answer = {**SAID, **changes}.get(path, 404)
-        if isinstance(answer, int):
-            return SimpleNamespace(status=answer, json={}, error=f"HTTP {answer}")
-        return SimpleNamespace(status=200, json=answer, error="")
-
-    return LLAMACPP.engine.ready(ask, "/v1", model, "It")
+    return engine_asked.ready(LLAMACPP.engine, {**SAID, **changes}, model)
 
 
 def test_it_is_ready_once_it_answers_with_the_model_that_it_was_asked_for():
@@ -185,14 +180,6 @@ SAMPLING = [
     ("frequency_penalty", 0.5, "--frequency-penalty 0.5"),
     ("seed", 7, "--seed 7"),
 ]
-VARIABLES = [
-    ("GGML_CUDA_ENABLE_UNIFIED_MEMORY", 1, "1"),
-    ("GGML_CUDA_DISABLE_GRAPHS", True, "1"),
-    ("GGML_CUDA_NO_PINNED", "1", "1"),
-    ("CUDA_LAUNCH_BLOCKING", True, "1"),
-    ("HSA_OVERRIDE_GFX_VERSION", "10.3.0", "10.3.0"),
-    ("HSA_ENABLE_SDMA", False, "0"),
-]
 
 
 @pytest.mark.parametrize(
@@ -200,7 +187,7 @@ VARIABLES = [
     [
         *(({key: value}, words, "") for key, value, words in WORDS),
         *(({"sampling": {key: value}}, words, "") for key, value, words in SAMPLING),
-        *(({"env": {key: value}}, "", f"{key}={said}") for key, value, said in VARIABLES),
+        *(({"env": {key: value}}, "", f"{key}={said}") for key, value, said in GGML_VARIABLES),
     ],
 )
 def test_the_recipes_options_are_told_in_its_own_words(
@@ -214,7 +201,7 @@ def test_the_tables_here_have_every_option_that_it_knows():
     known = LLAMACPP.options
     assert {key for key, _, _ in WORDS} == set(known.keys) & set(EngineOptions.model_fields)
     assert {key for key, _, _ in SAMPLING} == set(known.sampling)
-    assert {key for key, _, _ in VARIABLES} == set(known.variables)
+    assert {key for key, _, _ in GGML_VARIABLES} == set(known.variables)
 
 
 @pytest.mark.parametrize(

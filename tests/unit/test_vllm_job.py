@@ -2,8 +2,8 @@
 
 import json
 import subprocess
-from types import SimpleNamespace
 
+import engine_asked
 import pytest
 
 from client.errors import OllamaFailed
@@ -375,13 +375,7 @@ SAID = {"/v1/models": {"data": [{"id": MODEL, "owned_by": "vllm", "max_model_len
 
 
 def ready(changes, model=MODEL):
-    def ask(path, body=None):
-        answer = {**SAID, **changes}.get(path, 404)
-        if isinstance(answer, int):
-            return SimpleNamespace(status=answer, json={}, error=f"HTTP {answer}")
-        return SimpleNamespace(status=200, json=answer, error="")
-
-    return VLLM.engine.ready(ask, "/v1", model, "It")
+    return engine_asked.ready(VLLM.engine, {**SAID, **changes}, model)
 
 
 def test_it_is_ready_once_it_answers_with_the_model_that_it_was_asked_for():
