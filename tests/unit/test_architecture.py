@@ -10,7 +10,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = ("contracts", "engines", "loadgen", "retrieval", "exporters", "client", "hpc")
+PACKAGES = (
+    *("contracts", "engines", "loadgen", "retrieval", "exporters", "client", "hpc"),
+    *("ledger", "batch", "campaign"),
+)
 ROOMS = (
     *("ollamaService", "engineService", "qdrantService", "clientServiceHandler"),
     "monitoringService",
@@ -25,7 +28,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "exporters": {"contracts", "engines"},
     "client": {"contracts", "engines", "retrieval", "loadgen.load.child_process"},
     "clientService": {"client", "contracts", "engines", "retrieval", "loadgen.load.child_process"},
-    "hpc": {"contracts", "engines", "retrieval"},
+    "ledger": {"contracts"},
+    "batch": {"contracts", "engines", "ledger"},
+    "campaign": {"contracts", "ledger", "loadgen"},
+    "hpc": {"contracts", "engines", "retrieval", "ledger", "batch", "campaign"},
     **{room: {"hpc", "contracts", "engines", "retrieval"} for room in ROOMS},
     "orch": {"hpc", "contracts", *ROOMS},
 }
