@@ -2,90 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from contracts.errors import UsageError
 from contracts.figures import MAIN, Figure
-from contracts.summary import Summary
 from loadgen.compare import intervals
 from loadgen.compare.intervals import Change, Statistic
+from loadgen.measure.run_figures import COMPARED, RunFigure
 from loadgen.measurements import RequestLine
 from loadgen.outputs.plot_data import Requests, whole
 from loadgen.outputs.results import RunResult, Side
 
-
-@dataclass(frozen=True)
-class Compared:
-    """A figure that is compared: of a summary, and of parts of a run's requests; `times`: as it is
-    shown."""
-
-    label: str
-    of: Callable[[Summary], float | None]
-    within: Callable[[Sequence[Requests]], Statistic]
-    times: float = 1.0
-    better: str = "higher"
+#: A figure of parts of a run's requests.
+Within = Callable[[Sequence[Requests]], Statistic]
 
 
-def _latency(figure: Figure, name: str) -> Compared:
+def _latency(figure: Figure, name: str) -> Within:
     def within(parts: Sequence[Requests]) -> Statistic:
         values = intervals.figure_of(parts, figure.key)
         if name == "mean":
             return intervals.mean_of(values)
         return intervals.percentile_of(values, float(name[1:]))
 
-    return Compared(
-        f"{figure.label} {name} [ms]",
-        lambda summary: summary.latency(figure.key).at(name),
-        within,
-        1000.0,
-        "lower",
-    )
-
-
-def _failed(summary: Summary) -> float | None:
-    requests = summary.requests
-    return requests.failed / requests.completed if requests.completed else None
+    return within
 
 
 def _pace(parts: Sequence[Requests]) -> Statistic:
     return intervals.mean_of([1 / t[t > 0] for t in intervals.figure_of(parts, "tpot")])
 
 
-def _per_second(parts: Sequence[Requests], of: Callable[[RequestLine], float]) -> Statistic:
-    sums = [float(sum(map(of, whole(part)))) for part in parts]
-    return intervals.ratio_of(np.array(sums), intervals.durations(parts))
+def _per_second(of: Callable[[RequestLine], float]) -> Within:
+    def within(parts: Sequence[Requests]) -> Statistic:
+        sums = [float(sum(map(of, whole(part)))) for part in parts]
+        return intervals.ratio_of(np.array(sums), intervals.durations(parts))
+
+    return within
 
 
-COMPARED = (
-    *(_latency(figure, name) for figure in MAIN for name in figure.compared),
-    Compared(
-        "pace of one request, mean [tokens/s]",
-        lambda summary: summary.pace.mean,
-        _pace,
+def _failed(parts: Sequence[Requests]) -> Statistic:
+    return intervals.mean_of([np.array([r["error"] is not None for r in part]) for part in parts])
+
+
+_WITHIN: Mapping[str, Within] = {
+    **{
+        f"latency_seconds.{it.key}.{name}": _latency(it, name)
+        for it in MAIN
+        for name in it.compared
+    },
+    "per_request.output_tokens_per_second.mean": _pace,
+    "throughput.output_tokens_per_second": _per_second(
+        lambda request: request["output_tokens"] or 0
     ),
-    Compared(
-        "output tokens/s, all clients",
-        lambda summary: summary.throughput.output_tokens_per_second,
-        lambda parts: _per_second(parts, lambda request: request["output_tokens"] or 0),
-    ),
-    Compared(
-        "requests/s, all clients",
-        lambda summary: summary.throughput.requests_per_second,
-        lambda parts: _per_second(parts, lambda request: 1),
-    ),
-    Compared(
-        "failed requests [%]",
-        _failed,
-        lambda parts: intervals.mean_of(
-            [np.array([r["error"] is not None for r in part]) for part in parts]
-        ),
-        100.0,
-        "lower",
-    ),
-)
+    "throughput.requests_per_second": _per_second(lambda request: 1),
+    "requests.failed_share": _failed,
+}
 
 OVER_RUNS = (
     "The run is the unit: intervals of 95 % for the difference of the means of runs (Welch's t) "
@@ -108,7 +81,7 @@ class Section:
 
     title: str
     method: str
-    changes: Sequence[tuple[Compared, Change]]
+    changes: Sequence[tuple[RunFigure, Change]]
 
 
 def sections(a: Side, b: Side) -> list[Section]:
@@ -131,11 +104,13 @@ def _section(value: float | None, a: Sequence[RunResult], b: Sequence[RunResult]
     return Section(title, ONE_SIDED, list(_without_intervals(a, b)))
 
 
-def _known(figure: Compared, runs: Sequence[RunResult]) -> list[float]:
+def _known(figure: RunFigure, runs: Sequence[RunResult]) -> list[float]:
     return [value for run in runs if (value := figure.of(run.summary)) is not None]
 
 
-def _over_runs(a: Sequence[RunResult], b: Sequence[RunResult]) -> Iterator[tuple[Compared, Change]]:
+def _over_runs(
+    a: Sequence[RunResult], b: Sequence[RunResult]
+) -> Iterator[tuple[RunFigure, Change]]:
     """A figure that some run lacks is compared over the others, if two of each side have it."""
     for figure in COMPARED:
         known_a, known_b = _known(figure, a), _known(figure, b)
@@ -145,14 +120,14 @@ def _over_runs(a: Sequence[RunResult], b: Sequence[RunResult]) -> Iterator[tuple
 
 def _without_intervals(
     a: Sequence[RunResult], b: Sequence[RunResult]
-) -> Iterator[tuple[Compared, Change]]:
+) -> Iterator[tuple[RunFigure, Change]]:
     for figure in COMPARED:
         known_a, known_b = _known(figure, a), _known(figure, b)
         if known_a and known_b:
             yield figure, Change(float(np.mean(known_a)), float(np.mean(known_b)))
 
 
-def _within(a: RunResult, b: RunResult) -> Iterator[tuple[Compared, Change]]:
+def _within(a: RunResult, b: RunResult) -> Iterator[tuple[RunFigure, Change]]:
     parts_a, parts_b = (
         intervals.blocks(run.requests, run.summary.concurrency.max) for run in (a, b)
     )
@@ -163,6 +138,7 @@ def _within(a: RunResult, b: RunResult) -> Iterator[tuple[Compared, Change]]:
         if not parts_a or not parts_b:
             yield figure, Change(value_a, value_b)
             continue
-        statistics = figure.within(parts_a), figure.within(parts_b)
+        within = _WITHIN[figure.key]
+        statistics = within(parts_a), within(parts_b)
         counts = len(parts_a), len(parts_b)
         yield figure, intervals.within_runs(value_a, value_b, *statistics, counts)

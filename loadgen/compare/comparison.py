@@ -14,8 +14,9 @@ from contracts.errors import UsageError
 from contracts.files import write_whole
 from loadgen import console
 from loadgen.compare import changes, conditions, intervals
-from loadgen.compare.changes import Compared, Section
+from loadgen.compare.changes import Section
 from loadgen.compare.intervals import Change
+from loadgen.measure.run_figures import RunFigure
 from loadgen.outputs import curves, drawing, formatting, html, results, tables
 
 MANY = (
@@ -30,7 +31,7 @@ Fact = tuple[str, str, str]
 # --- in words ---
 
 
-def verdict(figure: Compared, change: Change) -> str:
+def verdict(figure: RunFigure, change: Change) -> str:
     """Return what the interval says, in words."""
     if change.difference is None:
         return "no interval"
@@ -40,7 +41,7 @@ def verdict(figure: Compared, change: Change) -> str:
     return f"{word} ({'better' if word == figure.better else 'worse'})"
 
 
-def cells(figure: Compared, change: Change) -> list[str]:
+def cells(figure: RunFigure, change: Change) -> list[str]:
     """Return a row: figure, A, B, difference and its interval, ratio and its interval, verdict."""
     difference, ratio = change.b - change.a, change.b / change.a if change.a else None
     return [
@@ -136,7 +137,7 @@ def _ratios(section: Section) -> list[curves.Interval]:
 def _in_short(found: Sequence[Section]) -> list[str]:
     """A sentence for each figure of which a difference is shown."""
     return [
-        f"{f'{section.title}: ' if len(found) > 1 else ''}{figure.label.partition(' [')[0]} is "
+        f"{f'{section.title}: ' if len(found) > 1 else ''}{figure.name} is "
         f"{verdict(figure, change)}: B / A {cells(figure, change)[4]}."
         for section in found
         for figure, change in section.changes

@@ -51,14 +51,21 @@ class Plot:
     caption: str
 
 
-def draw(name: str, title: str, fill: Callable[[Axes], None]) -> str:
-    """Return an SVG element that `fill` draws into; `name` is unique in the page."""
-    with rc_context(_SETTINGS | {"svg.hashsalt": name}):
-        figure = Figure(figsize=SIZE_IN, layout="constrained")
+def draw(
+    name: str,
+    title: str,
+    fill: Callable[[Axes], None],
+    size_in: tuple[float, float] = SIZE_IN,
+    points: float = 8.5,
+) -> str:
+    """Return an SVG element that `fill` draws into; `name` is unique in the page, `points` the
+    size of its text."""
+    with rc_context(_SETTINGS | {"svg.hashsalt": name, "font.size": points}):
+        figure = Figure(figsize=size_in, layout="constrained")
         axes = figure.add_subplot()
         axes.grid(True, which="major")
         fill(axes)
-        axes.set_title(title, loc="left", fontsize=9, fontweight="bold")
+        axes.set_title(title, loc="left", fontsize=points + 0.5, fontweight="bold")
         file = io.StringIO()
         nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
         figure.savefig(file, format="svg", metadata=nothing)

@@ -31,17 +31,24 @@ from loadgen.outputs import (
 from loadgen.outputs.plot_data import Requests
 from loadgen.outputs.prometheus import Snapshot
 
-_TEMPLATES = Environment(
-    loader=FileSystemLoader(Path(__file__).parent / "templates"),
-    autoescape=True,
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-)
+
+def templates(*folders: Path) -> Environment:
+    """Return the templates of `folders` and those of this package, which they may extend; every
+    value is escaped, but for what a template says is markup."""
+    return Environment(
+        loader=FileSystemLoader([*folders, Path(__file__).parent / "templates"]),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+_TEMPLATES = templates()
 
 
 def page(template: str, **values: object) -> str:
-    """Return a whole page; every value is escaped, but for what the template says is markup."""
+    """Return a whole page."""
     return _TEMPLATES.get_template(template).render(**values)
 
 

@@ -26,10 +26,10 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 def csv_lines(requests: Sequence[RequestLine]) -> Iterator[str]:
     """Yield the head and a line for each request (RFC 4180); unknown cells are empty."""
-    yield _line(COLUMNS)
+    yield csv_line(COLUMNS)
     for request in requests:
         row = _flat(request)
-        yield _line([_cell(row.get(column)) for column in COLUMNS])
+        yield csv_line([row.get(column) for column in COLUMNS])
 
 
 def _flat(request: RequestLine) -> JsonObject:
@@ -47,7 +47,8 @@ def _cell(value: object) -> object:
     return value
 
 
-def _line(cells: Iterable[object]) -> str:
+def csv_line(cells: Iterable[object]) -> str:
+    """Return a line of a table; no cell is a formula to a program that opens it."""
     line = io.StringIO()
-    csv.writer(line).writerow(cells)
+    csv.writer(line).writerow(map(_cell, cells))
     return line.getvalue()
