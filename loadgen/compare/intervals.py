@@ -13,6 +13,7 @@ the run knows its own figure, and nothing of how runs differ.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -47,17 +48,30 @@ class Change:
 # --- over runs ---
 
 
-def t_quantile(freedom: float) -> float:
-    """Return the t that a Student variable of so many degrees of freedom (>= 1) exceeds in 2.5 %.
+_ANGLES = np.linspace(0, math.pi / 2, 8001)
 
-    P(|T| < t) is twice the integral of c cos^(freedom - 1) from 0 to atan(t / sqrt(freedom))
-    (substitute t = sqrt(freedom) tan x in the density); solved by halving the range of x.
-    """
+
+@functools.lru_cache(maxsize=32)
+def _inside(freedom: float) -> Floats:
+    """P(0 < T < sqrt(freedom) tan x) for each of _ANGLES: the integral of c cos^(freedom - 1)
+    from 0 to x (substitute t = sqrt(freedom) tan x in Student's density)."""
     scale = math.exp(math.lgamma((freedom + 1) / 2) - math.lgamma(freedom / 2)) / math.sqrt(math.pi)
-    x = np.linspace(0, math.pi / 2, 20_001)
-    density = scale * np.cos(x) ** (freedom - 1)
-    inside = np.concatenate([[0.0], np.cumsum((density[1:] + density[:-1]) / 2) * (x[1] - x[0])])
-    return math.sqrt(freedom) * math.tan(float(np.interp(0.5 - TAIL, inside, x)))
+    density = scale * np.cos(_ANGLES) ** (freedom - 1)
+    return np.concatenate([[0.0], np.cumsum((density[1:] + density[:-1]) / 2) * _ANGLES[1]])
+
+
+def t_quantile(freedom: float, tail: float = TAIL) -> float:
+    """Return the t that a Student variable of so many degrees of freedom (>= 1) exceeds with the
+    probability `tail`."""
+    angle = float(np.interp(0.5 - tail, _inside(freedom), _ANGLES))
+    return math.sqrt(freedom) * math.tan(angle)
+
+
+def t_outside(t: float, freedom: float) -> float:
+    """Return the probability that a Student variable of so many degrees of freedom (>= 1) is
+    further from 0 than `t`."""
+    angle = math.atan(abs(t) / math.sqrt(freedom))
+    return max(0.0, 1 - 2 * float(np.interp(angle, _ANGLES, _inside(freedom))))
 
 
 def over_runs(a: Sequence[float], b: Sequence[float]) -> Change:

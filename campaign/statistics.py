@@ -1,0 +1,251 @@
+"""Which cells differ, by how much, and whether that is more than chance.
+
+The unit is the repetition: the requests of one run share its server and its queue. Cells are
+compared within blocks (campaign/noise.py), so a repetition that is missing costs the others
+nothing. Each comparison is a t test with the noise of the cells that it takes (F. E. Satterthwaite,
+Biometrics Bulletin 2, 1946), its interval as wide as what all of them together need (C. E.
+Bonferroni; O. J. Dunn, J. Am. Stat. Assoc. 56, 1961): in at most one campaign of twenty is any
+difference called real that is none. So an interval leaves "no change" out exactly if the
+difference is called real.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+
+from campaign.cells import Cell, Observation, Setting
+from campaign.noise import Noise, Values, fit, values_of, without_rounding
+from loadgen.compare.intervals import TAIL, t_outside, t_quantile
+
+#: In how many campaigns at most there is a false alarm.
+LEVEL = 2 * TAIL
+#: Cells that differ in one thing alone: (the one, the other).
+Pairs = Sequence[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """What was found, and from where to where it may be."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure of a cell, over its repetitions: their geometric mean if the figure is always above
+    0, else their mean, with an interval of 95 % (Student's t); None with a single repetition. It
+    has the drift of the machine in it, which comparisons have not."""
+
+    cell: str
+    figure: str
+    value: float
+    low: float | None
+    high: float | None
+    repetitions: int
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How `cell` differs from `against` in a figure: by a ratio if the figure is always above 0,
+    else by a difference; never both. `p`: the chance of so much without any difference, corrected
+    for all that the campaign compares. `blocks`: those that have both."""
+
+    figure: str
+    cell: str
+    against: str
+    ratio: Interval | None
+    difference: Interval | None
+    p: float
+    blocks: int
+
+    @property
+    def real(self) -> bool:
+        """Whether it is more than chance."""
+        return self.p < LEVEL
+
+
+@dataclass(frozen=True)
+class Effect:
+    """How a level of a factor differs from another one, on average over all cells that differ in
+    nothing else. `cells`: how many pairs of such cells there are."""
+
+    factor: str
+    level: Setting
+    reference: Setting
+    cells: int
+    of: Difference
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """All that a campaign compares. `family`: how many differences the correction is over: those of
+    all figures, of cells and of levels, together."""
+
+    estimates: Sequence[Estimate]
+    differences: Sequence[Difference]
+    effects: Sequence[Effect]
+    family: int
+
+
+# --- each cell ---
+
+
+def estimates(observations: Sequence[Observation], figure: str) -> list[Estimate]:
+    """Return a figure of each cell that has it."""
+    values = values_of(observations, figure)
+    return [_estimate(values, row) for row in range(len(values.cells))]
+
+
+def _estimate(of: Values, row: int) -> Estimate:
+    found = of.values[row][of.present[row]]
+    mean, count = float(found.mean()), len(found)
+    ends: tuple[float | None, float | None] = (None, None)
+    if count > 1:
+        half = t_quantile(count - 1) * float(found.std(ddof=1)) / math.sqrt(count)
+        ends = (of.unscaled(mean - half), of.unscaled(mean + half))
+    return Estimate(of.cells[row], of.figure, of.unscaled(mean), *ends, count)
+
+
+# --- differences ---
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """A difference before it is judged, in the scale of its values."""
+
+    of: Values
+    names: tuple[str, str]
+    value: float
+    variance: float
+    freedom: float
+    blocks: int
+
+    def judged(self, family: int) -> Difference:
+        """Say what it comes to if `family` differences are looked at."""
+        half = self.half_width(LEVEL / 2 / family)
+        interval = Interval(*(self.of.unscaled(self.value + by) for by in (0, -half, half)))
+        ratio, difference = (interval, None) if self.of.logarithms else (None, interval)
+        p = min(1.0, self.p * family)
+        return Difference(self.of.figure, *self.names, ratio, difference, p, self.blocks)
+
+    @property
+    def p(self) -> float:
+        """The chance of so much, of this one alone."""
+        if self.variance == 0:
+            return float(self.value == 0)
+        return t_outside(self.value / math.sqrt(self.variance), self.freedom)
+
+    def half_width(self, tail: float) -> float:
+        """Half of the interval that leaves so much out on each side."""
+        return t_quantile(self.freedom, tail) * math.sqrt(self.variance)
+
+
+def contrast(of: Values, noise: Noise, pairs: Pairs, names: tuple[str, str]) -> Contrast | None:
+    """Return the mean difference of pairs, each within the blocks that have both; None if a pair
+    has no two such blocks."""
+    weights, blocks = np.zeros(of.values.shape), np.zeros(len(of.blocks), dtype=bool)
+    for one, other in pairs:
+        rows = [of.cells.index(cell) for cell in (one, other) if cell in of.cells]
+        both = of.present[rows].all(axis=0)
+        if len(rows) < 2 or both.sum() < 2:
+            return None
+        weights[rows[0], both] += 1 / both.sum() / len(pairs)
+        weights[rows[1], both] -= 1 / both.sum() / len(pairs)
+        blocks |= both
+    parts = [
+        (float((row**2).sum()) * noise.variance[cell], noise.known_with[cell])
+        for cell, row in zip(of.cells, weights, strict=True)
+        if row.any()
+    ]
+    variance = sum(part for part, _ in parts)
+    known = sum(part**2 / freedom for part, freedom in parts)
+    freedom = noise.freedom if known == 0 else min(noise.freedom, variance**2 / known)
+    value = float(without_rounding(of, np.atleast_1d(np.nansum(weights * of.values)))[0])
+    return Contrast(of, names, value, variance, max(1.0, freedom), int(blocks.sum()))
+
+
+@dataclass(frozen=True)
+class _Factor:
+    """A level against another one, by the cells that differ in nothing else."""
+
+    factor: str
+    level: Setting
+    reference: Setting
+    pairs: Pairs
+
+    @property
+    def names(self) -> tuple[str, str]:
+        """The two levels as cells' names have them."""
+        short = self.factor.rpartition(".")[2]
+        return f"{short}={self.level}", f"{short}={self.reference}"
+
+
+def factors(cells: Sequence[Cell], baseline: str | None) -> Iterator[_Factor]:
+    """Return each level of each factor against the baseline's, or else the first one; nothing if a
+    single factor is varied: then comparisons of cells say all."""
+    paths = list(dict.fromkeys(path for cell in cells for path in cell.settings))
+    levels = {
+        path: list(dict.fromkeys(c.settings[path] for c in cells if path in c.settings))
+        for path in paths
+    }
+    varied = [path for path in paths if len(levels[path]) > 1]
+    of_baseline = next((cell.settings for cell in cells if cell.key == baseline), {})
+    for path in varied if len(varied) > 1 else ():
+        reference = of_baseline.get(path, levels[path][0])
+        for level in levels[path]:
+            if level != reference and (pairs := _matched(cells, path, level, reference)):
+                yield _Factor(path, level, reference, pairs)
+
+
+def _matched(cells: Sequence[Cell], path: str, level: Setting, reference: Setting) -> Pairs:
+    by_settings = {frozenset(cell.settings.items()): cell.key for cell in cells}
+    changed = [
+        (cell.key, by_settings.get(frozenset({**cell.settings, path: reference}.items())))
+        for cell in cells
+        if cell.settings.get(path) == level
+    ]
+    return [(one, other) for one, other in changed if other is not None]
+
+
+def analyse(
+    cells: Sequence[Cell],
+    observations: Sequence[Observation],
+    figures: Sequence[str],
+    baseline: str | None = None,
+) -> Analysis:
+    """Compare cells in each of `figures`: with the baseline, or without one all with one another.
+    The fewer figures are asked for, the smaller the differences that can be told."""
+    keys = [cell.key for cell in cells]
+    pairs = (
+        [(key, baseline) for key in keys if key != baseline]
+        if baseline is not None
+        else [(one, other) for other, one in combinations(keys, 2)]
+    )
+    levels = list(factors(cells, baseline))
+    of_cells: list[Contrast] = []
+    of_levels: list[tuple[_Factor, Contrast]] = []
+    for figure in figures:
+        values = values_of(observations, figure)
+        if (noise := fit(values)) is None:
+            continue
+        found = [contrast(values, noise, [pair], pair) for pair in pairs]
+        of_cells += [one for one in found if one is not None]
+        judged = [(one, contrast(values, noise, one.pairs, one.names)) for one in levels]
+        of_levels += [(one, made) for one, made in judged if made is not None]
+    family = len(of_cells) + len(of_levels)
+    return Analysis(
+        [one for figure in figures for one in estimates(observations, figure)],
+        [one.judged(family) for one in of_cells],
+        [
+            Effect(one.factor, one.level, one.reference, len(one.pairs), made.judged(family))
+            for one, made in of_levels
+        ],
+        family,
+    )

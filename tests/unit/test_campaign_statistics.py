@@ -1,0 +1,227 @@
+"""What a campaign says of made-up repetitions whose truth is known."""
+
+import math
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+
+from campaign.best import Limit, best
+from campaign.cells import Cell, Observation
+from campaign.noise import fit, values_of
+from campaign.stability import stability
+from campaign.statistics import analyse, estimates
+from loadgen.compare import intervals
+
+RATE, WAIT = "throughput.requests_per_second", "latency_seconds.ttft.p99"
+SLOTS, CLIENTS = "job.service.num_parallel", "load.clients"
+
+
+def cells(slots=(4, 8), clients=(16, 32)):
+    return [Cell({SLOTS: s, CLIENTS: c}) for s in slots for c in clients]
+
+
+def measured(of, blocks=5, effect=None, drift=1.0, noise=0.01, figure=RATE, seed=1, base=100.0):
+    """Each cell once in each block: `effect` by the cells' keys, `drift` to the last block."""
+    dice = np.random.default_rng(seed)
+    return [
+        Observation(
+            cell.key,
+            block,
+            "done",
+            {
+                figure: base
+                * (effect or {}).get(cell.key, 1.0)
+                * drift ** ((block - 1) / (blocks - 1))
+                * math.exp(dice.normal(0, noise))
+            },
+        )
+        for block in range(1, blocks + 1)
+        for cell in of
+    ]
+
+
+def test_an_estimate_is_the_geometric_mean_with_students_interval():
+    seen = [Observation("a", n, "done", {RATE: value}) for n, value in enumerate((90, 100, 110), 1)]
+    [found] = estimates(seen, RATE)
+    logs = np.log([90, 100, 110])
+    half = 4.3027 * logs.std(ddof=1) / math.sqrt(3)
+    assert (found.cell, found.repetitions) == ("a", 3)
+    assert found.value == pytest.approx(math.exp(logs.mean()))
+    assert (found.low, found.high) == pytest.approx(
+        (math.exp(logs.mean() - half), math.exp(logs.mean() + half)), rel=1e-4
+    )
+
+
+def test_a_single_repetition_has_no_interval():
+    [found] = estimates([Observation("a", 1, "done", {RATE: 5.0})], RATE)
+    assert found.value == pytest.approx(5.0)
+    assert (found.low, found.high) == (None, None)
+
+
+def test_two_cells_are_compared_as_the_paired_t_test_does():
+    a, b = np.array([10.0, 12.0, 14.0, 11.0]), np.array([11.5, 13.0, 16.5, 12.0])
+    seen = [
+        Observation(name, block, "done", {RATE: value})
+        for name, values in (("n=1", a), ("n=2", b))
+        for block, value in enumerate(values, 1)
+    ]
+    found = analyse([Cell({"n": 1}), Cell({"n": 2})], seen, [RATE], baseline="n=1")
+    [change] = found.differences
+    ratios = np.log(b / a)
+    half = 3.18245 * ratios.std(ddof=1) / 2
+    assert found.family == 1
+    assert found.effects == []
+    assert change.ratio.value == pytest.approx(math.exp(ratios.mean()))
+    assert change.ratio.low == pytest.approx(math.exp(ratios.mean() - half), rel=1e-4)
+    assert change.ratio.high == pytest.approx(math.exp(ratios.mean() + half), rel=1e-4)
+    t = ratios.mean() / (ratios.std(ddof=1) / 2)
+    assert change.p == pytest.approx(intervals.t_outside(t, 3))
+
+
+@pytest.mark.parametrize(
+    ("t", "freedom", "p"),
+    [(12.706, 1, 0.05), (2.776, 4, 0.05), (5.598, 4, 0.005), (2.0, 1e4, 0.0455)],
+)
+def test_chances_of_students_t_are_those_of_the_tables(t, freedom, p):
+    assert intervals.t_outside(t, freedom) == pytest.approx(p, rel=0.002)
+    assert intervals.t_quantile(freedom, p / 2) == pytest.approx(t, rel=0.002)
+
+
+def test_a_difference_is_real_exactly_if_its_interval_leaves_no_change_out():
+    for seed in range(30):
+        effect = {one.key: 1 + 0.004 * n for n, one in enumerate(cells())}
+        found = analyse(cells(), measured(cells(), effect=effect, seed=seed), [RATE])
+        for change in [*found.differences, *(one.of for one in found.effects)]:
+            assert change.real == (not change.ratio.low <= 1 <= change.ratio.high)
+
+
+def test_more_comparisons_make_wider_intervals():
+    seen = measured(cells())
+    one = analyse(cells(), seen, [RATE], baseline=cells()[0].key)
+    all_pairs = analyse(cells(), seen, [RATE])
+    assert (one.family, all_pairs.family) == (3 + 2, 6 + 2)
+    assert all_pairs.differences[0].ratio.high > one.differences[0].ratio.high
+
+
+def test_levels_are_compared_over_cells_that_differ_in_nothing_else():
+    effect = {one.key: 1.5 if one.settings[SLOTS] == 8 else 1.0 for one in cells()}
+    some = cells()[:-1]  # 8 slots with 32 clients is left out
+    found = analyse(some, measured(some, effect=effect), [RATE], baseline=some[0].key).effects
+    by_factor = {one.factor: one for one in found}
+    assert by_factor[SLOTS].cells == by_factor[CLIENTS].cells == 1
+    assert (by_factor[SLOTS].level, by_factor[SLOTS].reference) == (8, 4)
+    assert by_factor[SLOTS].of.ratio.value == pytest.approx(1.5, rel=0.02)
+    assert by_factor[SLOTS].of.real
+    assert not by_factor[CLIENTS].of.real
+
+
+def test_a_missing_repetition_brings_no_drift_into_a_comparison():
+    """The slow last block lacks a cell, whose plain mean is therefore higher."""
+    seen = measured(cells(), drift=0.5, noise=0.001)
+    last = cells()[-1].key
+    seen = [one for one in seen if (one.cell, one.block) != (last, 5)]
+    seen.append(Observation(last, 5, "failed", problem="its engine did not start"))
+    found = analyse(cells(), seen, [RATE], baseline=cells()[0].key)
+    change = next(one for one in found.differences if one.cell == last)
+    assert change.blocks == 4
+    assert change.ratio.value == pytest.approx(1.0, rel=0.005)
+    plain = {one.cell: one for one in estimates(seen, RATE)}
+    assert plain[last].repetitions == 4
+    assert plain[last].value > 1.05 * plain[cells()[0].key].value
+
+
+def test_cells_that_were_never_in_one_block_are_not_compared():
+    seen = [
+        Observation("n=1", 1, "done", {RATE: 1.0}),
+        Observation("n=2", 2, "done", {RATE: 2.0}),
+    ]
+    assert analyse([Cell({"n": 1}), Cell({"n": 2})], seen, [RATE]).differences == []
+
+
+def test_an_invalid_repetition_counts_nowhere():
+    seen = measured(cells())
+    wrong = Observation(
+        cells()[0].key, 6, "invalid", {RATE: 1e9}, problem="the client was too slow"
+    )
+    assert analyse(cells(), [*seen, wrong], [RATE]) == analyse(cells(), seen, [RATE])
+
+
+def test_a_figure_that_may_be_0_is_compared_by_differences():
+    seen = [
+        Observation(f"n={n}", block, "done", {"failed": share})
+        for n, shares in ((1, (0.0, 0.01, 0.0)), (2, (0.2, 0.22, 0.21)))
+        for block, share in enumerate(shares, 1)
+    ]
+    [change] = analyse([Cell({"n": 1}), Cell({"n": 2})], seen, ["failed"], "n=1").differences
+    assert change.ratio is None
+    assert change.difference.value == pytest.approx(0.2067, abs=1e-4)
+    assert change.real
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1, 1 / 3])
+def test_a_figure_that_never_varies_is_no_difference(value):
+    seen = [
+        Observation(one.key, block, "done", {RATE: value}) for one in cells() for block in (1, 2, 3)
+    ]
+    found = analyse(cells(), seen, [RATE])
+    assert [one.p for one in found.differences] == [1.0] * 6
+    assert stability(seen, [RATE])[0].warning is None
+
+
+def test_a_noisy_cell_is_known_for_its_noise():
+    """By a variance for all, what is nothing but its noise would be a difference."""
+    some = cells(slots=(1, 2, 4, 8, 16, 32), clients=(16,))
+    steady, loud = measured(some, noise=0.005), measured(some, noise=0.3, seed=2)
+    last = some[-1].key
+    noise = fit(
+        values_of(
+            [more if one.cell == last else one for one, more in zip(steady, loud, strict=True)],
+            RATE,
+        )
+    )
+    assert noise.variance[last] > 5 * max(noise.variance[one.key] for one in some[:-1])
+
+
+def test_drift_is_said_with_its_size():
+    [found] = stability(measured(cells(), drift=0.8), [RATE])
+    assert found.change.low < 0.8 < found.change.high
+    assert [block for block, _ in found.blocks] == [1, 2, 3, 4, 5]
+    assert found.warning.startswith("The machine drifted: throughput.requests_per_second fell by 2")
+    [steady] = stability(measured(cells(), drift=1.0), [RATE])
+    assert steady.warning is None
+
+
+def test_the_best_cell_is_named_with_those_that_may_be_it():
+    three = cells(slots=(1, 2, 4), clients=(16,))
+    rates = measured(three, effect={three[0].key: 0.5, three[1].key: 1.001})
+    found = best(rates, RATE, "higher")
+    assert {found.cell.cell, *found.level_with} == {three[1].key, three[2].key}
+    assert "cannot be told apart from" in found.sentence
+    slowest = best(rates, RATE, "lower")
+    assert (slowest.cell.cell, slowest.level_with) == (three[0].key, [])
+
+
+def test_a_cell_that_misses_a_limit_is_not_the_best():
+    three = cells(slots=(1, 2, 4), clients=(16,))
+    rates = measured(three, effect={three[2].key: 2.0})
+    waits = measured(three, effect={three[2].key: 3.0}, figure=WAIT, base=0.3)
+    both = [
+        Observation(one.cell, one.block, "done", {**one.figures, **more.figures})
+        for one, more in zip(rates, waits, strict=True)
+    ]
+    limit = Limit(WAIT, 0.5)
+    found = best(both, RATE, "higher", [limit])
+    assert found.cell.cell in (three[0].key, three[1].key)
+    assert found.out == [(three[2].key, limit)]
+    assert found.unsure == []
+    tight = best(both, RATE, "higher", [Limit(WAIT, 0.1)])
+    assert tight.cell is None
+    assert tight.sentence == f"No cell keeps {WAIT} ≤ 0.1."
+    [edge] = best(both, RATE, "higher", [Limit(WAIT, 0.301)]).unsure
+    assert edge.bound == 0.301
+
+
+def test_results_can_be_written_as_json():
+    found = analyse(cells(), measured(cells()), [RATE])
+    assert asdict(found)["differences"][0]["ratio"]["low"] > 0
