@@ -1,0 +1,86 @@
+"""The command line: `python3 -m batch --help`."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+
+from batch.arguments import Options, parse
+from batch.asking.door import Door
+from batch.files import Files, files_of
+from batch.given.reading import Input
+from batch.kept.store import Store
+from batch.progress import print_error
+from batch.state import BatchStatus
+from batch.work import Work
+from contracts.errors import DeadlineError, Interrupted, OrchError, UsageError
+from contracts.files import FileError
+
+EXIT_STOPPED = 130
+#: After these the same command goes on.
+_GOES_ON = (FileError, DeadlineError, Interrupted)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Work off a batch, and return the exit code."""
+    try:
+        options = parse(arguments)
+        door = Door(options.url, options.token_file, options.ca)
+        for warning in door.warnings:
+            print_error(warning)
+        with Input(options.given) as given:
+            files = files_of(options.given, options.out)
+            _check(options, files)
+            store = Store(files)
+            try:
+                return _work(Work(options, files, door), given, store)
+            finally:
+                store.close()
+    except Interrupted:
+        return EXIT_STOPPED
+    except OrchError as error:
+        print_error(str(error))
+        for line in error.details:
+            sys.stderr.write(f"  {line}\n")
+        return error.exit_code
+
+
+def _check(options: Options, files: Files) -> None:
+    others = (files.answers, files.errors, files.ledger, files.state)
+    if any(_same(options.given, path) for path in others):
+        raise UsageError(f"--out {files.answers} would overwrite the batch; name another file.")
+    if not files.answers.parent.is_dir():
+        raise UsageError(f"there is no folder {files.answers.parent} for the answers; make it.")
+
+
+def _same(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except OSError:
+        return False
+
+
+def _work(work: Work, given: Input, store: Store) -> int:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _end)
+    try:
+        return work.run(given, store)
+    except OrchError as error:
+        state: BatchStatus = "interrupted" if isinstance(error, _GOES_ON) else "failed"
+        told = isinstance(error, Interrupted)
+        work.tell(state, eta_s=None, problem="It was told to end." if told else str(error))
+        raise
+
+
+def _end(number: int, _: FrameType | None) -> None:
+    """End once: what is done after it is not disturbed by another signal."""
+    for one in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(one, signal.SIG_IGN)
+    raise Interrupted(number)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""The server: how it is asked, how often, and how many requests at once."""
