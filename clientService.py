@@ -30,6 +30,7 @@ from client.api.answers import Error, ErrorWords, Unhealthy
 from client.api.benchmark_answers import Begun
 from client.api.bodies import BenchmarkRequest, Query
 from client.api.json_body import read, sent, validate
+from client.batches.slots import add_slots_route
 from client.benchmarks import Benchmarks, Described, Measured, new_id
 from client.errors import BenchmarkFailed, Busy, Conflict, NoRetrieval, NotServed, RequestError
 from client.login import add_login_routes
@@ -117,6 +118,7 @@ def _add_ollama(
     metrics.show(State(settings, service.queries, benchmarks, service.replicas))
     retrieval = Retriever(sources, service.embed, service.addresses)
     _add_ollama_routes(app, service, retrieval)
+    add_slots_route(app, settings.door / "commands")
     add_retrieval_routes(app, retrieval)
     _add_benchmark_routes(app, service, benchmarks, retrieval.check)
 
@@ -155,6 +157,7 @@ def _add_given(
     @app.post("/query")
     @app.post("/search")
     @app.post("/points")
+    @app.get("/slots")
     def not_served() -> Response:
         raise NotServed(f"This deployment measures {given.server.url}; ask that server itself.")
 

@@ -7,7 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from contracts.job_files import certificate_digest, url_of
-from contracts.load import MOST_WAITING, RESERVED_THREADS, SERVING_THREADS
+from contracts.load import (
+    MOST_WAITING,
+    RESERVED_THREADS,
+    SERVING_THREADS,
+    WAITING_IN_ENGINE,
+)
 from engines.servers.deployable import DEPLOYED
 from hpc.deployment import Deployment
 from hpc.following.target import Target
@@ -20,8 +25,6 @@ from retrieval.settings import section
 if TYPE_CHECKING:
     from engines.engine import Facts
 
-#: Requests that wait within an engine, so that it has the next one when one ends.
-WAITING_IN_ENGINE = 2
 #: It asks all replicas, and gives each a while.
 HEALTH_TIMEOUT_S = 15.0
 

@@ -18,7 +18,7 @@ from engines.http.sockets import addresses_of
 LOOK_S = 0.5
 _TIMEOUT_S = 5.0
 #: Of all parts, or of the servers of the engines' backend alone (its Management Guide, 9.3).
-_ALL, _ENGINES = "show stat", "show stat engines 4 -1"
+_ALL, ENGINES = "show stat", "show stat engines 4 -1"
 
 
 class EngineServers:
@@ -106,7 +106,7 @@ class EngineServers:
     def _states(self) -> dict[str, dict[str, str]]:
         """What HAProxy says of each engine, by its address; nothing if it does not answer."""
         try:
-            rows = {row["svname"]: row for row in statistics(self._commands, _ENGINES)}
+            rows = {row["svname"]: row for row in statistics(self._commands, ENGINES)}
         except OSError:
             return {}
         names = ((f"engine{n}", address) for n, address in enumerate(self._told, start=1))

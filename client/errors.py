@@ -150,6 +150,12 @@ class LoadsModel(Unreachable):
     kind = "ollama_not_ready"
 
 
+class DoorSilent(RequestError):
+    """HAProxy, which is at the door, does not say how things stand."""
+
+    status, kind = 503, "door_silent"
+
+
 class NotReady(RequestError):
     """The engine's address is not known (yet, or any more), or it still loads its model."""
 

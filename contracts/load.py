@@ -27,6 +27,8 @@ SERVING_THREADS, RESERVED_THREADS = 72, 12
 #: Requests that wait at the door for the engines, and for each kind of thread of the service; one
 #: more is refused at once. One that is translated takes HAProxy four of its files (lib/haproxy.sh).
 MOST_WAITING = 2048
+#: Requests that wait within an engine, so that it has the next one when one ends.
+WAITING_IN_ENGINE = 2
 APIS = ("ollama", "openai")
 
 # Also the name of a folder, so neither hidden nor a path.

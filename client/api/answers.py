@@ -150,6 +150,22 @@ class GivenHealth(Open):
     error: ErrorWords | Absent = Field(None, description="Why it would not.")
 
 
+# --- GET /slots ---
+
+
+class Slots(Open):
+    """What the engines work on, and for whom."""
+
+    total: Count = Field(
+        description="Requests that the replicas which answer now work on at once, in all."
+    )
+    interactive: Count = Field(
+        description="Requests for engines that are in flight or wait their turn, but those of "
+        "batches."
+    )
+    batch: Count = Field(description="The same of batches: sent with `orch-priority: batch`.")
+
+
 # --- POST /query, /search and /points ---
 
 

@@ -19,6 +19,7 @@ from client import errors
 from client.api import answers, benchmark_answers, login_answers
 from client.api.bodies import BenchmarkRequest, Login, Points, Query, Search
 from client.api.body_schemas import complete
+from client.api.openapi_parts import REFERENCE, any_of, body_of, failures, in_json, named
 from client.errors import RequestError
 from contracts.load import RUN_ID
 
@@ -29,7 +30,7 @@ BODIES: Sequence[type[BaseModel]] = (Query, Search, Points, BenchmarkRequest, Lo
 ANSWERS: Sequence[type[BaseModel]] = (
     *(answers.Error, answers.ErrorWords),
     *(answers.Health, answers.Unhealthy, answers.Replica, answers.Placement, answers.Collection),
-    *(answers.Answer, answers.Timings, answers.Hit),
+    *(answers.Slots, answers.Answer, answers.Timings, answers.Hit),
     *(answers.SearchAnswer, answers.SearchTimings, answers.PointsAnswer, answers.RefusedChunk),
     *(benchmark_answers.Begun, benchmark_answers.Progress, benchmark_answers.BenchmarkState),
     *(benchmark_answers.BenchmarkResult, benchmark_answers.Latencies),
@@ -75,6 +76,7 @@ def document() -> Schema:
         },
         "paths": {
             "/health": {"get": _health()},
+            "/slots": {"get": _slots()},
             "/query": {"post": _query()},
             "/search": {"post": _search()},
             "/points": {"post": _points()},
@@ -86,10 +88,6 @@ def document() -> Schema:
         },
         "components": {"schemas": _components()},
     }
-
-
-def _body(name: str) -> Schema:
-    return {"required": True, "content": {"application/json": {"schema": _named(name)}}}
 
 
 def _id() -> Schema:
@@ -105,15 +103,29 @@ def _health() -> Schema:
         "operationId": "health",
         "summary": "Whether a query would be answered, and what each replica says of itself.",
         "responses": {
-            "200": _json("At least one replica would answer a query.", _named("Health")),
-            "503": _json("None would, or its address is not known.", _any("Unhealthy", "Error")),
+            "200": in_json("At least one replica would answer a query.", named("Health")),
+            "503": in_json(
+                "None would, or its address is not known.", any_of("Unhealthy", "Error")
+            ),
+        },
+    }
+
+
+def _slots() -> Schema:
+    return {
+        "operationId": "slots",
+        "summary": "What the engines work on at once, and how much of it is asked for now; no "
+        "engine is asked.",
+        "responses": {
+            "200": in_json("As HAProxy knows it.", named("Slots")),
+            **failures({409: errors.NotServed.__doc__, 503: errors.DoorSilent.__doc__}),
         },
     }
 
 
 def _query() -> Schema:
-    answer = _json(
-        "The answer as Ollama has it, whole or, with stream, as its lines come.", _named("Answer")
+    answer = in_json(
+        "The answer as Ollama has it, whole or, with stream, as its lines come.", named("Answer")
     )
     answer["content"]["application/x-ndjson"] = {"schema": _TEXT}
     answer["headers"] = {
@@ -123,8 +135,8 @@ def _query() -> Schema:
     return {
         "operationId": "query",
         "summary": "Ask the model; with retrieval, from the documents that were ingested.",
-        "requestBody": _body("Query"),
-        "responses": {"200": answer, **_errors({**BODY_ERRORS, **_behind()})},
+        "requestBody": body_of("Query"),
+        "responses": {"200": answer, **failures({**BODY_ERRORS, **_behind()})},
     }
 
 
@@ -138,10 +150,10 @@ def _search() -> Schema:
     return {
         "operationId": "search",
         "summary": "The chunks of the ingested documents that are nearest to a text.",
-        "requestBody": _body("Search"),
+        "requestBody": body_of("Search"),
         "responses": {
-            "200": _json("The hits, best first.", _named("SearchAnswer")),
-            **_errors({**BODY_ERRORS, **_behind()}),
+            "200": in_json("The hits, best first.", named("SearchAnswer")),
+            **failures({**BODY_ERRORS, **_behind()}),
         },
     }
 
@@ -151,10 +163,10 @@ def _points() -> Schema:
         "operationId": "points",
         "summary": "Store chunks of a document; what is there already is left as it is. Once all "
         "are there, those of other versions of it are removed.",
-        "requestBody": _body("Points"),
+        "requestBody": body_of("Points"),
         "responses": {
-            "200": _json("They are stored, durably.", _named("PointsAnswer")),
-            **_errors({**BODY_ERRORS, **_behind()}),
+            "200": in_json("They are stored, durably.", named("PointsAnswer")),
+            **failures({**BODY_ERRORS, **_behind()}),
         },
     }
 
@@ -174,11 +186,11 @@ def _start() -> Schema:
     return {
         "operationId": "startBenchmark",
         "summary": "Run a benchmark, one at a time. It goes on when the connection breaks.",
-        "requestBody": _body("BenchmarkRequest"),
+        "requestBody": body_of("BenchmarkRequest"),
         "responses": {
-            "200": _json("The result.", _named("BenchmarkResult")) | {"links": links},
-            "202": _json("It has begun (wait: false).", _named("Begun")) | {"links": links},
-            **_errors(wrong),
+            "200": in_json("The result.", named("BenchmarkResult")) | {"links": links},
+            "202": in_json("It has begun (wait: false).", named("Begun")) | {"links": links},
+            **failures(wrong),
         },
     }
 
@@ -195,8 +207,8 @@ def _show() -> Schema:
         "operationId": "showBenchmark",
         "summary": "How far a benchmark is, and, once it has ended, its result.",
         "responses": {
-            "200": _json("It is known.", _any("BenchmarkResult", "BenchmarkState")),
-            **_errors({404: str(errors.Unknown.__doc__), 502: "Its results cannot be read."}),
+            "200": in_json("It is known.", any_of("BenchmarkResult", "BenchmarkState")),
+            **failures({404: str(errors.Unknown.__doc__), 502: "Its results cannot be read."}),
         },
     }
 
@@ -206,9 +218,9 @@ def _cancel() -> Schema:
         "operationId": "cancelBenchmark",
         "summary": "End a benchmark now; what was measured is kept.",
         "responses": {
-            "200": _json("It is cancelled.", _named("BenchmarkState")),
-            **_errors({404: str(errors.Unknown.__doc__), 409: "It has ended by itself."}),
-            **_errors({502: "Its results cannot be read."}),
+            "200": in_json("It is cancelled.", named("BenchmarkState")),
+            **failures({404: str(errors.Unknown.__doc__), 409: "It has ended by itself."}),
+            **failures({502: "Its results cannot be read."}),
         },
     }
 
@@ -218,8 +230,8 @@ def _login_place() -> Schema:
         "operationId": "loginPlace",
         "summary": "What a credential is made for, with which somebody logs in. Needs no token.",
         "responses": {
-            "200": _json("As follows.", _named("LoginPlace")),
-            **_errors({404: str(errors.NotShared.__doc__)}),
+            "200": in_json("As follows.", named("LoginPlace")),
+            **failures({404: str(errors.NotShared.__doc__)}),
         },
     }
 
@@ -231,12 +243,12 @@ def _login() -> Schema:
         "operationId": "login",
         "summary": "Turn a MUNGE credential into a token, as `orch.py --login` does. Needs no "
         "token.",
-        "requestBody": _body("Login"),
+        "requestBody": body_of("Login"),
         "responses": {
-            "200": _json("A token; the one of an earlier login is valid no more.",
-                         _named("LoggedIn")),
-            **_errors({**BODY_ERRORS, **{kind.status: str(kind.__doc__) for kind in kinds}}),
-            **_errors({409: taken}),
+            "200": in_json("A token; the one of an earlier login is valid no more.",
+                         named("LoggedIn")),
+            **failures({**BODY_ERRORS, **{kind.status: str(kind.__doc__) for kind in kinds}}),
+            **failures({409: taken}),
         },
     }  # fmt: skip
 
@@ -247,29 +259,11 @@ def _metrics() -> Schema:
 
 
 def _description() -> Schema:
-    found = _json("OpenAPI 3.1.", {"type": "object", "required": ["openapi", "info", "paths"]})
+    found = in_json("OpenAPI 3.1.", {"type": "object", "required": ["openapi", "info", "paths"]})
     return {"operationId": "openapi", "summary": "This document.", "responses": {"200": found}}
 
 
-def _errors(texts: Mapping[int, str]) -> Schema:
-    return {str(status): _json(text, _named("Error")) for status, text in texts.items()}
-
-
-def _json(text: str, schema: Schema) -> Schema:
-    return {"description": text, "content": {"application/json": {"schema": schema}}}
-
-
-def _named(name: str) -> Schema:
-    return {"$ref": _REFERENCE.format(model=name)}
-
-
-def _any(*names: str) -> Schema:
-    return {"anyOf": [_named(name) for name in names]}
-
-
 # --- bodies and answers ---
-
-_REFERENCE = "#/components/schemas/{model}"
 
 
 class _Schemas(GenerateJsonSchema):
@@ -293,7 +287,7 @@ def _components() -> dict[str, Schema]:
 def _schemas(kinds: Sequence[type[BaseModel]], mode: JsonSchemaMode) -> dict[str, Schema]:
     """Those of `kinds`, and of the models in them, by name."""
     _, found = models_json_schema(
-        [(kind, mode) for kind in kinds], ref_template=_REFERENCE, schema_generator=_Schemas
+        [(kind, mode) for kind in kinds], ref_template=REFERENCE, schema_generator=_Schemas
     )
     schemas: dict[str, Schema] = found["$defs"]
     return schemas

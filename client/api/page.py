@@ -45,6 +45,7 @@ he waits his turn, and a stream breaks off. No common HTTP client does that.
 #: Each of them is run by a test, in this order.
 _EXAMPLES: Mapping[str, Sequence[str]] = {
     "health": ["curl -s CLIENT/health"],
+    "slots": ["curl -s CLIENT/slots"],
     "query": [
         "curl -s CLIENT/query -H 'Content-Type: application/json' \\",
         """     -d '{"prompt": "Why is the sky blue?", "options": {"num_predict": 50}}\'""",

@@ -27,6 +27,7 @@ def found(place: Place) -> dict[str, list[str]]:
     answers = {
         "--status --json": record,
         "GET /health": http("GET", f"{client}/health")[1],
+        "GET /slots": http("GET", f"{client}/slots")[1],
         "POST /query": http("POST", f"{client}/query", query)[1],
         "POST /query: an error": http("POST", f"{client}/query", {})[1],
         "POST /benchmark": http("POST", f"{client}/benchmark", body)[1],

@@ -1,199 +1,22 @@
 """Tokens by name at a real door: who is let in, what he may, whose turn it is, what is counted."""
 
-import contextlib
 import json
-import os
-import re
-import shutil
-import socket
 import subprocess
-import sys
-import tempfile
-import threading
 import time
-from http.client import HTTPConnection
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 
 import pytest
 from events import PATIENCE_S, until
+from own_door import ALL, WAYS, Door
 from place import SMALL, http, wait_for
 
-from contracts.load import MOST_WAITING
 from contracts.named_tokens import (
     NamedToken,
     digest_of,
     keep_token,
     read_usage,
     remove_token,
-    tokens_folder,
     usage_file,
 )
-
-ROOT = Path(__file__).resolve().parents[2]
-COUNTS = {"done": True, "done_reason": "stop", "prompt_eval_count": 5, "eval_count": 2}
-ALL = 1_000_000  # as many answers as may be asked for
-WAYS = {
-    "/api/generate": lambda text: {"model": "known", "prompt": text, "stream": False},
-    "/v1/chat/completions": lambda text: {"messages": [{"role": "user", "content": text}]},
-    "/v1/messages": lambda text: {
-        "messages": [{"role": "user", "content": text}],
-        "max_tokens": 9,
-    },
-    "/v1/responses": lambda text: {"input": text},
-    "/query": lambda text: {"prompt": text},
-}
-
-
-class Engine(ThreadingHTTPServer):
-    """Speaks Ollama's API; answers as many requests as it is let."""
-
-    daemon_threads = True
-    request_queue_size = 512
-
-    def __init__(self):
-        super().__init__(("127.0.0.1", 0), EngineAnswer)
-        self.begun, self.heads, self.let = [], [], threading.Semaphore(0)
-        threading.Thread(target=self.serve_forever, daemon=True).start()
-
-    def handle_error(self, request, client_address):
-        """A connection that the test has left."""
-
-
-class EngineAnswer(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def do_GET(self):
-        model = {"name": "known", "model": "known", "digest": "d", "context_length": 4096}
-        self.answer({"version": "0.17.4", "models": [model]})
-
-    def do_POST(self):
-        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        if self.path == "/api/show":
-            self.answer({"model_info": {}, "capabilities": ["completion"]})
-            return
-        text = (asked.get("messages") or [{"content": asked.get("prompt")}])[-1]["content"]
-        if text != "Hi":  # by which the service looks whether it would answer
-            self.server.heads.append(dict(self.headers))
-            self.server.begun.append(text)
-            assert self.server.let.acquire(timeout=PATIENCE_S)
-        said = {"response": "x", "message": {"role": "assistant", "content": "x"}}
-        self.answer({"model": "known", **said, **COUNTS})
-
-    def answer(self, body):
-        data = json.dumps(body).encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
-    def log_message(self, *args):
-        pass
-
-
-class Door:
-    """HAProxy, the client service and what translates, as the client's job starts them."""
-
-    deployment = "d-1"
-
-    def __init__(self, output):
-        self.engine, self.output = Engine(), output
-        self.folder = Path(tempfile.mkdtemp(prefix="door."))  # names of sockets are short
-        self.tokens = tokens_folder(output, self.deployment)
-        self.tokens.parent.mkdir(parents=True)
-        (output / "ollama_ip_41.txt").write_text(f"127.0.0.1:{self.engine.server_port}\n")
-        (self.folder / "users").write_text(f"{digest_of('owners-word')} owner\n")
-        (self.folder / "secrets").write_text("engine inner\n")
-        for name in ("in_flight", "per_minute", "scrapers"):
-            (self.folder / name).touch()
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = free.getsockname()[1]
-        self.children = []
-
-    def start(self):
-        self.serve()
-        program = shutil.which("haproxy", path=f"{os.environ['PATH']}:/usr/sbin") or ""
-        self.run([program, "-db", "-f", str(ROOT / "lib" / "door.cfg")],
-                 PROXY_FOLDER=self.folder, LISTEN_AT=f"127.0.0.1:{self.port}", QUERIES=1,
-                 OWN_ENGINES=1, ENGINE="Ollama", OLLAMA_API=1, HEALTH="/api/version",
-                 ENGINES=1, IN_FLIGHT=1, WAITING=MOST_WAITING)  # fmt: skip
-        self.run([sys.executable, "-m", "client.compatible", "--model", "known", "--listen",
-                  f"unix:{self.folder}/translation", "--engine", f"unix:{self.folder}/engines",
-                  "--report", f"{self.folder}/ended"])  # fmt: skip
-        until(lambda: self.listens() and (self.folder / "translation").exists())
-        until(lambda: self.status("GET", "/health") == 200)
-        until(lambda: self.status("GET", "/api/version") == 200)
-
-    def serve(self):
-        self.service = self.run(
-            [sys.executable, "-m", "gunicorn", "--config", "client/serving.py", "--bind",
-             f"unix:{self.folder}/service", "--threads", "8", "clientService:create_app()"],
-            ORCH_OUTPUT_DIR=self.output, ORCH_OLLAMA_JOB="41", ORCH_MODEL="known",
-            ORCH_DEPLOYMENT=self.deployment, ORCH_DOOR=self.folder,
-        )  # fmt: skip
-
-    def run(self, command, **variables):
-        given = {name: str(value) for name, value in variables.items()}
-        child = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **given})
-        self.children.append(child)
-        return child
-
-    def listens(self):
-        with socket.socket() as sock:
-            return sock.connect_ex(("127.0.0.1", self.port)) == 0
-
-    def close(self):
-        self.engine.let.release(ALL)
-        for child in self.children:
-            child.terminate()
-        for child in self.children:
-            child.wait(PATIENCE_S)
-        self.engine.shutdown()
-        self.engine.server_close()
-        shutil.rmtree(self.folder)
-
-    # --- for tests ---
-
-    def give(self, name, **limits):
-        """A token of that name, once the door takes it."""
-        word = f"{name}s-word"
-        token = NamedToken(sha256=digest_of(word), created=time.time(), **limits)
-        keep_token(self.tokens, name, token)
-        until(lambda: self.status("GET", "/api/version", word) == 200)
-        return word
-
-    def begin(self, path, text, word, **fields):
-        """A connection on which something has been asked."""
-        connection = HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_S)
-        body = json.dumps(WAYS[path](text))
-        head = {"Authorization": f"Bearer {word}", "Content-Type": "application/json", **fields}
-        connection.request("POST", path, body, head)
-        return connection
-
-    def ask(self, path, text, word):
-        """Status, head and JSON of an answer."""
-        with contextlib.closing(self.begin(path, text, word)) as connection:
-            answer = connection.getresponse()
-            return answer.status, answer.headers, json.loads(answer.read())
-
-    def status(self, method, path, word="owners-word"):
-        connection = HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_S)
-        with contextlib.closing(connection):
-            connection.request(method, path, headers={"Authorization": f"Bearer {word}"})
-            return connection.getresponse().status
-
-    def metrics(self):
-        connection = HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_S)
-        with contextlib.closing(connection):
-            connection.request("GET", "/metrics", headers={"X-Api-Key": "owners-word"})
-            text = connection.getresponse().read().decode()
-        found = re.findall(r"^(orch_\S+) (\S+)$", text, re.MULTILINE)
-        return {name: float(value) for name, value in found}
-
-    def waiting(self):
-        """How many requests wait in all queues."""
-        found = self.metrics()
-        return sum(value for name, value in found.items() if name.startswith("orch_queue_length"))
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from events import PATIENCE_S, assert_measured
 from place import TINY, http, wait_for
 from test_failures import assert_failed
 
-from clientServiceHandler import WAITING_IN_ENGINE
+from contracts.load import WAITING_IN_ENGINE
 
 ASKED = {"prompt": "Hi", "stream": False, "options": {"num_predict": 1}}
 READABLE = ("/", "/api/version", "/api/tags", "/api/ps", "/v1/models")

@@ -1,0 +1,34 @@
+"""What descriptions of routes are made of, as OpenAPI has it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pydantic.json_schema import JsonSchemaValue as Schema
+
+REFERENCE = "#/components/schemas/{model}"
+
+
+def body_of(name: str) -> Schema:
+    """Return a request's body: a model, by its name."""
+    return {"required": True, "content": {"application/json": {"schema": named(name)}}}
+
+
+def failures(texts: Mapping[int, str | None]) -> Schema:
+    """Return what can go wrong, by status."""
+    return {str(status): in_json(str(text), named("Error")) for status, text in texts.items()}
+
+
+def in_json(text: str, schema: Schema) -> Schema:
+    """Return an answer in JSON; `text` says when it comes."""
+    return {"description": text, "content": {"application/json": {"schema": schema}}}
+
+
+def named(name: str) -> Schema:
+    """Return a reference to a model."""
+    return {"$ref": REFERENCE.format(model=name)}
+
+
+def any_of(*names: str) -> Schema:
+    """Return that it is one of these models."""
+    return {"anyOf": [named(name) for name in names]}
