@@ -27,7 +27,11 @@ def load_recipe(path: Path, store: Path | None = None) -> Recipe:
     Models given as paths are made absolute and must be readable GGUF files; so are documents, and
     must exist. Raises UsageError with every error of the file, each with its JSON path.
     """
-    data = read_json_strictly(path, "recipe")
+    return recipe_of(read_json_strictly(path, "recipe"), path, store)
+
+
+def recipe_of(data: object, path: Path, store: Path | None = None) -> Recipe:
+    """The same of `data` (parsed JSON), which stands, or was made from what stands, at `path`."""
     recipe = parse_recipe(data, f"recipe {path}")
     service = recipe.job.service
     found: dict[str, str | Retrieval] = {}

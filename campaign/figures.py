@@ -1,0 +1,42 @@
+"""The figures of a run that a campaign compares, as one number each."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+from contracts.errors import UsageError
+from contracts.summary import Summary
+
+#: Parts of a summary whose numbers are kept, by the keys that summary.json has them under.
+_KEPT = (
+    *("latency_seconds", "per_request", "throughput", "goodput", "energy", "server_seconds"),
+    *("requests", "seconds", "concurrency"),
+)
+
+
+def figures_of(summary: Summary) -> dict[str, float]:
+    """Return all numbers of a run by their paths in summary.json (`latency_seconds.ttft.p50`), in
+    its units; what is not known is left out."""
+    whole = asdict(summary)
+    return dict(_numbers({key: whole[key] for key in _KEPT}, ""))
+
+
+def _numbers(value: object, path: str) -> list[tuple[str, float]]:
+    if isinstance(value, dict):
+        inner = [_numbers(part, f"{path}.{key}" if path else key) for key, part in value.items()]
+        return [pair for pairs in inner for pair in pairs]
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return [(path, float(value))]
+    return []
+
+
+def read_whole_summary(folder: Path) -> Summary | None:
+    """Return the summary of a run that came to its own end; None if there is none."""
+    from loadgen.outputs.results import read_summary  # it reads with numpy's help what we do not
+
+    try:
+        found = read_summary(folder)
+    except UsageError:
+        return None
+    return found if isinstance(found, Summary) and not found.partial else None

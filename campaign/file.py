@@ -1,0 +1,140 @@
+"""The campaign's file: what is compared, how often, and within which bounds."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    WithJsonSchema,
+)
+
+from campaign.cells import Setting
+from contracts.json_object import JsonObject
+from contracts.knobs import SLO_NAMES
+
+#: More cells than that are a mistake in the file.
+MOST_CELLS, MOST_VALUES, MOST_PATHS = 1_000, 100, 20
+#: A run's name begins with that of its campaign, and has at most 100 characters.
+MOST_NAME = 60
+NAME = r"^[A-Za-z0-9_][A-Za-z0-9._-]*$"
+
+
+def limits_of(slo: str) -> dict[str, float]:
+    """Return the limits of an SLO as `--goodput` of the load generator takes it (`ttft:0.5,
+    itl:0.05`): seconds by figure. Raises ValueError."""
+    found: dict[str, float] = {}
+    for part in slo.replace(" ", "").split(","):
+        name, _, limit = part.partition(":")
+        try:
+            seconds = float(limit)
+        except ValueError:
+            seconds = 0.0
+        if name not in SLO_NAMES or name in found or not 0 < seconds < float("inf"):
+            raise ValueError(
+                f"must be FIGURE:SECONDS with commas between, each of {', '.join(SLO_NAMES)} at "
+                "most once, such as ttft:0.5,itl:0.05"
+            )
+        found[name] = seconds
+    return found
+
+
+def _slo(value: str) -> str:
+    limits_of(value)
+    return value
+
+
+def _setting(value: object) -> Setting:
+    if value is None or isinstance(value, (str, bool, int)):
+        return value
+    if isinstance(value, float) and math.isfinite(value):
+        return value
+    raise ValueError("must be a text, a number, true, false or null")
+
+
+def _recipe(value: object) -> str | JsonObject:
+    if isinstance(value, dict) or (isinstance(value, str) and value.strip()):
+        return value
+    raise ValueError("must be a recipe, or the path of one")
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, defer_build=True
+    )
+
+
+_Setting = Annotated[
+    Setting,
+    PlainValidator(_setting),
+    WithJsonSchema({"type": ["string", "number", "boolean", "null"]}),
+]
+_Recipe = Annotated[
+    str | JsonObject,
+    PlainValidator(_recipe),
+    WithJsonSchema({"anyOf": [{"type": "string", "minLength": 1}, {"type": "object"}]}),
+]
+_Settings = Annotated[dict[str, _Setting], Field(min_length=1)]
+_Values = Annotated[list[_Setting], Field(min_length=1, max_length=MOST_VALUES)]
+
+
+class Budget(_Part):
+    """What a campaign may take; when it is used up nothing more is begun."""
+
+    gpu_hours: float | None = Field(
+        None, gt=0, description="GPU-hours of all its deployments, from their submission on."
+    )
+    jobs: int | None = Field(None, ge=1, description="Jobs that are submitted, of all services.")
+
+
+class Campaign(_Part):
+    """What is compared, how often, and within which bounds."""
+
+    name: Annotated[str, Field(pattern=NAME, max_length=MOST_NAME)] | None = Field(
+        None, description="Its folder in output/campaigns. Default: the file's name."
+    )
+    recipe: _Recipe = Field(
+        description="What all cells have in common: a recipe, or the path of one (relative paths "
+        "start at the campaign's folder)."
+    )
+    vary: Annotated[dict[str, _Values], Field(min_length=1, max_length=MOST_PATHS)] = Field(
+        description="Values by their paths in the recipe (`job.service.num_parallel`), or by "
+        "`load.KNOB` for a knob of the load: each combination of them is a cell."
+    )
+    exclude: list[_Settings] = Field(
+        default_factory=list, description="Combinations that are left out: cells with all of them."
+    )
+    repetitions: int = Field(
+        5, ge=1, le=1000, description="How often each cell is measured, each time in a block of all."
+    )
+    seed: int = Field(
+        1, ge=0, le=2**31 - 1, description="Of the order of cells, and of the load's prompts."
+    )
+    parallel: int = Field(
+        1, ge=1, le=100, description="Deployments that are up at once, at most."
+    )
+    budget: Budget = Field(
+        default_factory=lambda: Budget(), description="What it may take; default: no bounds."
+    )
+    baseline: _Settings | None = Field(
+        None, description="The cell that others are compared with: all settings that tell it."
+    )
+    slo: Annotated[str, AfterValidator(_slo)] | None = Field(
+        None,
+        description="Limits that a good request keeps, in seconds (`ttft:0.5,itl:0.05`); it is the "
+        "load's `goodput` where the recipe has none.",
+    )
+
+
+class CampaignFile(_Part):
+    """A campaign of orch.py: one JSON file that compares settings."""
+
+    schema_: Annotated[str, Field(max_length=500)] | None = Field(
+        None, alias="$schema", description="Where editors find this schema."
+    )
+    campaign: Campaign = Field(description="What is compared.")

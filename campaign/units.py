@@ -1,0 +1,235 @@
+"""The ledger of a campaign: what was planned, deployed and measured, in the order in which it was.
+
+`ledger.jsonl` in the campaign's folder holds an entry a line. An observation counts if it was made
+under the conditions that the last plan and the last deployment of its group say; what was found
+under others stays in the file and is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from campaign.cells import Cell, Observation, Setting, State
+from contracts.files import FileError
+from contracts.json_object import JsonObject
+from contracts.validation import first_problem
+from ledger.journal import entries
+
+LEDGER = "ledger.jsonl"
+
+
+class _Entry(BaseModel):
+    """`at`: seconds since the epoch. Keys of later versions are left out."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+    at: float
+
+
+class Process(BaseModel):
+    """A process of a machine: `started` tells it from a later one of the same number."""
+
+    model_config = ConfigDict(frozen=True)
+    host: str
+    pid: int
+    started: str
+
+
+class PlannedCell(BaseModel):
+    """A cell: its settings by their paths, the group of cells that one deployment serves, and the
+    fingerprint of all that decides its result and is known beforehand."""
+
+    model_config = ConfigDict(frozen=True)
+    key: str
+    settings: dict[str, Setting]
+    group: str
+    fingerprint: str
+
+
+class Planned(_Entry):
+    """The command was given. `campaign`: the file's content; `process`: who carries it out;
+    `conditions`: what holds for all cells, in words."""
+
+    entry: Literal["planned"] = "planned"
+    campaign: JsonObject
+    cells: list[PlannedCell]
+    conditions: dict[str, str]
+    process: Process
+
+
+class Deploying(_Entry):
+    """A deployment of a group is begun by a process; `number`: 1 for the first of the campaign."""
+
+    entry: Literal["deploying"] = "deploying"
+    group: str
+    number: int
+    process: Process
+
+
+class Deployed(_Entry):
+    """It serves. `id`: of its record; `gpus`: in all; `jobs`: how many; `nodes`: of its engines;
+    `conditions`: what decides results and only it can say."""
+
+    entry: Literal["deployed"] = "deployed"
+    group: str
+    number: int
+    id: str
+    gpus: int
+    jobs: int
+    nodes: list[str]
+    conditions: dict[str, str]
+    fingerprint: str
+
+
+class Stopped(_Entry):
+    """It has ended, or never served; `problem`: why, if nobody meant it to."""
+
+    entry: Literal["stopped"] = "stopped"
+    group: str
+    number: int
+    problem: str | None = None
+
+
+class Started(_Entry):
+    """A run was asked for, of a deployment with that fingerprint."""
+
+    entry: Literal["started"] = "started"
+    cell: str
+    block: int
+    run: str
+    attempt: int
+    number: int
+    planned: str
+    deployed: str
+
+
+class Measured(_Entry):
+    """What came of a repetition. `planned` and `deployed`: fingerprints of its conditions; the
+    second is empty if it never came so far. `seconds`: how long the run took."""
+
+    entry: Literal["measured"] = "measured"
+    cell: str
+    block: int
+    attempt: int
+    state: State
+    planned: str
+    deployed: str = ""
+    run: str | None = None
+    figures: dict[str, float] = Field(default_factory=dict)
+    problem: str | None = None
+    nodes: list[str] = Field(default_factory=list)
+    seconds: float | None = None
+
+
+Entry = Planned | Deploying | Deployed | Stopped | Started | Measured
+_ENTRIES: TypeAdapter[Entry] = TypeAdapter(
+    Annotated[Entry, Field(discriminator="entry")], config=ConfigDict(defer_build=True)
+)
+
+
+def as_json(entry: Entry) -> JsonObject:
+    """Return an entry as the journal takes it."""
+    return entry.model_dump(mode="json", exclude_none=True)
+
+
+@dataclass
+class Ledger:
+    """All of a campaign's ledger that later entries have not replaced."""
+
+    planned: Planned | None = None
+    #: By their groups: the last one that served.
+    serving: dict[str, Deployed] = field(default_factory=dict)
+    deploying: dict[int, Deploying] = field(default_factory=dict)
+    deployed: dict[int, Deployed] = field(default_factory=dict)
+    stopped: dict[int, Stopped] = field(default_factory=dict)
+    started: list[Started] = field(default_factory=list)
+    measured: list[Measured] = field(default_factory=list)
+
+    def take(self, entry: Entry) -> None:
+        """Add an entry."""
+        if isinstance(entry, Planned):
+            self.planned = entry
+        elif isinstance(entry, Deploying):
+            self.deploying[entry.number] = entry
+        elif isinstance(entry, Deployed):
+            self.deployed[entry.number] = self.serving[entry.group] = entry
+        elif isinstance(entry, Stopped):
+            self.stopped[entry.number] = entry
+        elif isinstance(entry, Started):
+            self.started.append(entry)
+        else:
+            self.measured.append(entry)
+
+    @property
+    def cells(self) -> list[Cell]:
+        """The cells of the last plan, in its order."""
+        return [Cell(planned.settings) for planned in self._planned()]
+
+    def _planned(self) -> Sequence[PlannedCell]:
+        return self.planned.cells if self.planned else ()
+
+    def counts(self, entry: Started | Measured) -> bool:
+        """Whether it was made under the conditions of now."""
+        cell = next((one for one in self._planned() if one.key == entry.cell), None)
+        if cell is None or cell.fingerprint != entry.planned:
+            return False
+        now = self.serving.get(cell.group)
+        return now is None or not entry.deployed or now.fingerprint == entry.deployed
+
+    def last(self) -> dict[tuple[str, int], Measured]:
+        """What counts of each repetition, by cell and block: the last that was found."""
+        return {(one.cell, one.block): one for one in self.measured if self.counts(one)}
+
+    def gpu_seconds(self, now: float) -> float:
+        """What all deployments have had of GPUs up to `now`."""
+        return sum(
+            one.gpus * ((self.stopped[number].at if number in self.stopped else now) - begun.at)
+            for number, one in self.deployed.items()
+            if (begun := self.deploying.get(number))
+        )
+
+    @property
+    def jobs(self) -> int:
+        """How many jobs all deployments that served have had."""
+        return sum(one.jobs for one in self.deployed.values())
+
+
+def read(folder: Path) -> Ledger:
+    """Return the ledger of a campaign's folder; an empty one if there is none. Raises FileError."""
+    found = Ledger()
+    for entry in _read(folder / LEDGER):
+        found.take(entry)
+    return found
+
+
+def _read(path: Path) -> Iterator[Entry]:
+    for number, line in enumerate(entries(path), 1):
+        try:
+            yield _ENTRIES.validate_python(line)
+        except ValidationError as error:
+            raise FileError(
+                f"line {number} of {path} is none of a campaign's ({first_problem(error)}); put "
+                "the file back as it was, or move its folder away to begin again."
+            ) from error
+
+
+def observations(folder: Path) -> list[Observation]:
+    """Return what counts of each repetition of a campaign, in the order in which it was measured.
+    Raises FileError."""
+    in_time = sorted(read(folder).last().values(), key=lambda one: one.at)
+    return [
+        Observation(
+            cell=one.cell,
+            block=one.block,
+            state=one.state,
+            figures=one.figures,
+            run=one.run,
+            problem=one.problem,
+            order=order,
+        )
+        for order, one in enumerate(in_time, 1)
+    ]
