@@ -39,13 +39,11 @@ def same(a: Setting, b: Setting) -> bool:
 
 @dataclass(frozen=True)
 class Turn:
-    """A group's turn in a block, and its cells in their order. `keep`: whether its deployment is
-    needed by the next block as it is."""
+    """A group's turn in a block, and its cells in their order."""
 
     block: int
     group: str
     cells: tuple[str, ...]
-    keep: bool
 
 
 @dataclass(frozen=True)
@@ -67,16 +65,7 @@ class Design:
         """Yield the turns of each block in their order; of blocks that are added later, too."""
         for number, order in enumerate(itertools.islice(self._orders(), self.repetitions), 1):
             shuffled = random.Random(f"{self.seed} cells {number}")
-            last = number == self.repetitions
-            yield [
-                Turn(
-                    number,
-                    group,
-                    tuple(shuffled.sample(self.groups[group], len(self.groups[group]))),
-                    keep=not last and place >= len(order) - self.parallel,
-                )
-                for place, group in enumerate(order)
-            ]
+            yield [Turn(number, group, _in_order(self.groups[group], shuffled)) for group in order]
 
     def _orders(self) -> Iterator[list[str]]:
         """The groups of each block: first those that are up, then the others."""
@@ -87,3 +76,7 @@ class Design:
             order = shuffled.sample(up, len(up)) + shuffled.sample(rest, len(rest))
             yield order
             up = order[-self.parallel :]
+
+
+def _in_order(cells: Sequence[str], shuffled: random.Random) -> tuple[str, ...]:
+    return tuple(shuffled.sample(cells, len(cells)))

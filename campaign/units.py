@@ -7,10 +7,10 @@ under others stays in the file and is left out.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
@@ -51,35 +51,37 @@ class PlannedCell(BaseModel):
 
 
 class Planned(_Entry):
-    """The command was given. `campaign`: the file's content; `process`: who carries it out;
-    `conditions`: what holds for all cells, in words."""
+    """The command was given. `campaign`: the file's content; `repetitions`: blocks that are wanted;
+    `process`: who carries it out; `conditions`: what holds for all cells, in words."""
 
     entry: Literal["planned"] = "planned"
     campaign: JsonObject
+    repetitions: int
     cells: list[PlannedCell]
     conditions: dict[str, str]
     process: Process
 
 
 class Deploying(_Entry):
-    """A deployment of a group is begun by a process; `number`: 1 for the first of the campaign."""
+    """A deployment of a group is begun by a process; `number`: 1 for the first of the campaign;
+    `gpus`: in all; `jobs`: how many it has."""
 
     entry: Literal["deploying"] = "deploying"
     group: str
     number: int
+    gpus: int
+    jobs: int
     process: Process
 
 
 class Deployed(_Entry):
-    """It serves. `id`: of its record; `gpus`: in all; `jobs`: how many; `nodes`: of its engines;
-    `conditions`: what decides results and only it can say."""
+    """It serves. `id`: of its record; `nodes`: of its engines; `conditions`: what decides results
+    and only it can say."""
 
     entry: Literal["deployed"] = "deployed"
     group: str
     number: int
     id: str
-    gpus: int
-    jobs: int
     nodes: list[str]
     conditions: dict[str, str]
     fingerprint: str
@@ -136,9 +138,13 @@ def as_json(entry: Entry) -> JsonObject:
     return entry.model_dump(mode="json", exclude_none=True)
 
 
+#: A repetition of a cell: its key, and the block.
+Unit: TypeAlias = tuple[str, int]
+
+
 @dataclass
 class Ledger:
-    """All of a campaign's ledger that later entries have not replaced."""
+    """All of a campaign's ledger, and what of it counts."""
 
     planned: Planned | None = None
     #: By their groups: the last one that served.
@@ -146,13 +152,15 @@ class Ledger:
     deploying: dict[int, Deploying] = field(default_factory=dict)
     deployed: dict[int, Deployed] = field(default_factory=dict)
     stopped: dict[int, Stopped] = field(default_factory=dict)
-    started: list[Started] = field(default_factory=list)
-    measured: list[Measured] = field(default_factory=list)
+    started: dict[Unit, list[Started]] = field(default_factory=dict)
+    measured: dict[Unit, list[Measured]] = field(default_factory=dict)
+    _cells: dict[str, PlannedCell] = field(default_factory=dict)
 
     def take(self, entry: Entry) -> None:
         """Add an entry."""
         if isinstance(entry, Planned):
             self.planned = entry
+            self._cells = {cell.key: cell for cell in entry.cells}
         elif isinstance(entry, Deploying):
             self.deploying[entry.number] = entry
         elif isinstance(entry, Deployed):
@@ -160,42 +168,59 @@ class Ledger:
         elif isinstance(entry, Stopped):
             self.stopped[entry.number] = entry
         elif isinstance(entry, Started):
-            self.started.append(entry)
+            self.started.setdefault((entry.cell, entry.block), []).append(entry)
         else:
-            self.measured.append(entry)
+            self.measured.setdefault((entry.cell, entry.block), []).append(entry)
 
     @property
     def cells(self) -> list[Cell]:
         """The cells of the last plan, in its order."""
-        return [Cell(planned.settings) for planned in self._planned()]
-
-    def _planned(self) -> Sequence[PlannedCell]:
-        return self.planned.cells if self.planned else ()
+        return [Cell(planned.settings) for planned in self._cells.values()]
 
     def counts(self, entry: Started | Measured) -> bool:
         """Whether it was made under the conditions of now."""
-        cell = next((one for one in self._planned() if one.key == entry.cell), None)
+        cell = self._cells.get(entry.cell)
         if cell is None or cell.fingerprint != entry.planned:
             return False
         now = self.serving.get(cell.group)
         return now is None or not entry.deployed or now.fingerprint == entry.deployed
 
-    def last(self) -> dict[tuple[str, int], Measured]:
-        """What counts of each repetition, by cell and block: the last that was found."""
-        return {(one.cell, one.block): one for one in self.measured if self.counts(one)}
+    def tries(self, unit: Unit) -> list[Measured]:
+        """What was found of a repetition that counts, in the order in which it was."""
+        return [one for one in self.measured.get(unit, ()) if self.counts(one)]
+
+    def last(self) -> dict[Unit, Measured]:
+        """What counts of each repetition: the last that was found."""
+        return {unit: found[-1] for unit in self.measured if (found := self.tries(unit))}
+
+    def open_run(self, unit: Unit) -> Started | None:
+        """The last run of a repetition, if its end is not in the ledger."""
+        begun = self.started.get(unit)
+        known = {one.run for one in self.measured.get(unit, ())}
+        return begun[-1] if begun and begun[-1].run not in known else None
+
+    @property
+    def wanted(self) -> list[Unit]:
+        """All repetitions of the last plan."""
+        blocks = range(1, self.planned.repetitions + 1) if self.planned else ()
+        return [(cell, block) for block in blocks for cell in self._cells]
+
+    @property
+    def up(self) -> dict[int, Deploying]:
+        """Deployments that were begun, and of which nobody has written down the end."""
+        return {n: one for n, one in self.deploying.items() if n not in self.stopped}
 
     def gpu_seconds(self, now: float) -> float:
-        """What all deployments have had of GPUs up to `now`."""
+        """What all deployments have had of GPUs up to `now`, from their submission on."""
         return sum(
-            one.gpus * ((self.stopped[number].at if number in self.stopped else now) - begun.at)
-            for number, one in self.deployed.items()
-            if (begun := self.deploying.get(number))
+            one.gpus * ((self.stopped[number].at if number in self.stopped else now) - one.at)
+            for number, one in self.deploying.items()
         )
 
     @property
     def jobs(self) -> int:
-        """How many jobs all deployments that served have had."""
-        return sum(one.jobs for one in self.deployed.values())
+        """How many jobs all deployments have had."""
+        return sum(one.jobs for one in self.deploying.values())
 
 
 def read(folder: Path) -> Ledger:

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from campaign.cells import Cell
-from hpc.campaigns.settings import KNOBS
+from hpc.campaigns.settings import KNOBS, is_knob
 from hpc.recipe.schema import MAX_DEFAULT_PARALLEL, Recipe
 from ledger.conditions import fingerprint
 
-#: Of a deployment's name, which its campaign's begins; the group's id and a blank follow.
-_MOST_NAME = 40
+#: Of a deployment's name, which begins with its campaign's; the group's id follows.
+_MOST_NAME, _ID = 40, 8
+
+
+def name_of(campaign: str, group: str) -> str:
+    """The name of a group's deployments."""
+    return f"{campaign[:_MOST_NAME]}-{group}"
+
+
+def is_name_of(campaign: str, name: str) -> bool:
+    """Whether a deployment of that name is one of a campaign's."""
+    begin, _, group = name.rpartition("-")
+    return begin == campaign[:_MOST_NAME] and bool(re.fullmatch(f"[0-9a-f]{{{_ID}}}", group))
 
 
 @dataclass(frozen=True)
@@ -37,7 +49,7 @@ def _what_serves(recipe: Recipe) -> str:
     """The fingerprint of all of a recipe that its deployment has, and no single run."""
     job = recipe.job.model_dump(mode="json", by_alias=True, exclude={"name": True})
     job["service"] = {key: value for key, value in job["service"].items() if key not in KNOBS}
-    return fingerprint(job)[:8]
+    return fingerprint(job)[:_ID]
 
 
 def _group(name: str, id_: str, cells: Sequence[Cell], recipes: Mapping[str, Recipe]) -> Group:
@@ -47,13 +59,8 @@ def _group(name: str, id_: str, cells: Sequence[Cell], recipes: Mapping[str, Rec
         # Else it would be that of one of the cells, and the others were measured with it.
         slots = min(service.concurrency, MAX_DEFAULT_PARALLEL)
         service = service.model_copy(update={"num_parallel": slots})
-    job = largest.job.model_copy(update={"name": f"{name[:_MOST_NAME]}-{id_}", "service": service})
+    job = largest.job.model_copy(update={"name": name_of(name, id_), "service": service})
     first = cells[0].settings
-    shared = {
-        path: first[path]
-        for path in first
-        if all(cell.settings[path] == first[path] for cell in cells)
-    }
-    words = Cell(shared).key or "all cells"
+    words = Cell({path: first[path] for path in first if not is_knob(path)}).key or "all cells"
     keys = tuple(cell.key for cell in cells)
     return Group(id_, keys, largest.model_copy(update={"job": job}), words)

@@ -69,10 +69,9 @@ def load_campaign(path: Path, store: Path | None = None) -> Checked:
     problems = _Problems()
     name = _name(asked, path, problems)
     cells = _cells(asked, problems)
-    base = _base(asked, path)
     recipes: dict[str, Recipe] = {}
     if not problems.lines:
-        recipes = _recipes(cells, base, path, store, problems)
+        recipes = _recipes(cells, *_base(asked, path), store, problems)
     if problems.lines:
         raise UsageError(f"{what} is not valid: {count(problems.lines)}", problems.lines)
     return Checked(name, given, asked, cells, recipes, grouped(name, cells, recipes))
@@ -164,27 +163,26 @@ def _why(part: Mapping[str, Setting], asked: Campaign) -> str:
 # --- recipes -------------------------------------------------------------------------------------
 
 
-def _base(asked: Campaign, path: Path) -> JsonObject:
-    """The recipe that all cells have in common, as JSON."""
+def _base(asked: Campaign, path: Path) -> tuple[JsonObject, Path]:
+    """The recipe that all cells have in common, as JSON, and the file that it stands in."""
     if not isinstance(asked.recipe, str):
-        return asked.recipe
+        return asked.recipe, path
     file = path.parent / Path(asked.recipe).expanduser()
     found = read_json_strictly(file, "recipe")
     if not isinstance(found, dict):
         raise UsageError(f"recipe {file} is no JSON object; see recipe_ex/ for examples.")
-    return found
+    return found, file
 
 
 def _recipes(
     cells: Sequence[Cell], base: JsonObject, path: Path, store: Path | None, problems: _Problems
 ) -> dict[str, Recipe]:
     """The recipe of each cell, read as any other one; paths in it start at the recipe's folder."""
-    given = base if isinstance(base, dict) else {}
     recipes: dict[str, Recipe] = {}
     refused: dict[str, list[str]] = {}
     for cell in cells:
         try:
-            recipe = recipe_of(with_settings(given, cell.settings), path, store)
+            recipe = recipe_of(with_settings(base, cell.settings), path, store)
         except UsageError as error:
             for line in error.details or [error.message]:
                 refused.setdefault(line, []).append(cell.key)

@@ -48,6 +48,11 @@ def in_recipe(path: str) -> str:
     return SERVICE + path.removeprefix(LOAD) if path.startswith(LOAD) else path
 
 
+def is_knob(path: str) -> bool:
+    """Whether it is the load's alone, and restarts nothing."""
+    return in_recipe(path).removeprefix(SERVICE) in KNOBS
+
+
 def with_settings(recipe: JsonObject, settings: Mapping[str, Setting]) -> JsonObject:
     """A recipe (parsed JSON) with settings at their paths. What should be an object and is none
     stays as it is: the recipe's reader says so."""

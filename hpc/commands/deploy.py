@@ -37,7 +37,13 @@ def plan_of(
     to be had here.
     """
     site = load_site(site_name)
-    recipe = load_recipe(recipe_path, site.store)
+    return plan_at(load_recipe(recipe_path, site.store), site, output, monitoring, to_fit)
+
+
+def plan_at(
+    recipe: Recipe, site: Site, output: OutputDir, monitoring: bool, to_fit: bool = True
+) -> tuple[Plan, Scheduler]:
+    """The same for a recipe and a site that have been read."""
     origins = origins_of(recipe, output.models, site.store)
     if site.runtime != "host":
         check_bindable(output.path)
