@@ -110,14 +110,15 @@ class Campaign(_Part):
         default_factory=list, description="Combinations that are left out: cells with all of them."
     )
     repetitions: int = Field(
-        5, ge=1, le=1000, description="How often each cell is measured, each time in a block of all."
+        5,
+        ge=1,
+        le=1000,
+        description="How often each cell is measured: in blocks of all.",
     )
     seed: int = Field(
         1, ge=0, le=2**31 - 1, description="Of the order of cells, and of the load's prompts."
     )
-    parallel: int = Field(
-        1, ge=1, le=100, description="Deployments that are up at once, at most."
-    )
+    parallel: int = Field(1, ge=1, le=100, description="Deployments that are up at once, at most.")
     budget: Budget = Field(
         default_factory=lambda: Budget(), description="What it may take; default: no bounds."
     )

@@ -67,8 +67,8 @@ def suspect_nodes(ledger: Ledger) -> list[str]:
                     failed[node, one.cell].append(one.problem or one.state)
     return [
         f"node {node}: {cell!r} has failed there {len(problems)} times (the last time: "
-        f"{problems[-1].rstrip('.')}), and works on {', '.join(sorted(works[cell] - {node}))}; have "
+        f"{problems[-1].rstrip('.')}), and works on {', '.join(sorted(works[cell]))}; have "
         "that node looked at, or leave it out"
         for (node, cell), problems in failed.items()
-        if len(problems) > 1 and works[cell] - {node} and node not in works[cell]
+        if len(problems) > 1 and works[cell] and node not in works[cell]
     ]

@@ -28,7 +28,7 @@ def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(
         prog="orch.py",
         usage="orch.py RECIPE [options] | --attach | --status | --stop ID | --logs ID",
-        description="Bring up an LLM inference service from one JSON recipe (see recipe_ex/).",
+        description="One JSON recipe brings up an LLM service, a campaign many (recipe_ex/).",
         epilog=_EPILOG,
         allow_abbrev=False,
         formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=26),
@@ -38,9 +38,12 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--site", metavar="NAME", help="profile in sites/, or the path of one")
     p.add_argument("--output-dir", metavar="DIR", default="output", help="default: output")
     p.add_argument(
-        "--dry-run", action="store_true", help="print the plan only; --fit RECIPE: its memory"
+        "--dry-run",
+        action="store_true",
+        help="print the plan; --fit FILE: memory; --yes: unasked",
     )
     p.add_argument("--fit", type=Path, metavar="RECIPE", help=argparse.SUPPRESS)
+    p.add_argument("--yes", action="store_true", help=argparse.SUPPRESS)
     p.add_argument("--prepare", action="store_true", help="fetch images and model, submit nothing")
     p.add_argument("--detach", action="store_true", help="return once the jobs are submitted")
     p.add_argument("--no-benchmark", action="store_true", help="leave the benchmark out")
@@ -50,6 +53,13 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--start-timeout", type=_seconds, metavar="S", default=1800.0,
                    help="longest start-up with a pull (default: 1800)")  # fmt: skip
     p.add_argument("--json", action="store_true", help="print the record(s) as JSON on stdout")
+    _add_commands(p)
+    p.add_argument("--version", action="version", version=f"orch {VERSION}")
+    return p
+
+
+def _add_commands(p: argparse.ArgumentParser) -> None:
+    """What is done with deployments that there are, each with its own options."""
     p.add_argument("--attach", nargs="?", const="", metavar="ID",
                    help="take up a detached deployment (default: newest)")  # fmt: skip
     p.add_argument("--status", nargs="?", const="", metavar="ID", help="say how deployments are")
@@ -65,8 +75,6 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--per-minute", type=int, metavar="N", help=argparse.SUPPRESS)
     p.add_argument("--login", metavar="ID",
                    help="a token for what is shared with you; also by its URL")  # fmt: skip
-    p.add_argument("--version", action="version", version=f"orch {VERSION}")
-    return p
 
 
 def _seconds(text: str) -> float:
@@ -136,5 +144,19 @@ def _run(given: argparse.Namespace, story: Story, console: Console) -> None:
     signals.install()
     output = OutputDir(Path(given.output_dir).absolute())
     command = next(name for name in _COMMANDS if getattr(given, name) is not None)
+    if command == "recipe" and _is_campaign(given.recipe):
+        command = "campaign"
     run = story[command] if command in story else import_module(f"hpc.commands.{command}").run
     run(given, output, console)
+
+
+def _is_campaign(path: Path) -> bool:
+    """Whether a file is a campaign, and no recipe; what cannot be read is said by who reads it."""
+    from contracts.errors import UsageError
+    from contracts.files import read_json_strictly
+
+    try:
+        found = read_json_strictly(path, "recipe")
+    except UsageError:
+        return False
+    return isinstance(found, dict) and "campaign" in found

@@ -127,7 +127,7 @@ class Controller:
                 self._release(turn.group)
 
     def _in_order(self, turn: Turn) -> list[str]:
-        """Its missing cells; first the one that the deployment may be at from an earlier command."""
+        """Its missing cells; first the one that an earlier command may have left under way."""
         up = self._book.ledger.up
         cells = self._missing.of(turn)
         runs = {cell: self._book.ledger.open_run((cell, turn.block)) for cell in cells}

@@ -76,7 +76,9 @@ class Fleet:
         self._tell(group, f"deployment {number} is begun ({self._groups[group].words})")
         recipe = self._book.folder / "recipes" / f"{group}.json"
         recipe.parent.mkdir(exist_ok=True)
-        write_atomically(recipe, self._groups[group].recipe.model_dump_json(by_alias=True, indent=2))
+        write_atomically(
+            recipe, self._groups[group].recipe.model_dump_json(by_alias=True, indent=2)
+        )
         try:
             name = self._deployer.deploy(recipe, number, self._noting(group, number))
             live = Live(number, group, find_record(self._output.path, name), self._output)
@@ -177,7 +179,9 @@ class Fleet:
         job = part_of(record.recipe, "job") if isinstance(record.recipe, dict) else {}
         return is_name_of(self._book.folder.name, text_of(job, "name") or "")
 
-    def _use_or_stop(self, record: Record, number: int | None, wanted: Callable[[str], bool]) -> None:
+    def _use_or_stop(
+        self, record: Record, number: int | None, wanted: Callable[[str], bool]
+    ) -> None:
         entry = self._book.ledger.deployed.get(number or 0)
         live = Live(number or 0, entry.group if entry else "", record, self._output)
         group = live.group

@@ -53,7 +53,9 @@ def _what_serves(recipe: Recipe) -> str:
 
 
 def _group(name: str, id_: str, cells: Sequence[Cell], recipes: Mapping[str, Recipe]) -> Group:
-    largest = max((recipes[cell.key] for cell in cells), key=lambda one: one.job.service.concurrency)
+    largest = max(
+        (recipes[cell.key] for cell in cells), key=lambda one: one.job.service.concurrency
+    )
     service = largest.job.service
     if service.num_parallel is None and service.server is None:
         # Else it would be that of one of the cells, and the others were measured with it.

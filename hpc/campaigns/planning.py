@@ -87,7 +87,7 @@ def plan_lines(work: Work, ledger: Ledger, found: Estimate) -> list[str]:
     rows = [
         ["runs", f"{len(checked.cells)} cells x {asked.repetitions} repetitions = {total} runs"
          + (f"; {done} are there, {found.runs} are missing" if done else "")],
-        ["deployments", f"{sum(found.deployments.values())} of {count} groups of cells, at most "
+        ["deployments", f"{sum(found.deployments.values())} for {count} groups of cells, at most "
          f"{up} up at once: {found.jobs} jobs"],
         ["order", _order(asked.repetitions, count, up, asked.seed)],
         ["time", _time(found)],
@@ -115,7 +115,9 @@ def _budget(work: Work, ledger: Ledger, found: Estimate) -> str:
     said = []
     if budget.gpu_hours is not None:
         used = ledger.gpu_seconds(max([at.at for at in ledger.stopped.values()], default=0)) / 3600
-        said.append(_bound(f"{budget.gpu_hours:g} GPU-hours", used, found.gpu_hours, budget.gpu_hours))
+        said.append(
+            _bound(f"{budget.gpu_hours:g} GPU-hours", used, found.gpu_hours, budget.gpu_hours)
+        )
     if budget.jobs is not None:
         said.append(_bound(f"{budget.jobs} jobs", ledger.jobs, found.jobs, budget.jobs))
     return "; ".join(said) or "none"
@@ -144,8 +146,8 @@ def changes(before: Planned | None, now: Planned, ledger: Ledger) -> list[str]:
     new = [cell.key for cell in now.cells if cell.key not in earlier]
     if new and ledger.last():
         said.append(
-            f"{len(new)} cells are new: they are measured later than the others of their blocks, so "
-            "what has changed on the machines meanwhile looks like their effect"
+            f"{len(new)} cells are new: they are measured later than the others of their blocks, "
+            "so what has changed on the machines meanwhile looks like their effect"
         )
     return said
 

@@ -145,9 +145,7 @@ def _check_baseline(cells: Sequence[Cell], asked: Campaign, problems: _Problems)
         problems.add("baseline", f"is no cell{_why(asked.baseline, asked)}")
     elif len(found) > 1:
         open_ = [path for path in asked.vary if path not in asked.baseline]
-        problems.add(
-            "baseline", f"matches {len(found)} cells; give it {' and '.join(open_)}, too"
-        )
+        problems.add("baseline", f"matches {len(found)} cells; give it {' and '.join(open_)}, too")
 
 
 def _why(part: Mapping[str, Setting], asked: Campaign) -> str:

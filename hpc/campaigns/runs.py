@@ -47,7 +47,9 @@ def asked_of(recipe: Recipe, slo: str | None, seed: int, cell: str, block: int) 
     return recipe.model_copy(update={"job": recipe.job.model_copy(update={"service": service})})
 
 
-def measure(live: Live, recipe: Recipe, run: str, folder: Path, check: Callable[[], None]) -> Outcome:
+def measure(
+    live: Live, recipe: Recipe, run: str, folder: Path, check: Callable[[], None]
+) -> Outcome:
     """Have a deployment run a benchmark; `folder`: where its results will be; `check` raises when
     it is to be given up. A run of that name that is under way, or done, is taken up. Raises
     JobEnded, and what `check` raises."""

@@ -1,4 +1,4 @@
-"""`orch.py CAMPAIGN.json`: a campaign is checked, shown, and carried out as far as it is missing."""
+"""`orch.py CAMPAIGN.json`: a campaign is checked, shown, and what is missing of it measured."""
 
 from __future__ import annotations
 
@@ -153,9 +153,7 @@ def _decides(checked: Checked, cell: str) -> list[object]:
     return [{**job, "name": None, "service": service}, load, checked.asked.seed]
 
 
-def _show(
-    work: Work, planned: Planned, ledger: Ledger, console: Console, cells: bool
-) -> int:
+def _show(work: Work, planned: Planned, ledger: Ledger, console: Console, cells: bool) -> int:
     """Print the plan; how many repetitions are missing. `ledger` is that of earlier commands."""
     said = changes(ledger.planned, planned, ledger)
     ledger.take(planned)

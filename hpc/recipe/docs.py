@@ -1,6 +1,6 @@
 """Writes what is generated from the recipe's types: `python3 -m hpc.recipe.docs`.
 
-recipe.schema.json and site.schema.json for editors, docs/recipe.md for people.
+recipe.schema.json, campaign.schema.json, site.schema.json for editors, docs/recipe.md for people.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from pathlib import Path
 from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaValue
 
+from campaign.file import CampaignFile
 from contracts.files import PROJECT
 from hpc.recipe.schema import Recipe
 from hpc.site import Site
@@ -34,6 +35,7 @@ def generated() -> dict[Path, str]:
     """The text of every generated file, by its path."""
     return {
         PROJECT / "recipe.schema.json": _schema(Recipe),
+        PROJECT / "campaign.schema.json": _schema(CampaignFile),
         PROJECT / "site.schema.json": _schema(Site),
         PROJECT / "docs" / "recipe.md": "\n".join(
             [_INTRO, *_table(Recipe), "", _SITE_INTRO, *_table(Site), ""]

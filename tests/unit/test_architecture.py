@@ -46,12 +46,20 @@ MAY_IMPORT_WITHIN: dict[str, set[str]] = {
     "hpc.planning": {"hpc.recipe", "hpc.scheduler"},
     "hpc.deployments": {"hpc.recipe", "hpc.scheduler"},
     "hpc.following": {"hpc.recipe", "hpc.scheduler", "hpc.planning", "hpc.deployments"},
+    "hpc.campaigns": {
+        "hpc.recipe",
+        "hpc.scheduler",
+        "hpc.planning",
+        "hpc.deployments",
+        "hpc.following",
+    },
     "hpc.commands": {
         "hpc.recipe",
         "hpc.scheduler",
         "hpc.planning",
         "hpc.deployments",
         "hpc.following",
+        "hpc.campaigns",
     },
 }
 MOST_LINES, MOST_MODULES, MOST_LINES_OF_A_FUNCTION = 300, 15, 42

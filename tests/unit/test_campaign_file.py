@@ -1,0 +1,157 @@
+"""A wrong campaign ends in exit code 2 and all its errors at once; nothing is submitted."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hpc.campaigns.reading import load_campaign
+from hpc.recipe.docs import generated
+
+Orch = Callable[..., tuple[int, str, str]]
+
+RIGHT: dict[str, Any] = {
+    "recipe": {"job": {"service": {"model": "mistral:7b", "n_requests_per_client": 4}}},
+    "vary": {"job.service.num_parallel": [1, 4], "load.n_clients": [1, 2, 8]},
+    "exclude": [{"job.service.num_parallel": 1, "load.n_clients": 8}],
+    "repetitions": 3,
+    "seed": 1,
+    "budget": {"gpu_hours": 10, "jobs": 20},
+    "baseline": {"job.service.num_parallel": 1, "load.n_clients": 1},
+    "slo": "ttft:0.5,itl:0.05",
+    "parallel": 2,
+}
+
+
+def write(folder: Path, campaign: object, name: str = "c.json") -> Path:
+    path = folder / name
+    path.write_text(json.dumps({"campaign": campaign}))
+    return path
+
+
+def test_one_that_is_right_has_its_cells_in_groups(tmp_path: Path) -> None:
+    checked = load_campaign(write(tmp_path, RIGHT, "slots.json"))
+    assert checked.name == "slots"
+    assert [cell.key for cell in checked.cells] == [
+        "num_parallel=1 n_clients=1", "num_parallel=1 n_clients=2", "num_parallel=4 n_clients=1",
+        "num_parallel=4 n_clients=2", "num_parallel=4 n_clients=8",
+    ]  # fmt: skip
+    assert [(group.words, len(group.cells)) for group in checked.groups] == [
+        ("num_parallel=1", 2),
+        ("num_parallel=4", 3),
+    ]
+    assert checked.groups[1].recipe.job.service.n_clients == 8  # room for the largest
+    assert checked.groups[0].recipe.job.name == f"slots-{checked.groups[0].id}"
+
+
+def test_what_only_the_load_has_restarts_nothing_and_its_slots_are_those_of_the_largest(
+    tmp_path: Path,
+) -> None:
+    campaign = {"recipe": RIGHT["recipe"], "vary": {"load.n_clients": [1, 4, 64],
+                                                    "load.num_predict": [8, 16]}}  # fmt: skip
+    (group,) = load_campaign(write(tmp_path, campaign)).groups
+    assert len(group.cells) == 6
+    assert group.recipe.job.service.num_parallel == 8
+
+
+def test_a_recipe_may_be_a_file_and_its_paths_start_there(tmp_path: Path) -> None:
+    (tmp_path / "recipes").mkdir()
+    model = tmp_path / "recipes" / "m.gguf"
+    model.write_bytes(b"GGUF")
+    recipe = {"job": {"service": {"model": "./m.gguf", "n_requests_per_client": 1}}}
+    (tmp_path / "recipes" / "r.json").write_text(json.dumps(recipe))
+    path = write(tmp_path, {"recipe": "recipes/r.json", "vary": {"load.n_clients": [1]}})
+    assert load_campaign(path).groups[0].recipe.job.service.model == str(model)
+
+
+WRONG = [
+    ({"vary": {"job.service.num_paralel": [1]}}, "campaign.vary.job.service.num_paralel: unknown "
+     "path; did you mean job.service.num_parallel?"),
+    ({"vary": {"load.rat": [1]}}, "did you mean load.rate?"),
+    ({"vary": {"num_parallel": [1]}}, "did you mean job.service.num_parallel?"),
+    ({"vary": {"job.infrastructure": [1]}}, "has keys of its own; vary one of them, such as"),
+    ({"vary": {"job.name": ["a", "b"]}}, "the campaign names its deployments"),
+    ({"vary": {}}, "campaign.vary = dict: must have at least 1"),
+    ({"vary": {"load.rate": []}}, "campaign.vary.load.rate = list: must have at least 1"),
+    ({"vary": {"load.n_clients": [1, 1]}}, "campaign.vary.load.n_clients.1: 1 is given twice"),
+    ({"vary": {"load.n_clients": [1], "job.service.n_clients": [2]}}, "is the same as"),
+    ({"vary": {"load.n_clients": [[1]]}}, "must be a text, a number, true, false or null"),
+    ({"vary": {"load.n_clients": list(range(1, 60)), "load.seed": list(range(60))}},
+     "makes 3540 cells, but must make at most 1000"),
+    ({"vary": {"job.service.num_parallel": [0, 1]}}, "campaign.vary.job.service.num_parallel: "
+     "job.service.num_parallel = 0: must be at least 1"),
+    ({"vary": {"load.rate": [1], "load.n_clients": [1]}}, "rate does not go with "),
+    ({"exclude": [{"load.n_clients": 3}]}, "campaign.exclude.0: matches no cell: load.n_clients is "
+     "never 3"),
+    ({"exclude": [{"load.rate": 3}]}, "matches no cell: load.rate is not varied"),
+    ({"exclude": [{"job.service.num_parallel": 1}, {"job.service.num_parallel": 4}]},
+     "campaign.exclude: leaves no cell"),
+    ({"exclude": [{}]}, "campaign.exclude.0 = dict: must have at least 1"),
+    ({"baseline": {"load.n_clients": 1}}, "campaign.baseline: matches 2 cells; give it "
+     "job.service.num_parallel, too"),
+    ({"baseline": {"job.service.num_parallel": 1, "load.n_clients": 8}},
+     "campaign.baseline: is no cell"),
+    ({"slo": "ttft:0.5,itl"}, "campaign.slo = 'ttft:0.5,itl': must be FIGURE:SECONDS"),
+    ({"repetitions": 0}, "campaign.repetitions = 0: must be at least 1"),
+    ({"parallel": 0}, "campaign.parallel = 0: must be at least 1"),
+    ({"budget": {"gpu_hours": 0}}, "campaign.budget.gpu_hours = 0: must be more than 0"),
+    ({"budget": {"hours": 1}}, "campaign.budget.hours: unknown key"),
+    ({"repetition": 3}, "campaign.repetition: unknown key; did you mean campaign.repetitions?"),
+    ({"name": "../up"}, "campaign.name = '../up': must"),
+    ({"recipe": "none.json"}, "none.json cannot be read"),
+    ({"recipe": 3}, "campaign.recipe = 3: must be a recipe, or the path of one"),
+    ({"recipe": {"job": {"service": {"n_requests_per_client": 1}}}},
+     "campaign.recipe: job.service.model: is missing"),
+    ({"recipe": {"job": {"service": {"model": "m"}}}}, "job.service asks for no requests"),
+    ({"recipe": {"job": []}}, "campaign.recipe: job = list: must be an object"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("change", "words"), WRONG, ids=[words[-40:] for _, words in WRONG])
+def test_what_is_wrong_is_said_with_its_path_and_nothing_is_submitted(
+    orch: Orch, tmp_path: Path, change: dict[str, Any], words: str
+) -> None:
+    without = {"exclude", "baseline"} - change.keys() if "vary" in change else set()
+    campaign = {k: v for k, v in {**copy.deepcopy(RIGHT), **change}.items() if k not in without}
+    code, out, said = orch(write(tmp_path, campaign), "--site", "local", "--yes")
+    assert code == 2
+    assert words in said
+    assert "nothing was submitted" in said and "Traceback" not in said
+    assert out == "" and not (tmp_path / "output").exists()
+
+
+def test_all_that_is_wrong_is_said_at_once(orch: Orch, tmp_path: Path) -> None:
+    wrong = {**RIGHT, "vary": {**RIGHT["vary"], "a": [1], "job.service.num_paralel": [2]}}
+    _, _, said = orch(write(tmp_path, wrong), "--site", "local", "--yes")
+    assert "2 errors" in said and "vary.a" in said and "vary.job.service.num_paralel" in said
+
+
+@pytest.mark.parametrize("option", ["--detach", "--prepare", "--no-benchmark", "--keep-on-failure"])
+def test_what_is_for_a_recipe_alone_is_refused(orch: Orch, tmp_path: Path, option: str) -> None:
+    code, _, said = orch(write(tmp_path, RIGHT), "--site", "local", "--yes", option)
+    assert code == 2 and f"{option} is for a recipe, not for a campaign" in said
+
+
+def test_without_a_terminal_it_starts_only_with_yes(orch: Orch, tmp_path: Path) -> None:
+    code, out, said = orch(write(tmp_path, RIGHT), "--site", "local")
+    assert code == 2 and "give --yes" in said
+    assert "5 cells x 3 repetitions = 15 runs" in out
+
+
+def test_a_dry_run_lists_cells_by_deployment_and_block(orch: Orch, tmp_path: Path) -> None:
+    code, out, _ = orch(write(tmp_path, RIGHT), "--site", "local", "--dry-run")
+    assert code == 0
+    assert out.count("\ndeployment ") == 2 and out.count("\nblock ") == 3
+    assert out.count("num_parallel=4 n_clients=8") == 1 + 3
+    assert not (tmp_path / "output").exists()
+
+
+def test_the_schema_takes_what_is_right() -> None:
+    text = next(text for path, text in generated().items() if path.name == "campaign.schema.json")
+    asked = json.loads(text)["$defs"]["Campaign"]
+    assert set(RIGHT) <= set(asked["properties"]) and asked["required"] == ["recipe", "vary"]
