@@ -7,6 +7,7 @@ from pathlib import Path
 
 from contracts.errors import UsageError
 from contracts.summary import Summary
+from loadgen.measure.run_figures import RUN_FIGURES
 
 #: Parts of a summary whose numbers are kept, by the keys that summary.json has them under.
 _KEPT = (
@@ -16,10 +17,14 @@ _KEPT = (
 
 
 def figures_of(summary: Summary) -> dict[str, float]:
-    """Return all numbers of a run by their paths in summary.json (`latency_seconds.ttft.p50`), in
-    its units; what is not known is left out."""
+    """Return all numbers of a run by their paths in summary.json (`latency_seconds.ttft.p50`), and
+    those by which whole runs are compared, in its units; what is not known is left out."""
     whole = asdict(summary)
-    return dict(_numbers({key: whole[key] for key in _KEPT}, ""))
+    compared = [(figure.key, figure.of(summary)) for figure in RUN_FIGURES]
+    return {
+        **dict(_numbers({key: whole[key] for key in _KEPT}, "")),
+        **{key: value for key, value in compared if value is not None},
+    }
 
 
 def _numbers(value: object, path: str) -> list[tuple[str, float]]:
@@ -33,7 +38,7 @@ def _numbers(value: object, path: str) -> list[tuple[str, float]]:
 
 def read_whole_summary(folder: Path) -> Summary | None:
     """Return the summary of a run that came to its own end; None if there is none."""
-    from loadgen.outputs.results import read_summary  # it reads with numpy's help what we do not
+    from loadgen.outputs.results import read_summary  # it knows all that a summary may be
 
     try:
         found = read_summary(folder)
