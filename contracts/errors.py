@@ -58,6 +58,12 @@ class BenchmarkInvalid(OrchError):
     exit_code = 6
 
 
+class Regression(OrchError):
+    """Something is worse than it was, by more than was allowed."""
+
+    exit_code = 7
+
+
 class Interrupted(OrchError):
     """SIGINT or SIGTERM: our own jobs are to be cancelled."""
 

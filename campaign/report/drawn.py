@@ -1,0 +1,149 @@
+"""Which plots a campaign's report has."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import combinations
+
+from campaign.cells import Setting
+from campaign.report import plots
+from campaign.report.plots import Heat, Range, Row, Spot
+from campaign.report.results import CellResult, Results
+from campaign.report.tables import factors, spelled
+from campaign.statistics import Difference
+from loadgen.measure.run_figures import BY_KEY, MAIN_FIGURES, RunFigure
+from loadgen.outputs.drawing import Plot
+
+ALL, ONE, FIRST = MAIN_FIGURES[0], MAIN_FIGURES[1], BY_KEY["latency_seconds.ttft.p99"]
+MEAN_FIRST = BY_KEY["latency_seconds.ttft.mean"]
+#: More than so many heat maps say less.
+MOST_HEAT_MAPS = 6
+
+
+def _range(cell: CellResult, figure: RunFigure) -> Range | None:
+    found = cell.figures.get(figure.key)
+    if found is None:
+        return None
+    return Range(found.value, found.low, found.high).times(figure.times)
+
+
+def trade_offs(cells: Sequence[CellResult]) -> list[Plot]:
+    """Draw tokens per second in all against those of one user, and against the time to the first
+    token: its p99, or its mean if runs are too short for a p99."""
+    has_p99 = any(FIRST.key in cell.figures for cell in cells)
+    made = []
+    for figure in (ONE, FIRST if has_p99 else MEAN_FIRST):
+        spots = [
+            Spot(str(cell.number), x, y)
+            for cell in cells
+            if (x := _range(cell, figure)) and (y := _range(cell, ALL))
+        ]
+        if len(spots) > 1:
+            title = f"Throughput and {figure.name.partition(',')[0]}"
+            labels = (figure.label, ALL.label)
+            made.append(
+                plots.pareto(f"pareto-{figure.key}", title, spots, labels, figure.better == "lower")
+            )
+    return made
+
+
+# --- factors ---
+
+
+def heat_maps(results: Results) -> list[Plot]:
+    """Draw throughput and TTFT over each pair of factors."""
+    names = factors(results.material.cells)
+    levels = {path: _levels(results.cells, path) for path in names}
+    pairs = list(combinations([path for path in names if len(levels[path]) > 1], 2))
+    made: list[Plot] = []
+    for one, other in pairs:
+        # Columns are fewer than rows: names of levels stand side by side below them.
+        row, column = sorted((one, other), key=lambda path: -len(levels[path]))
+        for figure in (ALL, MEAN_FIRST):
+            values = [
+                [_mean(results.cells, {row: y, column: x}, figure) for x in levels[column]]
+                for y in levels[row]
+            ]
+            if any(value is not None for line in values for value in line):
+                heat = Heat(
+                    [spelled(y) for y in levels[row]], [spelled(x) for x in levels[column]], values
+                )
+                name = f"heat-{len(made)}"
+                axis = (names[column], names[row])
+                made.append(plots.heat_map(name, figure.label, heat, axis))
+    return made[:MOST_HEAT_MAPS]
+
+
+def _levels(cells: Sequence[CellResult], path: str) -> list[Setting]:
+    return list(dict.fromkeys(cell.settings[path] for cell in cells if path in cell.settings))
+
+
+def _mean(cells: Sequence[CellResult], at: dict[str, Setting], figure: RunFigure) -> float | None:
+    """Over all cells with these settings; None if one of them lacks the figure: the others differ
+    in more than that."""
+    here = [c for c in cells if all(c.settings.get(path) == value for path, value in at.items())]
+    found = [known.middle for cell in here if (known := _range(cell, figure)) is not None]
+    return sum(found) / len(found) if found and len(found) == len(here) else None
+
+
+def effects(results: Results) -> list[Plot]:
+    """Draw, for each main figure, what each level does to it."""
+    names = factors(results.material.cells)
+    made = []
+    for figure in MAIN_FIGURES:
+        rows = [
+            row
+            for it in results.analysis.effects
+            if it.of.figure == figure.key
+            and (row := _row(f"{names[it.factor]} {spelled(it.level)}", it.of))
+        ]
+        if rows:
+            svg = plots.intervals(f"effect-{figure.key}", figure.name, rows, "% change", 0.0)
+            made.append(Plot(svg, ""))
+    return made
+
+
+def differences(found: Sequence[Difference], numbers: dict[str, int]) -> list[Plot]:
+    """Draw, for each main figure, how cells differ from the one that all are compared with."""
+    made = []
+    for figure in MAIN_FIGURES:
+        rows = [
+            row
+            for it in found
+            if it.figure == figure.key and (row := _row(f"cell {numbers[it.cell]}", it))
+        ]
+        if rows:
+            svg = plots.intervals(f"differs-{figure.key}", figure.name, rows, "% change", 0.0)
+            made.append(Plot(svg, ""))
+    return made
+
+
+def _row(label: str, it: Difference) -> Row | None:
+    """None if the figure has no ratio, which is rare."""
+    if it.ratio is None:
+        return None
+    change = [100 * (end - 1) for end in (it.ratio.value, it.ratio.low, it.ratio.high)]
+    return Row(label, Range(*change), it.real)
+
+
+# --- blocks ---
+
+
+def by_block(results: Results) -> list[Plot]:
+    """Draw each main figure over the blocks: each cell by its own mean, and the blocks' effect."""
+    made = []
+    for course in results.stability:
+        figure, means = BY_KEY[course.figure], results.cells
+        lines = []
+        for cell in means:
+            estimate = cell.figures.get(figure.key)
+            points = [
+                (one.block, 100 * one.figures[figure.key] / estimate.value)
+                for one in results.material.of(cell.cell)
+                if estimate and one.state == "done" and figure.key in one.figures
+            ]
+            lines.append(points)
+        blocks = [(block, 100 * effect) for block, effect in course.blocks]
+        svg = plots.by_block(f"block-{figure.key}", figure.name, lines, blocks)
+        made.append(Plot(svg, ""))
+    return made
