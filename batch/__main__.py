@@ -26,6 +26,8 @@ _GOES_ON = (FileError, DeadlineError, Interrupted)
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Work off a batch, and return the exit code."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _end)
     try:
         options = parse(arguments)
         door = Door(options.url, options.token_file, options.ca)
@@ -64,8 +66,6 @@ def _same(one: Path, other: Path) -> bool:
 
 
 def _work(work: Work, given: Input, store: Store) -> int:
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _end)
     try:
         return work.run(given, store)
     except OrchError as error:

@@ -7,14 +7,19 @@ from __future__ import annotations
 
 import contextlib
 import json
+import socket
+import socketserver
+import ssl
 import threading
+import weakref
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
-MODEL = "known:latest"
+from events import LOOK_S
 
 
 @dataclass
@@ -22,8 +27,9 @@ class Known:
     """How it answers, and what it has seen.
 
     `failures`: status codes with which it answers a question before its answer, by the question;
-    0 is a connection that ends. `slots`: what /slots says (None: 404). `held`: answers wait until
-    this is set. `token`: what it asks for.
+    0 is a connection that ends; by "*" those of all others. `slots`: what /slots says (None: 404).
+    `gate`: answers wait until it is set, but for so many as may go `through`. `token`: what it
+    asks for.
     """
 
     port: int = 0
@@ -33,6 +39,7 @@ class Known:
     health: dict[str, Any] | None = None
     token: str | None = None
     gate: threading.Event = field(default_factory=threading.Event)
+    through: int = 0
     asked: Counter[str] = field(default_factory=Counter)
     bodies: list[dict[str, Any]] = field(default_factory=list)
     priorities: set[str | None] = field(default_factory=set)
@@ -65,13 +72,15 @@ class _Handler(BaseHTTPRequestHandler):
         known, question = self.known, _question(body)
         with known.lock:
             known.asked[question] += 1
+            number = known.asked.total()
             known.bodies.append(body)
             known.priorities.add(self.headers["orch-priority"])
             known.in_flight += 1
             known.most = max(known.most, known.in_flight)
             failures = known.failures.get(question, known.failures.get("*", []))
             status = failures.pop(0) if failures else 200
-        known.gate.wait()
+        while not known.gate.wait(LOOK_S) and number > known.through:
+            pass
         with known.lock:
             known.in_flight -= 1
         if status == 0:
@@ -121,19 +130,50 @@ def _answer_to(path: str, question: str) -> dict[str, Any]:
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128
+    open_ones: weakref.WeakSet[socket.socket]
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self.open_ones.add(request)
+        super().process_request(request, client_address)
+
+    def end_all(self) -> None:
+        for one in list(self.open_ones):
+            with contextlib.suppress(OSError):  # it has ended
+                one.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, *_: object) -> None:
         """Whoever asked was killed: no word of it."""
 
 
+class _UnixServer(_Server):
+    address_family = socket.AF_UNIX
+
+    def server_bind(self) -> None:
+        socketserver.TCPServer.server_bind(self)
+
+
 @contextlib.contextmanager
-def known_answers(port: int = 0, **how: Any) -> Iterator[Known]:
-    """It, as `how` (fields of Known) says."""
+def known_answers(
+    port: int = 0, path: Path | None = None, certificate: Path | None = None, **how: Any
+) -> Iterator[Known]:
+    """It, as `how` (fields of Known) says; by TLS with a certificate, and at a socket of the file
+    system with a `path`."""
     known = Known(**how)
     known.gate.set()
-    handler = type("Handler", (_Handler,), {"known": known})
-    with _Server(("127.0.0.1", port), handler) as server:
-        known.port = server.server_address[1]
+    more = {"known": known, "disable_nagle_algorithm": path is None}
+    handler = type("Handler", (_Handler,), more)
+    with (
+        _Server(("127.0.0.1", port), handler)
+        if path is None
+        else _UnixServer(str(path), handler) as server
+    ):
+        server.open_ones = weakref.WeakSet()
+        if path is None:
+            known.port = server.server_address[1]
+        if certificate is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate)
+            server.socket = context.wrap_socket(server.socket, server_side=True)
         thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
         thread.start()
         try:
@@ -141,4 +181,5 @@ def known_answers(port: int = 0, **how: Any) -> Iterator[Known]:
         finally:
             known.gate.set()
             server.shutdown()
+            server.end_all()
             thread.join()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import select
 import socket
 import ssl
 from dataclasses import dataclass
@@ -161,25 +162,28 @@ class Connection:
     def _ask(
         self, method: str, path: str, body: bytes | None, more: dict[str, str], limit_s: float
     ) -> Reply:
-        """A kept connection may have been closed meanwhile: then it is asked on a new one."""
-        headers = {**dict(self.door.headers), **more}
-        for kept in (True, False) if self._kept else (False,):
-            connection = self._kept if kept and self._kept else self.door.new()
-            self._kept = connection
-            connection.sock.settimeout(limit_s)
-            try:
-                connection.request(method, self.door.root + path, body, headers)
-                response = connection.getresponse()
-            except (ConnectionError, http.client.BadStatusLine) as error:
+        connection = self._connected()
+        connection.sock.settimeout(limit_s)
+        try:
+            headers = {**dict(self.door.headers), **more}
+            connection.request(method, self.door.root + path, body, headers)
+            response = connection.getresponse()
+        except (OSError, http.client.HTTPException) as error:
+            self.close()
+            raise _no_answer(error) from error
+        return self._read(response)
+
+    def _connected(self) -> http.client.HTTPConnection:
+        """The kept one, if the server has not ended it meanwhile: nothing comes without being
+        asked for but its end."""
+        if self._kept is not None:
+            poll = select.poll()
+            poll.register(self._kept.sock, select.POLLIN)
+            if poll.poll(0):
                 self.close()
-                if kept:
-                    continue
-                raise _no_answer(error) from error
-            except (OSError, http.client.HTTPException) as error:
-                self.close()
-                raise _no_answer(error) from error
-            return self._read(response)
-        raise AssertionError  # the last one returns or raises
+        if self._kept is None:
+            self._kept = self.door.new()
+        return self._kept
 
     def _read(self, response: http.client.HTTPResponse) -> Reply:
         try:
