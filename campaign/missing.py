@@ -51,7 +51,20 @@ class Missing:
 def kept(turns: Sequence[Turn], after: Sequence[Turn], parallel: int) -> set[str]:
     """The groups whose deployments stay up from a block to the next: those that are up at the end
     of the one, and come first in the other."""
-    return {turn.group for turn in turns[-parallel:]} & {turn.group for turn in after[:parallel]}
+    return {turn.group for turn in turns[-parallel:]} & set(first_of(after, parallel))
+
+
+def first_of(turns: Sequence[Turn], parallel: int) -> list[str]:
+    """The groups that a block begins with."""
+    return [turn.group for turn in turns[:parallel]]
+
+
+def of_use(turns: Sequence[Turn], after: Sequence[Turn], parallel: int) -> list[str]:
+    """The groups of which a deployment that is up before a block is of use: those that it begins
+    with; and if it leaves room for more, those that the next one begins with."""
+    first = first_of(turns, parallel)
+    later = [group for group in first_of(after, parallel) if group not in first]
+    return [*first, *later[: max(0, parallel - len(turns))]]
 
 
 def suspect_nodes(ledger: Ledger) -> list[str]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from campaign.design import Turn
-from campaign.missing import Missing, kept
+from campaign.missing import Missing, kept, of_use
 from campaign.units import Measured, Started, Unit
 from contracts.errors import ServiceError
 from hpc.campaigns.book import Book
@@ -61,8 +61,8 @@ class Controller:
         try:
             self._take_up_deployments()
             for _ in range(MOST_PASSES):
-                blocks = list(self._design.blocks())
-                if self._over() or not any(map(self._missing.turns, blocks)):
+                blocks = self._blocks()
+                if self._over() or not blocks:
                     return
                 for turns, after in zip(blocks, [*blocks[1:], []], strict=True):
                     self._block(turns, after)
@@ -83,9 +83,8 @@ class Controller:
                 self._console.tell("orch", f"{begun.run} had come to its end: it is taken up")
 
     def _take_up_deployments(self) -> None:
-        blocks = (self._missing.turns(turns) for turns in self._design.blocks())
-        first = next((turns for turns in blocks if turns), [])
-        wanted = {turn.group for turn in first[: self._design.parallel]}
+        first, second, *_ = [*self._blocks(), [], []]
+        wanted = of_use(first, second, self._design.parallel)
         self._fleet.take_up(lambda group: group in wanted)
         for group in self._fleet.groups_up:
             self._slots.acquire()
@@ -93,11 +92,15 @@ class Controller:
 
     # --- a block ---
 
+    def _blocks(self) -> list[list[Turn]]:
+        """What is missing of each block of which something is."""
+        return [found for turns in self._design.blocks() if (found := self._missing.turns(turns))]
+
     def _block(self, turns: Sequence[Turn], after: Sequence[Turn]) -> None:
-        todo = self._missing.turns(turns)
-        keep = kept(todo, self._missing.turns(after), self._design.parallel)
-        # Those that are up come first, or they would keep others from their turn.
-        for group in self._holding - {turn.group for turn in todo[: self._design.parallel]}:
+        todo, after = self._missing.turns(turns), self._missing.turns(after)
+        keep = kept(todo, after, self._design.parallel)
+        # No other may be up: it would keep one from its turn.
+        for group in self._holding.difference(of_use(todo, after, self._design.parallel)):
             self._release(group)
         running: list[Future[None]] = []
         with ThreadPoolExecutor(self._design.parallel) as pool:

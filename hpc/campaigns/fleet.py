@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from campaign.units import Deploying, Process, Stopped
 from contracts.errors import OrchError, ServiceError
 from contracts.files import FileError, write_atomically
-from engines.json_values import part_of, text_of
 from hpc.campaigns.book import Book
 from hpc.campaigns.deploying import Deployer, Ended
-from hpc.campaigns.grouping import Group, is_name_of
+from hpc.campaigns.grouping import Group
+from hpc.campaigns.known import deployments_of
 from hpc.campaigns.live import Live
 from hpc.campaigns.processes import end
 from hpc.console import Console
-from hpc.deployments.records import Record, find_record, load_records
+from hpc.deployments.records import Record, find_record
 from hpc.deployments.refreshing import refresh
 from hpc.endpoints import OutputDir
 from ledger.conditions import differences
@@ -164,7 +164,7 @@ class Fleet:
         left = self._book.ledger.up
         for begun in left.values():
             end(begun.process)
-        ours = [r for r in load_records(self._output.path) if r.live and self._is_ours(r)]
+        ours = deployments_of(self._output, self._book.folder.name)
         refresh(ours, self._output)
         numbers = {one.id: one.number for n, one in self._book.ledger.deployed.items() if n in left}
         for record in ours:
@@ -174,10 +174,6 @@ class Fleet:
         for number, begun in left.items():
             if number not in up:
                 self._note_stopped(begun.group, number)
-
-    def _is_ours(self, record: Record) -> bool:
-        job = part_of(record.recipe, "job") if isinstance(record.recipe, dict) else {}
-        return is_name_of(self._book.folder.name, text_of(job, "name") or "")
 
     def _use_or_stop(
         self, record: Record, number: int | None, wanted: Callable[[str], bool]

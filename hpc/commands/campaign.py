@@ -200,7 +200,7 @@ def _carry_out(
         _report(book.folder, console)
     if given.json:
         console.json(asdict(progress))
-    again = output.command(str(given.recipe))
+    again = output.command(str(given.recipe), *_again(given))
     if came:
         console.tell("orch", f"what is missing is measured by the same command: {again}")
         raise Interrupted(came[0])
@@ -230,9 +230,13 @@ def _options(given: argparse.Namespace, output: OutputDir) -> list[str]:
     """What deployments are told of our command line."""
     told = [f"--output-dir={output.path}", f"--queue-timeout={given.queue_timeout}",
             f"--start-timeout={given.start_timeout}"]  # fmt: skip
-    if given.site is not None:
-        told.append(f"--site={given.site}")
-    return [*told, *(["--no-monitoring"] if given.no_monitoring else [])]
+    return [*told, *_again(given)]
+
+
+def _again(given: argparse.Namespace) -> list[str]:
+    """The options without which the same command would be another one."""
+    site = [] if given.site is None else ["--site", given.site]
+    return [*site, *(["--no-monitoring"] if given.no_monitoring else [])]
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""--status: how deployments are."""
+"""--status: how deployments and campaigns are."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from hpc.times import format_time
 
 
 def run(given: argparse.Namespace, output: OutputDir, console: Console) -> None:
-    """Print a line, or with --json the record, of each deployment; or of the one that is named.
+    """Print a line, or with --json the record, of each deployment, or of the one that is named; and
+    a line of each campaign.
 
     Raises SchedulerError, once all is printed, when a scheduler does not answer.
     """
@@ -31,10 +32,19 @@ def run(given: argparse.Namespace, output: OutputDir, console: Console) -> None:
     if given.json:
         console.json([record.as_json() for record in records])
     else:
-        for line in [*status_lines(records), *(replica_lines(records) if given.status else ())]:
+        more = replica_lines(records) if given.status else _campaign_lines(output)
+        for line in [*status_lines(records), *more]:
             console.say(line)
     if problem is not None:
         raise SchedulerError(f"{problem.message}; what is unchecked is as it was last recorded.")
+
+
+def _campaign_lines(output: OutputDir) -> list[str]:
+    if not (output.path / "campaigns").is_dir():
+        return []
+    from hpc.campaigns.known import campaign_lines  # most have none
+
+    return campaign_lines(output)
 
 
 def status_lines(records: Sequence[Record]) -> list[str]:

@@ -14,12 +14,24 @@ from hpc.endpoints import OutputDir
 
 
 def run(given: argparse.Namespace, output: OutputDir, console: Console) -> None:
-    """Stop the deployment that is named, or all of them. Raises SchedulerError."""
-    every = given.stop == "all"
-    records = load_records(output.path) if every else [find_record(output.path, given.stop)]
+    """Stop the deployment that is named, those of the campaign that is named, or all of them.
+    Raises SchedulerError."""
+    records = _named(given.stop, output, console)
     stop_many(records, output, console)
     if given.json:
         console.json([record.as_json() for record in records])
+
+
+def _named(name: str, output: OutputDir, console: Console) -> list[Record]:
+    if name == "all":
+        return load_records(output.path)
+    if "/" in name or not (output.path / "campaigns" / name).is_dir():
+        return [find_record(output.path, name)]
+    from hpc.campaigns.known import deployments_of, end_command  # most are no campaign's
+
+    if end_command(output, name):
+        console.tell("orch", f"the command that carried campaign {name} out has ended")
+    return deployments_of(output, name)
 
 
 def stop_many(records: Iterable[Record], output: OutputDir, console: Console) -> None:

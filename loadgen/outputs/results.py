@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -52,8 +53,20 @@ def read_summary(folder: Path) -> Summary | Sweep:
 def parse(found: object) -> Summary | Sweep:
     """Return what summary.json holds, also of older runs. Raises ValidationError."""
     if isinstance(found, dict) and "sweep" in found:
-        return TypeAdapter(Sweep).validate_python(found)
-    return TypeAdapter(Summary).validate_python(found)
+        return _sweeps().validate_python(found)
+    return _summaries().validate_python(found)
+
+
+@functools.cache
+def _sweeps() -> TypeAdapter[Sweep]:
+    """To make it takes longer than to read a sweep by it."""
+    return TypeAdapter(Sweep)
+
+
+@functools.cache
+def _summaries() -> TypeAdapter[Summary]:
+    """Likewise."""
+    return TypeAdapter(Summary)
 
 
 def read_requests(folder: Path) -> list[RequestLine]:
