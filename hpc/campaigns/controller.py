@@ -83,8 +83,8 @@ class Controller:
                 self._console.tell("orch", f"{begun.run} had come to its end: it is taken up")
 
     def _take_up_deployments(self) -> None:
-        first, second, *_ = [*self._blocks(), [], []]
-        wanted = of_use(first, second, self._design.parallel)
+        blocks = [*self._blocks(), [], []]
+        wanted = of_use(blocks[0], blocks[1], self._design.parallel)
         self._fleet.take_up(lambda group: group in wanted)
         for group in self._fleet.groups_up:
             self._slots.acquire()
