@@ -67,9 +67,14 @@ class KnownServer:
 
 
 @contextlib.contextmanager
-def known_server(core: int | None = SERVER_CORE, **pace: float | bool) -> Iterator[KnownServer]:
-    """It, with `pace` as its command line has it: ttft, itl, tokens, slots, apart."""
-    given = [f"--{name}" if value is True else f"--{name}={value}" for name, value in pace.items()]
+def known_server(
+    core: int | None = SERVER_CORE, **pace: float | bool | str
+) -> Iterator[KnownServer]:
+    """It, with `pace` as its command line has it: ttft, itl, tokens, slots, apart, dies_of."""
+    given = [
+        f"--{name.replace('_', '-')}" + ("" if value is True else f"={value}")
+        for name, value in pace.items()
+    ]
     process = subprocess.Popen(
         [str(compiled()), *given],
         stdout=subprocess.PIPE,

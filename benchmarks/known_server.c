@@ -1,13 +1,13 @@
 /* A server with known times, for benchmarks: it answers when it is told to, and runs no model.
  *
  *     cc -O2 -o known_server known_server.c
- *     ./known_server --port 11500 --ttft 0.2 --itl 0.02 --tokens 64 [--slots N] [--apart]
+ *     ./known_server --port 11500 --ttft 0.2 --itl 0.02 --tokens 64 [--slots N] [--apart] [--dies-of TEXT]
  *
  * It speaks Ollama's /api/generate and /api/chat (NDJSON) and OpenAI's /v1/completions and /v1/chat/completions
  * (SSE), streamed or not. Token k (from 0) of an answer is due at the request's arrival + ttft +
  * k * itl, the end one itl after the last token; with --slots N a request beyond N waits for its
  * turn, and counts from there. What is due at once goes out in one write, with --apart in one
- * write a token. Nothing is drawn by chance.
+ * write a token. A request that contains TEXT ends the server at once. Nothing is drawn by chance.
  *
  * It knows what was true: GET /seen has counts, how late it was itself (a write against its due
  * time), its CPU time; GET /requests has a JSON line per answered request: when it came, when its
@@ -51,6 +51,7 @@ static struct {
     ns ttft, itl;
     int tokens, slots;
     bool apart;
+    const char *fatal;
 } pace = {.tokens = 8};
 
 /* --- growing arrays and buffers --- */
@@ -500,6 +501,8 @@ static bool is_true(const char *json, const char *key, bool otherwise)
 
 static void generate(Connection *c, Api api, const char *body)
 {
+    if (pace.fatal && strstr(body, pace.fatal))
+        _exit(1);
     c->api = api;
     c->stream = is_true(body, "\"stream\"", is_ollama(api));
     c->usage = is_true(body, "\"include_usage\"", false);
@@ -709,10 +712,11 @@ static ns seconds(const char *text)
 
 int main(int argc, char **argv)
 {
-    enum { PORT, TTFT, ITL, TOKENS, SLOTS, APART };
+    enum { PORT, TTFT, ITL, TOKENS, SLOTS, APART, DIES_OF };
     static const struct option options[] = {
         {"port", 1, 0, PORT},     {"ttft", 1, 0, TTFT},   {"itl", 1, 0, ITL}, {"tokens", 1, 0, TOKENS},
-        {"slots", 1, 0, SLOTS}, {"apart", 0, 0, APART}, {0},
+        {"slots", 1, 0, SLOTS}, {"apart", 0, 0, APART},
+        {"dies-of", 1, 0, DIES_OF}, {0},
     };
     int port = 0, option;
     while ((option = getopt_long(argc, argv, "", options, NULL)) >= 0)
@@ -723,6 +727,7 @@ int main(int argc, char **argv)
         case TOKENS: pace.tokens = atoi(optarg); break;
         case SLOTS: pace.slots = atoi(optarg); break;
         case APART: pace.apart = true; break;
+        case DIES_OF: pace.fatal = optarg; break;
         default: return 2;
         }
     if (optind < argc)

@@ -144,6 +144,10 @@ class Unreachable(RequestError):
     status, kind = 503, "ollama_unreachable"
 
 
+class Died(Unreachable):
+    """The door has closed the connection: engines died each time that they had the request."""
+
+
 class LoadsModel(Unreachable):
     """The engine answers that it still loads its model."""
 

@@ -19,6 +19,10 @@ from engines.http.sockets import CONNECT_TIMEOUT_S, in_words
 
 JSON = "application/json"
 
+#: Seconds for which a connection is kept that nobody uses: lib/door.cfg keeps its end for longer
+#: (timeout http-keep-alive).
+KEPT_S = 240.0
+
 T = TypeVar("T")
 
 
@@ -30,6 +34,9 @@ class EngineClient:
         self.name = f"The engine at {address}"
         self.timeout_s = timeout_s
         self._address = address
+        #: The door itself sends a request to other replicas. What it ends without an answer may
+        #: have killed engines, and is not sent again.
+        self.is_door = bool(address.path)
         self._idle: deque[EngineConnection] = deque()  # the last used last
         host = str(address) if address.host else "localhost"
         fields = {"Host": host, "Accept-Encoding": "identity", **dict(headers)}
@@ -42,7 +49,11 @@ class EngineClient:
 
     def idle(self) -> EngineConnection | None:
         """Return a connection from before, if there is one: the last that was used."""
-        return self._idle.pop() if self._idle else None
+        found = self._idle.pop() if self._idle else None
+        if found is not None and found.idle_s() > KEPT_S:
+            found.close()
+            return None
+        return found
 
     def _request(self, method: str, path: str, body: bytes | None, fields: str) -> bytes:
         head = f"{method} {path} HTTP/1.1\r\n{self._fields}{fields}"
@@ -99,15 +110,15 @@ class Asked:
             connection.let_go()
 
     async def _answering(self) -> EngineConnection:
-        """On a connection from before, which the engine may have closed just as the request went
-        out: then it is sent once more, on a new one."""
+        """On a connection from before, which an engine at a port may have closed just as the
+        request went out: then it is sent once more, on a new one."""
         kept = self._connection
         if kept is not None:
             try:
                 await kept.head()
                 return kept
             except EngineGone:
-                if kept.heard:
+                if kept.heard or self._engine.is_door:
                     raise
                 kept.let_go()
         self._connection = new = await self._engine.connected()

@@ -29,6 +29,7 @@ class EngineConnection(Answers, asyncio.Protocol):
         self._held: list[bytes] = []
         self._keep = False
         self._timer: asyncio.TimerHandle | None = None
+        self._idle_since = 0.0
         self.heard = False
 
     # --- for who asks ---
@@ -90,10 +91,19 @@ class EngineConnection(Answers, asyncio.Protocol):
         self._sink = None
         if self.over and self._keep and self._failure is None and len(self._idle) < MOST_IDLE:
             self.resume()
+            self._idle_since = self._loop.time()
             self._idle.append(self)
         else:
-            self._failure = self._failure or EngineGone(f"{self._name} was left.")
-            self._transport.abort()
+            self.close()
+
+    def idle_s(self) -> float:
+        """Return how long it has been kept for the next request, in seconds."""
+        return self._loop.time() - self._idle_since
+
+    def close(self) -> None:
+        """Close it."""
+        self._failure = self._failure or EngineGone(f"{self._name} was left.")
+        self._transport.abort()
 
     async def _something(self) -> None:
         """Wait until something has come. Raises what has failed."""

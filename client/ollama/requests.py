@@ -14,6 +14,7 @@ from client.engine_apis.interface import EngineApi
 from client.engine_apis.ollama import OllamaApi
 from client.errors import (
     Busy,
+    Died,
     OllamaFailed,
     RequestError,
     TooSlow,
@@ -112,7 +113,11 @@ class _Asking:
             if is_our_limit(error):
                 waited = f"{round(wait_s, 1):g} s"
                 raise TooSlow(self._about(shown, f"did not answer in {waited}")) from error
-            raise Unreachable(self._about(shown, "closed the connection")) from error
+            raise self._closed(answer, shown) from error
+
+    def _closed(self, answer: Response, shown: str) -> Unreachable:
+        """Whoever was asked has closed the connection before his answer was whole."""
+        return Unreachable(self._about(shown, "closed the connection"))
 
     def _about(self, shown: str, what: str) -> str:
         return f"{shown} {what}. {self._exit_sentence()}".rstrip()
@@ -197,7 +202,11 @@ class DoorClient(_Asking):
         """
         turn = self._turn()
         request = self._server.request("POST", path, body, (("orch-turn", turn),) if turn else ())
-        answer = self._send(self._server, request, wait_s, self._api.name, caller)
+        try:
+            answer = self._send(self._server, request, wait_s, self._api.name, caller)
+        except Died:
+            self._retried()
+            raise
         answer.replica = self._address_of(answer.field("orch-replica"))
         answer.retried = answer.field("orch-retries") not in ("", "0")
         if answer.retried:
@@ -219,6 +228,13 @@ class DoorClient(_Asking):
         """Return the whole answer of /api/embed. Raises as `begin` does."""
         data = self._read(answer, self._at(answer.replica), wait_s)
         return json_object(data, "Ollama's answer")
+
+    def _closed(self, answer: Response, shown: str) -> Unreachable:
+        """If nothing was heard, the door has ended what may kill engines (lib/door.cfg)."""
+        if answer.heard:
+            return super()._closed(answer, shown)
+        died = "died three times with this request, which goes to no other replica: see its log"
+        return Died(self._about(shown, died))
 
     def _refusal(self, answer: Response) -> RequestError:
         """What HAProxy itself has answered."""

@@ -16,6 +16,7 @@ from client.door import EngineServers
 from client.engine_apis.known import api_of
 from client.errors import (
     BadInput,
+    Died,
     LoadsModel,
     ModelMissing,
     OllamaFailed,
@@ -193,6 +194,8 @@ class OllamaClientService:
                 return self._take(response, take, _until(deadline), evidence), response
             except _AskOthers:
                 again = True
+            except Died:
+                raise
             except Unreachable:
                 # The times of an address file need not show that it has changed.
                 if again or not self.servers.look(fresh=True):

@@ -2,12 +2,14 @@
 seal, and one that dies with it."""
 
 import contextlib
+import json
 import os
 import signal
 import socket
 from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPException
+from pathlib import Path
 
-import pytest
 from doors import door
 from events import until
 from haproxy import seal
@@ -23,11 +25,11 @@ BODIES = {
 }
 
 
-@pytest.fixture
-def sealed(tmp_path):
-    """A door, and the three engines and seals behind it."""
+@contextlib.contextmanager
+def sealed(tmp_path, count, **more):
+    """A door, and the engines and seals behind it."""
     with contextlib.ExitStack() as stack:
-        engines = [stack.enter_context(known_server(None, **PACE)) for _ in range(3)]
+        engines = [stack.enter_context(known_server(None, **PACE, **more)) for _ in range(count)]
         places, seals = [], []
         for engine in engines:
             with socket.create_server(("127.0.0.1", 0)) as free:
@@ -40,10 +42,15 @@ def working(engine):
     return engine.seen()["in_flight"] > 0
 
 
-def test_what_had_not_begun_where_an_engine_dies_is_answered_elsewhere(sealed):
-    at, engines, seals = sealed
+def dead(engines):
+    """Which of them have ended; their parent has not looked yet."""
+    states = [Path(f"/proc/{engine.pid}/stat").read_text().split()[2] for engine in engines]
+    return [number for number, state in enumerate(states) if state == "Z"]
+
+
+def test_what_had_not_begun_where_an_engine_dies_is_answered_elsewhere(tmp_path):
     ways = list(BODIES) * 20
-    with ThreadPoolExecutor(24) as pool:
+    with sealed(tmp_path, 3) as (at, engines, seals), ThreadPoolExecutor(24) as pool:
         asked = [pool.submit(at.ask, path, BODIES[path]) for path in ways]
         until(lambda: sum(one.done() for one in asked) > 6 and working(engines[0]))
         os.kill(engines[0].pid, signal.SIGKILL)  # its seal still takes connections
@@ -51,7 +58,35 @@ def test_what_had_not_begun_where_an_engine_dies_is_answered_elsewhere(sealed):
         for pid in (seals[1].pid, engines[1].pid):
             os.kill(pid, signal.SIGKILL)
         found = [one.result() for one in asked]
-    assert [answer.status for answer in found] == [200] * len(ways), {a.body for a in found}
-    assert b'"retried":true' in b"".join(answer.body for answer in found)
-    until(lambda: b"orch_door_replicas_up 1.0" in at.ask("/metrics").body)
-    assert at.ask("/query", BODIES["/query"]).status == 200
+        assert [answer.status for answer in found] == [200] * len(ways), {a.body for a in found}
+        assert b'"retried":true' in b"".join(answer.body for answer in found)
+        until(lambda: b"orch_door_replicas_up 1.0" in at.ask("/metrics").body)
+        assert at.ask("/query", BODIES["/query"]).status == 200
+
+
+def test_of_six_replicas_two_that_die_at_once_lose_nothing_that_had_not_begun(tmp_path):
+    ways = list(BODIES) * 15
+    with sealed(tmp_path, 6) as (at, engines, seals), ThreadPoolExecutor(36) as pool:
+        asked = [pool.submit(at.ask, path, BODIES[path]) for path in ways]
+        until(lambda: all(working(engine) for engine in engines))
+        for one in (*seals[:2], *engines[:2]):
+            os.kill(one.pid, signal.SIGKILL)
+        found = [one.result() for one in asked]
+        assert [answer.status for answer in found] == [200] * len(ways), {a.body for a in found}
+
+
+def test_what_kills_its_engine_is_sent_to_two_others_and_no_more(tmp_path):
+    with sealed(tmp_path, 10, dies_of="deadly") as (at, engines, seals):
+        for path, body in BODIES.items():  # what translates /v1 has a connection from then on
+            assert at.ask(path, body).status == 200
+        for number, (path, body) in enumerate(BODIES.items(), start=1):
+            deadly = json.loads(json.dumps(body).replace("Why?", "deadly"))
+            with contextlib.suppress(HTTPException, OSError):  # /api has no answer
+                answer = at.ask(path, deadly)
+                assert answer.status in (502, 503), answer.body
+                assert b"died three times" in answer.body or b"closed the connection" in answer.body
+            until(lambda so_many=3 * number: len(dead(engines)) >= so_many)
+            for gone in dead(engines):
+                seals[gone].kill()  # so does its job
+        assert len(dead(engines)) == 3 * len(BODIES)
+        assert at.ask("/query", BODIES["/query"]).status == 200
