@@ -17,7 +17,7 @@ main() {
   esac
   # Tests call shellcheck and the like by name; python3 stays the system's.
   PATH="${PATH}:${ROOT}/.venv/bin" exec "${PYTHON_BIN:-.venv/bin/python}" -m pytest \
-    ${workers[@]+"${workers[@]}"} "${@:2}" "$1"
+    ${workers[@]+"${workers[@]}"} --durations=12 "${@:2}" "$1"
 }
 
 main "$@"
