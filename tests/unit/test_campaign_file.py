@@ -10,7 +10,10 @@ from typing import Any
 
 import pytest
 
+from campaign.file import CampaignFile
+from contracts.files import PROJECT
 from hpc.campaigns.reading import load_campaign
+from hpc.campaigns.settings import problem_of
 from hpc.recipe.docs import generated
 
 Orch = Callable[..., tuple[int, str, str]]
@@ -155,3 +158,12 @@ def test_the_schema_takes_what_is_right() -> None:
     text = next(text for path, text in generated().items() if path.name == "campaign.schema.json")
     asked = json.loads(text)["$defs"]["Campaign"]
     assert set(RIGHT) <= set(asked["properties"]) and asked["required"] == ["recipe", "vary"]
+
+
+def test_the_example_is_one_and_names_its_schema() -> None:
+    (path,) = (PROJECT / "recipe_ex" / "campaigns").glob("*.json")
+    found = json.loads(path.read_text())
+    assert (path.parent / found["$schema"]).resolve() == PROJECT / "campaign.schema.json"
+    asked = CampaignFile.model_validate(found).campaign
+    assert isinstance(asked.recipe, str) and (path.parent / asked.recipe).exists()
+    assert [problem_of(setting) for setting in asked.vary] == [None, None]
