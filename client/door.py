@@ -7,6 +7,7 @@ import contextlib
 import csv
 import socket
 import threading
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -44,9 +45,10 @@ class EngineServers:
             self.look()
             beside()
 
-    def outstanding(self, address: str) -> int:
-        """Return how many requests that came through the door an engine has not ended yet."""
-        return int(self._states().get(address, {}).get("scur") or 0)
+    def outstanding(self) -> Counter[str]:
+        """Return how many requests that came through the door each engine has not ended yet, by
+        its address."""
+        return Counter({at: int(row["scur"] or 0) for at, row in self._states().items()})
 
     def up(self) -> set[str]:
         """Return the addresses that answer HAProxy; none, if it does not say."""

@@ -71,10 +71,10 @@ class Evidence:
             return Judgement(True, f"a request for one token has been waiting for {waited:.0f} s")
         return known.judgement
 
-    def refresh(self, address: str, patience_s: float) -> None:
+    def refresh(self, address: str, busy: bool, patience_s: float) -> None:
         """Ask for a token if what is known is old; if it is very old, or bad, see for at most
-        `patience_s` what comes."""
-        busy, known = self._busy(address), self._of(address)
+        `patience_s` what comes. `busy`: it works on queries."""
+        known = self._of(address)
         age = time.monotonic() - known.at
         limit = RETRY_S if not known.judgement.ok else QUIET_S if busy else STALE_S
         if age > limit:

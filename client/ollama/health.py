@@ -85,8 +85,9 @@ class HealthChecker:
     def probe(self, addresses: Sequence[str]) -> HealthReport:
         """Ask all replicas now; eject those that answer, but not with the model, and readmit those
         that would."""
+        outstanding = self._replicas().outstanding()
         with ThreadPoolExecutor(min(CHECKED_AT_ONCE, len(addresses))) as pool:
-            seen = list(pool.map(self._see, addresses))
+            seen = list(pool.map(lambda at: self._see(at, outstanding[at]), addresses))
         replicas = [one.replica for one in seen]
         problem = next((one.embedding_problem for one in seen if one.embedding_problem), None)
         if not any(replica.ok for replica in replicas):
@@ -124,20 +125,22 @@ class HealthChecker:
 
     # --- one replica ---
 
-    def _see(self, address: str) -> _ReplicaReport:
+    def _see(self, address: str, outstanding: int) -> _ReplicaReport:
         """What it says of itself, and what is thought of it."""
         try:
-            seen = self._ask(address)
+            seen = self._ask(address, outstanding)
         except RequestError as error:
-            unknown = self._shown(address, Judgement(False, str(error)), **_UNKNOWN)
+            judgement = Judgement(False, str(error))
+            unknown = self._shown(address, judgement, outstanding=outstanding, **_UNKNOWN)
             return _ReplicaReport(unknown, None, error.kind)  # the door sees that itself
         replicas = self._replicas()
         (replicas.readmit if seen.replica.ok else replicas.eject)(address)
         return seen
 
-    def _ask(self, address: str) -> _ReplicaReport:
+    def _ask(self, address: str, outstanding: int) -> _ReplicaReport:
         seen = self._api.state(self._get_of(address), self._model)
-        judgement = self._judge(address, seen) if self._model else Judgement(True, None)
+        busy = outstanding > 0
+        judgement = self._judge(address, busy, seen) if self._model else Judgement(True, None)
         shown = self._shown(
             address,
             judgement,
@@ -147,24 +150,18 @@ class HealthChecker:
             available=seen.listed,
             loaded=seen.loaded,
             placement=seen.placement,
-        )
-        return _ReplicaReport(shown, self._embedding_problem(address))
-
-    def _shown(self, address: str, judgement: Judgement, **known: Any) -> Replica:
-        outstanding = self._replicas().outstanding(address)
-        return Replica(
-            address=address,
-            ok=judgement.ok,
-            reason=judgement.reason,
-            **known,
             outstanding=outstanding,
         )
+        return _ReplicaReport(shown, self._embedding_problem(address, busy))
 
-    def _judge(self, address: str, seen: ModelState) -> Judgement:
+    def _shown(self, address: str, judgement: Judgement, **known: Any) -> Replica:
+        return Replica(address=address, ok=judgement.ok, reason=judgement.reason, **known)
+
+    def _judge(self, address: str, busy: bool, seen: ModelState) -> Judgement:
         if not seen.listed:
             return Judgement(False, self._lacks(address, str(self._model)))
         if (seen.loaded or not self.answers.judgement(address).ok) and not self._measuring():
-            self.answers.refresh(address, PATIENCE_S)
+            self.answers.refresh(address, busy, PATIENCE_S)
         judgement = self.answers.judgement(address)
         if not judgement.ok:
             return judgement
@@ -185,13 +182,13 @@ class HealthChecker:
         words = f"{self._model} is not in memory: the next query waits until it is loaded"
         return Judgement(True, f"{self._at(address)}: {words}.")
 
-    def _embedding_problem(self, address: str) -> str | None:
+    def _embedding_problem(self, address: str, busy: bool) -> str | None:
         if self._embedding_model is None:
             return None
         if not self._api.has(self._get_of(address), self._embedding_model):
             return self._lacks(address, self._embedding_model)
         if not self.vectors.judgement(address).ok and not self._measuring():
-            self.vectors.refresh(address, PATIENCE_S)
+            self.vectors.refresh(address, busy, PATIENCE_S)
         judgement = self.vectors.judgement(address)
         return None if judgement.ok else judgement.reason
 
@@ -217,7 +214,7 @@ class HealthChecker:
         return self._client.embed(address, body, timeout_s)
 
     def _is_busy(self, address: str) -> bool:
-        return self._replicas().outstanding(address) > 0
+        return self._replicas().outstanding()[address] > 0
 
 
 def _nobody(seen: Sequence[_ReplicaReport], engine: str) -> ErrorWords:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -53,9 +54,9 @@ class Replicas:
             if self._ejected_at.pop(address, None) is not None:
                 self._servers.keep_from(list(self._ejected_at))
 
-    def outstanding(self, address: str) -> int:
-        """Return how many requests that came through the door it has not ended yet."""
-        return self._servers.outstanding(address)
+    def outstanding(self) -> Counter[str]:
+        """Return how many requests that came through the door each has not ended yet."""
+        return self._servers.outstanding()
 
     def count(self) -> int:
         """Return how many there are, or were; 0 if no address has been known."""

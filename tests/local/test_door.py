@@ -128,9 +128,9 @@ def test_the_door_says_which_engine_works(tmp_path):
         commands = Path(config).with_name("commands")
         known = EngineServers(AddressFile(at.output, ENGINES_JOB), commands)
         known.look()
-        assert not any(known.outstanding(address) for address in addresses(servers))
+        assert not known.outstanding().total()
         with contextlib.closing(send(at, "/api/chat", CHAT)):
-            until(lambda: any(known.outstanding(address) for address in addresses(servers)))
-            worked = [known.outstanding(address) for address in addresses(servers)]
-        assert sorted(worked) == [0, 1]
-        assert known.outstanding("127.0.0.1:1") == 0
+            until(lambda: known.outstanding().total())
+            worked = known.outstanding()
+        assert sorted(worked[address] for address in addresses(servers)) == [0, 1]
+        assert worked["127.0.0.1:1"] == 0

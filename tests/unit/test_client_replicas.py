@@ -15,6 +15,7 @@ from paced_server import Pace, running
 
 import clientService
 from client.api.bodies import Query
+from client.door import statistics
 from client.errors import OllamaFailed
 from client.ollama.addresses import AddressFile
 from client.ollama.replicas import Replicas
@@ -138,6 +139,19 @@ def test_a_stream_that_is_closed_before_its_first_line_is_given_back(output):
     service = clientService.OllamaClientService(service_settings_from(os.environ))
     service.stream_ollama(Query(prompt="x")).close()
     assert [replica.outstanding for replica in service.health()[0].ollama] == [0, 0, 0]
+
+
+def test_the_door_is_asked_once_about_all_replicas(output, monkeypatch):
+    service = clientService.OllamaClientService(service_settings_from(os.environ))
+    asked = []
+
+    def noted(commands, *which):
+        asked.append(which)
+        return statistics(commands, *which)
+
+    monkeypatch.setattr("client.door.statistics", noted)
+    assert [replica.ok for replica in service.health()[0].ollama] == [True] * 3
+    assert len(asked) == 1
 
 
 @pytest.mark.parametrize("failure", ["http_500", "cut_before_answer", "cut", None])
