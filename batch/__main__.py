@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import signal
 import sys
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ from contracts.errors import DeadlineError, Interrupted, OrchError, UsageError
 from contracts.files import FileError
 
 EXIT_STOPPED = 130
+MOST_FILES = 4096
 #: After these the same command goes on.
 _GOES_ON = (FileError, DeadlineError, Interrupted)
 
@@ -30,6 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         signal.signal(number, _end)
     try:
         options = parse(arguments)
+        _allow_files()
         door = Door(options.url, options.token_file, options.ca)
         for warning in door.warnings:
             print_error(warning)
@@ -48,6 +51,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for line in error.details:
             sys.stderr.write(f"  {line}\n")
         return error.exit_code
+
+
+def _allow_files() -> None:
+    """Have as many files and connections open as may be: the usual limit is that of one person."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if 0 <= soft < MOST_FILES:  # less than 0: no limit
+        most = MOST_FILES if hard == resource.RLIM_INFINITY else min(MOST_FILES, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def _check(options: Options, files: Files) -> None:

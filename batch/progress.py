@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections import Counter, deque
 from time import monotonic
@@ -57,7 +58,8 @@ class Progress:
     def show(self, state: BatchState, rates: Rates, failed: Counter[str]) -> None:
         """Say how far it is, if it is time to."""
         if self._live:
-            sys.stdout.write(f"\r\x1b[K{in_words(state, rates, failed)}")
+            line = in_words(state, rates, failed)[: shutil.get_terminal_size().columns - 1]
+            sys.stdout.write(f"\r\x1b[K{line}")
             sys.stdout.flush()
             return
         now = monotonic()

@@ -30,7 +30,7 @@ class Work:
 
     def __init__(self, options: Options, files: Files, door: Door) -> None:
         self._options, self._files, self._door = options, files, door
-        self._progress, self._rates = progress.Progress(), progress.Rates()
+        self._progress = progress.Progress()
         self.state = BatchState()
         #: As the runs before have left it.
         self._known = BatchState()
@@ -123,6 +123,7 @@ class Work:
 
     def _follow(self, sender: Sender, store: Store, given: Input) -> None:
         """Return when all lines are through. Raises OrchError for what has ended it before."""
+        rates = progress.Rates()
         while not sender.over.wait(LOOK_S):
             self._check_time()
             if given.changed:
@@ -131,8 +132,8 @@ class Work:
                     "again, which asks what is missing."
                 )
             store.sync()
-            self._look(sender)
-        self._look(sender)
+            self._look(sender, rates)
+        self._look(sender, rates)
         if sender.error is not None:
             raise sender.error
         store.sync()
@@ -145,11 +146,11 @@ class Work:
                 "missing."
             )
 
-    def _look(self, sender: Sender) -> None:
+    def _look(self, sender: Sender, rates: progress.Rates) -> None:
         tally, known = sender.tally, self._known
-        self._rates.sample(tally)
+        rates.sample(tally)
         failed, completed = tally.failed.total(), known.completed + tally.answered
-        rate, why = self._rates.answers, sender.outage.why
+        rate, why = rates.answers, sender.outage.why
         left = known.total - completed - failed
         silent = f"{self._door.shown} takes nothing: {why}" if why else None
         self.tell(
@@ -162,7 +163,7 @@ class Work:
             eta_s=round(left / rate, 1) if rate else None,
             problem=silent,
         )
-        self._progress.show(self.state, self._rates, tally.failed)
+        self._progress.show(self.state, rates, tally.failed)
         if why:
             self._progress.silence(self._door.shown, why, sender.outage.lasted_s)
 

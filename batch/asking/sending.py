@@ -89,11 +89,16 @@ class Sender:
                 look(connection, self._slots)
                 self._permits.allow(self._slots.allowed)
                 while self._threads < self._slots.allowed and not self._read_all:
-                    self._threads += 1
                     threading.Thread(target=self._work, daemon=True).start()
+                    self._threads += 1
                 self.over.wait(LOOK_S)
         except OrchError as error:
             self.end(error)
+        except RuntimeError as error:  # of Thread.start
+            self.end(ServiceError(
+                f"this machine allows no more than {self._threads} threads ({error}); ask for more "
+                "by ulimit -u, or for fewer slots."
+            ))  # fmt: skip
         finally:
             self.end(_died())
 

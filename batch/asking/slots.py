@@ -15,6 +15,8 @@ PATH = "/slots"
 LOOK_S, REMEMBERED_S = 1.0, 60.0
 #: For a server that does not say.
 DEFAULT = 8
+#: With which a server says that it has no such thing; 409 is a door that has no engines.
+_HAS_NONE = (400, 404, 405, 409, 501)
 #: So many threads at most.
 MOST = 1024
 
@@ -29,9 +31,9 @@ class Slots:
 
     def told(self, status: int, said: JsonObject, at: float) -> None:
         """Take in an answer of /slots, at a time (monotonic). One that says nothing changes
-        nothing; 404 is a server that has no such thing."""
+        nothing; 404 and the like are a server that has no such thing."""
         total, interactive = count_of(said, "total"), count_of(said, "interactive")
-        if status in (404, 405, 400, 501):
+        if status in _HAS_NONE:
             self.allowed = self._unknown
         elif status == 200 and total is not None:
             if interactive:

@@ -33,7 +33,7 @@ class Checked:
     digest: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Entry:
     """What is kept of a line: its key, and its number."""
 

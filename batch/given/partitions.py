@@ -15,7 +15,7 @@ from contracts.files import FileError
 
 _BUFFER = 16_384
 #: Bytes of input for each part: about as many records as fit into some megabytes.
-_INPUT_OF_A_PART = 16_777_216
+_INPUT_OF_A_PART = 4_194_304
 _FEWEST, _MOST = 4, 256
 
 

@@ -103,16 +103,16 @@ class Done:
             "at": self.at,
             "bytes": self.size,
             "crc32": self.checksum,
-            "tokens": [self.input_tokens, self.output_tokens],
+            "input_tokens": self.input_tokens,
+            "output_tokens": self.output_tokens,
         }
 
 
 def done_of(entry: JsonObject) -> Done | None:
     """Return what an entry says of an answer; None if it says that there is none, or nothing that
     can be used."""
-    tokens = entry.get("tokens")
-    counts = tokens if isinstance(tokens, list) and len(tokens) == 2 else [0, 0]
-    at, size, attempt = (count_of(entry, key) for key in ("at", "bytes", "attempt"))
+    counts = ("at", "bytes", "attempt", "input_tokens", "output_tokens")
+    at, size, attempt, read, written = (count_of(entry, key) for key in counts)
     texts = [text_of(entry, key) for key in ("custom_id", "unit", "conditions", "crc32")]
     custom_id, key, conditions, checksum = texts
     if entry.get("state") != "done" or at is None or not size or not custom_id or not key:
@@ -120,7 +120,7 @@ def done_of(entry: JsonObject) -> Done | None:
     if not re.fullmatch("[0-9a-f]{32}", key):
         return None
     return Done(custom_id, key, conditions or "", attempt or 1, at, size, checksum or "",
-                int(counts[0]), int(counts[1]))  # fmt: skip
+                read or 0, written or 0)  # fmt: skip
 
 
 def failed_entry(custom_id: str, key: str, conditions: str, attempt: int, code: str) -> JsonObject:

@@ -21,7 +21,7 @@ from ledger.conditions import differences
 from ledger.journal import entries
 
 #: Hash of the custom_id, key, place in the order of answers, run, tokens read and written.
-_RECORD = struct.Struct(">16s16sQHQQ")
+_RECORD = struct.Struct(">16s16sQIQQ")
 
 
 class Bits:
@@ -216,6 +216,15 @@ def accepted(
             "beside the new ones by --accept-changes."
         )
     return sorted({*before, *others})
+
+
+def check_whose(known: Recovered, given: Checked, files: Files) -> None:
+    """Raises UsageError if all answers that are there are of other lines than the input's."""
+    if known.others and not known.reused:
+        raise UsageError(
+            f"none of the {known.others} answers in {files.answers} is of a line of {given.path}, "
+            "so nothing was sent: name another file by --out, or move that one away."
+        )
 
 
 def _failed(files: Files, error: OSError) -> FileError:

@@ -19,7 +19,7 @@ from batch.files import Files
 from batch.given.check import Checked, Index
 from batch.given.lines import Unit
 from batch.kept.entries import REWRITTEN, Begin, Done, checksum_of, failed_entry, line_of, tokens_of
-from batch.kept.recovery import Mark, Past, Recovered, accepted, recover
+from batch.kept.recovery import Mark, Past, Recovered, accepted, check_whose, recover
 from contracts.files import FileError
 from contracts.json_object import JsonObject
 from ledger.conditions import Conditions
@@ -53,6 +53,7 @@ class Store:
         now = Begin(conditions, [], given.digest)
         with Past(self._files) as past:
             known = recover(past, given, index)
+            check_whose(known, given, self._files)
             now = replace(now, accepted=accepted(past, known, now, self._files, accept_changes))
             changed = bool(past.runs) and past.runs[-1].digest != given.digest
             self._journal.add(now.entry(given), on_disk=True)

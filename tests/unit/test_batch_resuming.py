@@ -168,6 +168,16 @@ def test_a_line_that_was_changed_is_asked_again_and_one_that_is_gone_leaves_no_a
     assert main(ended.words()) == 0 and not known.asked
 
 
+def test_answers_of_quite_another_input_are_left_alone(
+    known: Known, ended: Batch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made(ended.given.parent, known.url, prompts(20)[10:])
+    before = ended.files.answers.read_bytes()
+    assert main(ended.words()) == 2
+    assert f"none of the 8 answers in {ended.files.answers} is of a line" in capsys.readouterr().err
+    assert ended.files.answers.read_bytes() == before and not known.asked
+
+
 def test_an_order_that_was_changed_changes_nothing(known: Known, ended: Batch) -> None:
     made(ended.given.parent, known.url, list(reversed(prompts(8))))
     assert main(ended.words()) == 0

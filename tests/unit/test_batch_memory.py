@@ -1,0 +1,83 @@
+"""The length of a batch costs disk, and no memory."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from batch_runs import Batch
+from batch_server import Known, known_answers
+
+from batch.given.check import check_file
+from batch.given.lines import unit_of_json
+from batch.kept.entries import Begin, Done, checksum_of, line_of
+
+#: Bytes of a line, and how many lines are not answered yet.
+LINE, MISSING = 400, 20
+MB = 1_000_000
+
+
+@pytest.fixture
+def known() -> Iterator[Known]:
+    with known_answers(slots={"total": 4, "interactive": 0, "batch": 0}) as server:
+        yield server
+
+
+def nearly_done(folder: Path, url: str, number: int) -> Batch:
+    """A batch of so many lines, most of which are answered."""
+    batch, begin = Batch(folder / f"{number}.jsonl", url), Begin({}, [], "")
+    with batch.given.open("wb") as given:
+        for i in range(number):
+            line = json.dumps({"custom_id": f"c{i}", "model": "m", "prompt": f"q{i}"})
+            given.write(f"{line:<{LINE - 1}}\n".encode())
+    with batch.given.open("rb") as given, batch.files.answers.open("wb") as answers:
+        ledger = batch.files.ledger.open("w")
+        ledger.write(json.dumps(begin.entry(check_file(batch.given))) + "\n")
+        at = 0
+        for i, line in enumerate(given):
+            if i % (number // MISSING) == 0:
+                continue
+            key = unit_of_json(i, line).key
+            body = {"choices": [{"message": {"content": f"Q{i}"}}]}
+            answer = line_of(
+                key, begin.key, {"custom_id": f"c{i}", "response": {"body": body}, "error": None}
+            )
+            answers.write(answer)
+            done = Done(f"c{i}", key, begin.key, 1, at, len(answer), checksum_of(answer), 0, 0)
+            ledger.write(json.dumps(done.entry()) + "\n")
+            at += len(answer)
+        ledger.close()
+    return batch
+
+
+def most_memory(process: subprocess.Popen[str]) -> int:
+    """Bytes that it had at most, when it has ended well."""
+    assert process.stdout and process.stderr
+    said = process.stdout.read() + process.stderr.read()
+    _, status, used = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    process.stdout.close()
+    process.stderr.close()
+    assert process.returncode == 0, said
+    return used.ru_maxrss * 1024
+
+
+def test_a_long_batch_takes_no_more_memory_than_a_short_one(tmp_path: Path, known: Known) -> None:
+    """Checked, resumed and worked off: what is kept of a line in memory would be seen."""
+    few, many = (nearly_done(tmp_path, known.url, number) for number in (200, 40_000))
+    least, most = most_memory(few.start()), most_memory(many.start())
+    assert known.asked.total() == 2 * MISSING
+    assert most - least < 8 * MB
+    assert sum(1 for _ in many.files.answers.open("rb")) == 40_000
+
+
+@pytest.mark.long
+def test_an_input_of_2_gb_takes_less_than_200_mb(tmp_path: Path, known: Known) -> None:
+    batch = nearly_done(tmp_path, known.url, 5_000_000)
+    assert batch.given.stat().st_size == 2000 * MB
+    assert most_memory(batch.start()) < 200 * MB
+    assert known.asked.total() == MISSING
