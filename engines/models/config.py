@@ -17,7 +17,7 @@ from engines.models.memory import Need, Serving
 
 CONFIG = "config.json"
 #: Larger is none of a model.
-_MOST_BYTES = 1 << 20
+MOST_BYTES = 1 << 20
 #: Tokens that vLLM computes at once, if nobody says it (its SchedulerConfig).
 _BATCH = 2048
 #: Tokens of a block of the cache, on GPUs and without.
@@ -87,7 +87,11 @@ def read_config(folder: Path, weights: int) -> Config:
     """Return what the model of a folder says, whose files of weights have so many bytes. Raises
     BadConfig, and OSError if it cannot be read."""
     with (folder / CONFIG).open("rb") as file:
-        data = file.read(_MOST_BYTES + 1)
+        return config_of(file.read(MOST_BYTES + 1), weights)
+
+
+def config_of(data: bytes, weights: int) -> Config:
+    """Return what the bytes of a config.json say. Raises BadConfig."""
     try:
         found = object_of(data)
     except (ValueError, RecursionError) as error:

@@ -31,7 +31,7 @@ def plan_of(
     to_fit: bool = True,
 ) -> tuple[Plan, Scheduler]:
     """The plan for a recipe at a site, and the site's scheduler. Submits nothing. Where not
-    `to_fit`, a recipe may require what does not fit.
+    `to_fit`, a recipe may require what does not fit, and name a file that is not here.
 
     Raises UsageError for a wrong recipe or site, SchedulerError if the site's scheduler is not
     to be had here.
@@ -49,7 +49,7 @@ def plan_at(
         check_bindable(output.path)
         for file in (file for origin in origins for file in origin.files):
             check_bindable(file.parent)
-    weights = weights_of(recipe, output.models, site.store)
+    weights = weights_of(recipe, output.models, site.store, to_fit)
     kind = kind_of(site.scheduler)
     asked = kind.exported()
     scheduler = kind.open(output.path, Known({}, _clusters(site, kind, asked), None))

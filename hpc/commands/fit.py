@@ -4,12 +4,16 @@ fit. Nothing is submitted."""
 from __future__ import annotations
 
 import argparse
+import os
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 
 from contracts.errors import UsageError
 from engines.json_values import object_or_empty
+from engines.models.config import CONFIG, MOST_BYTES, BadConfig, config_of
 from engines.models.gguf import BadGguf, beginning
 from engines.names import parse
+from engines.servers.deployable import DEPLOYED
 from hpc.commands.deploy import plan_of
 from hpc.console import Console, columns
 from hpc.endpoints import OutputDir
@@ -18,10 +22,13 @@ from hpc.planning.fitting import judged, require_fit
 from hpc.planning.manifests import MAX_MANIFEST_BYTES, layers_of
 from hpc.planning.memory import Fit, Part, size
 from hpc.planning.model_files import Found
+from hpc.recipe.folders import weights_listed
 from hpc.web import NoAnswer, download
 
 #: Architectures' keys, which come first in a file, take a few kB.
 _BEGINNING = 1 << 18
+#: Of a hub's list of the files of a model.
+_MOST_LISTED = 1 << 20
 _MANIFEST = {"Accept": "application/vnd.docker.distribution.manifest.v2+json"}
 _FITS = {True: "fits", False: "does not fit", None: "not known"}
 
@@ -37,7 +44,9 @@ def run(given: argparse.Namespace, output: OutputDir, console: Console) -> None:
             "the recipe measures a server that is there already (job.service.server): nothing of "
             "it is to fit anywhere."
         )
-    plan = judged(plan, list(map(_known, plan.fit.parts)))
+    takes = DEPLOYED[plan.recipe.job.service.engine].takes
+    ways = [_ask_hub if takes == "folder" else _ask_registry, _ask_registry]
+    plan = judged(plan, list(map(_known, plan.fit.parts, ways)))
     fit = plan.fit
     assert fit is not None
     costs, others = costs_of(fit), quantisations_of(fit)
@@ -52,15 +61,15 @@ def run(given: argparse.Namespace, output: OutputDir, console: Console) -> None:
 # --- what is not here ----------------------------------------------------------------------------
 
 
-def _known(part: Part) -> Found:
-    """What is known of a model; of one that is not here, what its registry says, if that answers.
-    Raises UsageError if its file is broken."""
+def _known(part: Part, ask: Callable[[Found], Found]) -> Found:
+    """What is known of a model; of one that is not here, what is said where it comes from, if that
+    answers. Raises UsageError if its file is broken."""
     found = part.found
     if found.header is not None or found.config is not None:
         return found
     if found.here:
         raise UsageError(f"{found.problem}.")
-    return _ask_registry(found)
+    return ask(found)
 
 
 def _ask_registry(found: Found) -> Found:
@@ -78,7 +87,24 @@ def _ask_registry(found: Found) -> Found:
         data = download(f"{base}/blobs/{layers.digest}", wanted, _BEGINNING)
         return replace(found, header=beginning(data, layers.size), problem="")
     except (NoAnswer, BadGguf) as error:
-        return replace(found, problem=f"{found.problem}; {error}")
+        return replace(found, problem=_not_said(found, error))
+
+
+def _ask_hub(found: Found) -> Found:
+    """What Hugging Face's hub says of a model: by its list of files, and its config.json."""
+    hub = os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
+    url = f"{hub}/{found.name}/resolve/main/{CONFIG}"
+    try:
+        files = download(f"{hub}/api/models/{found.name}/tree/main", {}, _MOST_LISTED)
+        found = replace(found, source=f"the hub {hub}", weights=weights_listed(files))
+        config = config_of(download(url, {}, MOST_BYTES), found.weights or 0)
+        return replace(found, config=config, problem="")
+    except (NoAnswer, BadConfig, ValueError) as error:
+        return replace(found, problem=_not_said(found, error))
+
+
+def _not_said(found: Found, error: Exception) -> str:
+    return f"what {found.name} takes is not known before it is here, since {error}"
 
 
 # --- for people ----------------------------------------------------------------------------------

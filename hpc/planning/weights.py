@@ -11,10 +11,13 @@ from hpc.recipe.reading import not_gguf
 from hpc.recipe.schema import Recipe
 
 
-def weights_of(recipe: Recipe, models: Path, store: Path | None = None) -> str:
+def weights_of(
+    recipe: Recipe, models: Path, store: Path | None = None, to_serve: bool = True
+) -> str:
     """The path of the GGUF file of a recipe's model: its own, or that of the name in Ollama's
     folder of `models`, or in the site's `store`; or of the folder that the engine is given, which
-    its job fetches if it is the hub's. "" if the recipe's engine takes names, or is not ours.
+    its job fetches if it is the hub's. "" if the recipe's engine takes names, or is not ours; also
+    if there is no such file and it is not `to_serve`.
 
     Raises UsageError if there is no such file.
     """
@@ -27,6 +30,8 @@ def weights_of(recipe: Recipe, models: Path, store: Path | None = None) -> str:
         return str(origin.path or hub_folder(service.model, models))
     if origin.kind == "file":
         return service.model
+    if origin.path is None and not to_serve:
+        return ""
     wrong = "it is not there" if origin.path is None else not_gguf(origin.path)
     if origin.path is None or wrong:
         where = f"{models} ({wrong})" if store is None else f"{models} or {store} ({wrong})"

@@ -4,10 +4,13 @@ path, or the name under which the hub has it."""
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
+from fnmatch import fnmatch
 from pathlib import Path
 
+from engines.json_values import count_of
 from engines.models.config import CONFIG
 from engines.servers.deployable import DEPLOYED
 from hpc.recipe.values import is_model_path, looks_like_path
@@ -85,3 +88,17 @@ def files_of(folder: Path) -> list[Path]:
 def weights_in(folder: Path) -> int:
     """The bytes of all weights in a model's folder."""
     return sum(file.stat().st_size for file in folder.glob(WEIGHTS))
+
+
+def weights_listed(files: bytes) -> int:
+    """The bytes of all weights of a model by a hub's list of its files. Raises ValueError if it is
+    none, or names no weights."""
+    listed = json.loads(files)
+    if not isinstance(listed, list):
+        raise ValueError("the hub's list of its files is none")
+    entries = [entry for entry in listed if isinstance(entry, dict)]
+    weights = [entry for entry in entries if fnmatch(str(entry.get("path")), WEIGHTS)]
+    sizes = [count_of(entry, "size") or 0 for entry in weights if "/" not in str(entry["path"])]
+    if not sum(sizes):
+        raise ValueError(f"the hub lists no {WEIGHTS} of it")
+    return sum(sizes)

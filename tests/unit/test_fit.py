@@ -21,6 +21,9 @@ from hpc.planning.memory import FREE_ON_GPU, GIB, room_of_host
 
 MIB = 1 << 20
 ROOT = Path(__file__).resolve().parents[2]
+#: Of a model of Hugging Face's layout.
+CONFIG = {"num_hidden_layers": 32, "hidden_size": 4096, "num_attention_heads": 32,
+          "num_key_value_heads": 8, "torch_dtype": "bfloat16"}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -361,6 +364,12 @@ def registry(certificates, monkeypatch, tmp_path):
             asked.append((self.path, self.headers["Range"]))
             if self.path == "/v2/library/made/manifests/7b":
                 self._say(200, json.dumps(manifest_of(data)).encode())
+            elif self.path == "/api/models/some/made/tree/main":
+                sizes = {"a.safetensors": 2 * GIB, "b.safetensors": GIB, "c.bin": GIB}
+                files = [{"path": name, "size": size} for name, size in sizes.items()]
+                self._say(200, json.dumps(files).encode())
+            elif self.path == "/some/made/resolve/main/config.json":
+                self._say(200, json.dumps(CONFIG).encode())
             elif "/blobs/" in self.path:
                 self.send_response(307)
                 self.send_header("Location", "/elsewhere")
@@ -418,6 +427,40 @@ def test_where_the_registry_does_not_know_it_that_is_said(orch, recipe, site, re
     assert ("about 3.9 GiB weights" in out) is (name == "other:7b")
 
 
+def test_of_llama_cpp_the_registry_is_asked_too(orch, recipe, site, registry):
+    """Though its job would have to be given a file that is here."""
+    host, _, size = registry
+    service = {"engine": "llama.cpp", "model": f"{host}/library/made:7b"}
+    path = recipe({"mem_gb": 16}, **service)
+    code, out, err = orch("--fit", path, "--site", site(), "--json")
+    assert code == 0, err
+    assert json.loads(out)["models"][0]["weights_bytes"] == size
+    code, _, err = orch(path, "--site", site(), "--dry-run")
+    assert (code, "is given a GGUF file" in err) == (2, True)
+    path = recipe({"mem_gb": 16}, engine="llama.cpp", model=f"{host}/library/other")
+    code, out, _ = orch("--fit", path, "--site", site())
+    assert (code, "takes is not known before it is here, since https://" in out) == (0, True)
+    path = recipe({"mem_gb": 16}, require_fit=True, engine="llama.cpp", model=f"{host}/library/o")
+    code, _, err = orch("--fit", path, "--site", site())
+    assert (code, "nobody can say whether it fits" in err) == (2, True)
+
+
+def test_of_vllm_the_hub_is_asked(orch, recipe, site, registry, monkeypatch):
+    host, asked, _ = registry
+    monkeypatch.setenv("HF_ENDPOINT", f"https://{host}")
+    gpus = {"partition": "gpu", "gpus": 1}
+    service = {"engine": "vllm", "context_length": 8192, "num_parallel": 16}
+    path = recipe(gpus, model="some/made", **service)
+    code, out, err = orch("--fit", path, "--site", site(gpu_mem_gb=40), "--json")
+    assert code == 0, err
+    (model,) = json.loads(out)["models"]
+    assert (model["weights_bytes"], model["kv_cache_bytes"]) == (3 * GIB, 16 * GIB)
+    assert model["source"] == f"the hub https://{host}"
+    code, out, _ = orch("--fit", recipe(gpus, model="some/other", **service), "--site", site())
+    assert (code, "takes is not known before it is here" in out) == (0, True)
+    assert not any(path.startswith("/v2/") for path, _ in asked)
+
+
 def test_weights_that_alone_are_too_much_are_enough_to_say_no(orch, recipe, site):
     path = recipe({"mem_gb": 16}, model="llama3:70b")
     code, out, _ = orch(path, "--site", site(), "--dry-run")
@@ -429,9 +472,7 @@ def test_a_folder_fits_by_its_config(orch, tmp_path, site):
     """Slots of 1 GiB beside 16 GiB of weights, on a GPU of 40 GiB of which vLLM leaves 8 % free."""
     folder = tmp_path / "model"
     folder.mkdir()
-    config = {"num_hidden_layers": 32, "hidden_size": 4096, "num_attention_heads": 32,
-              "num_key_value_heads": 8, "torch_dtype": "bfloat16"}  # fmt: skip
-    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "config.json").write_text(json.dumps(CONFIG))
     with (folder / "model.safetensors").open("wb") as file:
         file.truncate(16 * GIB)
     path, found = tmp_path / "recipe.json", {}
