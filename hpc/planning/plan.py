@@ -17,7 +17,7 @@ from hpc.planning.memory import Fit
 from hpc.planning.monitoring import MonitoringPlan, plan_monitoring
 from hpc.planning.origins import Origin, note_models
 from hpc.planning.parts import Given, JobPlan, MakeJob, Notes, client_cpus
-from hpc.planning.replicas import plan_replicas
+from hpc.planning.replicas import note_cores, plan_replicas
 from hpc.planning.share import plan_share
 from hpc.recipe.reading import ollama_name
 from hpc.recipe.schema import MAX_DEFAULT_PARALLEL, Recipe, Service
@@ -146,7 +146,7 @@ def make_plan(
         share=plan_share(given, security),
         max_queue=max(OLLAMA_MAX_QUEUE, 2 * service.concurrency),
         engine=engine,
-        client=on_cpus("client", client_cpus(service.concurrency), CLIENT_MEM_GB),
+        client=_client(given, on_cpus, engine, per_node),
         monitoring=watch,
         monitoring_job=on_cpus("monitoring", MONITORING_CPUS, MONITORING_MEM_GB),
         qdrant=qdrant,
@@ -156,6 +156,15 @@ def make_plan(
         weights=weights,
         origins=origins,
     )
+
+
+def _client(given: Given, make: MakeJob, engine: JobPlan | None, per_node: int) -> JobPlan:
+    """The client's job; notes the cores that it, what it measures and what watches that have."""
+    cpus = client_cpus(given.recipe.job.service.concurrency)
+    job = make("client", cpus, CLIENT_MEM_GB)
+    if engine is not None:
+        note_cores(given, per_node, engine.resources, job.resources)
+    return job
 
 
 def _watch(given: Given, wanted: bool, gpus: int, per_node: int, qdrant: bool) -> MonitoringPlan:

@@ -23,6 +23,21 @@ def plan_replicas(given: Given, gpus: int, resources: Resources) -> int:
     return count
 
 
+def note_cores(given: Given, per_node: int, engine: Resources, client: Resources) -> None:
+    """Note on which cores replicas, load generator and exporters sit, and why there."""
+    here, add = given.kind.this_machine, given.notes.add
+    whose = "this machine" if here else "its job on each node"
+    count = f"the {engine.cores} of" if engine.cores else "all of"
+    each = "" if per_node == 1 else ", each its own"
+    add("cores_of_replicas", f"{count} {whose}{each}", "what the job may run on, once it has begun")
+    if here:
+        why = "this site gives jobs no cores of their own: what is measured shares them"
+        add("cores_of_load", "the replicas'", why)
+    else:
+        add("cores_of_load", f"the {client.cores} of the client's job", "not the engine's job")
+    add("cores_of_exporters", "the replicas'", "replicas have all: exporters yield (nice 10)")
+
+
 def _count(given: Given, gpus: int) -> tuple[int, str]:
     """The number, and where it comes from. A site's "per_gpu" is for recipes that have GPUs."""
     at_site = given.site.replicas_per_node

@@ -80,6 +80,21 @@ def test_this_machine_shares_what_it_has(recipe_data):
     assert said(plan, "each_replica")[0] == "as many cores as any other"
 
 
+def test_the_plan_says_who_sits_on_which_cores(recipe_data):
+    plan = plan_for(recipe_data, gpus=4, cpus=10, replicas_per_node=2)
+    assert said(plan, "cores_of_replicas")[0] == "the 10 of its job on each node, each its own"
+    cores = plan.client.resources.cores
+    assert said(plan, "cores_of_load")[0] == f"the {cores} of the client's job"
+    assert said(plan, "cores_of_exporters")[0] == "the replicas'"
+
+
+def test_on_this_machine_they_share_them_and_that_is_said(recipe_data):
+    plan = plan_for(recipe_data, scheduler="local", gpus=0)
+    assert said(plan, "cores_of_replicas")[0] == "all of this machine"
+    assert said(plan, "cores_of_load")[0] == "the replicas'"
+    assert "shares them" in said(plan, "cores_of_load")[1]
+
+
 def test_prometheus_looks_for_each_replica_and_for_each_node_once(recipe_data):
     one = plan_for(recipe_data, gpus=4, nodes=2, replicas_per_node=1)
     four = plan_for(recipe_data, gpus=4, nodes=2, replicas_per_node=4)
