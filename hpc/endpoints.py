@@ -139,7 +139,7 @@ class OutputDir:
 
     def gpus(self, job_id: str) -> ModelFacts:
         """The names and driver versions of a job's GPUs, on all its nodes, each once; none if
-        it has none, or no nvidia-smi to tell."""
+        it has none, or neither nvidia-smi nor amd-smi to tell."""
         paths = sorted((self.path / "logs").glob(f"{number_of(job_id)}.*gpus"))
         lines = [line for path in paths for line in path.read_text(errors="replace").splitlines()]
         pairs = [line.partition(",") for line in lines if line.strip()]

@@ -431,8 +431,15 @@ ask_scheduler() {
 # note_gpus: logs/ID.gpus, a line "name, driver version" for each GPU that the job has, for records.
 note_gpus() {
   local path=$OUTPUT/logs/$JOB_ID.gpus gpus
-  gpus=$(nvidia-smi --query-gpu=name,driver_version --format=csv,noheader 2>/dev/null) || return 0
-  write_file "$path" "$gpus"
+  gpus=$(nvidia-smi --query-gpu=name,driver_version --format=csv,noheader 2>/dev/null) || gpus=$(amd_names)
+  [ -z "$gpus" ] || write_file "$path" "$gpus"
+}
+
+# amd_names: the same lines by ROCm's amd-smi, which shows all of the node. It is Python, and takes a second or more.
+amd_names() {
+  PATH=$PATH:/opt/rocm/bin timeout 30 amd-smi static --asic --driver --json 2>/dev/null |
+    grep -oE '"(market_name|version|driver_version)": *"[^"]*"' |
+    sed -nE -e '/^"market_name/{s/^[^:]*: *"(.*)"$/\1/;h;d;}' -e 's/^[^:]*: *"(.*)"$/, \1/;H;x;s/\n//;p'
 }
 
 # --- HTTP to the service of this job -------------------------------------------------------------

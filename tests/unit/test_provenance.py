@@ -41,6 +41,23 @@ def test_gpus_and_driver_are_noted_by_the_job(output, tmp_path):
     assert output.gpus("77")["gpu_names"] == []
 
 
+def test_amds_gpus_are_noted_by_amd_smi(output, tmp_path):
+    """As it answers since 26.0, and before."""
+    asic = {"market_name": "AMD Instinct MI300X", "target_graphics_version": "gfx942"}
+    driver = {"name": "amdgpu", "version": "6.19.14"}
+    gpus = [{"gpu": number, "asic": asic, "driver": driver} for number in range(2)]
+    smi = tmp_path / "amd-smi"
+    for answer in (json.dumps({"gpu_data": gpus}, indent=4), json.dumps(gpus)):
+        smi.write_text(f"#!/bin/sh\ncat <<'END'\n{answer}\nEND\n")
+        smi.chmod(0o755)
+        note_gpus(output, tmp_path)
+        assert output.gpus("7") == {
+            "gpu_names": ["AMD Instinct MI300X"],
+            "driver_versions": ["6.19.14"],
+        }
+        (output.path / "logs" / "7.gpus").unlink()
+
+
 def test_without_nvidia_smi_nothing_is_noted(output, tmp_path):
     note_gpus(output, tmp_path)
     assert output.gpus("7") == {"gpu_names": [], "driver_versions": []}
