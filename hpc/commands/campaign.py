@@ -4,38 +4,32 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import signal
 import subprocess
 import sys
 import threading
-import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from campaign.code import code_version
-from campaign.file import limits_of
 from campaign.missing import suspect_nodes
-from campaign.units import Ledger, Planned, PlannedCell, read
+from campaign.units import Ledger, Planned, read
 from contracts.errors import BenchmarkInvalid, DeadlineError, Interrupted, ServiceError, UsageError
 from contracts.files import PROJECT, write_atomically
 from hpc.campaigns.book import Book
+from hpc.campaigns.conditions import planned_by
 from hpc.campaigns.controller import Controller, Work
 from hpc.campaigns.deploying import Deployer
 from hpc.campaigns.fleet import Fleet, Size
 from hpc.campaigns.grouping import Group
 from hpc.campaigns.planning import cell_lines, changes, estimate, plan_lines
-from hpc.campaigns.processes import process_of
-from hpc.campaigns.reading import Checked, load_campaign
-from hpc.campaigns.settings import KNOBS
+from hpc.campaigns.reading import load_campaign
 from hpc.commands.deploy import plan_at
 from hpc.console import Console
 from hpc.endpoints import OutputDir
 from hpc.site import Site, load_site
-from ledger.conditions import fingerprint
 
 #: Options of a deployment that a campaign has no use for.
 _NOT_OURS = ("detach", "prepare", "no_benchmark", "keep_on_failure")
@@ -65,7 +59,7 @@ def run(given: argparse.Namespace, output: OutputDir, console: Console) -> None:
     checked = load_campaign(given.recipe, site.store)
     folder = output.path / "campaigns" / checked.name
     sizes = _sizes(checked.groups, site, output, not given.no_monitoring)
-    planned = _planned(checked, site, given)
+    planned = planned_by(checked, site, not given.no_monitoring)
     fingerprints = {cell.key: cell.fingerprint for cell in planned.cells}
     work = Work(checked, fingerprints, sizes, output.path / "benchmarks")
     missing = _show(work, planned, read(folder), console, given.dry_run)
@@ -114,43 +108,6 @@ def _sizes(
     if problems:
         raise UsageError("the campaign does not fit this site:", list(problems))
     return found
-
-
-def _planned(checked: Checked, site: Site, given: argparse.Namespace) -> Planned:
-    """The plan as the ledger has it, with the fingerprint of all that decides a cell's result and
-    is known by now."""
-    profile = fingerprint(site.model_dump(mode="json", by_alias=True))[:8]
-    conditions = {
-        "code version": code_version(),
-        "site profile": f"{site.name} {profile}",
-        "monitoring": "left out" if given.no_monitoring else "as the recipe says",
-    }
-    return Planned(
-        at=time.time(),
-        campaign=checked.given,
-        repetitions=checked.asked.repetitions,
-        cells=[
-            PlannedCell(
-                key=cell.key,
-                settings=dict(cell.settings),
-                group=checked.group_of[cell.key].id,
-                fingerprint=fingerprint([conditions, *_decides(checked, cell.key)]),
-            )
-            for cell in checked.cells
-        ],
-        conditions=conditions,
-        process=process_of(os.getpid()),
-    )
-
-
-def _decides(checked: Checked, cell: str) -> list[object]:
-    """What of a campaign decides a cell's result: its deployment, its load, and the seed."""
-    job = checked.group_of[cell].recipe.job.model_dump(mode="json", by_alias=True)
-    service = {key: value for key, value in job["service"].items() if key not in KNOBS}
-    load = dict(checked.recipes[cell].job.service.load)
-    if checked.asked.slo is not None:
-        load.setdefault("goodput", limits_of(checked.asked.slo))
-    return [{**job, "name": None, "service": service}, load, checked.asked.seed]
 
 
 def _show(work: Work, planned: Planned, ledger: Ledger, console: Console, cells: bool) -> int:
