@@ -92,6 +92,24 @@ class Budget(_Part):
     jobs: int | None = Field(None, ge=1, description="Jobs that are submitted, of all services.")
 
 
+def _range(value: list[float]) -> list[float]:
+    if not 0 < value[0] < value[1]:
+        raise ValueError("must be two numbers, both more than 0, the lower one first")
+    return value
+
+
+class Search(_Part):
+    """In each cell the highest rate is searched that keeps the SLO."""
+
+    rate: Annotated[list[float], Field(min_length=2, max_length=2), AfterValidator(_range)] = Field(
+        description="Requests per second, between which it is searched."
+    )
+    goodput: float = Field(
+        0.95, gt=0, lt=1, description="Share of requests within the SLO with which it is kept."
+    )
+    runs: int = Field(10, ge=1, le=100, description="Runs of a search, at most.")
+
+
 class Campaign(_Part):
     """What is compared, how often, and within which bounds."""
 
@@ -129,6 +147,11 @@ class Campaign(_Part):
         None,
         description="Limits that a good request keeps, in seconds (`ttft:0.5,itl:0.05`); it is the "
         "load's `goodput` where the recipe has none.",
+    )
+    search: Search | None = Field(
+        None,
+        description="A repetition is then no single run, but a search for the highest rate that "
+        "keeps the SLO.",
     )
 
 

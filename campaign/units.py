@@ -97,7 +97,8 @@ class Stopped(_Entry):
 
 
 class Started(_Entry):
-    """A run was asked for, of a deployment with that fingerprint."""
+    """A run was asked for, of a deployment with that fingerprint; `rate`: if it is of a search, in
+    requests per second."""
 
     entry: Literal["started"] = "started"
     cell: str
@@ -107,6 +108,21 @@ class Started(_Entry):
     number: int
     planned: str
     deployed: str
+    rate: float | None = None
+
+
+class Probed(_Entry):
+    """A run of a search: at `rate` requests per second `good` of `of` were within the SLO."""
+
+    entry: Literal["probed"] = "probed"
+    cell: str
+    block: int
+    planned: str
+    deployed: str
+    run: str
+    rate: float
+    good: int
+    of: int
 
 
 class Measured(_Entry):
@@ -127,7 +143,7 @@ class Measured(_Entry):
     seconds: float | None = None
 
 
-Entry = Planned | Deploying | Deployed | Stopped | Started | Measured
+Entry = Planned | Deploying | Deployed | Stopped | Started | Probed | Measured
 _ENTRIES: TypeAdapter[Entry] = TypeAdapter(
     Annotated[Entry, Field(discriminator="entry")], config=ConfigDict(defer_build=True)
 )
@@ -153,6 +169,7 @@ class Ledger:
     deployed: dict[int, Deployed] = field(default_factory=dict)
     stopped: dict[int, Stopped] = field(default_factory=dict)
     started: dict[Unit, list[Started]] = field(default_factory=dict)
+    probed: dict[Unit, list[Probed]] = field(default_factory=dict)
     measured: dict[Unit, list[Measured]] = field(default_factory=dict)
     _cells: dict[str, PlannedCell] = field(default_factory=dict)
 
@@ -169,6 +186,8 @@ class Ledger:
             self.stopped[entry.number] = entry
         elif isinstance(entry, Started):
             self.started.setdefault((entry.cell, entry.block), []).append(entry)
+        elif isinstance(entry, Probed):
+            self.probed.setdefault((entry.cell, entry.block), []).append(entry)
         else:
             self.measured.setdefault((entry.cell, entry.block), []).append(entry)
 
@@ -177,7 +196,7 @@ class Ledger:
         """The cells of the last plan, in its order."""
         return [Cell(planned.settings) for planned in self._cells.values()]
 
-    def counts(self, entry: Started | Measured) -> bool:
+    def counts(self, entry: Started | Probed | Measured) -> bool:
         """Whether it was made under the conditions of now."""
         cell = self._cells.get(entry.cell)
         if cell is None or cell.fingerprint != entry.planned:
@@ -189,6 +208,10 @@ class Ledger:
         """What was found of a repetition that counts, in the order in which it was."""
         return [one for one in self.measured.get(unit, ()) if self.counts(one)]
 
+    def probes(self, unit: Unit) -> list[Probed]:
+        """The runs of a repetition's search that count, in the order in which they were."""
+        return [one for one in self.probed.get(unit, ()) if self.counts(one)]
+
     def last(self) -> dict[Unit, Measured]:
         """What counts of each repetition: the last that was found."""
         return {unit: found[-1] for unit in self.measured if (found := self.tries(unit))}
@@ -197,6 +220,7 @@ class Ledger:
         """The last run of a repetition, if its end is not in the ledger."""
         begun = self.started.get(unit)
         known = {one.run for one in self.measured.get(unit, ())}
+        known |= {one.run for one in self.probed.get(unit, ())}
         return begun[-1] if begun and begun[-1].run not in known else None
 
     @property

@@ -49,4 +49,6 @@ def _decides(checked: Checked, cell: str) -> list[object]:
     load = dict(checked.recipes[cell].job.service.load)
     if checked.asked.slo is not None:
         load.setdefault("goodput", limits_of(checked.asked.slo))
-    return [{**job, "name": None, "service": service}, load, checked.asked.seed]
+    search = checked.asked.search
+    more = [] if search is None else [search.model_dump(mode="json")]
+    return [{**job, "name": None, "service": service}, load, checked.asked.seed, *more]

@@ -4,40 +4,22 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from pathlib import Path
 
+from campaign.book import Book
 from campaign.design import Turn
 from campaign.missing import Missing, kept, of_use
-from campaign.units import Measured, Started, Unit
+from campaign.units import Unit
 from contracts.errors import ServiceError
-from hpc.campaigns.book import Book
 from hpc.campaigns.deploying import Ended
-from hpc.campaigns.fleet import Fleet, Size
-from hpc.campaigns.live import Live
-from hpc.campaigns.reading import Checked
-from hpc.campaigns.runs import Outcome, asked_of, found_in, measure
+from hpc.campaigns.fleet import Fleet
+from hpc.campaigns.repetitions import Repetitions, Work
 from hpc.console import Console
 from hpc.following.job_watch import JobEnded
-from hpc.recipe.schema import Recipe
 
-#: What a run takes beside its requests: warm-up, results.
-AROUND_S = 30.0
 #: A pass more measures what a deployment of other conditions has made missing.
 MOST_PASSES = 3
-
-
-@dataclass(frozen=True)
-class Work:
-    """What is carried out. `fingerprints`: of each cell; `benchmarks`: where runs are; `sizes`: of
-    the deployments of each group."""
-
-    checked: Checked
-    fingerprints: Mapping[str, str]
-    sizes: Mapping[str, Size]
-    benchmarks: Path
 
 
 class Controller:
@@ -47,7 +29,8 @@ class Controller:
         self, work: Work, book: Book, fleet: Fleet, console: Console, stop: threading.Event
     ) -> None:
         self._work, self._book, self._fleet = work, book, fleet
-        self._console, self._stop = console, stop
+        self._stop = stop
+        self._repetitions = Repetitions(work, book, console, stop)
         self._design = work.checked.design
         self._missing = Missing(book.ledger)
         self._slots = threading.Semaphore(self._design.parallel)
@@ -57,7 +40,7 @@ class Controller:
 
     def run(self) -> None:
         """Measure what is missing. Deployments are ended at the end, however it comes."""
-        self._take_up_runs()
+        self._repetitions.take_up()
         try:
             self._take_up_deployments()
             for _ in range(MOST_PASSES):
@@ -70,17 +53,6 @@ class Controller:
             self._fleet.end_all()
 
     # --- what an earlier command has left ---
-
-    def _take_up_runs(self) -> None:
-        """A run whose results are there, and not in the ledger, is not done again."""
-        for unit in list(self._book.ledger.started):
-            begun = self._book.ledger.open_run(unit)
-            if begun is None or not self._book.ledger.counts(begun):
-                continue
-            outcome = found_in(self._work.benchmarks / begun.run)
-            if outcome is not None:
-                self._record(begun, outcome)
-                self._console.tell("orch", f"{begun.run} had come to its end: it is taken up")
 
     def _take_up_deployments(self) -> None:
         blocks = [*self._blocks(), [], []]
@@ -172,102 +144,17 @@ class Controller:
         for _ in range(2):
             try:
                 self._check_jobs(group)
-                live = self._fleet.get(group, self._expected_s(unit[0]))
+                live = self._fleet.get(group, self._repetitions.expected_s(unit[0]))
             except ServiceError as error:
-                self._record(self._begun(unit, None), Outcome("failed", problem=error.message))
+                self._repetitions.fail(unit, error.message)
                 return
             if not self._missing.is_missing(unit):
                 return  # the deployment that serves now has the conditions of an earlier one
-            begun = self._start(unit, live)
             try:
-                self._measure(begun, live)
+                self._repetitions.measure(unit, live)
                 return
             except JobEnded as error:
                 ended = error
                 self._fleet.lost(group, error.message)
         assert ended is not None
-        self._record(begun, Outcome("failed", problem=ended.message), live)
-
-    def _expected_s(self, cell: str) -> float:
-        """How long a run of a cell takes, as far as that is known."""
-        found = self._book.ledger.measured
-        known = [one.seconds for (of, _), all_ in found.items() if of == cell for one in all_
-                 if one.seconds]  # fmt: skip
-        load = self._work.checked.recipes[cell].job.service
-        return max([*known, load.duration_seconds or 0.0]) + AROUND_S
-
-    def _start(self, unit: Unit, live: Live) -> Started:
-        """The run that is under way on this deployment since an earlier command, else a new one."""
-        going_on = self._book.ledger.open_run(unit)
-        if going_on is not None and going_on.number == live.number:
-            return going_on
-        begun = self._begun(unit, live)
-        self._book.add(begun)
-        return begun
-
-    def _begun(self, unit: Unit, live: Live | None) -> Started:
-        cell, block = unit
-        ledger, checked = self._book.ledger, self._work.checked
-        place = [one.key for one in checked.cells].index(cell) + 1
-        times = len(ledger.started.get(unit, ())) + 1
-        serving = ledger.serving.get(checked.group_of[cell].id)
-        return Started(
-            at=time.time(),
-            cell=cell,
-            block=block,
-            run=f"{checked.name}-c{place:03}-b{block:02}-{times}",
-            attempt=len(ledger.tries(unit)) + 1,
-            number=0 if live is None else live.number,
-            planned=self._work.fingerprints[cell],
-            deployed=serving.fingerprint if serving and live else "",
-        )
-
-    def _measure(self, begun: Started, live: Live) -> None:
-        recipe = self._recipe(begun)
-        folder = self._work.benchmarks / begun.run
-        self._record(begun, measure(live, recipe, begun.run, folder, self._check), live)
-
-    def _recipe(self, begun: Started) -> Recipe:
-        checked = self._work.checked
-        asked = checked.asked
-        recipe = checked.recipes[begun.cell]
-        return asked_of(recipe, asked.slo, asked.seed, begun.cell, begun.block)
-
-    def _check(self) -> None:
-        if self._stop.is_set():
-            raise Ended("the campaign is to end")
-
-    def _record(self, begun: Started, outcome: Outcome, live: Live | None = None) -> None:
-        self._book.add(
-            Measured(
-                at=time.time(),
-                cell=begun.cell,
-                block=begun.block,
-                attempt=begun.attempt,
-                state=outcome.state,
-                planned=begun.planned,
-                deployed=begun.deployed,
-                run=begun.run if begun.number else None,
-                figures=outcome.figures,
-                problem=outcome.problem,
-                nodes=self._nodes(begun, live),
-                seconds=outcome.seconds,
-            )
-        )
-        self._say(begun, outcome)
-
-    def _nodes(self, begun: Started, live: Live | None) -> list[str]:
-        if live is not None:
-            return live.nodes
-        served = self._book.ledger.deployed.get(begun.number)
-        return served.nodes if served else []
-
-    def _say(self, begun: Started, outcome: Outcome) -> None:
-        ledger, checked = self._book.ledger, self._work.checked
-        total = len(checked.cells) * checked.asked.repetitions
-        why = f": {outcome.problem}" if outcome.problem else ""
-        self._console.tell(
-            "orch",
-            f"{len(ledger.last())} of {total}: block {begun.block}, {begun.cell}: "
-            f"{outcome.state}{why}",
-        )
+        self._repetitions.fail(unit, ended.message, live)

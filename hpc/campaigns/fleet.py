@@ -8,10 +8,10 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from campaign.book import Book
 from campaign.units import Deploying, Process, Stopped
 from contracts.errors import OrchError, ServiceError
 from contracts.files import FileError, write_atomically
-from hpc.campaigns.book import Book
 from hpc.campaigns.deploying import Deployer, Ended
 from hpc.campaigns.grouping import Group
 from hpc.campaigns.known import deployments_of

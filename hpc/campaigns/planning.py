@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from campaign.cells import Cell
 from campaign.missing import Missing
 from campaign.units import Ledger, Planned
-from hpc.campaigns.controller import Work
 from hpc.campaigns.reading import Checked
+from hpc.campaigns.repetitions import Work
 from hpc.console import columns
 from hpc.times import format_time
 from ledger.conditions import differences
@@ -58,6 +58,7 @@ def estimate(work: Work, ledger: Ledger) -> Estimate:
 
 
 def _run_s(cell: Cell, checked: Checked, ledger: Ledger) -> float | None:
+    """Seconds of a repetition."""
     known = [
         one.seconds
         for (key, _), found in ledger.measured.items()
@@ -67,7 +68,8 @@ def _run_s(cell: Cell, checked: Checked, ledger: Ledger) -> float | None:
     ]
     if known:
         return sum(known) / len(known)
-    return checked.recipes[cell.key].job.service.duration_seconds
+    seconds, search = checked.recipes[cell.key].job.service.duration_seconds, checked.asked.search
+    return seconds if seconds is None or search is None else seconds * search.runs
 
 
 def _deploy_s(ledger: Ledger) -> float | None:
@@ -81,11 +83,12 @@ def _deploy_s(ledger: Ledger) -> float | None:
 def plan_lines(work: Work, ledger: Ledger, found: Estimate) -> list[str]:
     """The plan in some lines."""
     checked, asked = work.checked, work.checked.asked
+    what = "runs" if asked.search is None else f"searches of at most {asked.search.runs} runs"
     total = len(checked.cells) * asked.repetitions
     done = total - found.runs
     count, up = len(checked.groups), min(asked.parallel, len(checked.groups))
     rows = [
-        ["runs", f"{len(checked.cells)} cells x {asked.repetitions} repetitions = {total} runs"
+        ["runs", f"{len(checked.cells)} cells x {asked.repetitions} repetitions = {total} {what}"
          + (f"; {done} are there, {found.runs} are missing" if done else "")],
         ["deployments", f"{sum(found.deployments.values())} for {count} groups of cells, at most "
          f"{up} up at once: {found.jobs} jobs"],

@@ -16,7 +16,7 @@ from contracts.files import read_json_strictly
 from contracts.json_object import JsonObject
 from contracts.validation import shown
 from hpc.campaigns.grouping import Group, grouped
-from hpc.campaigns.settings import in_recipe, problem_of, with_settings
+from hpc.campaigns.settings import in_recipe, problem_of, with_rate, with_settings
 from hpc.recipe.reading import recipe_of
 from hpc.recipe.schema import Recipe
 from hpc.recipe.words import count, validate
@@ -69,9 +69,14 @@ def load_campaign(path: Path, store: Path | None = None) -> Checked:
     problems = _Problems()
     name = _name(asked, path, problems)
     cells = _cells(asked, problems)
+    _check_search(asked, problems)
     recipes: dict[str, Recipe] = {}
     if not problems.lines:
-        recipes = _recipes(cells, *_base(asked, path), store, problems)
+        base, file = _base(asked, path)
+        if asked.search is not None:  # room for the largest
+            base = with_rate(base, asked.search.rate[1])
+        recipes = _recipes(cells, base, file, store, problems)
+        _check_slo(asked, recipes, problems)
     if problems.lines:
         raise UsageError(f"{what} is not valid: {count(problems.lines)}", problems.lines)
     return Checked(name, given, asked, cells, recipes, grouped(name, cells, recipes))
@@ -146,6 +151,22 @@ def _check_baseline(cells: Sequence[Cell], asked: Campaign, problems: _Problems)
     elif len(found) > 1:
         open_ = [path for path in asked.vary if path not in asked.baseline]
         problems.add("baseline", f"matches {len(found)} cells; give it {' and '.join(open_)}, too")
+
+
+def _check_search(asked: Campaign, problems: _Problems) -> None:
+    varied = [path for path in asked.vary if in_recipe(path) in _SEARCHED]
+    if asked.search is not None and varied:
+        problems.add("search.rate", f"does not go with {varied[0]} in vary: it is the search's")
+
+
+def _check_slo(asked: Campaign, recipes: Mapping[str, Recipe], problems: _Problems) -> None:
+    without = [key for key, one in recipes.items() if one.job.service.goodput is None]
+    if asked.search is not None and asked.slo is None and without:
+        problems.add("search", "needs limits that a good request keeps: give campaign.slo")
+
+
+#: What a search says itself, or does without.
+_SEARCHED = tuple(f"job.service.{name}" for name in ("rate", "n_clients", "n_requests_per_client"))
 
 
 def _why(part: Mapping[str, Setting], asked: Campaign) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from campaign.cells import State
 from campaign.figures import figures_of, read_whole_summary
 from campaign.file import limits_of
+from campaign.units import Started
 from contracts.errors import ServiceError
 from contracts.knobs import MAX_REQUESTS
 from contracts.summary import Summary
@@ -31,18 +32,22 @@ class Outcome:
     figures: dict[str, float] = field(default_factory=dict)
     problem: str | None = None
     seconds: float | None = None
+    #: Why it is not valid.
+    codes: frozenset[str] = frozenset()
 
 
-def asked_of(recipe: Recipe, slo: str | None, seed: int, cell: str, block: int) -> Recipe:
-    """The recipe of a cell with what its run in a block asks: the campaign's SLO if the load has
-    no limits of its own, and a seed that no other run has. With one seed for all, the prompts of
-    one run would be in an engine's cache in the next."""
+def asked_of(recipe: Recipe, slo: str | None, seed: int, run: Started) -> Recipe:
+    """The recipe of a cell with what a run of it asks: the campaign's SLO if the load has no
+    limits of its own, the rate of a search, and a seed that no other run has. With one seed for
+    all, the prompts of one run would be in an engine's cache in the next."""
     service = recipe.job.service
     # Request i has the seed SEED + i: no two runs share one, but for one chance in a thousand.
-    own = int(fingerprint([seed, service.seed, cell, block])[:8], 16)
+    own = int(fingerprint([seed, service.seed, run.run])[:8], 16)
     changes: dict[str, object] = {"seed": own % (2**31 - MAX_REQUESTS)}
     if slo is not None and service.goodput is None:
         changes["goodput"] = limits_of(slo)
+    if run.rate is not None:
+        changes["rate"] = run.rate
     service = service.model_copy(update=changes)
     return recipe.model_copy(update={"job": recipe.job.model_copy(update={"service": service})})
 
@@ -89,4 +94,10 @@ def _outcome(summary: Summary, seconds: float | None) -> Outcome:
     verdict = summary.validity
     problem = None if verdict.valid else " ".join(verdict.reasons) or "it is not valid."
     state: State = "done" if verdict.valid else "invalid"
-    return Outcome(state, figures_of(summary), problem, seconds or summary.seconds.whole)
+    return Outcome(
+        state,
+        figures_of(summary),
+        problem,
+        seconds or summary.seconds.whole,
+        frozenset(verdict.codes),
+    )

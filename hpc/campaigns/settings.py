@@ -48,6 +48,12 @@ def in_recipe(path: str) -> str:
     return SERVICE + path.removeprefix(LOAD) if path.startswith(LOAD) else path
 
 
+def with_rate(recipe: JsonObject, rate: float) -> JsonObject:
+    """A recipe (parsed JSON) whose load comes at a rate, in requests per second."""
+    others = dict.fromkeys((LOAD + "n_clients", LOAD + "n_requests_per_client"))
+    return with_settings(recipe, {**others, LOAD + "rate": rate})
+
+
 def is_knob(path: str) -> bool:
     """Whether it is the load's alone, and restarts nothing."""
     return in_recipe(path).removeprefix(SERVICE) in KNOBS

@@ -14,18 +14,19 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from campaign.book import Book
 from campaign.missing import suspect_nodes
 from campaign.units import Ledger, Planned, read
 from contracts.errors import BenchmarkInvalid, DeadlineError, Interrupted, ServiceError, UsageError
 from contracts.files import PROJECT, write_atomically
-from hpc.campaigns.book import Book
 from hpc.campaigns.conditions import planned_by
-from hpc.campaigns.controller import Controller, Work
+from hpc.campaigns.controller import Controller
 from hpc.campaigns.deploying import Deployer
 from hpc.campaigns.fleet import Fleet, Size
 from hpc.campaigns.grouping import Group
 from hpc.campaigns.planning import cell_lines, changes, estimate, plan_lines
 from hpc.campaigns.reading import load_campaign
+from hpc.campaigns.repetitions import Work
 from hpc.commands.deploy import plan_at
 from hpc.console import Console
 from hpc.endpoints import OutputDir

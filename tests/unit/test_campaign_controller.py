@@ -12,8 +12,8 @@ import pytest
 from campaign_standins import NOBODY, Bench, service
 from events import until
 
+from campaign.book import Book
 from campaign.units import LEDGER, Deploying, Measured, Started, as_json, observations, read
-from hpc.campaigns.book import Book
 from hpc.deployments.records import create_record
 from ledger.journal import Journal, JournalInUse
 
@@ -204,6 +204,49 @@ def test_a_deployment_that_is_up_is_used_by_the_next_command(bench: Bench) -> No
     bench.command()
     assert len(bench.begun) == bench.checked.design.deployments - 1
     assert states(bench) == {"done": 12}
+
+
+@pytest.fixture
+def searches(bench: Bench) -> Bench:
+    bench.campaign["recipe"] = {"job": {"service": {"model": "mistral:7b", "n_requests": 500,
+                                                    "rate": 1.0}}}  # fmt: skip
+    bench.campaign |= {"vary": {"job.service.num_parallel": [1, 2]}, "search": {"rate": [1, 200]}}
+    return bench
+
+
+def test_a_search_finds_the_highest_rate_in_as_few_runs_as_it_may(searches: Bench) -> None:
+    searches.command()
+    assert states(searches) == {"done": 4}
+    found = observations(searches.home)
+    assert all(9.5 <= one.figures["search.rate"] <= 10.5 for one in found)
+    assert all(one.figures["latency_seconds.ttft.p50"] > 0 for one in found)
+    assert len(searches.service.asked) <= 40
+    assert all(body["n_requests"] == 500 for body in searches.service.asked)
+    assert len({body["seed"] for body in searches.service.asked}) == len(searches.service.asked)
+
+
+def test_a_search_that_was_cut_off_goes_on_where_it_was(searches: Bench) -> None:
+    searches.command()
+    asked = len(searches.service.asked)
+    found = {(one.cell, one.block): one.figures["search.rate"] for one in
+             observations(searches.home)}  # fmt: skip
+    lines = (searches.home / LEDGER).read_bytes().splitlines(keepends=True)
+    probes = [n for n, line in enumerate(lines) if b'"entry":"probed"' in line]
+    (searches.home / LEDGER).write_bytes(b"".join(lines[: probes[len(probes) // 2]]))
+    searches.service.asked.clear()
+    searches.command()
+    again = {(one.cell, one.block): one.figures["search.rate"] for one in
+             observations(searches.home)}  # fmt: skip
+    assert again == found
+    # The run that had come to its end without an entry is not among them.
+    assert len(searches.service.asked) == asked - len(probes) // 2 - 1
+
+
+def test_a_search_fails_with_the_run_that_says_nothing(searches: Bench) -> None:
+    searches.service.answers["c002-b01-2"] = "failed"
+    searches.command()
+    (bad,) = [one for one in observations(searches.home) if one.state == "failed"]
+    assert bad.problem and bad.problem.startswith("at ") and "the engine said no" in bad.problem
 
 
 def test_two_commands_at_once_are_one_too_many(bench: Bench) -> None:
