@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     Story = Mapping[str, Callable[[argparse.Namespace, OutputDir, Console], None]]
 
 _EPILOG = """exit codes: 0 ok, 2 recipe, site or usage wrong, 3 scheduler, 4 a service
-failed, 5 a deadline passed, 6 benchmark not valid, 130 interrupted"""
+failed, 5 a deadline passed, 6 benchmark not valid, 7 worse, 130 interrupted"""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -44,6 +44,8 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--fit", type=Path, metavar="RECIPE", help=argparse.SUPPRESS)
     p.add_argument("--yes", action="store_true", help=argparse.SUPPRESS)
+    p.add_argument("--against", type=Path, metavar="OLD", help=argparse.SUPPRESS)
+    p.add_argument("--fail-on-regression", metavar="PART", help=argparse.SUPPRESS)
     p.add_argument("--prepare", action="store_true", help="fetch images and model, submit nothing")
     p.add_argument("--detach", action="store_true", help="return once the jobs are submitted")
     p.add_argument("--no-benchmark", action="store_true", help="leave the benchmark out")
@@ -73,6 +75,7 @@ def _add_commands(p: argparse.ArgumentParser) -> None:
     p.add_argument("--in-flight", type=int, metavar="N",
                    help="likewise: requests at once; --per-minute N: begun")  # fmt: skip
     p.add_argument("--per-minute", type=int, metavar="N", help=argparse.SUPPRESS)
+    p.add_argument("--rerun", nargs="+", metavar="RUN", help=argparse.SUPPRESS)
     p.add_argument("--login", metavar="ID",
                    help="a token for what is shared with you; also by its URL")  # fmt: skip
 
@@ -105,7 +108,8 @@ def main(story: Story, argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-_COMMANDS = ("recipe", "attach", "status", "stop", "logs", "ingest", "token", "login", "fit")
+_COMMANDS = ("recipe", "attach", "status", "stop", "logs", "ingest", "token", "login", "fit",
+             "rerun")  # fmt: skip
 #: What only a new token has.
 _OF_TOKENS = ("expires", "in_flight", "per_minute")
 
@@ -138,6 +142,7 @@ def _explain(error: OrchError, console: Console) -> None:
 
 
 def _run(given: argparse.Namespace, story: Story, console: Console) -> None:
+    from contracts.errors import UsageError
     from hpc import signals
     from hpc.endpoints import OutputDir
 
@@ -146,6 +151,8 @@ def _run(given: argparse.Namespace, story: Story, console: Console) -> None:
     command = next(name for name in _COMMANDS if getattr(given, name) is not None)
     if command == "recipe" and _is_campaign(given.recipe):
         command = "campaign"
+    elif given.against is not None or given.fail_on_regression is not None:
+        raise UsageError("--against and --fail-on-regression are for a campaign; give its file.")
     run = story[command] if command in story else import_module(f"hpc.commands.{command}").run
     run(given, output, console)
 

@@ -10,7 +10,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from contracts.errors import OrchError, Regression, UsageError
+from campaign.report import options
+from contracts.errors import OrchError, Regression
 from contracts.files import FileError, write_whole
 
 
@@ -45,8 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(given: argparse.Namespace) -> None:
-    if given.fail_on_regression is not None and given.against is None:
-        raise UsageError("--fail-on-regression is for --against OLD alone; name another campaign.")
+    options.check(given.against, given.fail_on_regression, given.folder)
     # matplotlib's caches, which it would have in the home, are gone afterwards.
     with tempfile.TemporaryDirectory(prefix="caches-") as caches:
         for name in ("MPLCONFIGDIR", "XDG_CACHE_HOME"):
@@ -63,9 +63,9 @@ def write(folder: Path, other: Path | None = None, most: str | None = None) -> N
     from campaign.report.results import results_of
     from campaign.report.tables import csv_lines
 
-    limit = None if most is None else against.part_of(most)
+    limit = None if most is None else options.part_of(most)
     material = read_campaign(folder)
-    then = None if other is None else read_campaign(_named(other, folder))
+    then = None if other is None else read_campaign(options.campaign_of(other, folder))
     found = results_of(material, None if then is None else against.compare(material, then))
     text = json.dumps(found.as_json(), indent=2, ensure_ascii=False, allow_nan=False)
     try:
@@ -89,12 +89,6 @@ def write(folder: Path, other: Path | None = None, most: str | None = None) -> N
                 f"{len(worse)} figure{'s' * (len(worse) != 1)}; see {folder / 'report.html'}.",
                 grids.moved_lines(worse),
             )
-
-
-def _named(other: Path, folder: Path) -> Path:
-    """A campaign's folder, or the one of this name beside `folder`."""
-    beside = folder.resolve().parent / other
-    return beside if not other.is_dir() and beside.is_dir() else other
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ called real.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -25,6 +24,11 @@ from ledger.conditions import differences
 from loadgen.compare import intervals
 from loadgen.measure.run_figures import BY_KEY, MAIN_FIGURES, RunFigure
 from loadgen.outputs.plot_data import Floats
+
+#: Of logarithms: beyond it nothing is known, and beyond 709 there is no number.
+_MOST = 500.0
+#: Of means of logarithms that are the same but for the computer's rounding.
+_ROUNDING = 1e-12
 
 
 @dataclass(frozen=True)
@@ -119,11 +123,12 @@ class _Pair:
     def judged(self, family: int) -> Moved:
         """Say what it comes to if `family` pairs are looked at."""
         before, after = float(self.then.mean()), float(self.now.mean())
-        moved = after - before
+        moved = after - before if abs(after - before) > _ROUNDING else 0.0
         low = high = p = None
         if self.testable:
             half, chance = self._tested(moved, family)
-            low, high, p = math.exp(moved - half), math.exp(moved + half), min(1, chance * family)
+            low, high = math.exp(moved - half), math.exp(min(_MOST, moved + half))
+            p = min(1.0, chance * family)
         key, ratio = self.figure.key, math.exp(moved)
         return Moved(self.cell, key, math.exp(before), math.exp(after), ratio, low, high, p)
 
@@ -156,15 +161,6 @@ def _logarithms(observations: Sequence[Observation], key: str) -> Floats:
 
 
 # --- regressions ---
-
-
-def part_of(text: str) -> float:
-    """Return what `5%`, `5 %` or `0.05` says as a part of one. Raises UsageError."""
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(%?)\s*", text)
-    value = float(found[1]) / (100 if found[2] else 1) if found else -1.0
-    if not 0 <= value < 1:
-        raise UsageError(f"--fail-on-regression {text!r} is no part; give a percentage such as 5%.")
-    return value
 
 
 def regressions(against: Against, most: float) -> list[Moved]:

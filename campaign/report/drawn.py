@@ -18,6 +18,8 @@ ALL, ONE, FIRST = MAIN_FIGURES[0], MAIN_FIGURES[1], BY_KEY["latency_seconds.ttft
 MEAN_FIRST = BY_KEY["latency_seconds.ttft.mean"]
 #: More than so many heat maps say less.
 MOST_HEAT_MAPS = 6
+#: How much wider than its lower end an interval of a ratio may be.
+_MOST_DRAWN = 100.0
 
 
 def _range(cell: CellResult, figure: RunFigure) -> Range | None:
@@ -119,9 +121,12 @@ def differences(found: Sequence[Difference], numbers: dict[str, int]) -> list[Pl
 
 
 def _row(label: str, it: Difference) -> Row | None:
-    """None if the figure has no ratio, which is rare."""
+    """None if the figure has no ratio, which is rare. An interval that would squeeze all others
+    is left out."""
     if it.ratio is None:
         return None
+    if it.ratio.high > _MOST_DRAWN * it.ratio.low:
+        return Row(label, Range(100 * (it.ratio.value - 1)), it.real)
     change = [100 * (end - 1) for end in (it.ratio.value, it.ratio.low, it.ratio.high)]
     return Row(label, Range(*change), it.real)
 

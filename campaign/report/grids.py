@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from campaign.report.against import Moved
 from campaign.report.results import Results
 from campaign.report.tables import factors, spelled
-from campaign.report.words import NOTHING, Cell, compared, turned, verdict
+from campaign.report.words import NOTHING, Cell, change_of, compared, turned, verdict
 from campaign.statistics import Difference
 from loadgen.measure.run_figures import BY_KEY, MAIN_FIGURES
 
@@ -173,12 +173,10 @@ def in_words(moved: Sequence[Moved]) -> str:
 def _moved(one: Moved | None) -> Cell:
     if one is None:
         return NOTHING
-    below = "" if one.low is None or one.high is None else (
-        f"{one.low - 1:+.1%} to {one.high - 1:+.1%}"
-    )  # fmt: skip
-    return Cell(
-        f"{one.ratio - 1:+.1%}", below, verdict(one.figure, one.ratio - 1) if one.real else ""
-    )
+    below = ""
+    if one.low is not None and one.high is not None:
+        below = f"{change_of(one.low)} to {change_of(one.high)}"
+    return Cell(change_of(one.ratio), below, verdict(one.figure, one.ratio - 1) if one.real else "")
 
 
 def moved_lines(moved: Sequence[Moved]) -> list[str]:

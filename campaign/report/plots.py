@@ -158,8 +158,8 @@ class Heat:
 
 
 def heat_map(name: str, title: str, heat: Heat, axis: tuple[str, str]) -> Plot:
-    """Draw a field for each pair of levels, the more of its figure the darker. `axis`: the factors
-    of columns and rows."""
+    """Draw a field for each pair of levels, the more of its figure the stronger. `axis`: the
+    factors of columns and rows."""
     known = [value for row in heat.values for value in row if value is not None]
     low, high = min(known), max(known)
 

@@ -62,7 +62,12 @@ def compared(found: Difference | None) -> Cell:
 
 
 def _ratio(it: Interval) -> tuple[str, str]:
-    return f"{it.value - 1:+.1%}", f"{it.low - 1:+.1%} to {it.high - 1:+.1%}"
+    return change_of(it.value), f"{change_of(it.low)} to {change_of(it.high)}"
+
+
+def change_of(ratio: float) -> str:
+    """Return a ratio as a change in percent; as it is beyond a factor of ten."""
+    return f"{ratio - 1:+.1%}" if 0.1 <= ratio <= 10 else f"x{ratio:.2g}"
 
 
 def _change(figure: RunFigure, it: Interval) -> tuple[str, str]:

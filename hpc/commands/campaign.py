@@ -5,20 +5,18 @@ from __future__ import annotations
 import argparse
 import json
 import signal
-import subprocess
 import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 from campaign.book import Book
 from campaign.missing import suspect_nodes
 from campaign.units import Ledger, Planned, read
 from contracts.errors import BenchmarkInvalid, DeadlineError, Interrupted, ServiceError, UsageError
-from contracts.files import PROJECT, write_atomically
+from contracts.files import write_atomically
 from hpc.campaigns.conditions import planned_by
 from hpc.campaigns.controller import Controller
 from hpc.campaigns.deploying import Deployer
@@ -27,6 +25,7 @@ from hpc.campaigns.grouping import Group
 from hpc.campaigns.planning import cell_lines, changes, estimate, plan_lines
 from hpc.campaigns.reading import load_campaign
 from hpc.campaigns.repetitions import Work
+from hpc.campaigns.reporting import options_of, report
 from hpc.commands.deploy import plan_at
 from hpc.console import Console
 from hpc.endpoints import OutputDir
@@ -53,12 +52,14 @@ def run(given: argparse.Namespace, output: OutputDir, console: Console) -> None:
     """Carry out what is missing of a campaign.
 
     Raises UsageError before anything is submitted; ServiceError: something has failed;
-    BenchmarkInvalid: something is not valid; DeadlineError: the budget is used up.
+    BenchmarkInvalid: something is not valid; DeadlineError: the budget is used up; Regression:
+    something is worse than in the campaign of --against.
     """
     _check_options(given)
     site = load_site(given.site)
     checked = load_campaign(given.recipe, site.store)
     folder = output.path / "campaigns" / checked.name
+    options_of(given, folder)
     sizes = _sizes(checked.groups, site, output, not given.no_monitoring)
     planned = planned_by(checked, site, not given.no_monitoring)
     fingerprints = {cell.key: cell.fingerprint for cell in planned.cells}
@@ -155,7 +156,7 @@ def _carry_out(
         console.tell("orch", _in_words(progress))
         for words in suspect_nodes(book.ledger):
             console.tell("WARNING", words)
-        _report(book.folder, console)
+        worse = report(book.folder, options_of(given, book.folder), console)
     if given.json:
         console.json(asdict(progress))
     again = output.command(str(given.recipe), *_again(given))
@@ -163,6 +164,8 @@ def _carry_out(
         console.tell("orch", f"what is missing is measured by the same command: {again}")
         raise Interrupted(came[0])
     _judge(progress, controller.spent, again)
+    if worse is not None:
+        raise worse
 
 
 def _judge(progress: Progress, spent: str | None, again: str) -> None:
@@ -238,16 +241,3 @@ def _in_words(progress: Progress) -> str:
              "missing": progress.missing}  # fmt: skip
     said = ", ".join(f"{n} {word}" for word, n in parts.items() if n or word == "done")
     return f"{progress.name}: of {progress.total} runs {said}; in {progress.folder}"
-
-
-def _report(folder: Path, console: Console) -> None:
-    """Have the report written, by a process of its own: it loads what a login node need not."""
-    command = [sys.executable, "-m", "campaign.report", str(folder)]
-    done = subprocess.run(
-        command, cwd=PROJECT, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
-    )
-    if done.returncode == 0:
-        console.tell("orch", f"report: {folder / 'report.html'}")
-        return
-    why = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-    console.tell("WARNING", f"no report was written: {why}")

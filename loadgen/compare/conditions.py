@@ -72,6 +72,11 @@ def _engine(context: JsonObject) -> str:
     return NA if service.get("server") else text(service.get("engine"))
 
 
+def _settings(context: JsonObject) -> JsonObject:
+    """Without what is said of memory: how much was free there is no setting."""
+    return {key: value for key, value in part(context, "settings").items() if key != "memory"}
+
+
 def _model(options: JsonObject, context: JsonObject) -> str:
     """By the name that its server lists: to Ollama a model has many. A deployment's by what its
     recipe says: engines make different names of one file."""
@@ -97,7 +102,7 @@ def conditions(run: RunResult) -> dict[str, str]:
         "the model's digest": text(every(sources, "digest")),
         "the quantisation": text(every(sources, "quantization")),
         "the server's version": text(every(sources, "version", "ollama_version")),
-        "the server's settings": text(context.get("settings")),
+        "the server's settings": text(_settings(context)),
         "the number of replicas": text(len(summary.replicas)),
         "the load": tables.load_in_words(summary),
         "the number of processes": text(load.get("processes")),

@@ -74,6 +74,34 @@ def test_benchmark_through_the_client(deployed):
     assert result["latency_seconds"]["ttft"]["p50"] > 0
 
 
+def rerun(place, record, *on):
+    """Repeat the recipe's run; the new run's request, and what was said."""
+    run = f"{record['id']}-1"
+    result = place.orch("--rerun", run, *on, "--json", "--site", "local")
+    assert_measured(result, place.output)
+    again = json.loads(result.stdout)
+    assert again["run"] == str(place.output / "benchmarks" / run)
+    asked = [json.loads((place.output / "benchmarks" / name / "request.json").read_text())
+             for name in (run, again["again"])]  # fmt: skip
+    assert asked[0] == asked[1]
+    assert "B - A [95 %]" in result.stderr
+    return again
+
+
+def test_a_run_is_repeated_on_a_deployment_that_is_there(deployed):
+    place, record, _ = deployed
+    assert rerun(place, record, record["id"])["deployment"] == record["id"]
+
+
+@pytest.mark.long
+def test_a_run_is_repeated_on_a_deployment_like_its_own_that_ends(deployed):
+    place, record, _ = deployed
+    again = rerun(place, record)
+    (own,) = [one for one in place.records() if one["id"] == again["deployment"]]
+    assert own["state"] == "stopped"
+    assert own["recipe"] == record["recipe"]
+
+
 def test_a_server_that_somebody_else_started_is_measured_and_left_alone(deployed, place):
     """Here it is the Ollama of another deployment, by OpenAI's API."""
     shared_place, record, _ = deployed
