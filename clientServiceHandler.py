@@ -3,6 +3,7 @@ that somebody else has started."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,9 +16,11 @@ from contracts.load import (
 )
 from engines.servers.deployable import DEPLOYED
 from hpc.deployment import Deployment
+from hpc.deployments.chain import Chain
 from hpc.following.target import Target
 from hpc.images import client_image
 from hpc.planning.plan import Plan
+from hpc.recipe.batch import folders_of
 from hpc.scheduler.job_ids import number_of
 from hpc.service import Launched, Ready, Service
 from retrieval.settings import section
@@ -61,7 +64,27 @@ def setup_client_service(data: Deployment) -> str:
         qdrant=_storage(data),
         qdrant_job=jobs.get("qdrant", ""),
         qdrant_key=data.aside("qdrant.key") if data.plan.qdrant else "",
+        batch=_batch(data, [s for s in (engine.service, "qdrant", "monitoring") if s in jobs]),
     )
+
+
+def _batch(data: Deployment, services: Sequence[str]) -> Mapping[str, object] | None:
+    """What the job is told of a batch that it works off: `services` are those of the other jobs, in
+    the order in which they are submitted for the next one. None if there is no batch."""
+    batch = data.plan.recipe.job.service.batch
+    if batch is None:
+        return None
+    jobs = data.record.jobs if data.record else {}
+    return {
+        "input": batch.input,
+        "output": str(batch.output),
+        "max_jobs": batch.max_jobs,
+        "continue": int(batch.continue_),
+        "folder": Chain(data.output.path, data.id).folder,
+        "scripts": data.output.path / "scripts" / data.id,
+        "binds": folders_of(batch),
+        "services": [{"name": service, "job": jobs[service]} for service in services],
+    }
 
 
 def _retrieval(plan: Plan) -> str:

@@ -21,9 +21,10 @@ if TYPE_CHECKING:
 
 def deploy(given: "Namespace", output: "OutputDir", console: "Console") -> None:
     """Read recipe and site, plan, submit a job for each service, and go on with `use`."""
-    from hpc.commands.deploy import begin, dry_run, plan_of
+    from hpc.commands.deploy import at_work, batch_of, begin, dry_run, plan_of
 
-    plan, scheduler = plan_of(given.recipe, given.site, output, not given.no_monitoring)
+    monitoring = not given.no_monitoring
+    plan, scheduler = plan_of(given.recipe, given.site, output, monitoring, batch=batch_of(given))
     output.prepare()
     if given.dry_run:
         dry_run(plan, services(), output, console)
@@ -32,7 +33,11 @@ def deploy(given: "Namespace", output: "OutputDir", console: "Console") -> None:
 
         prepare(plan, services(), output, console)
     else:
-        use(given, output, console, begin(plan, output), scheduler, plan)
+        record = at_work(plan, output, console)
+        if record is None:
+            use(given, output, console, begin(plan, output), scheduler, plan)
+        else:
+            use(given, output, console, record, scheduler)
 
 
 def attach(given: "Namespace", output: "OutputDir", console: "Console") -> None:
@@ -52,7 +57,7 @@ def use(
     scheduler: "Scheduler",
     plan: "Plan | None" = None,
 ) -> None:
-    """Submit what is planned, wait until all of it is ready, ask, and measure."""
+    """Submit what is planned, wait until all of it is ready, ask, work off, and measure."""
     from hpc.following.run import Run
 
     with Run(record, scheduler, output, console, given) as run:
@@ -63,6 +68,7 @@ def use(
             deployment.wait(given.queue_timeout, given.start_timeout)
             deployment.ingest_documents()
             deployment.ask_question()
+            deployment.work_off()
             if not given.no_benchmark:
                 deployment.benchmark()
 

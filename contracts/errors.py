@@ -64,6 +64,14 @@ class Regression(OrchError):
     exit_code = 7
 
 
+class BatchEnded(OrchError):
+    """A batch has ended with lines that failed or are missing, and its deployment with it."""
+
+    def __init__(self, message: str, exit_code: int, details: Sequence[str] = ()) -> None:
+        super().__init__(message, details)
+        self.exit_code = exit_code
+
+
 class Interrupted(OrchError):
     """SIGINT or SIGTERM: our own jobs are to be cancelled."""
 

@@ -123,7 +123,12 @@ class ExitStatus:
 
 def read_exit_status(output: Path, number: str) -> ExitStatus | None:
     """Return the exit status of the job of that number; None as long as there is none."""
-    path = fresh(output / "logs" / f"{number}.rc")
+    return read_end(output / "logs" / f"{number}.rc")
+
+
+def read_end(file: Path) -> ExitStatus | None:
+    """Return what a file of such lines says; None as long as there is none."""
+    path = fresh(file)
     try:
         code, _, reason = path.read_text("utf-8", "replace").partition("\n")
         return ExitStatus(int(code), reason.strip())

@@ -69,11 +69,14 @@ def _add_commands(p: argparse.ArgumentParser) -> None:
     p.add_argument("--logs", nargs="+", metavar="ID", help="print the logs [of one SERVICE]")
     p.add_argument("--ingest", nargs="+", metavar=("PATH", "ID"),
                    help="documents for retrieval (default: newest deployment)")  # fmt: skip
+    p.add_argument("--batch", type=Path, metavar="IN",
+                   help="work it off: --batch IN [--out OUT] [ID | RECIPE]")  # fmt: skip
+    p.add_argument("--out", type=Path, metavar="OUT", help=argparse.SUPPRESS)
     p.add_argument("--token", nargs="+", metavar=("DO", "NAME"),
                    help="add NAME [ID], list [ID] or revoke NAME [ID]")  # fmt: skip
-    p.add_argument("--expires", metavar="TIME", help="with --token add: 30m, 12h, 7d")
-    p.add_argument("--in-flight", type=int, metavar="N",
-                   help="likewise: requests at once; --per-minute N: begun")  # fmt: skip
+    p.add_argument("--expires", metavar="TIME",
+                   help="with add: 12h; also --in-flight N, --per-minute N")  # fmt: skip
+    p.add_argument("--in-flight", type=int, metavar="N", help=argparse.SUPPRESS)
     p.add_argument("--per-minute", type=int, metavar="N", help=argparse.SUPPRESS)
     p.add_argument("--rerun", nargs="+", metavar="RUN", help=argparse.SUPPRESS)
     p.add_argument("--login", metavar="ID",
@@ -108,8 +111,10 @@ def main(story: Story, argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-_COMMANDS = ("recipe", "attach", "status", "stop", "logs", "ingest", "token", "login", "fit",
-             "rerun")  # fmt: skip
+_COMMANDS = (
+    *("batch", "recipe", "attach", "status", "stop", "logs", "ingest", "token", "login", "fit"),
+    "rerun",
+)
 #: What only a new token has.
 _OF_TOKENS = ("expires", "in_flight", "per_minute")
 
@@ -122,10 +127,18 @@ def _check(given: argparse.Namespace) -> None:
     if limited and (given.token or [""])[0] != "add":
         option = limited[0].replace("_", "-")
         raise UsageError(f"--{option} is for --token add NAME alone; leave it out.")
-    if len([name for name in _COMMANDS if getattr(given, name) is not None]) == 1:
+    if given.out is not None and given.batch is None:
+        raise UsageError("--out is for --batch IN alone; leave it out.")
+    asked = [name for name in _COMMANDS if getattr(given, name) is not None]
+    if len(asked) == 1 or asked == ["batch", "recipe"]:
         return
     options = ", ".join(f"--{name}" for name in _COMMANDS if name != "recipe")
     raise UsageError(f"give one recipe, or one of {options}; see orch.py --help.")
+
+
+def _is_recipe(named: Path | None) -> bool:
+    """Whether it is the path of one, rather than the id of a deployment."""
+    return named is not None and (named.suffix == ".json" or named.is_file())
 
 
 def _explain(error: OrchError, console: Console) -> None:
@@ -149,7 +162,9 @@ def _run(given: argparse.Namespace, story: Story, console: Console) -> None:
     signals.install()
     output = OutputDir(Path(given.output_dir).absolute())
     command = next(name for name in _COMMANDS if getattr(given, name) is not None)
-    if command == "recipe" and _is_campaign(given.recipe):
+    if command == "batch" and _is_recipe(given.recipe):
+        command = "recipe"  # of a deployment that works it off
+    elif command == "recipe" and _is_campaign(given.recipe):
         command = "campaign"
     elif given.against is not None or given.fail_on_regression is not None:
         raise UsageError("--against and --fail-on-regression are for a campaign; give its file.")

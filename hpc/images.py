@@ -18,6 +18,8 @@ _APP = (
     "clientService.py",
     "client",
     "contracts",
+    "ledger",
+    "batch",
     "engines",
     "loadgen",
     "exporters",

@@ -25,6 +25,11 @@
 #   state_of_job ID             prints its state, in Slurm's words; "unknown" if the scheduler does not know
 #                               the job; false if it does not answer
 #   job_has_ended ID            whether the scheduler has seen it end
+#   cancel_jobs ID...           asks for their end; those that have ended do not matter
+#   submit_script ENDED BEGUN SCRIPT [ARGUMENT...]
+#                               submits it and prints the job's id, to begin once the jobs of the one list (of ids with
+#                               blanks between them) have ended, and those of the other have begun; false if it is
+#                               refused, with the reason on stderr
 
 # What a site has its batch shells read first ($BASH_ENV) is not to change what is written here. Its traps
 # the job scripts reset themselves: bash puts those back at the end of a sourced file.
@@ -39,7 +44,7 @@ REASON=
 CHILDREN=()
 PUBLISHED=()  # files that say that the service is there
 STARTED_WITH= # what a service is given that may keep it from starting
-AT_END=()     # functions that are called when the service has ended, before that is removed
+AT_END=()     # functions that are called, with the exit code, when the service has ended, before that is removed
 WHY_STOPPED=  # a function that prints why it has stopped, as far as that is known
 TEMPORARY=()  # what is of no use to anybody when this ends
 FOLDERS=()    # of this node, likewise
@@ -123,7 +128,7 @@ finish() {
   unpublish
   stop_children
   unpublish # what one of them was about to write
-  for at_end in ${AT_END[@]+"${AT_END[@]}"}; do "$at_end"; done
+  for at_end in ${AT_END[@]+"${AT_END[@]}"}; do "$at_end" "$code"; done
   rm -rf ${TEMPORARY[@]+"${TEMPORARY[@]}"} ${FOLDERS[@]+"${FOLDERS[@]}"}
   say "ends with exit code $code${REASON:+: $REASON}"
   write_file "$OUTPUT/logs/$JOB_ID.rc" "$code" "$REASON"

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from contracts.errors import UsageError
+from contracts.json_object import JsonObject
 from hpc.console import Console, columns
 from hpc.deployment import Deployment
-from hpc.deployments.records import Record, create_record, new_id
+from hpc.deployments.chain import works
+from hpc.deployments.jobs import scheduler_of
+from hpc.deployments.records import Record, create_record, load_records, new_id
+from hpc.deployments.refreshing import refresh
+from hpc.deployments.stopping import stop
 from hpc.endpoints import OutputDir
 from hpc.images import check_bindable
 from hpc.planning.fitting import require_fit, with_fit
 from hpc.planning.origins import origins_of
 from hpc.planning.plan import Plan, make_plan
 from hpc.planning.weights import weights_of
+from hpc.recipe.batch import BatchFiles, folders_of
 from hpc.recipe.reading import load_recipe
 from hpc.recipe.schema import Recipe
 from hpc.scheduler.interface import Exported, Known, Partition, Scheduler
@@ -22,6 +31,9 @@ from hpc.scheduler.registry import kind_of
 from hpc.service import Service
 from hpc.site import Site, load_site
 
+if TYPE_CHECKING:
+    from hpc.deployments.facts import Facts
+
 
 def plan_of(
     recipe_path: Path,
@@ -29,15 +41,18 @@ def plan_of(
     output: OutputDir,
     monitoring: bool,
     to_fit: bool = True,
+    batch: BatchFiles | None = None,
 ) -> tuple[Plan, Scheduler]:
     """The plan for a recipe at a site, and the site's scheduler. Submits nothing. Where not
-    `to_fit`, a recipe may require what does not fit, and name a file that is not here.
+    `to_fit`, a recipe may require what does not fit, and name a file that is not here. `batch`:
+    what is worked off.
 
     Raises UsageError for a wrong recipe or site, SchedulerError if the site's scheduler is not
     to be had here.
     """
     site = load_site(site_name)
-    return plan_at(load_recipe(recipe_path, site.store), site, output, monitoring, to_fit)
+    recipe = load_recipe(recipe_path, site.store, batch)
+    return plan_at(recipe, site, output, monitoring, to_fit)
 
 
 def plan_at(
@@ -45,10 +60,13 @@ def plan_at(
 ) -> tuple[Plan, Scheduler]:
     """The same for a recipe and a site that have been read."""
     origins = origins_of(recipe, output.models, site.store)
+    asks = recipe.job.service.batch
     if site.runtime != "host":
         check_bindable(output.path)
         for file in (file for origin in origins for file in origin.files):
             check_bindable(file.parent)
+        for folder in folders_of(asks) if asks else ():
+            check_bindable(folder)
     weights = weights_of(recipe, output.models, site.store, to_fit)
     kind = kind_of(site.scheduler)
     asked = kind.exported()
@@ -59,6 +77,11 @@ def plan_at(
     if to_fit:
         require_fit(plan)
     return plan, scheduler
+
+
+def batch_of(given: Namespace) -> BatchFiles | None:
+    """What --batch names, to be worked off by a recipe's deployment; None if it is not given."""
+    return None if given.batch is None else BatchFiles(given.batch, given.out)
 
 
 def _clusters(site: Site, kind: Kind, asked: Exported) -> str:
@@ -98,20 +121,51 @@ def render_all(plan: Plan, services: Sequence[Service], output: OutputDir) -> De
 
 def begin(plan: Plan, output: OutputDir) -> Record:
     """Write the record of a new deployment, before anything is submitted."""
-    return create_record(
-        output.path,
-        new_id(plan.recipe.job.name),
-        {
-            "recipe": plan.recipe.model_dump(mode="json", by_alias=True),
-            "site": plan.site.model_dump(mode="json", by_alias=True),
-            "model": plan.model,
-            "embedding_model": plan.embedding_model,
-            "gpus": plan.gpus,
-            "monitoring": {
-                "parts": sorted(plan.monitoring.parts),
-                "missing": list(plan.monitoring.missing),
-            },
-            "settings": {setting.name: setting.value for setting in plan.settings},
-            "controller": kind_of(plan.site.scheduler).controller(),
+    facts: Facts = {
+        "recipe": _as_recorded(plan),
+        "site": plan.site.model_dump(mode="json", by_alias=True),
+        "model": plan.model,
+        "embedding_model": plan.embedding_model,
+        "gpus": plan.gpus,
+        "monitoring": {
+            "parts": sorted(plan.monitoring.parts),
+            "missing": list(plan.monitoring.missing),
         },
-    )
+        "settings": {setting.name: setting.value for setting in plan.settings},
+        "controller": kind_of(plan.site.scheduler).controller(),
+    }
+    if batch := plan.recipe.job.service.batch:
+        out = str(batch.output)
+        facts["batch"] = {
+            "input": batch.input, "output": out, "job": 1, "max_jobs": batch.max_jobs
+        }  # fmt: skip
+    return create_record(output.path, new_id(plan.recipe.job.name), facts)
+
+
+def _as_recorded(plan: Plan) -> JsonObject:
+    return plan.recipe.model_dump(mode="json", by_alias=True)
+
+
+def at_work(plan: Plan, output: OutputDir, console: Console) -> Record | None:
+    """The deployment that works the plan's batch off already; None if there is none. One whose job
+    has been killed, so that nobody works any more, is stopped.
+
+    Raises UsageError if it is another recipe's, whose answers are not to be mixed with ours.
+    """
+    batch = plan.recipe.job.service.batch
+    wanted = batch.output if batch else None
+    records = load_records(output.path) if batch else []
+    ours = [r for r in records if r.live and r.batch and r.batch["output"] == wanted]
+    refresh(ours, output)
+    for record in (one for one in ours if one.live):
+        if works(record, output):
+            if record.recipe != _as_recorded(plan):
+                raise UsageError(
+                    f"{record.id} works on {wanted} already, by another recipe; wait for its end, "
+                    "stop it, or choose another output."
+                )
+            console.tell("orch", f"{record.id} works on it already, and is taken up")
+            return record
+        stop(record, scheduler_of([record], output), output, "failed")
+        console.tell("orch", f"{record.id} is stopped: its job was lost, and nobody worked")
+    return None

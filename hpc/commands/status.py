@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from contracts.errors import SchedulerError
 from hpc.console import Console, columns
@@ -13,6 +14,9 @@ from hpc.deployments.refreshing import refresh
 from hpc.endpoints import OutputDir
 from hpc.following.report import share_of
 from hpc.times import format_time
+
+if TYPE_CHECKING:
+    from hpc.deployments.facts import BatchFacts
 
 
 def run(given: argparse.Namespace, output: OutputDir, console: Console) -> None:
@@ -32,7 +36,10 @@ def run(given: argparse.Namespace, output: OutputDir, console: Console) -> None:
     if given.json:
         console.json([record.as_json() for record in records])
     else:
-        more = replica_lines(records) if given.status else _campaign_lines(output)
+        named = bool(given.status)
+        shown = [record for record in records if named or record.live]
+        rest = replica_lines(records) if named else _campaign_lines(output)
+        more = [*batch_lines(shown), *rest]
         for line in [*status_lines(records), *more]:
             console.say(line)
     if problem is not None:
@@ -53,6 +60,28 @@ def status_lines(records: Sequence[Record]) -> list[str]:
         return ["no deployments"]
     rows = [["deployment", "state", "age", "left", "jobs", "endpoints"]]
     return columns([*rows, *map(_status_row, records)])
+
+
+def batch_lines(records: Sequence[Record]) -> list[str]:
+    """One line for each batch: how far it is, and the jobs that have worked on it."""
+    return [
+        f"  {record.id}: {_batch_words(batch)}" for record in records if (batch := record.batch)
+    ]
+
+
+def _batch_words(batch: BatchFacts) -> str:
+    jobs = [one["client"] for one in batch.get("jobs", []) if "client" in one]
+    chain = f" (client jobs {', '.join(jobs)})" if jobs else ""
+    lines = (
+        f", {batch['completed']} of {batch['total']} lines are answered, {batch['failed']} have "
+        "failed"
+        if batch.get("total")
+        else ""
+    )
+    return (
+        f"batch {batch['output']}: {batch.get('state', 'waiting')}{lines}; "
+        f"job {batch['job']} of at most {batch['max_jobs']}{chain}"
+    )
 
 
 def replica_lines(records: Sequence[Record]) -> list[str]:

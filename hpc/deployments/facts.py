@@ -71,6 +71,23 @@ class MonitoringFacts(TypedDict):
     missing: list[str]
 
 
+class BatchFacts(TypedDict, total=False):
+    """A batch that the deployment works off: its files; how far it is (batch/state.py; `state` is
+    "waiting" before it has begun); which job of at most how many works on it, and all of them so
+    far, by service."""
+
+    input: str
+    output: str
+    state: str
+    total: int
+    completed: int
+    failed: int
+    problem: str | None
+    job: int
+    max_jobs: int
+    jobs: list[dict[str, str]]
+
+
 class ModelFacts(GpuFacts, total=False):
     """What is known once a service is ready: what it says of its model, its GPUs, its replicas if
     several are on a node, how they have loaded it, and the SHA-256 of the client service's
@@ -110,6 +127,7 @@ class Facts(ModelFacts, PlaceFacts, total=False):
     warnings: list[str]
     ingest: JsonObject
     benchmark: JsonObject
+    batch: BatchFacts
     job_states: Mapping[str, str]
     error: str
     ended: str

@@ -22,7 +22,7 @@ from hpc.times import parse_time
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from hpc.deployments.facts import Endpoints, Facts, JobFacts, ReplicaFacts
+    from hpc.deployments.facts import BatchFacts, Endpoints, Facts, JobFacts, ReplicaFacts
 
 #: States of a deployment. The live ones may still change; "degraded": a job of it has ended;
 #: "lost": the scheduler that we ask does not know its jobs, and nobody has seen them end (never
@@ -189,6 +189,11 @@ class Record:
         return RecordedBenchmark(text_of(found, "state") or "", Path(folder) if folder else None)
 
     @property
+    def batch(self) -> BatchFacts | None:
+        """The batch that it works off; None if there is none."""
+        return self._facts.get("batch")
+
+    @property
     def checked(self) -> bool:
         """Whether the state is what the scheduler has said just now, or for good."""
         return self._facts.get("checked", True)
@@ -223,6 +228,16 @@ class Record:
     def adopt_job(self, service: str, job_id: str, name: str) -> None:
         """Note a job of ours, here alone, when the service has none."""
         self._facts["jobs"].setdefault(service, _job(job_id, name))
+
+    def succeed(self, jobs: Mapping[str, str], batch: BatchFacts) -> None:
+        """Write down the jobs that have taken the place of others, which are not ready yet."""
+        endpoints: Endpoints = {
+            name: [] if isinstance(at, list) else None for name, at in self.endpoints.items()
+        }
+        entries = {
+            service: _job(job_id, f"{self.id}.{service}") for service, job_id in jobs.items()
+        }
+        self.update(jobs=entries, batch=batch, endpoints=endpoints, state="starting")
 
     def save_jobs(self) -> None:
         """Write down the jobs that were adopted."""

@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 
 from contracts.errors import SchedulerError, UsageError
+from hpc.deployments.chain import WORKED_OFF, Chain, progress, take_up
 from hpc.deployments.ends import Ends
 from hpc.deployments.facts import Endpoints
 from hpc.deployments.jobs import adopt, scheduler_of
@@ -25,6 +26,8 @@ def refresh(records: Sequence[Record], output: OutputDir) -> None:
     live = [record for record in records if record.live]
     for record in records:
         record.note(checked=not record.live)
+    for record in live:
+        take_up(record, output)
     for ours in _by_scheduler(live):
         try:
             statuses = _ask(scheduler_of(ours, output), ours)
@@ -34,6 +37,9 @@ def refresh(records: Sequence[Record], output: OutputDir) -> None:
         for record in ours:
             _refresh(record, statuses, output)
             record.note(checked=True)
+    for record in live:
+        if record.batch is not None:
+            record.note(batch=progress(record))
     if problem is not None:
         raise problem
 
@@ -104,11 +110,19 @@ def _addresses(output: OutputDir, service: str, job: str) -> list[str]:
 def _write_down(
     record: Record, details: dict[str, str], over: Sequence[str], output: OutputDir
 ) -> None:
+    end = Chain(output.path, record.id).end
     if len(over) < len(details):
-        record.update(state="degraded", job_states=details)
+        record.update(state="degraded" if end is None else "stopping", job_states=details)
+        return
+    if take_up(record, output):  # while we asked for those before
         return
     good = all("time limit" in d or d in ("TIMEOUT", "COMPLETED") for d in over)
+    if end is not None:
+        good = end.exit_code in WORKED_OFF
+        record.update(error="" if good else end.reason)
     record.update(state="ended" if good else "failed", job_states=details)
+    if record.batch is not None:
+        record.update(batch=progress(record))
     for job_id in record.jobs.values():
         output.forget(job_id)
 

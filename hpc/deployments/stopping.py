@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from contracts.errors import SchedulerError, SchedulerUnavailable
 from contracts.files import PROJECT
 from contracts.job_files import monitoring_login
+from hpc.deployments.chain import Chain, progress, take_up
 from hpc.deployments.ends import Ends
 from hpc.deployments.jobs import adopt
 from hpc.deployments.records import Record
@@ -31,6 +32,8 @@ def stop(record: Record, scheduler: Scheduler, output: OutputDir, state: str = "
     `state` is what the record says afterwards. Raises SchedulerError naming the jobs that do not
     end, or of which that cannot be told.
     """
+    if record.batch is not None:
+        _forbid_successors(record, scheduler, output)
     if record.state == "submitting":
         adopt([record], scheduler.mine())
         record.save_jobs()
@@ -40,7 +43,38 @@ def stop(record: Record, scheduler: Scheduler, output: OutputDir, state: str = "
         scheduler.cancel(job_ids)  # first: a full disk must not keep jobs alive
         record.update(state="stopping")
         _wait_until_over(record, scheduler, Ends(record, output))
+    if record.batch is not None:
+        _end_successors(record, scheduler, output)
     record.update(state=state)
+    if record.batch is not None:
+        record.update(batch=progress(record))
+
+
+def _forbid_successors(record: Record, scheduler: Scheduler, output: OutputDir) -> None:
+    """No job goes on with its batch: those that are submitted are cancelled first, so that none of
+    them begins when the one before it ends."""
+    Chain(output.path, record.id).ask_to_stop()
+    take_up(record, output)
+    if record.live:
+        scheduler.cancel(_not_recorded(record, scheduler).values())
+
+
+def _end_successors(record: Record, scheduler: Scheduler, output: OutputDir) -> None:
+    """One may have been submitted while those before it were told to end."""
+    while found := _not_recorded(record, scheduler):
+        record.succeed({**record.jobs, **found}, record.batch or {})
+        scheduler.cancel(found.values())
+        _wait_until_over(record, scheduler, Ends(record, output))
+
+
+def _not_recorded(record: Record, scheduler: Scheduler) -> dict[str, str]:
+    """Jobs of a deployment's names, by service, that are none of its record's and not over."""
+    ours = set(record.jobs.values())
+    return {
+        status.name.rpartition(".")[2]: job_id
+        for job_id, status in scheduler.mine().items()
+        if status.name.rpartition(".")[0] == record.id and job_id not in ours and not status.over
+    }
 
 
 def _save_metrics(record: Record, output: OutputDir) -> None:

@@ -30,6 +30,7 @@ from hpc.web import call
 
 if TYPE_CHECKING:
     from hpc.deployments.facts import ModelFacts, PlaceFacts
+    from hpc.following.batch import BatchFollower
 
 
 class Follower:
@@ -55,6 +56,7 @@ class Follower:
         needed = {target.service: target.job_id for target in self._targets if target.required}
         measured = next((s.name for s in self._services if s.measured), "")
         self._jobs = JobWatch(needed, measured, scheduler, self._output)
+        self._batch = self._follower_of_batch() if launched.record.batch else None
 
     # --- ready ---
 
@@ -84,8 +86,13 @@ class Follower:
             lambda: _waiting_line(targets, began),
             every_s=lambda: LINE_EVERY_S if _any_starts(targets) else QUEUE_LINE_EVERY_S,
         )
-        with self._console.live(lambda: _rows(targets, began), lines.tick):
-            waiter.wait()
+        try:
+            with self._console.live(lambda: _rows(targets, began), lines.tick):
+                waiter.wait()
+        except ServiceError:
+            if self._batch is None or not self._batch.gone_on():
+                raise
+            return  # it was quicker than our looks
         self._set_ready(time.monotonic() - began)
         for line in endpoint_lines(self._launched, self._services):
             self._console.say(line)
@@ -123,10 +130,21 @@ class Follower:
 
     # --- use ---
 
+    def _follower_of_batch(self) -> BatchFollower:
+        from hpc.following.batch import BatchFollower  # most have none
+
+        return BatchFollower(self.record, self._scheduler, self._output, self._console)
+
+    def work_off(self) -> None:
+        """Follow the recipe's batch, when it has one, to its end. Raises BatchEnded or
+        ServiceError."""
+        if self._batch is not None:
+            self._batch.follow()
+
     def ingest_documents(self) -> None:
         """Bring in the recipe's documents; what becomes of them is the deployment's end only when
         the recipe says so, or a job has ended. Raises ServiceError."""
-        if self._retrieval and self._retrieval.documents:
+        if self._retrieval and self._retrieval.documents and self.record.client:
             self._ingest(self._retrieval)
 
     def _ingest(self, retrieval: Retrieval) -> None:

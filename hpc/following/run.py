@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from contracts.errors import BenchmarkInvalid, Detached, Interrupted, OrchError
+from contracts.errors import BatchEnded, BenchmarkInvalid, Detached, Interrupted, OrchError
 from hpc.console import Console
 from hpc.deployment import Deployment
 from hpc.deployments.records import Record
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 class Run:
     """Used as a context. When it fails, the deployment's jobs are cancelled; a benchmark that is
-    not valid, and a lost terminal, leave the deployment as it is."""
+    not valid, a batch that has ended it, and a lost terminal, leave the deployment as it is."""
 
     def __init__(
         self,
@@ -46,7 +46,9 @@ class Run:
 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         try:
-            if error is not None and not isinstance(error, (BenchmarkInvalid, Detached)):
+            if error is not None and not isinstance(
+                error, (BatchEnded, BenchmarkInvalid, Detached)
+            ):
                 with held():
                     self._fail(error)
         finally:

@@ -257,6 +257,7 @@ def _num_parallel(service: Service, notes: Notes) -> int:
         parallel, why = service.num_parallel, "recipe"
     else:
         load = "n_clients" if service.rate is None else "max_concurrency or rate"
+        load = "batch or n_clients" if service.batch else load
         parallel = min(service.concurrency, MAX_DEFAULT_PARALLEL)
         why = f"{load}, at most {MAX_DEFAULT_PARALLEL}"
     notes.add("num_parallel", parallel, why)

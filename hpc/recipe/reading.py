@@ -12,29 +12,38 @@ from contracts.errors import UsageError
 from contracts.files import read_json_strictly
 from engines.names import TAG, BadName, parse, short_name
 from engines.servers.deployable import DEPLOYED
+from hpc.recipe.batch import BatchFiles, batch_at, working_off
 from hpc.recipe.folders import folder_at, no_folder
 from hpc.recipe.schema import Recipe
-from hpc.recipe.sections import Retrieval
+from hpc.recipe.sections import Batch, Retrieval
 from hpc.recipe.values import is_model_path, looks_like_path
 from hpc.recipe.words import count, validate
 from retrieval.errors import NoDocuments
 from retrieval.finding import find_files
 
 
-def load_recipe(path: Path, store: Path | None = None) -> Recipe:
-    """Read, check and normalise the recipe at `path`; `store`: the site's folder of models.
+def load_recipe(path: Path, store: Path | None = None, batch: BatchFiles | None = None) -> Recipe:
+    """Read, check and normalise the recipe at `path`; `store`: the site's folder of models. With a
+    `batch` it is worked off in place of what the recipe would have asked or measured.
 
     Models given as paths are made absolute and must be readable GGUF files; so are documents, and
-    must exist. Raises UsageError with every error of the file, each with its JSON path.
+    must exist; a batch must begin with lines that can be asked. Raises UsageError with every error
+    of the file, each with its JSON path.
     """
-    return recipe_of(read_json_strictly(path, "recipe"), path, store)
+    return recipe_of(read_json_strictly(path, "recipe"), path, store, batch)
 
 
-def recipe_of(data: object, path: Path, store: Path | None = None) -> Recipe:
+def recipe_of(
+    data: object, path: Path, store: Path | None = None, batch: BatchFiles | None = None
+) -> Recipe:
     """The same of `data` (parsed JSON), which stands, or was made from what stands, at `path`."""
     recipe = parse_recipe(data, f"recipe {path}")
     service = recipe.job.service
-    found: dict[str, str | Retrieval] = {}
+    if batch is not None:
+        service = working_off(service, batch, path)
+    found: dict[str, str | Retrieval | Batch] = {}
+    if service.batch:
+        found["batch"] = batch_at(service.batch, path)
     if service.server is None:  # else the name is that server's affair
         found["model"] = _model_of(service.engine, service.model, path, store)
     if service.wanted_retrieval:

@@ -22,6 +22,7 @@ from hpc.recipe.sections import (
     STAGING,
     TLS,
     Access,
+    Batch,
     Infrastructure,
     Monitoring,
     Retrieval,
@@ -120,8 +121,10 @@ class Server(GivenServer, Section):
 
 _OF_OUR_OLLAMA = (
     *("precision", "num_parallel", "num_thread", "require_fit", "question", "retrieval"),
-    *("through", "api", "staging"),
+    *("through", "api", "staging", "batch"),
 )
+#: What would be measured while a batch is worked off.
+_BESIDE_NO_BATCH = ("n_requests_per_client", "n_requests", "duration_seconds", "question")
 
 
 class Service(LoadPerClient, EngineOptions, Served):
@@ -146,6 +149,11 @@ class Service(LoadPerClient, EngineOptions, Served):
     retrieval: Retrieval | None = Field(
         None, description="Answers from documents of one's own. Default: none."
     )
+    batch: Batch | None = Field(
+        None,
+        description="A file of prompts that is worked off; then the deployment ends. Default: "
+        "none.",
+    )
 
     server: Server | None = Field(
         None,
@@ -164,6 +172,17 @@ class Service(LoadPerClient, EngineOptions, Served):
         if value is not None and given:
             raise ValueError(f"does not go with job.service.{given[0]}, which is for an Ollama of "
                              "the deployment's own")  # fmt: skip
+        return value
+
+    @field_validator("batch")
+    @classmethod
+    def _works_off_alone(cls, value: Batch | None, info: ValidationInfo) -> Batch | None:
+        other = next((name for name in _BESIDE_NO_BATCH if info.data.get(name)), None)
+        if value is not None and other:
+            raise ValueError(
+                f"does not go with job.service.{other}: leave that out, or ask while it is worked "
+                "off by --batch on a deployment without it"
+            )
         return value
 
     @field_validator("*")
@@ -187,9 +206,10 @@ class Service(LoadPerClient, EngineOptions, Served):
     @property
     def concurrency(self) -> int:
         """Requests in flight at once, as far as the recipe says it; of those that come at a rate as
-        many as come in 10 s."""
+        many as come in 10 s, and of a batch as many as an engine works on by default."""
+        clients = self.n_clients or 1
         if self.rate is None:
-            return self.n_clients or 1
+            return MAX_DEFAULT_PARALLEL if self.batch and clients == 1 else clients
         return self.max_concurrency or min(MAX_CLIENTS, math.ceil(self.rate * 10))
 
     @property

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from contracts.load import RESERVED_THREADS, SERVING_THREADS
-from hpc.recipe.values import Model, Name, Partitions, ReplicasPerNode, TimeLimit
+from hpc.recipe.values import FilePath, Model, Name, Partitions, ReplicasPerNode, TimeLimit
 from retrieval.settings import (
     COLLECTION,
     DEFAULT_CHUNK_OVERLAP,
@@ -164,6 +164,32 @@ class Retrieval(Section):
         if value > tokens // 2:
             raise ValueError(f"must be at most half of chunk_tokens ({tokens})")
         return value
+
+
+class Batch(Section):
+    """A file of prompts that the deployment works off, and then ends: see docs/batch.md."""
+
+    input: FilePath = Field(
+        description="The file of the prompts, one a line: batch lines as OpenAI has them, "
+        '`{"prompt": "..."}`, or plain text. Relative paths start at the folder of the recipe.',
+    )
+    output: FilePath | None = Field(
+        None,
+        description="The file of the answers. Default: the input's name with `.out` before its "
+        "ending. What is answered there already is not asked again.",
+    )
+    max_jobs: int = Field(
+        10,
+        ge=1,
+        le=1000,
+        description="Jobs that one after another work on it, at most: each submits the next one "
+        "before its time limit comes.",
+    )
+    continue_: bool = Field(
+        True,
+        alias="continue",
+        description="`false`: the time limit ends it, and the same command goes on with it.",
+    )
 
 
 class Monitoring(Section):

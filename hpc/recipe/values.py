@@ -34,6 +34,12 @@ def _check_model(text: str) -> str:
     return text
 
 
+def _check_path(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("must be a path without control characters")
+    return text
+
+
 def _check_text(text: str) -> str:
     if "\0" in text or not text.strip():
         raise ValueError("must be text: not blank, and without NUL characters")
@@ -97,6 +103,7 @@ NAMES_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}(,[A-Za-z0-9_][A-Za-z0-9._-]{
 Partitions = Annotated[str, Field(pattern=NAMES_PATTERN, max_length=512)]
 TimeLimit = Annotated[str, Field(max_length=32), AfterValidator(_check_time)]
 Model = Annotated[str, Field(min_length=1, max_length=4096), AfterValidator(_check_model)]
+FilePath = Annotated[str, Field(min_length=1, max_length=4096), AfterValidator(_check_path)]
 EngineName = Annotated[
     str,
     BeforeValidator(lambda value: one_of(value, DEPLOYED)),

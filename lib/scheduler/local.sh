@@ -35,3 +35,28 @@ job_has_ended() {
   [[ $said != *'"state": "RUNNING"'* && $said != *'"state": "PENDING"'* ]] && return
   [[ $said =~ \"runner_pid\":\ ([0-9]+) ]] && ! kill -0 "${BASH_REMATCH[1]}" 2>/dev/null
 }
+
+# Its runner is told, once that has signed in.
+cancel_jobs() {
+  local id said looks=0
+  for id in "$@"; do
+    while said=$(cat "$OUTPUT/local_jobs/$id.json" 2>/dev/null) && [[ $said == *'"state": "PENDING"'* ]]; do
+      [ $((looks += 1)) -lt 200 ] || break
+      sleep 0.05
+    done
+    if [[ $said == *'"state": "RUNNING"'* && $said =~ \"runner_pid\":\ ([0-9]+) ]]; then
+      kill -TERM "${BASH_REMATCH[1]}" 2>/dev/null
+    fi
+  done
+}
+
+# By this project's own Python (HOST_PYTHON), which is here. What has begun before is not waited for: this machine
+# begins all at once.
+submit_script() {
+  local id
+  for id in $1; do
+    [ "$id" = "$JOB_ID" ] || until job_over "$id"; do sleep 0.1; done
+  done
+  cd "${BASH_SOURCE[0]%/*}/../.." || return
+  "$HOST_PYTHON" -m hpc.scheduler.local.submit "$OUTPUT" "$TIME_LIMIT" "${@:3}"
+}

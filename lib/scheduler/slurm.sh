@@ -6,7 +6,8 @@
 JOB_ID=${SLURM_JOB_ID:-${ORCH_JOB_ID:-manual-$$}}
 FULL_JOB_ID=$JOB_ID${SLURM_CLUSTER_NAME:+;$SLURM_CLUSTER_NAME}
 JOB_END=${SLURM_JOB_END_TIME-} # since version 22.05
-SUBMIT_HOST=${SLURM_SUBMIT_HOST-}
+# One that another job has submitted goes by where that was submitted.
+SUBMIT_HOST=${ORCH_SUBMIT_HOST:-${SLURM_SUBMIT_HOST-}}
 RANK=${SLURM_PROCID-}
 JOB_GPUS=${SLURM_STEP_GPUS:-${SLURM_JOB_GPUS-}}
 
@@ -60,4 +61,33 @@ job_has_ended() {
 # on_our_cluster ID: if no cluster was named, it is the one that is asked by default.
 on_our_cluster() {
   case $1 in *\;*) [ "${1#*;}" = "${SLURM_CLUSTER_NAME-}" ] ;; esac
+}
+
+cancel_jobs() {
+  local id asks
+  for id in "$@"; do
+    asks=$(cluster_option "$id")
+    scancel ${asks:+"$asks"} "${id%%;*}" 2>/dev/null
+  done
+}
+
+# cluster_option IDS: as an option, the cluster that has taken them, if sbatch has named one.
+cluster_option() {
+  local rest=${1#*;}
+  case $1 in *\;*) printf -- '--clusters=%s' "${rest%% *}" ;; esac
+}
+
+# Slurm's variables of this job say nothing of that one, and would change what sbatch asks for.
+submit_script() {
+  local name id asks said clean=() which=''
+  for name in $(compgen -e SLURM_) $(compgen -e SBATCH_); do
+    case $name in SLURM_CONF | SLURM_CONF_SERVER | SLURM_JWT | SLURM_SACK_*) ;; *) clean+=(-u "$name") ;; esac
+  done
+  for id in $1; do which+=",afterany:${id%%;*}"; done
+  for id in $2; do which+=",after:${id%%;*}"; done
+  asks=$(cluster_option "$1")
+  said=$(env ${clean[@]+"${clean[@]}"} ORCH_SUBMIT_HOST="$SUBMIT_HOST" \
+    sbatch --parsable ${asks:+"$asks"} ${which:+"--dependency=${which#,}"} "${@:3}") || return
+  # Whatever a site's wrapper prints around the answer.
+  grep -E '^[0-9]+(;.*)?$' <<<"$said" | tail -n 1
 }

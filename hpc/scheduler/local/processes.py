@@ -44,14 +44,15 @@ class LocalScheduler:
         """None: this machine is taken as it is."""
         return []
 
-    def submit(self, job: Submission) -> str:
-        """Start the job's runner and return the job's id."""
+    def submit(self, job: Submission, arguments: Sequence[str] = ()) -> str:
+        """Start the job's runner and return the job's id. `arguments` are the script's."""
         self._folder.mkdir(parents=True, exist_ok=True)
         job_id = self._new_id()
         description: LocalJob = {
             "id": job_id,
             "name": job.name,
             "script": str(job.script),
+            "arguments": list(arguments),
             "stdout": job.stdout.replace("%j", job_id),
             "stderr": job.stderr.replace("%j", job_id),
             "time_seconds": job.time_seconds,

@@ -27,6 +27,7 @@ class LocalJob(TypedDict, total=False):
     id: str
     name: str
     script: str
+    arguments: list[str]
     stdout: str
     stderr: str
     time_seconds: int
@@ -93,7 +94,7 @@ def main(path: Path) -> None:
 def _start(job: LocalJob) -> subprocess.Popen[bytes]:
     with Path(job["stdout"]).open("ab") as out, Path(job["stderr"]).open("ab") as err:
         return subprocess.Popen(
-            ["bash", job["script"]],
+            ["bash", job["script"], *job.get("arguments", [])],
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=err,

@@ -1,0 +1,111 @@
+"""The jobs that one after another work off the batch of a deployment, as they have written it down
+themselves (lib/batch.sh): the newest of them are the deployment's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from batch.files import Files
+from batch.state import read_state
+from contracts.files import write_atomically
+from contracts.job_files import ExitStatus, fresh, internal_token_file, read_end, url_of
+from hpc.deployments.records import Record
+from hpc.endpoints import BadAddressFile, OutputDir
+from hpc.scheduler.states import JobStatus
+
+if TYPE_CHECKING:
+    from hpc.deployments.facts import BatchFacts, Endpoints
+
+#: Exit codes of a batch of which no line is missing: of some all attempts may have failed.
+WORKED_OFF = (0, 4)
+#: What a line of the file has in place of a service, if it names no job.
+_NO_SERVICE = "idle"
+
+
+class Chain:
+    """The files of a deployment that works a batch off."""
+
+    def __init__(self, output: Path, deployment: str) -> None:
+        self.folder = output / "deployments" / f"{deployment}.batch"
+
+    @property
+    def successors(self) -> list[dict[str, str]]:
+        """The ids of the jobs by service, of each time that they were submitted anew; of the last
+        time perhaps not all yet."""
+        found: dict[str, dict[str, str]] = {}
+        try:
+            lines = fresh(self.folder / "jobs").read_text(errors="replace").split("\n")[:-1]
+        except OSError:
+            return []
+        for number, service, job_id in (words for line in lines if len(words := line.split()) == 3):
+            if service != _NO_SERVICE:
+                found.setdefault(number, {})[service] = job_id
+        return list(found.values())
+
+    @property
+    def end(self) -> ExitStatus | None:
+        """How the batch has ended, and the deployment with it; None as long as it goes on."""
+        return read_end(self.folder / "end")
+
+    def ask_to_stop(self) -> None:
+        """Have no further job submitted. Raises FileError."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.folder / "stop", "")
+
+
+def works(record: Record, output: OutputDir) -> bool:
+    """Whether the job that works a batch off has not ended, as `refresh` has seen it."""
+    state = record.job_states.get("client", "")
+    return Chain(output.path, record.id).end is None and not (
+        state.startswith("ended: ") or JobStatus(state).over
+    )
+
+
+def take_up(record: Record, output: OutputDir) -> bool:
+    """Make the newest jobs those of the record, and their addresses its endpoints. True if others
+    have come."""
+    if record.batch is None:
+        return False
+    chain = Chain(output.path, record.id).successors
+    jobs = {**record.jobs, **chain[-1]} if chain else record.jobs
+    changed = jobs != record.jobs
+    if changed:
+        earlier = record.batch.get("jobs") or [record.jobs]
+        batch: BatchFacts = {**record.batch, "job": len(chain) + 1, "jobs": [earlier[0], *chain]}
+        record.succeed(jobs, batch)
+    elif chain and record.state == "starting" and (endpoints := _endpoints(record, output)):
+        record.update(state="ready", endpoints=endpoints)
+    return changed
+
+
+def progress(record: Record) -> BatchFacts:
+    """What is known of the batch of a record, and how far it is."""
+    facts = record.batch or {}
+    path = Files(Path(facts["output"])).state
+    state = read_state(path)
+    if state is None or path.stat().st_mtime < record.created.timestamp():  # of an earlier one
+        return {**facts, "state": "waiting" if record.live else "interrupted"}
+    cut = not record.live and state.state in ("checking", "in_progress")
+    return {
+        **facts,
+        "state": "interrupted" if cut else state.state,
+        "total": state.total,
+        "completed": state.completed,
+        "failed": state.failed,
+        "problem": state.problem,
+    }
+
+
+def _endpoints(record: Record, output: OutputDir) -> Endpoints | None:
+    """Of the newest jobs; None as long as the client service is not there."""
+    token_file = internal_token_file(output.path, record.id)
+    found: Endpoints = {}
+    for service, before in record.endpoints.items():
+        try:
+            addresses = output.addresses(service, record.jobs[service])
+        except (BadAddressFile, KeyError):
+            continue
+        urls: list[str] = [url_of(address, token_file) for address in addresses]
+        found[service] = urls if isinstance(before, list) else next(iter(urls), None)
+    return found if found.get("client") else None
