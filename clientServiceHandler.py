@@ -3,7 +3,7 @@ that somebody else has started."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -64,17 +64,19 @@ def setup_client_service(data: Deployment) -> str:
         qdrant=_storage(data),
         qdrant_job=jobs.get("qdrant", ""),
         qdrant_key=data.aside("qdrant.key") if data.plan.qdrant else "",
-        batch=_batch(data, [s for s in (engine.service, "qdrant", "monitoring") if s in jobs]),
+        batch=_batch(data, engine.service),
     )
 
 
-def _batch(data: Deployment, services: Sequence[str]) -> Mapping[str, object] | None:
-    """What the job is told of a batch that it works off: `services` are those of the other jobs, in
-    the order in which they are submitted for the next one. None if there is no batch."""
+def _batch(data: Deployment, engine: str) -> Mapping[str, object] | None:
+    """What the job is told of a batch that it works off, with the services of the other jobs in the
+    order in which they are submitted for the next one. None if there is no batch."""
     batch = data.plan.recipe.job.service.batch
     if batch is None:
         return None
     jobs = data.record.jobs if data.record else {}
+    others = {"qdrant": data.plan.qdrant is not None, "monitoring": data.plan.monitoring.on}
+    services = [engine, *(name for name, there in others.items() if there)]
     return {
         "input": batch.input,
         "output": str(batch.output),
@@ -83,7 +85,7 @@ def _batch(data: Deployment, services: Sequence[str]) -> Mapping[str, object] | 
         "folder": Chain(data.output.path, data.id).folder,
         "scripts": data.output.path / "scripts" / data.id,
         "binds": folders_of(batch),
-        "services": [{"name": service, "job": jobs[service]} for service in services],
+        "services": [{"name": service, "job": jobs.get(service, "")} for service in services],
     }
 
 

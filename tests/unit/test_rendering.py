@@ -134,6 +134,9 @@ def test_rendered_scripts_pass_shellcheck(
     recipe_data["job"]["infrastructure"].update(nodes=nodes, replicas_per_node=per_node, gpus=2)
     if monitoring:
         recipe_data["job"]["service"]["retrieval"] = {"embedding_model": "embed:1b"}
+    if nodes == 3:
+        recipe_data["job"]["service"]["batch"] = {"input": "/a b/in", "output": "/out/x"}
+        recipe_data["job"]["service"]["n_requests_per_client"] = 0
     plan = make_plan(parse_recipe(recipe_data), site, monitoring=monitoring)
     render_all(plan, services(), output)
     scripts = sorted((tmp_path / "scripts").glob("*.sh"))
