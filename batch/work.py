@@ -24,6 +24,9 @@ from contracts.errors import DeadlineError, UsageError
 from contracts.files import FileError
 from ledger.conditions import Conditions
 
+#: Seconds of answers that the loss of a node may take with it: who writes may have to wait for it.
+SYNC_S = 5.0
+
 
 class Work:
     """One run. `state` is what the state file says."""
@@ -123,7 +126,7 @@ class Work:
 
     def _follow(self, sender: Sender, store: Store, given: Input) -> None:
         """Return when all lines are through. Raises OrchError for what has ended it before."""
-        rates = progress.Rates()
+        rates, synced = progress.Rates(), monotonic()
         while not sender.over.wait(LOOK_S):
             self._check_time()
             if given.changed:
@@ -131,7 +134,9 @@ class Work:
                     f"{given.path} was changed while it was worked off; give the same command "
                     "again, which asks what is missing."
                 )
-            store.sync()
+            if monotonic() - synced >= SYNC_S:
+                store.sync()
+                synced = monotonic()
             self._look(sender, rates)
         self._look(sender, rates)
         if sender.error is not None:

@@ -168,6 +168,21 @@ def test_a_line_that_was_changed_is_asked_again_and_one_that_is_gone_leaves_no_a
     assert main(ended.words()) == 0 and not known.asked
 
 
+def test_a_ledger_that_was_killed_while_all_was_written_anew_loses_nothing(
+    known: Known, ended: Batch
+) -> None:
+    made(ended.given.parent, known.url, prompts(8)[1:])
+    assert main(ended.words()) == 0
+    entries = ended.files.ledger.read_bytes().splitlines(keepends=True)
+    anew = entries.index(b'{"entry":"rewritten"}\n')
+    assert len(entries) == anew + 1 + 7
+    ended.files.ledger.write_bytes(b"".join(entries[: anew + 3]))
+    assert main(ended.words()) == 0
+    assert not known.asked
+    assert ended.recorded() >= {f"c{i}" for i in range(1, 8)}
+    assert len(ended.answers()) == 7
+
+
 def test_answers_of_quite_another_input_are_left_alone(
     known: Known, ended: Batch, capsys: pytest.CaptureFixture[str]
 ) -> None:
