@@ -44,3 +44,5 @@ class Observation:
     problem: str | None = None
     #: Its place in the whole campaign: 1 was measured first.
     order: int | None = None
+    #: The group of cells that one deployment serves.
+    group: str = ""

@@ -3,7 +3,10 @@
 The model is that of a randomised block design: figure = cell + block + noise, so that what a block
 has in common (the machine was slower that hour) is nobody's effect (R. A. Fisher, The Design of
 Experiments, 1935; G. E. P. Box, J. S. Hunter, W. G. Hunter, Statistics for Experimenters, 2005,
-chapter 4). A figure that is always above 0 is taken by its logarithm: effects on times and rates
+chapter 4). Cells that one deployment serves are measured one after another in each block, and share
+how it came up this time: in that they are one repetition and not many (split plots: F. Yates, J. R.
+Stat. Soc. Suppl. 2, 1935). So there are two noises: of groups of cells within blocks, and of cells
+within those. A figure that is always above 0 is taken by its logarithm: effects on times and rates
 are factors, and so is noise.
 
 Cells need not be equally noisy: one client is steadier than 256. So each cell has a variance of its
@@ -27,7 +30,7 @@ are drawn together by how much they differ (G. K. Smyth, Stat. Appl. Genet. Mol.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,10 +45,11 @@ _ROUNDING = 1e-12  # as a share of the values
 @dataclass(frozen=True)
 class Values:
     """A figure of all repetitions that are done: rows are cells, columns blocks, NaN is missing.
-    `logarithms`: whether these are the figure's logarithms."""
+    `groups`: whose deployment serves each cell; `logarithms`: whether these are the figure's."""
 
     figure: str
     cells: Sequence[str]
+    groups: Sequence[str]
     blocks: Sequence[int]
     values: Floats
     logarithms: bool
@@ -55,19 +59,38 @@ class Values:
         """Which cells were measured in which blocks."""
         return ~np.isnan(self.values)
 
+    def rows_of(self, group: str) -> list[int]:
+        """Return the rows of the cells of a group."""
+        return [row for row, name in enumerate(self.groups) if name == group]
+
     def unscaled(self, value: float) -> float:
         """Return a value of this scale in the figure's own; a difference becomes a ratio."""
         return math.exp(value) if self.logarithms else value
 
+    def without_rounding(self, differences: Floats) -> Floats:
+        """Return differences of values, 0 if they are nothing but the computer's rounding."""
+        scale = float(np.nanmax(np.abs(self.values))) + self.logarithms
+        return np.where(np.abs(differences) <= _ROUNDING * scale, 0.0, differences)
+
+
+@dataclass(frozen=True)
+class Stratum:
+    """A noise: its variance for each of those that have it, the degrees of freedom with which that
+    is known, and those of all together."""
+
+    variance: Floats
+    known_with: Floats
+    freedom: float
+
 
 @dataclass(frozen=True)
 class Noise:
-    """What is left beside cells and blocks: for each cell its variance and the degrees of freedom
-    that this is known with; of all together `freedom`. `of_block`: each block's own effect."""
+    """What is left beside cells and blocks: of each cell (in the order of the values) within its
+    group and block, and of each group within blocks. `of_block`: each block's own effect."""
 
-    variance: Mapping[str, float]
-    known_with: Mapping[str, float]
-    freedom: float
+    groups: Sequence[str]
+    of_cell: Stratum
+    of_group: Stratum
     of_block: Sequence[float]
 
 
@@ -78,46 +101,63 @@ def values_of(observations: Sequence[Observation], figure: str) -> Values:
         for one in observations
         if one.state == "done" and math.isfinite(one.figures.get(figure, math.nan))
     ]
-    cells = list(dict.fromkeys(cell for cell, _, _ in found))
-    blocks = sorted({block for _, block, _ in found})
+    group_of = {one.cell: one.group for one in observations}
+    row = {cell: n for n, cell in enumerate(dict.fromkeys(cell for cell, _, _ in found))}
+    column = {block: n for n, block in enumerate(sorted({block for _, block, _ in found}))}
     logarithms = bool(found) and all(value > 0 for _, _, value in found)
-    table = np.full((len(cells), len(blocks)), math.nan)
+    table = np.full((len(row), len(column)), math.nan)
     for cell, block, value in found:
-        table[cells.index(cell), blocks.index(block)] = math.log(value) if logarithms else value
-    return Values(figure, cells, blocks, table, logarithms)
+        table[row[cell], column[block]] = math.log(value) if logarithms else value
+    return Values(figure, [*row], [group_of[cell] for cell in row], [*column], table, logarithms)
 
 
 def fit(of: Values) -> Noise | None:
-    """Return the noise by least squares; None if there is nothing to tell it by: one cell, one
-    block, or too many repetitions missing."""
-    rows, columns = np.nonzero(of.present)
-    if not len(rows):
+    """Return the noise by least squares; None if there is nothing to tell it by: no values, a
+    single cell or block, or too many repetitions that are missing."""
+    if not of.cells:
         return None
-    design = np.zeros((len(rows), len(of.cells) + len(of.blocks)))
+    groups = list(dict.fromkeys(of.groups))
+    squares, own = np.zeros(len(of.cells)), np.zeros(len(of.cells))
+    means = np.full((len(groups), len(of.blocks)), math.nan)
+    for number, group in enumerate(groups):
+        rows = of.rows_of(group)
+        squares[rows], own[rows], means[number] = _two_way(of, of.values[rows])
+    group_squares, group_own, of_block = _two_way(of, means)
+    of_cell, of_group = _stratum(squares, own), _stratum(group_squares, group_own)
+    if max(of_cell.freedom, of_group.freedom) < 1:
+        return None
+    return Noise(groups, of_cell, of_group, (of_block - of_block.mean()).tolist())
+
+
+def _two_way(of: Values, table: Floats) -> tuple[Floats, Floats, Floats]:
+    """Fit rows and columns to what is there of a table. Return for each row the sum of the squares
+    that are left and its share of the degrees of freedom, and the effect of each column."""
+    height, width = table.shape
+    if not np.isnan(table).any():
+        left = table - table.mean(axis=1)[:, None] - table.mean(axis=0) + table.mean()
+        loose = (1 - 1 / height) * (1 - 1 / width)
+        squares = (of.without_rounding(left) ** 2).sum(axis=1)
+        return squares, np.full(height, width * loose), table.mean(axis=0)
+    rows, columns = np.nonzero(~np.isnan(table))
+    design = np.zeros((len(rows), height + width))
     design[np.arange(len(rows)), rows] = 1
-    design[np.arange(len(rows)), len(of.cells) + columns] = 1
+    design[np.arange(len(rows)), height + columns] = 1
     inverse = np.linalg.pinv(design)
-    fitted = inverse @ of.values[rows, columns]
-    left = without_rounding(of, of.values[rows, columns] - design @ fitted)
-    loose = 1 - np.einsum("ij,ji->i", design, inverse)  # of each residual, its share of freedom
-    freedom = float(np.round(loose.sum()))
-    if freedom < 1:
-        return None
-    own = np.bincount(rows, loose, len(of.cells))
-    squares = np.bincount(rows, left**2, len(of.cells))
-    known = own + _SHARED_FREEDOM
-    variance = (squares + _SHARED_FREEDOM * squares.sum() / freedom) / known
-    known = np.minimum(known, freedom)
-    blocks = fitted[len(of.cells) :]
-    return Noise(
-        dict(zip(of.cells, variance.tolist(), strict=True)),
-        dict(zip(of.cells, known.tolist(), strict=True)),
-        freedom,
-        (blocks - blocks.mean()).tolist(),
+    fitted = inverse @ table[rows, columns]
+    remains = of.without_rounding(table[rows, columns] - design @ fitted)
+    shares = 1 - np.einsum("ij,ji->i", design, inverse)
+    effects = np.full(width, math.nan)
+    effects[columns] = fitted[height + columns]
+    return (
+        np.bincount(rows, remains**2, height).astype(np.float64),
+        np.bincount(rows, shares, height).astype(np.float64),
+        effects,
     )
 
 
-def without_rounding(of: Values, differences: Floats) -> Floats:
-    """Return differences of values, 0 where they are nothing but the computer's rounding."""
-    scale = float(np.nanmax(np.abs(of.values)))
-    return np.where(np.abs(differences) <= _ROUNDING * (scale + of.logarithms), 0.0, differences)
+def _stratum(squares: Floats, own: Floats) -> Stratum:
+    freedom = float(np.round(own.sum()))
+    known = own + _SHARED_FREEDOM
+    pooled = float(squares.sum()) / max(1.0, freedom)
+    variance = (squares + _SHARED_FREEDOM * pooled) / known
+    return Stratum(variance, np.minimum(known, max(1.0, freedom)), freedom)

@@ -19,11 +19,13 @@ from itertools import combinations
 import numpy as np
 
 from campaign.cells import Cell, Observation, Setting
-from campaign.noise import Noise, Values, fit, values_of, without_rounding
+from campaign.noise import Noise, Stratum, Values, fit, values_of
 from loadgen.compare.intervals import TAIL, t_outside, t_quantile
+from loadgen.outputs.plot_data import Floats
 
 #: In how many campaigns at most there is a false alarm.
 LEVEL = 2 * TAIL
+_DUST = 1e-24  # squares of weights that are nothing but rounding
 #: Cells that differ in one thing alone: (the one, the other).
 Pairs = Sequence[tuple[str, str]]
 
@@ -149,7 +151,7 @@ class Contrast:
 
 def contrast(of: Values, noise: Noise, pairs: Pairs, names: tuple[str, str]) -> Contrast | None:
     """Return the mean difference of pairs, each within the blocks that have both; None if a pair
-    has no two such blocks."""
+    has no two such blocks, or nothing tells their noise."""
     weights, blocks = np.zeros(of.values.shape), np.zeros(len(of.blocks), dtype=bool)
     for one, other in pairs:
         rows = [of.cells.index(cell) for cell in (one, other) if cell in of.cells]
@@ -159,16 +161,52 @@ def contrast(of: Values, noise: Noise, pairs: Pairs, names: tuple[str, str]) -> 
         weights[rows[0], both] += 1 / both.sum() / len(pairs)
         weights[rows[1], both] -= 1 / both.sum() / len(pairs)
         blocks |= both
-    parts = [
-        (float((row**2).sum()) * noise.variance[cell], noise.known_with[cell])
-        for cell, row in zip(of.cells, weights, strict=True)
-        if row.any()
-    ]
+    of_groups, of_cells = _by_stratum(of, noise, weights)
+    parts = [_part(noise.of_group, of_groups), _part(noise.of_cell, of_cells)]
+    known = [part for part in parts if part is not None]
+    if len(known) < 2:
+        return None
+    variance, freedom = _sum(known, sum(freedom for _, freedom in known))
+    value = float(of.without_rounding(np.atleast_1d(np.nansum(weights * of.values)))[0])
+    return Contrast(of, names, value, variance, freedom, int(blocks.sum()))
+
+
+def _by_stratum(of: Values, noise: Noise, weights: Floats) -> tuple[Floats, Floats]:
+    """The squares of the weights with which the noise of each group, and of each cell within its
+    group, is in a contrast: a group's weight in a block is that of all its cells there."""
+    of_groups, within = np.zeros(len(noise.groups)), weights.copy()
+    for number, group in enumerate(noise.groups):
+        rows = of.rows_of(group)
+        here, counts = weights[rows].sum(axis=0), of.present[rows].sum(axis=0)
+        of_groups[number] = (here**2).sum()
+        within[rows] -= np.where(of.present[rows], here / np.maximum(1, counts), 0.0)
+    return _without_dust(of_groups), _without_dust((within**2).sum(axis=1))
+
+
+def _without_dust(squares: Floats) -> Floats:
+    return np.where(squares < _DUST, 0.0, squares)
+
+
+#: A variance, and the degrees of freedom that it is known with.
+_Known = tuple[float, float]
+
+
+def _part(of: Stratum, squares: Floats) -> _Known | None:
+    """What a stratum has in the variance; None if it has, and is not known."""
+    if not squares.any():
+        return 0.0, 0.0
+    if of.freedom < 1:
+        return None
+    used = squares > 0
+    parts = zip((squares * of.variance)[used].tolist(), of.known_with[used].tolist(), strict=True)
+    return _sum(list(parts), of.freedom)
+
+
+def _sum(parts: Sequence[_Known], most: float) -> _Known:
+    """The sum of variances, and the freedom that it is known with (Satterthwaite)."""
     variance = sum(part for part, _ in parts)
-    known = sum(part**2 / freedom for part, freedom in parts)
-    freedom = noise.freedom if known == 0 else min(noise.freedom, variance**2 / known)
-    value = float(without_rounding(of, np.atleast_1d(np.nansum(weights * of.values)))[0])
-    return Contrast(of, names, value, variance, max(1.0, freedom), int(blocks.sum()))
+    spread = sum(part**2 / freedom for part, freedom in parts if part > 0)
+    return variance, max(1.0, most if spread == 0 else min(most, variance**2 / spread))
 
 
 @dataclass(frozen=True)

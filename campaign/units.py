@@ -196,6 +196,10 @@ class Ledger:
         """The cells of the last plan, in its order."""
         return [Cell(planned.settings) for planned in self._cells.values()]
 
+    def group_of(self, cell: str) -> str:
+        """Return the group of a cell of the last plan."""
+        return self._cells[cell].group
+
     def counts(self, entry: Started | Probed | Measured) -> bool:
         """Whether it was made under the conditions of now."""
         cell = self._cells.get(entry.cell)
@@ -269,7 +273,8 @@ def _read(path: Path) -> Iterator[Entry]:
 def observations(folder: Path) -> list[Observation]:
     """Return what counts of each repetition of a campaign, in the order in which it was measured.
     Raises FileError."""
-    in_time = sorted(read(folder).last().values(), key=lambda one: one.at)
+    found = read(folder)
+    in_time = sorted(found.last().values(), key=lambda one: one.at)
     return [
         Observation(
             cell=one.cell,
@@ -279,6 +284,7 @@ def observations(folder: Path) -> list[Observation]:
             run=one.run,
             problem=one.problem,
             order=order,
+            group=found.group_of(one.cell),
         )
         for order, one in enumerate(in_time, 1)
     ]

@@ -1,7 +1,7 @@
 """What a campaign says of made-up repetitions whose truth is known."""
 
 import math
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -131,12 +131,55 @@ def test_a_missing_repetition_brings_no_drift_into_a_comparison():
     assert plain[last].value > 1.05 * plain[cells()[0].key].value
 
 
+def in_groups(of):
+    """Cells of the same number of slots are served by one deployment."""
+    slots = {cell.key: cell.settings[SLOTS] for cell in cells()}
+    return [replace(one, group=f"slots {slots[one.cell]}") for one in of]
+
+
+def test_cells_of_one_deployment_are_compared_by_what_they_do_not_share():
+    """How each deployment came up makes groups differ, but not the cells of a group."""
+    dice = np.random.default_rng(1)
+    begun = {(slots, block): dice.normal(1, 0.1) for slots in (4, 8) for block in range(1, 6)}
+    slots = {cell.key: cell.settings[SLOTS] for cell in cells()}
+    seen = [
+        replace(one, figures={RATE: one.figures[RATE] * begun[slots[one.cell], one.block]})
+        for one in in_groups(measured(cells(), effect={cells()[1].key: 1.05}, noise=0.005))
+    ]
+    within, across, _ = analyse(cells(), seen, [RATE], baseline=cells()[0].key).differences
+    assert within.real
+    assert within.ratio.value == pytest.approx(1.05, rel=0.01)
+    assert not across.real
+    assert across.ratio.high / across.ratio.low > 1.2
+    effects = {one.factor: one.of for one in analyse(cells(), seen, [RATE]).effects}
+    assert effects[SLOTS].ratio.high / effects[SLOTS].ratio.low > 1.2
+    assert effects[CLIENTS].ratio.high / effects[CLIENTS].ratio.low < 1.1
+
+
+def test_a_table_with_nothing_missing_and_one_with_a_gap_are_judged_alike():
+    """Least squares and the plain formula are the same: a cell that is nowhere adds nothing."""
+    seen = in_groups(measured(cells()))
+    gap = [*seen, replace(seen[0], cell="other", block=6), replace(seen[0], cell="other", block=7)]
+    [whole, *_], [with_gap, *_] = (
+        analyse(cells(), one, [RATE], baseline=cells()[0].key).differences for one in (seen, gap)
+    )
+    assert whole.ratio.value == pytest.approx(with_gap.ratio.value)
+    assert whole.ratio.low == pytest.approx(with_gap.ratio.low, rel=0.01)
+
+
 def test_cells_that_were_never_in_one_block_are_not_compared():
     seen = [
         Observation("n=1", 1, "done", {RATE: 1.0}),
         Observation("n=2", 2, "done", {RATE: 2.0}),
     ]
     assert analyse([Cell({"n": 1}), Cell({"n": 2})], seen, [RATE]).differences == []
+
+
+def test_a_campaign_that_has_measured_nothing_says_nothing():
+    found = analyse(cells(), [Observation(cells()[0].key, 1, "failed")], [RATE])
+    assert (found.differences, found.effects, found.estimates) == ([], [], [])
+    assert stability([], [RATE]) == []
+    assert best([], RATE, "higher").cell is None
 
 
 def test_an_invalid_repetition_counts_nowhere():
@@ -174,13 +217,11 @@ def test_a_noisy_cell_is_known_for_its_noise():
     some = cells(slots=(1, 2, 4, 8, 16, 32), clients=(16,))
     steady, loud = measured(some, noise=0.005), measured(some, noise=0.3, seed=2)
     last = some[-1].key
-    noise = fit(
-        values_of(
-            [more if one.cell == last else one for one, more in zip(steady, loud, strict=True)],
-            RATE,
-        )
+    values = values_of(
+        [more if one.cell == last else one for one, more in zip(steady, loud, strict=True)], RATE
     )
-    assert noise.variance[last] > 5 * max(noise.variance[one.key] for one in some[:-1])
+    variances = dict(zip(values.cells, fit(values).of_cell.variance, strict=True))
+    assert variances.pop(last) > 5 * max(variances.values())
 
 
 def test_drift_is_said_with_its_size():
