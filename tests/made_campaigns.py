@@ -42,6 +42,12 @@ def figures_of(settings, block, noise, faster):
     }
 
 
+def search_of(settings, block):
+    """What a search has found: twice the slots, and no noise worth a word."""
+    rate = 2 * settings[SLOTS] * (1 + 0.001 * (block % 2))
+    return {"search.rate": rate, "search.low": rate * 0.95, "search.high": rate * 1.05}
+
+
 def make_campaign(
     folder: Path,
     vary: Mapping[str, list[object]] = VARY,
@@ -50,10 +56,11 @@ def make_campaign(
     missing: Iterable[tuple[str, int]] = (),
     noise: float = 0.005,
     faster: float = 1.0,
+    searched: bool = False,
     **asked: object,
 ) -> Path:
     """Write a campaign's ledger; return its folder. `broken`: repetitions that do not count;
-    `missing`: those that are not done yet."""
+    `missing`: those that are not done yet; `searched`: each is a search."""
     folder.mkdir(parents=True)
     given = {"recipe": "recipe.json", "vary": vary, "repetitions": repetitions, "seed": 1} | asked
     cells = product(vary)
@@ -91,7 +98,8 @@ def make_campaign(
         if (cell.key, block) in set(missing):
             continue
         state, problem = (broken or {}).get((cell.key, block), ("done", None))
-        done = state == "done"
+        done, figures = state == "done", figures_of(cell.settings, block, noise, faster)
+        figures |= search_of(cell.settings, block) if searched else {}
         entries.append(
             units.Measured(
                 at=1200.0 + place,
@@ -102,7 +110,7 @@ def make_campaign(
                 planned="f",
                 deployed="d",
                 run=f"{folder.name}-{place}",
-                figures=figures_of(cell.settings, block, noise, faster) if done else {},
+                figures=figures if done else {},
                 problem=problem,
                 seconds=30.0,
             )

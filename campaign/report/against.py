@@ -17,12 +17,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from campaign.cells import Cell, Observation, Setting
+from campaign.report.figures import BY_KEY, main_figures
 from campaign.report.reading import Material
 from campaign.statistics import LEVEL
 from contracts.errors import UsageError
 from ledger.conditions import differences
 from loadgen.compare import intervals
-from loadgen.measure.run_figures import BY_KEY, MAIN_FIGURES, RunFigure
+from loadgen.measure.run_figures import RunFigure
 from loadgen.outputs.plot_data import Floats
 
 #: Of logarithms: beyond it nothing is known, and beyond 709 there is no number.
@@ -147,7 +148,7 @@ class _Pair:
 
 def _pairs(now: Sequence[Observation], then: Sequence[Observation]) -> Iterator[_Pair]:
     """Those of the main figures that both sides have."""
-    for figure in MAIN_FIGURES:
+    for figure in main_figures(now):
         sides = [_logarithms(side, figure.key) for side in (then, now)]
         if all(map(len, sides)):
             yield _Pair(now[0].cell, figure, *sides)

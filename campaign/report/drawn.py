@@ -7,11 +7,12 @@ from itertools import combinations
 
 from campaign.cells import Setting
 from campaign.report import plots
+from campaign.report.figures import BY_KEY
 from campaign.report.plots import Heat, Range, Row, Spot
 from campaign.report.results import CellResult, Results
 from campaign.report.tables import factors, spelled
 from campaign.statistics import Difference
-from loadgen.measure.run_figures import BY_KEY, MAIN_FIGURES, RunFigure
+from loadgen.measure.run_figures import MAIN_FIGURES, RunFigure
 from loadgen.outputs.drawing import Plot
 
 ALL, ONE, FIRST = MAIN_FIGURES[0], MAIN_FIGURES[1], BY_KEY["latency_seconds.ttft.p99"]
@@ -53,7 +54,7 @@ def trade_offs(cells: Sequence[CellResult]) -> list[Plot]:
 
 
 def heat_maps(results: Results) -> list[Plot]:
-    """Draw throughput and TTFT over each pair of factors."""
+    """Draw the figure that decides, and TTFT, over each pair of factors."""
     names = factors(results.material.cells)
     levels = {path: _levels(results.cells, path) for path in names}
     pairs = list(combinations([path for path in names if len(levels[path]) > 1], 2))
@@ -61,7 +62,7 @@ def heat_maps(results: Results) -> list[Plot]:
     for one, other in pairs:
         # Columns are fewer than rows: names of levels stand side by side below them.
         row, column = sorted((one, other), key=lambda path: -len(levels[path]))
-        for figure in (ALL, MEAN_FIRST):
+        for figure in (results.figures[0], MEAN_FIRST):
             values = [
                 [_mean(results.cells, {row: y, column: x}, figure) for x in levels[column]]
                 for y in levels[row]
@@ -92,7 +93,7 @@ def effects(results: Results) -> list[Plot]:
     """Draw, for each main figure, what each level does to it."""
     names = factors(results.material.cells)
     made = []
-    for figure in MAIN_FIGURES:
+    for figure in results.figures:
         rows = [
             row
             for it in results.analysis.effects
@@ -105,10 +106,12 @@ def effects(results: Results) -> list[Plot]:
     return made
 
 
-def differences(found: Sequence[Difference], numbers: dict[str, int]) -> list[Plot]:
+def differences(
+    found: Sequence[Difference], numbers: dict[str, int], figures: Sequence[RunFigure]
+) -> list[Plot]:
     """Draw, for each main figure, how cells differ from the one that all are compared with."""
     made = []
-    for figure in MAIN_FIGURES:
+    for figure in figures:
         rows = [
             row
             for it in found

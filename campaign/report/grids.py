@@ -6,14 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from campaign.report.against import Moved
+from campaign.report.figures import BY_KEY
 from campaign.report.results import Results
 from campaign.report.tables import factors, spelled
 from campaign.report.words import NOTHING, Cell, change_of, compared, turned, verdict
 from campaign.statistics import Difference
-from loadgen.measure.run_figures import BY_KEY, MAIN_FIGURES
+from loadgen.measure.run_figures import RunFigure
 
 Rows = Sequence[tuple[str, Sequence[Cell]]]
-_FIGURES = tuple(figure.name for figure in MAIN_FIGURES)
+Figures = Sequence[RunFigure]
 
 
 @dataclass(frozen=True)
@@ -59,11 +60,15 @@ def of_reference(results: Results) -> OfReference | None:
     ]
     by_cell = _by(found)
     rows = [
-        (f"{numbers[key]}: {key}", _line(by_cell.get(key, {}))) for key in numbers if key in by_cell
+        (f"{numbers[key]}: {key}", _line(by_cell.get(key, {}), results.figures))
+        for key in numbers
+        if key in by_cell
     ]
     what = "the baseline" if results.baseline else "the best"
     title = f"Against cell {numbers[reference]}, {what} ({reference})"
-    return OfReference(Grid(title, ("cell", *_FIGURES), rows), found) if rows else None
+    return (
+        OfReference(Grid(title, ("cell", *_names(results.figures)), rows), found) if rows else None
+    )
 
 
 def _reference(results: Results) -> str | None:
@@ -81,8 +86,12 @@ def _by(found: Sequence[Difference]) -> dict[str, dict[str, Difference]]:
     return by_cell
 
 
-def _line(found: Mapping[str, Difference]) -> list[Cell]:
-    return [compared(found.get(figure.key)) for figure in MAIN_FIGURES]
+def _line(found: Mapping[str, Difference], figures: Figures) -> list[Cell]:
+    return [compared(found.get(figure.key)) for figure in figures]
+
+
+def _names(figures: Figures) -> list[str]:
+    return [figure.name for figure in figures]
 
 
 def pairs(results: Results) -> Grid | None:
@@ -95,11 +104,11 @@ def pairs(results: Results) -> Grid | None:
     for it in results.analysis.differences:
         by_pair.setdefault((it.cell, it.against), {})[it.figure] = it
     rows = [
-        (f"{numbers[one]} against {numbers[other]}", _line(found))
+        (f"{numbers[one]} against {numbers[other]}", _line(found, results.figures))
         for (one, other), found in by_pair.items()
         if any(it.real for it in found.values())
     ]
-    return Grid("", ("cells", *_FIGURES), rows) if rows else None
+    return Grid("", ("cells", *_names(results.figures)), rows) if rows else None
 
 
 def effects(results: Results) -> Grid | None:
@@ -110,12 +119,12 @@ def effects(results: Results) -> Grid | None:
         level, reference = spelled(it.level), spelled(it.reference)
         label = f"{names[it.factor]}: {level} instead of {reference}"
         lines.setdefault(label, {})[it.of.figure] = it.of
-    rows = [(label, _line(found)) for label, found in lines.items()]
+    rows = [(label, _line(found, results.figures)) for label, found in lines.items()]
     note = (
         "Mean over the pairs of cells that differ in this alone; corrected together with those "
         "above."
     )
-    return Grid("", ("setting", *_FIGURES), rows, note) if rows else None
+    return Grid("", ("setting", *_names(results.figures)), rows, note) if rows else None
 
 
 # --- another campaign ---
@@ -140,7 +149,7 @@ def against(results: Results) -> AgainstOther | None:
     for one in found.moved:
         by_cell.setdefault(one.cell, {})[one.figure] = one
     rows = [
-        (cell, [_moved(moved.get(figure.key)) for figure in MAIN_FIGURES])
+        (cell, [_moved(moved.get(figure.key)) for figure in results.figures])
         for cell, moved in by_cell.items()
     ]
     note = (
@@ -150,7 +159,7 @@ def against(results: Results) -> AgainstOther | None:
         "of 95 % for all comparisons of this table together. What differs between two days is in "
         "the difference, too."
     )
-    grid = Grid(f"Changes since {found.name}", ("cell", *_FIGURES), rows, note)
+    grid = Grid(f"Changes since {found.name}", ("cell", *_names(results.figures)), rows, note)
     return AgainstOther(found.name, in_words(found.moved), found.conditions, grid)
 
 

@@ -9,12 +9,12 @@ from pathlib import Path
 from urllib.parse import quote
 
 from campaign.report import drawn, grids
+from campaign.report.figures import BY_KEY, SHOWN
 from campaign.report.results import CellResult, Repetition, Results
 from campaign.report.tables import factors, spelled
 from campaign.report.words import SIGNS, Cell, between, estimated, short, with_names
 from contracts.figures import BY_KEY as LATENCIES
 from loadgen.measure.definitions import DEFINITIONS
-from loadgen.measure.run_figures import BY_KEY, SHOWN_FIGURES
 from loadgen.outputs import html, tables
 from loadgen.outputs.formatting import NA, number, text, when
 
@@ -40,7 +40,8 @@ def page(results: Results) -> str:
         trade_offs=drawn.trade_offs(results.cells),
         method=grids.method(results),
         differences=compared and compared.grid,
-        difference_plots=compared and drawn.differences(compared.found, _numbers(results)),
+        difference_plots=compared
+        and drawn.differences(compared.found, _numbers(results), results.figures),
         pairs=grids.pairs(results),
         effects=grids.effects(results),
         effect_plots=drawn.effects(results),
@@ -82,13 +83,13 @@ def in_short(results: Results) -> str:
     if best.cell is None:
         return f"No cell {kept}." if results.limits else f"No cell has {figure.name} yet."
     cell = best.cell
-    ends = "" if cell.low is None or cell.high is None else (
-        f" ({between(cell.low, cell.high, cell.value)})"
-    )  # fmt: skip
+    value, ends = cell.value * figure.times, ""
+    if cell.low is not None and cell.high is not None:
+        ends = f" ({between(cell.low * figure.times, cell.high * figure.times, value)})"
     among = f", among the cells whose repetitions {kept}" if results.limits else ""
     said = (
-        f"Cell {numbers[cell.cell]} ({cell.cell}) is best{among}: {short(cell.value)}{ends} "
-        f"{figure.label}."
+        f"Cell {numbers[cell.cell]} ({cell.cell}) is best{among}: {figure.label} "
+        f"{short(value)}{ends}."
     )
     if best.level_with:
         others = ", ".join(str(numbers[one]) for one in best.level_with)
@@ -150,7 +151,7 @@ class _Row:
 def _shown(results: Results) -> list[str]:
     """The figures that any cell has."""
     has = {key for cell in results.cells for key in cell.figures}
-    return [figure.key for figure in SHOWN_FIGURES if figure.key in has]
+    return [figure.key for figure in SHOWN if figure.key in has]
 
 
 def _head(results: Results, shown: Sequence[str]) -> list[str]:

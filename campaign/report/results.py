@@ -10,11 +10,12 @@ from typing import Literal
 from campaign.best import Best, Limit, best
 from campaign.cells import Cell, Observation, Setting, State
 from campaign.report.against import Against
+from campaign.report.figures import SEARCHED, SHOWN, main_figures
 from campaign.report.reading import Material
 from campaign.stability import Stability, stability
 from campaign.statistics import Analysis, Difference, Estimate, analyse, estimates
 from contracts.json_object import JsonObject
-from loadgen.measure.run_figures import MAIN_FIGURES, SHOWN_FIGURES
+from loadgen.measure.run_figures import RunFigure
 
 #: `open`: not measured so far; `partly`: some of its repetitions count, and some are invalid,
 #: failed or open.
@@ -63,11 +64,13 @@ class Cost:
 
 @dataclass(frozen=True)
 class Results:
-    """All of a campaign, as it was `at`. `baseline`: the cell that the others are compared with."""
+    """All of a campaign, as it was `at`. `figures`: those that are tested; `baseline`: the cell
+    that the others are compared with."""
 
     material: Material
     at: str
     cells: Sequence[CellResult]
+    figures: Sequence[RunFigure]
     baseline: str | None
     limits: Sequence[Limit]
     analysis: Analysis
@@ -107,13 +110,15 @@ def _against(against: Against) -> JsonObject:
 
 def results_of(material: Material, against: Against | None = None) -> Results:
     """Return what the observations of a campaign come to."""
-    main = [figure.key for figure in MAIN_FIGURES]
+    figures = main_figures(material.observations)
+    main = [figure.key for figure in figures]
     baseline = _baseline(material)
     cells, limits = _cells(material), _limits(material)
     return Results(
         material=material,
         at=datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
         cells=cells,
+        figures=figures,
         baseline=baseline,
         analysis=analyse(material.cells, material.observations, main, baseline),
         stability=stability(material.observations, main),
@@ -143,8 +148,8 @@ def _baseline(material: Material) -> str | None:
 
 def _limits(material: Material) -> list[Limit]:
     """What the SLO asks of a cell: that enough requests keep it, where runs have counted that; else
-    that p99 of each of its figures does."""
-    if not material.asked.slo:
+    that p99 of each of its figures does. What was searched keeps it."""
+    if not material.asked.slo or main_figures(material.observations) == (SEARCHED,):
         return []
     if any(GOODPUT in one.figures for one in material.observations):
         return [Limit(GOODPUT, material.asked.goodput, "least")]
@@ -154,7 +159,7 @@ def _limits(material: Material) -> list[Limit]:
 
 def _cells(material: Material) -> list[CellResult]:
     found: dict[str, dict[str, Estimate]] = {cell.key: {} for cell in material.cells}
-    for figure in SHOWN_FIGURES:
+    for figure in SHOWN:
         for estimate in estimates(material.observations, figure.key):
             if estimate.cell in found:
                 found[estimate.cell][figure.key] = estimate

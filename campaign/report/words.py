@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from campaign.report.figures import BY_KEY
 from campaign.statistics import Difference, Estimate, Interval
-from loadgen.measure.run_figures import BY_KEY, RunFigure
+from loadgen.measure.run_figures import RunFigure
 from loadgen.outputs.formatting import NA, number
 
 

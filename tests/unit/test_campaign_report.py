@@ -18,6 +18,8 @@ from campaign.design import product
 from campaign.report import against, options, plots, tables
 from campaign.report.__main__ import main
 from campaign.report.against import compare
+from campaign.report.page import in_short
+from campaign.report.page import page as page_of
 from campaign.report.plots import Range, Spot
 from campaign.report.reading import read_campaign
 from campaign.report.results import results_of
@@ -247,6 +249,20 @@ def test_the_front_is_what_nothing_beats_in_both():
 def test_factors_are_called_by_as_little_of_their_paths_as_tells_them():
     cell = Cell({"job.service.seed": 1, "load.seed": 2, "load.rate": 3})
     assert list(tables.factors([cell]).values()) == ["service.seed", "load.seed", "rate"]
+
+
+def test_where_rates_were_searched_they_decide(tmp_path):
+    """The other figures of each cell are of another load."""
+    asked = {"slo": "ttft:0.5", "search": {"rate": [1, 100], "goodput": 0.9}}
+    found = results_of(
+        read_campaign(make_campaign(tmp_path / "a", {SLOTS: [4, 8]}, searched=True, **asked))
+    )
+    assert in_short(found).startswith(
+        "Cell 2 (num_parallel=8) is best: highest rate within the SLO [requests/s] 16.0 (16.0 to "
+    )
+    assert {one.figure for one in found.analysis.differences} == {"search.rate"}
+    assert all(one.real for one in found.analysis.differences)
+    assert "highest rate within the SLO [requests/s]" in Page(page_of(found)).text
 
 
 def test_results_are_those_of_the_baseline(tmp_path):
