@@ -30,7 +30,8 @@ from client.api.answers import Error, ErrorWords, Unhealthy
 from client.api.benchmark_answers import Begun
 from client.api.bodies import BenchmarkRequest, Query
 from client.api.json_body import read, sent, validate
-from client.batches.slots import add_slots_route
+from client.batches.routes import refused
+from client.batches.service import add_batches
 from client.benchmarks import Benchmarks, Described, Measured, new_id
 from client.errors import BenchmarkFailed, Busy, Conflict, NoRetrieval, NotServed, RequestError
 from client.login import add_login_routes
@@ -68,7 +69,7 @@ def create_app() -> Flask:
     tokens = _tokens(settings)
     usage = _usage(settings, metrics)
     if settings.server is None:
-        _add_ollama(app, settings, metrics, usage)
+        _add_ollama(app, settings, metrics, tokens, usage)
     else:
         _add_given(app, settings, settings.server, metrics)
     add_login_routes(app, settings, tokens)
@@ -99,7 +100,11 @@ def _usage(settings: ServiceSettings, metrics: Metrics) -> UsageByName | None:
 
 
 def _add_ollama(
-    app: Flask, settings: ServiceSettings, metrics: Metrics, usage: UsageByName | None
+    app: Flask,
+    settings: ServiceSettings,
+    metrics: Metrics,
+    tokens: NamedTokens | None,
+    usage: UsageByName | None,
 ) -> None:
     """The deployment's own Ollama, which queries are passed on to."""
     benchmarks = _benchmarks(
@@ -118,7 +123,7 @@ def _add_ollama(
     metrics.show(State(settings, service.queries, benchmarks, service.replicas))
     retrieval = Retriever(sources, service.embed, service.addresses)
     _add_ollama_routes(app, service, retrieval)
-    add_slots_route(app, settings.door / "commands")
+    add_batches(app, settings, tokens, _user)
     add_retrieval_routes(app, retrieval)
     _add_benchmark_routes(app, service, benchmarks, retrieval.check)
 
@@ -189,8 +194,10 @@ def _add_errors(app: Flask) -> None:
         return sent(Error(error=ErrorWords(type="caller_gone", message=str(error))), error.status)
 
     @app.errorhandler(HTTPException)
-    def theirs(error: HTTPException) -> Response:
+    def theirs(error: HTTPException) -> Response | tuple[Response, int]:
         """Flask's own: 404, 405, 413, and 500 for what nobody expected (it is in the log)."""
+        if request.path.startswith("/v1/"):
+            return refused(error)
         answer = Response(status=error.code, headers=dict(error.get_headers()))
         kind = error.name.lower().replace(" ", "_")
         words = ErrorWords(type=kind, message=error.description or error.name)

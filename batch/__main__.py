@@ -82,7 +82,8 @@ def _work(work: Work, given: Input, store: Store) -> int:
     except OrchError as error:
         state: BatchStatus = "interrupted" if isinstance(error, _GOES_ON) else "failed"
         told = isinstance(error, Interrupted)
-        work.tell(state, eta_s=None, problem="It was told to end." if told else str(error))
+        problem = "It was told to end." if told else str(error)
+        work.tell(state, eta_s=None, problem=problem, details=tuple(error.details))
         raise
 
 

@@ -38,6 +38,8 @@ class BatchState(BaseModel):
     eta_s: float | None = None
     #: In a sentence, what is wrong or has ended it.
     problem: str | None = None
+    #: What there is to say of it beside that: of an input the first lines that are wrong.
+    details: tuple[str, ...] = ()
     #: When this was so, in ISO 8601.
     at: str = ""
 

@@ -3,6 +3,7 @@ their bearers may."""
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Mapping
@@ -10,11 +11,18 @@ from pathlib import Path
 
 from client.door import LOOK_S, command
 from contracts.job_files import fresh
-from contracts.named_tokens import OWN_PARTS, OWNER, read_tokens
+from contracts.named_tokens import ANYBODY, OWN_PARTS, OWNER, read_tokens
 
 #: Maps of lib/door.cfg, in the order in which they learn of a new token: it has its limits before
 #: it opens anything.
 _MAPS = ("in_flight", "per_minute", "users")
+
+#: Who needs no file of a token.
+_ALWAYS = (OWNER, OWN_PARTS, ANYBODY)
+
+
+class NoToken(Exception):
+    """Somebody has no token that is valid."""
 
 
 class NamedTokens:
@@ -23,6 +31,8 @@ class NamedTokens:
     def __init__(self, folder: Path, door: Path) -> None:
         """`door` is the folder of HAProxy's sockets and maps."""
         self._folder, self._door = folder, door
+        #: Digests of tokens of the deployment's own, with whose they are like.
+        self._lent: dict[str, str] = {}
         self._told: dict[str, dict[str, str]] | None = None
         self._looking = threading.Lock()
 
@@ -41,7 +51,33 @@ class NamedTokens:
         with self._looking:
             self._look()
 
-    def _look(self) -> None:
+    def lend(self, digest: str, user: str) -> None:
+        """Let a token open what this user's do, as long as he has one and it is not taken back.
+
+        Raises NoToken: he has none; OSError: HAProxy could not be told."""
+        with self._looking:
+            self._lent[digest] = user
+            told = self._look()
+            if told and self._told is not None and digest in self._told["users"]:
+                return
+            del self._lent[digest]
+        if told:
+            raise NoToken(f"The token of {user} was revoked, or has expired.")
+        raise OSError("HAProxy cannot be told of a token just now")
+
+    def take_back(self, digest: str) -> None:
+        """Let it open nothing any more."""
+        with self._looking, contextlib.suppress(OSError):  # without HAProxy it opens nothing
+            self._lent.pop(digest, None)
+            command(self._door / "commands", f"del map {self._door / 'users'} {digest}")
+
+    def limit(self, user: str) -> int | None:
+        """Return how many requests this user may have in flight; None: there is no limit."""
+        told = self._told
+        return int(told["in_flight"][user]) if told and user in told["in_flight"] else None
+
+    def _look(self) -> bool:
+        """Whether HAProxy knows all."""
         try:
             wanted = self._wanted()
             if wanted != self._told:
@@ -49,7 +85,8 @@ class NamedTokens:
                     self._tell(name, wanted[name])
                 self._told = wanted
         except OSError:
-            return  # the file system or HAProxy does not answer just now
+            return False  # the file system or HAProxy does not answer just now
+        return True
 
     def _wanted(self) -> dict[str, dict[str, str]]:
         tokens = read_tokens(fresh(self._folder / "."))
@@ -62,6 +99,10 @@ class NamedTokens:
                     maps["in_flight"][user] = str(token.in_flight)
                 if token.per_minute is not None:
                     maps["per_minute"][user] = str(token.per_minute)
+        named = set(maps["users"].values())
+        for digest, user in self._lent.items():
+            if user in named or user in _ALWAYS:
+                maps["users"][digest] = user
         return maps
 
     def _tell(self, name: str, wanted: Mapping[str, str]) -> None:

@@ -22,8 +22,9 @@ from contracts.knobs import (
 from contracts.validation import WHOLE, Sentence
 
 #: Requests that the client service answers at once, each waiting for Ollama most of its time; and
-#: those of them that are no queries: lib/door.cfg gives benchmarks 4 and all else 8.
-SERVING_THREADS, RESERVED_THREADS = 72, 12
+#: those of them that are no queries: lib/door.cfg gives benchmarks 4, logins 2, files 4, batches 4,
+#: and all else 8.
+SERVING_THREADS, RESERVED_THREADS = 82, 22
 #: Requests that wait at the door for the engines, and for each kind of thread of the service; one
 #: more is refused at once. One that is translated takes HAProxy four of its files (lib/haproxy.sh).
 MOST_WAITING = 2048

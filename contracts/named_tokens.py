@@ -23,6 +23,8 @@ from contracts.job_files import fresh, internal_token_file
 
 #: Who sends the deployment's own tokens: user.token, and internal.token.
 OWNER, OWN_PARTS = "owner", "deployment"
+#: What lib/door.cfg calls everybody where no token is needed.
+ANYBODY = "anybody"
 NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,30}[a-z0-9])?")
 _SUFFIX = ".json"
 

@@ -157,7 +157,8 @@ class Slots(Open):
     """What the engines work on, and for whom."""
 
     total: Count = Field(
-        description="Requests that the replicas which answer now work on at once, in all."
+        description="Requests that the replicas which answer now work on at once, in all; or as "
+        "many as who asks may have in flight, if those are fewer."
     )
     interactive: Count = Field(
         description="Requests for engines that are in flight or wait their turn, but those of "

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic.json_schema import JsonSchemaValue
 
-from client.api import clients_page, engines_page, openapi
+from client.api import batches_page, clients_page, engines_page, openapi
 from client.api.bodies import BenchmarkRequest, Login, Points, Query, Search
 from client.api.compatible_page import section
 from client.api.json_body import MAX_DEPTH
@@ -96,7 +96,7 @@ def page() -> str:
     lines += ["## What comes back", ""]
     for kind in openapi.ANSWERS:
         lines += [*_answer(kind.__name__, schemas[kind.__name__]), ""]
-    last = (*section(), "", *clients_page.section(), "")
+    last = (*section(), "", *batches_page.section(), "", *clients_page.section(), "")
     return "\n".join([*lines, *_errors(), "", *engines_page.section(), "", *last])
 
 

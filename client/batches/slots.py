@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 from flask import Flask, Response
@@ -19,12 +20,16 @@ _TABLE = "show table kinds"
 _ENTRY = re.compile(r"\bkey=(\w+) .*\bconn_cur=(\d+)")
 
 
-def add_slots_route(app: Flask, commands: Path) -> None:
-    """Add GET /slots; `commands` is HAProxy's socket."""
+def add_slots_route(app: Flask, commands: Path, limit: Callable[[], int | None]) -> None:
+    """Add GET /slots; `commands` is HAProxy's socket, `limit` says how many requests whoever asks
+    may have in flight, None: as many as he likes."""
 
     @app.get("/slots")
     def show_slots() -> tuple[Response, int]:
-        return sent(slots_now(commands))
+        found, most = slots_now(commands), limit()
+        if most is not None:
+            found = found.model_copy(update={"total": min(found.total, most)})
+        return sent(found)
 
 
 def slots_now(commands: Path) -> Slots:

@@ -90,6 +90,30 @@ class ModelNotFound(BadRequest):
                          "that do.", "model")  # fmt: skip
 
 
+class NoSuchObject(BadRequest):
+    """There is no such file, or no such batch, of this token's."""
+
+    status, code = 404, "not_found"
+
+
+class OutOfSpace(BadRequest):
+    """More is kept for this token than may be: delete files that are done with."""
+
+    code = "storage_limit_exceeded"
+
+
+class InUse(BadRequest):
+    """It cannot be done as things stand."""
+
+    status, code = 409, "conflict"
+
+
+class NotKept(ApiError):
+    """The output directory takes no files."""
+
+    code = "output_not_writable"
+
+
 class WrongMethod(BadRequest):
     """The path is asked in another way."""
 

@@ -4,6 +4,7 @@ import json
 
 import openai
 import pytest
+from events import until
 from openai_asked import (
     ASK,
     chat,
@@ -79,3 +80,63 @@ def test_refusals(client, deployed):
     with pytest.raises(openai.BadRequestError, match="maximum context length is") as refused:
         client.responses.create(model=deployed.model, input=TOO_LONG)
     assert refused.value.code == "context_length_exceeded"
+
+
+# --- batches ---
+
+
+def begin(client, lines):
+    """A batch of these lines."""
+    content = "".join(f"{json.dumps(line)}\n" for line in lines).encode()
+    file = client.files.create(file=("in.jsonl", content), purpose="batch")
+    return client.batches.create(
+        input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h"
+    )
+
+
+def line(deployed, number, tokens):
+    body = {"model": deployed.model, "max_completion_tokens": tokens,
+            "messages": [{"role": "user", "content": f"Say {number}."}]}  # fmt: skip
+    return {"custom_id": f"c{number}", "method": "POST", "url": "/v1/chat/completions",
+            "body": body}  # fmt: skip
+
+
+def over(client, batch):
+    def found():
+        now = client.batches.retrieve(batch.id)
+        return now if now.status in ("completed", "failed", "cancelled") else None
+
+    return until(found)
+
+
+def test_a_batch(client, deployed):
+    begun = begin(client, [line(deployed, number, 4) for number in range(20)])
+    batch = over(client, begun)
+    assert batch.status == "completed" and batch.request_counts.completed == 20
+    answers = [json.loads(text) for text in client.files.content(batch.output_file_id).iter_lines()]
+    assert sorted(one["custom_id"] for one in answers) == sorted(f"c{n}" for n in range(20))
+    for one in answers:
+        assert one["response"]["status_code"] == 200 and one["error"] is None
+        assert one["response"]["body"]["usage"]["completion_tokens"] <= 4
+    assert batch.usage.output_tokens > 0
+    assert begun.id in [one.id for one in client.batches.list(limit=5)]
+    assert client.files.delete(batch.output_file_id).deleted
+    with pytest.raises(openai.NotFoundError):
+        client.files.content(batch.output_file_id)
+
+
+def test_a_batch_with_a_broken_line(client, deployed):
+    wrong = {**line(deployed, 1, 4), "url": "/v1/images/generations"}
+    batch = over(client, begin(client, [line(deployed, 0, 4), wrong]))
+    assert batch.status == "failed" and batch.request_counts.completed == 0
+    (error,) = batch.errors.data
+    assert error.line == 2 and "/v1/images/generations" in error.message
+
+
+def test_a_batch_that_is_cancelled(client, deployed):
+    batch = begin(client, [line(deployed, number, 400) for number in range(50)])
+    until(lambda: client.batches.retrieve(batch.id).status == "in_progress")
+    assert client.batches.cancel(batch.id).status == "cancelling"
+    batch = over(client, batch)
+    assert batch.status == "cancelled"
+    assert batch.cancelled_at - batch.cancelling_at <= 2

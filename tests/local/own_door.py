@@ -22,6 +22,12 @@ from contracts.named_tokens import NamedToken, digest_of, keep_token, tokens_fol
 
 ROOT = Path(__file__).resolve().parents[2]
 COUNTS = {"done": True, "done_reason": "stop", "prompt_eval_count": 5, "eval_count": 2}
+BOUNDARY = "of-a-form"
+FORM_BEGINS = (
+    f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="purpose"\r\n\r\nbatch\r\n--{BOUNDARY}'
+    '\r\nContent-Disposition: form-data; name="file"; filename="in.jsonl"\r\n\r\n'
+).encode()
+FORM_ENDS = f"\r\n--{BOUNDARY}--\r\n".encode()
 ALL = 1_000_000  # as many answers as may be asked for
 WAYS = {
     "/api/generate": lambda text: {"model": "known", "prompt": text, "stream": False},
@@ -144,6 +150,13 @@ class Door:
 
     # --- for tests ---
 
+    def afresh(self):
+        """It, with an engine that has been asked nothing, and answers nothing."""
+        until(lambda: not self.waiting())
+        self.engine.begun, self.engine.heads = [], []
+        self.engine.let = threading.Semaphore(0)
+        return self
+
     def give(self, name, **limits):
         """A token of that name, once the door takes it."""
         word = f"{name}s-word"
@@ -184,3 +197,52 @@ class Door:
         """How many requests wait in all queues."""
         found = self.metrics()
         return sum(value for name, value in found.items() if name.startswith("orch_queue_length"))
+
+    # --- files and batches ---
+
+    def call(self, method, path, body=b"", word="owners-word", **fields):
+        """Status and JSON of an answer of /v1."""
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_S)
+        with contextlib.closing(connection):
+            head = {"Authorization": f"Bearer {word}", **fields}
+            connection.request(method, f"/v1/{path}", body, head)
+            answer = connection.getresponse()
+            return answer.status, json.loads(answer.read())
+
+    def upload(self, pieces, word="owners-word"):
+        """The id of a file of these pieces."""
+        head = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
+        size = len(FORM_BEGINS) + sum(map(len, pieces)) + len(FORM_ENDS)
+        body = iter((FORM_BEGINS, *pieces, FORM_ENDS))
+        sent = self.call("POST", "files", body, word, **head, **{"Content-Length": str(size)})
+        assert sent[0] == 200, sent
+        return sent[1]["id"]
+
+    def begin_batch(self, prompts, word="owners-word"):
+        """A batch of these prompts."""
+        lines = "".join(f"{json.dumps({'custom_id': p, 'prompt': p})}\n" for p in prompts)
+        body = json.dumps(
+            {
+                "input_file_id": self.upload([lines.encode()], word),
+                "endpoint": "/v1/chat/completions",
+                "completion_window": "24h",
+            }
+        )
+        status, batch = self.call("POST", "batches", body, word)
+        assert status == 200, batch
+        return batch["id"]
+
+    def batch(self, batch_id, word="owners-word"):
+        """How far it is."""
+        status, batch = self.call("GET", f"batches/{batch_id}", word=word)
+        assert status == 200, batch
+        return batch
+
+    def answered(self, batch):
+        """The custom_ids of its output."""
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_S)
+        with contextlib.closing(connection):
+            head = {"Authorization": "Bearer owners-word"}
+            connection.request("GET", f"/v1/files/{batch['output_file_id']}/content", headers=head)
+            lines = connection.getresponse().read().decode().splitlines()
+        return sorted(json.loads(line)["custom_id"] for line in lines)

@@ -1,19 +1,26 @@
 """Batches at a real door: they stand behind all else, and who sends them is told of the room."""
 
 import json
-from contextlib import closing
+import os
+import signal
+import threading
+from contextlib import closing, contextmanager
 from http.client import HTTPConnection
+from pathlib import Path
 
 import pytest
 from events import PATIENCE_S, until
-from own_door import ALL, WAYS, Door
+from own_door import ALL, BOUNDARY, FORM_BEGINS, WAYS, Door
 
+from contracts.named_tokens import remove_token
+
+OWNER = "owners-word"
 BATCH = {"Orch-Priority": "batch"}
 
 
-@pytest.fixture
-def door(tmp_path):
-    made = Door(tmp_path)
+@contextmanager
+def started(folder, in_flight):
+    made = Door(folder, in_flight)
     try:
         made.start()
         yield made
@@ -21,15 +28,37 @@ def door(tmp_path):
         made.close()
 
 
-@pytest.fixture
-def wide_door(tmp_path):
-    """In front of an engine that works on two at once."""
-    made = Door(tmp_path, in_flight=4)
-    try:
-        made.start()
+@pytest.fixture(scope="module")
+def narrow(tmp_path_factory):
+    with started(tmp_path_factory.mktemp("narrow"), 1) as made:
         yield made
-    finally:
-        made.close()
+
+
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory):
+    with started(tmp_path_factory.mktemp("wide"), 4) as made:
+        yield made
+
+
+@pytest.fixture
+def door(narrow):
+    """In front of an engine that is given one request at a time, and has answered none yet."""
+    yield narrow.afresh()
+    narrow.engine.let.release(ALL)
+
+
+@pytest.fixture
+def wide_door(wide):
+    """In front of an engine that works on two at once, likewise."""
+    yield wide.afresh()
+    wide.engine.let.release(ALL)
+
+
+@pytest.fixture
+def own_door(tmp_path):
+    """A door of this test alone."""
+    with started(tmp_path, 4) as made:
+        yield made
 
 
 def slots(door):
@@ -43,12 +72,11 @@ def slots(door):
 @pytest.mark.parametrize("path", WAYS)
 def test_who_asks_something_goes_before_all_that_waits_of_batches(door, path):
     """Also if he comes last, and has much under way himself."""
-    anna = door.give("anna")
-    first = [door.begin(path, "first", anna)]
+    first = [door.begin(path, "first", OWNER)]
     until(lambda: door.engine.begun)
-    many = [door.begin(path, "batch", anna, **BATCH) for _ in range(10)]
+    many = [door.begin(path, "batch", OWNER, **BATCH) for _ in range(10)]
     until(lambda: door.waiting() == 10)
-    others = [door.begin(path, "asked", anna) for _ in range(3)]
+    others = [door.begin(path, "asked", OWNER) for _ in range(3)]
     until(lambda: door.waiting() == 13)
     door.engine.let.release(5)
     until(lambda: len(door.engine.begun) == 6)
@@ -62,9 +90,9 @@ def test_slots_tells_what_is_under_way_of_each_kind(wide_door):
     door = wide_door
     assert slots(door) == (200, {"total": 2, "interactive": 0, "batch": 0})
     ways = list(WAYS)
-    under_way = [door.begin(path, "batch", "owners-word", **BATCH) for path in (*ways, ways[0])]
+    under_way = [door.begin(path, "batch", OWNER, **BATCH) for path in (*ways, ways[0])]
     until(lambda: slots(door)[1]["batch"] == 6)
-    under_way += [door.begin(path, "asked", "owners-word") for path in ways if path != "/query"]
+    under_way += [door.begin(path, "asked", OWNER) for path in ways if path != "/query"]
     until(lambda: slots(door)[1]["interactive"] == 4)
     assert slots(door) == (200, {"total": 2, "interactive": 4, "batch": 6})
     door.engine.let.release(ALL)
@@ -73,8 +101,145 @@ def test_slots_tells_what_is_under_way_of_each_kind(wide_door):
     assert door.status("GET", "/slots", "somebodys-word") == 401
 
 
-def test_an_engine_that_does_not_answer_has_no_slots(door):
-    assert slots(door) == (200, {"total": 1, "interactive": 0, "batch": 0})
+def test_an_engine_that_does_not_answer_has_no_slots(own_door):
+    door = own_door
+    assert slots(door) == (200, {"total": 2, "interactive": 0, "batch": 0})
     door.engine.shutdown()
     door.engine.socket.close()
     until(lambda: slots(door)[1]["total"] == 0)
+
+
+# --- /v1/files and /v1/batches ---
+
+OWNERS_TOKENS = 'orch_user_prompt_tokens_total{user="owner"}'
+PROMPTS = [f"p{number}" for number in range(12)]
+
+
+def over(door, batch_id):
+    """It, when it is over."""
+
+    def found():
+        batch = door.batch(batch_id)
+        return batch if batch["status"] in ("completed", "failed", "cancelled") else None
+
+    return until(found)
+
+
+def worker_of(door):
+    """The process of the client service that answers."""
+    number = door.service.pid
+    return int(Path(f"/proc/{number}/task/{number}/children").read_text())
+
+
+def test_a_batch_is_worked_off_and_the_next_one_waits_for_it(wide_door):
+    door = wide_door
+    before = door.metrics().get(OWNERS_TOKENS, 0)
+    first, second = door.begin_batch(PROMPTS), door.begin_batch(["other"])
+    until(lambda: door.batch(first)["status"] == "in_progress")
+    until(lambda: slots(door)[1]["batch"] > 0)
+    assert door.batch(second)["status"] == "validating"
+    door.engine.let.release(ALL)
+    batch = over(door, first)
+    assert (batch["status"], batch["errors"], batch["error_file_id"]) == ("completed", None, None)
+    assert batch["request_counts"] == {"total": 12, "completed": 12, "failed": 0}
+    assert batch["usage"]["output_tokens"] == 24
+    assert door.answered(batch) == sorted(PROMPTS) == sorted(set(door.engine.begun) - {"other"})
+    assert over(door, second)["status"] == "completed"
+    # Each of them is one of its user's.
+    until(lambda: door.metrics()[OWNERS_TOKENS] - before == 5 * 13)
+    assert not list(door.output.rglob("token")) and not list(door.output.rglob("*.ledger.jsonl"))
+
+
+def test_a_batch_that_is_cancelled_ends_at_once_and_keeps_what_it_has(wide_door):
+    door = wide_door
+    batch_id = door.begin_batch(PROMPTS)
+    door.engine.let.release(3)
+    until(lambda: door.batch(batch_id)["request_counts"]["completed"] == 3)
+    assert door.call("POST", f"batches/{batch_id}/cancel")[1]["status"] == "cancelling"
+    batch = over(door, batch_id)
+    assert batch["status"] == "cancelled"
+    assert batch["cancelled_at"] - batch["cancelling_at"] <= 2
+    assert len(door.answered(batch)) == 3
+    until(lambda: slots(door)[1]["batch"] == 0)
+    assert door.call("POST", f"batches/{batch_id}/cancel")[0] == 409
+
+
+def test_a_service_that_begins_again_goes_on_with_what_was_under_way(own_door):
+    door = own_door
+    batch_id = door.begin_batch(PROMPTS)
+    door.engine.let.release(5)
+    until(lambda: door.batch(batch_id)["request_counts"]["completed"] == 5)
+    before = set(door.engine.begun)
+    worker = worker_of(door)
+    door.service.kill()
+    os.kill(worker, signal.SIGKILL)
+    door.service.wait()
+    door.serve()
+    door.engine.let.release(ALL)
+    until(lambda: door.status("GET", f"/v1/batches/{batch_id}") == 200)
+    batch = over(door, batch_id)
+    assert batch["status"] == "completed", batch
+    assert door.answered(batch) == sorted(PROMPTS)
+    twice = [one for one in set(door.engine.begun) if door.engine.begun.count(one) > 1]
+    assert len(twice) <= len(before) - 5, "what was answered is not asked again"
+
+
+def test_a_batch_ends_with_the_token_of_who_has_asked_for_it(door):
+    word = door.give("anna")
+    batch_id = door.begin_batch(PROMPTS, word)
+    until(lambda: door.engine.begun)
+    remove_token(door.tokens, "anna")
+    until(lambda: door.status("GET", "/v1/files", word) == 401)
+    door.engine.let.release(ALL)
+    file = next(door.output.glob(f"deployments/*/batches/jobs/{batch_id}/batch.json"))
+    until(lambda: json.loads(file.read_text())["status"] == "failed")
+    assert over(door, door.begin_batch(["mine"]))["status"] == "completed"
+
+
+def test_a_line_that_is_wrong_is_named_and_nothing_is_sent(door):
+    file_id = door.upload([b'{"prompt": "right"}\n{"promt": "wrong"}\n'])
+    body = {"input_file_id": file_id, "endpoint": "/v1/completions", "completion_window": "24h"}
+    batch = over(door, door.call("POST", "batches", json.dumps(body))[1]["id"])
+    assert batch["status"] == "failed" and not door.engine.begun
+    (error,) = batch["errors"]["data"]
+    assert error["line"] == 2 and error["message"].startswith("line 2 of in.jsonl has")
+
+
+def test_a_large_file_takes_little_memory_and_nobody_waits_for_it(door):
+    worker = worker_of(door)
+
+    def megabytes():
+        status = Path(f"/proc/{worker}/status").read_text()
+        return int(status.partition("VmHWM:")[2].split()[0]) / 1024
+
+    before, done, statuses = megabytes(), threading.Event(), []
+
+    def look():
+        while not done.is_set():
+            statuses.append(door.status("GET", "/health"))
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    try:
+        file_id = door.upload([b"x" * 1_000_000] * 300)
+    finally:
+        done.set()
+        looking.join()
+    assert door.call("GET", f"files/{file_id}")[1]["bytes"] == 300_000_000
+    assert megabytes() - before < 30
+    assert statuses and set(statuses) == {200}
+
+
+def test_what_is_larger_than_may_be_is_refused_before_it_comes(door):
+    head = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
+    body = iter([FORM_BEGINS, b"x" * 200_000])
+    status, said = door.call("POST", "files", body, **head, **{"Content-Length": str(2 << 30)})
+    assert (status, said["error"]["code"]) == (413, "request_too_large")
+
+
+@pytest.mark.parametrize(
+    ("method", "path"), [("PUT", "files"), ("GET", "batches/a/b"), ("DELETE", "batches/a")]
+)
+def test_what_there_is_not_is_said_as_openai_says_it(door, method, path):
+    status, said = door.call(method, path)
+    assert status in (404, 405) and said["error"]["type"] == "invalid_request_error"

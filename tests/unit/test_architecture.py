@@ -26,7 +26,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "loadgen": {"contracts", "engines"},
     "retrieval": {"contracts", "engines"},
     "exporters": {"contracts", "engines"},
-    "client": {"contracts", "engines", "retrieval", "loadgen.load.child_process"},
+    "client": {
+        *("contracts", "engines", "retrieval", "loadgen.load.child_process"),
+        *("batch.state", "batch.files"),
+    },
     "clientService": {"client", "contracts", "engines", "retrieval", "loadgen.load.child_process"},
     "ledger": {"contracts"},
     "batch": {"contracts", "engines", "ledger"},

@@ -1,0 +1,255 @@
+"""All batches of a deployment: what was asked for, and a thread that works them off, one after
+another."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from batch.files import Files
+from batch.state import read_state
+from client.batches.files import FileStore, new_id, private_folder
+from client.batches.records import OVER, BatchBody, BatchRecord, Status
+from client.batches.worker import Worker
+from client.compatible.errors import BadRequest, InUse, NoSuchObject, NotKept, OutOfSpace
+from client.named_tokens import NoToken
+from contracts.files import write_whole
+
+#: Of each name: batches that are not over, and all of them.
+MOST_OPEN, MOST_BATCHES = 100, 10_000
+#: Seconds between looks at what is under way, and until what could not be begun is tried again.
+LOOK_S, AGAIN_S = 0.2, 2.0
+#: Processes of one batch that may end before they have done what there is to do.
+MOST_ATTEMPTS = 5
+# Exit codes of `python -m batch`: all lines are answered; some have failed in the end.
+_WORKED_OFF = (0, 4)
+_BAD_INPUT = 2
+_log = logging.getLogger(__name__)
+
+#: Starts what works a batch off for a user, and keeps a file open as long as it lives. Raises
+#: NoToken, OSError: not now.
+Start = Callable[[str, Path, Files, int], Worker]
+
+
+class Batches:
+    """All of them, for any thread; there is one of these for a folder."""
+
+    def __init__(self, folder: Path, files: FileStore, ready: Callable[[], bool], start: Start):
+        """`ready` says whether there are engines that answer."""
+        self._folder, self.files = folder / "jobs", files
+        self._ready, self._start = ready, start
+        self._changed = threading.Condition()
+        self._under_way = ""
+        #: The file that is locked by whoever works batches off.
+        self._lock: int | None = None
+        self._known: dict[str, BatchRecord] = {}
+        for path in self._folder.glob("*/batch.json"):
+            try:
+                found = BatchRecord.model_validate_json(path.read_bytes())
+            except (OSError, ValidationError):
+                continue  # of no use: as if it were not there
+            self._known[found.id] = found
+
+    # --- for the routes ---
+
+    def create(self, user: str, asked: BatchBody) -> BatchRecord:
+        """Begin a batch, when its turn comes. Raises ApiError."""
+        source = self.files.get(user, asked.input_file_id)
+        if source.purpose != "batch":
+            raise BadRequest(f"{source.id} has the purpose {source.purpose}, but a batch is made "
+                             "of a file with the purpose batch.", "input_file_id",
+                             "invalid_value")  # fmt: skip
+        record = BatchRecord(id=new_id("batch_"), user=user, asked=asked, created=time.time())
+        with self._changed:
+            own = self._of(user)
+            waiting = sum(one.status not in OVER for one in own)
+            if waiting >= MOST_OPEN or len(own) >= MOST_BATCHES:
+                raise OutOfSpace(f"{waiting} batches of this token are not over, of {len(own)} in "
+                                 f"all, and there may be {MOST_OPEN} and {MOST_BATCHES}: ask again "
+                                 "when some are over.")  # fmt: skip
+            try:
+                private_folder(self._folder)
+                private_folder(self._folder / record.id)
+                self._keep(record)
+            except OSError as error:
+                raise NotKept(f"The deployment cannot keep a batch: {error.strerror}; its owner is "
+                              "to make room in its output directory.") from error  # fmt: skip
+            self._changed.notify_all()
+        return record
+
+    def of(self, user: str) -> list[BatchRecord]:
+        """Return the user's batches, the oldest first."""
+        with self._changed:
+            return sorted(self._of(user), key=lambda one: (one.created, one.id))
+
+    def get(self, user: str, batch_id: str) -> BatchRecord:
+        """Return a batch of the user's. Raises NoSuchObject."""
+        found = self._known.get(batch_id)
+        if found is None or found.user != user:
+            raise NoSuchObject(f"No such Batch object: {batch_id[:100]}.", "id")
+        return found
+
+    def cancel(self, user: str, batch_id: str) -> BatchRecord:
+        """End a batch; what was answered is kept. Raises NoSuchObject, InUse, OSError."""
+        with self._changed:
+            record = self.get(user, batch_id)
+            if record.status in OVER:
+                raise InUse(f"Cannot cancel a batch with status '{record.status}'.")
+            if record.status not in ("cancelling", "finalizing"):
+                record = self._update(record, "cancelling")
+                if record.id != self._under_way:
+                    record = self._conclude(record)
+            self._changed.notify_all()
+        return record
+
+    def check_unused(self, user: str, file_id: str) -> None:
+        """Raises InUse if a batch that is not over is made of a file."""
+        for one in self.of(user):
+            if one.asked.input_file_id == file_id and one.status not in OVER:
+                raise InUse(f"{file_id} is what the batch {one.id} is made of, which is not over: "
+                            "cancel that first.")  # fmt: skip
+
+    def _of(self, user: str) -> list[BatchRecord]:
+        return [one for one in self._known.values() if one.user == user]
+
+    # --- one after another ---
+
+    def follow(self) -> None:
+        """Work batches off from now on, beside everything else."""
+        threading.Thread(target=self._work_on, daemon=True).start()
+
+    def _work_on(self) -> None:
+        while True:
+            with self._changed:
+                while (record := self._next()) is None:
+                    self._changed.wait()
+                self._under_way = record.id
+            try:
+                done = self._work(record)
+            except OSError as error:
+                _log.warning("the batch %s waits: %s", record.id, error)
+                done = False
+            self._under_way = ""
+            if not done:
+                with self._changed:
+                    self._changed.wait_for(lambda: self._is_to_end(record.id), AGAIN_S)
+
+    def _is_to_end(self, batch_id: str) -> bool:
+        return self._known[batch_id].status == "cancelling"
+
+    def _next(self) -> BatchRecord | None:
+        waiting = [one for one in self._known.values() if one.status not in OVER]
+        return min(waiting, key=lambda one: (one.created, one.id), default=None)
+
+    def _work(self, record: BatchRecord) -> bool:
+        """Go on with a batch; whether it has come further. Raises OSError."""
+        if record.status in ("cancelling", "finalizing"):
+            self._conclude(record)
+            return True
+        lock = self._locked()
+        if lock is None or not self._ready():
+            return False
+        try:
+            source = self.files.path(self.files.get(record.user, record.asked.input_file_id))
+            worker = self._start(record.user, source, self._outputs(record), lock)
+        except (NoSuchObject, NoToken) as error:
+            self._conclude(record.model_copy(update={"problem": str(error)}), "failed")
+            return True
+        while (code := worker.wait(LOOK_S)) is None:
+            record = self._look(record)
+            if record.status == "cancelling":
+                worker.end()
+                break
+        self._ended(self._look(record), code)
+        return self._known[record.id].status in OVER
+
+    def _locked(self) -> int | None:
+        """The file, locked: a service that was begun before us may not have ended yet, nor what it
+        has started. None: so it is. Raises OSError."""
+        if self._lock is None:
+            how = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+            handle = os.open(self._folder / "lock", how, 0o600)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(handle)
+                return None
+            except OSError as error:  # a file system without locks
+                _log.warning("batches: nothing is locked in %s: %s", self._folder, error)
+            self._lock = handle
+        return self._lock
+
+    def _look(self, record: BatchRecord) -> BatchRecord:
+        """What is known of it now: its process says how far it is, a user that it is to end."""
+        state = read_state(self._outputs(record).state)
+        with self._changed:
+            record = self._known[record.id]
+            if state is not None:
+                record = self._known[record.id] = record.model_copy(update={"progress": state})
+                if state.state == "in_progress" and record.status == "validating":
+                    record = self._update(record, "in_progress")
+        return record
+
+    def _ended(self, record: BatchRecord, code: int | None) -> None:
+        """Say what the end of a process means."""
+        problem, state = record.progress.problem, record.progress.state
+        if record.status == "cancelling" or (code in _WORKED_OFF and state == "completed"):
+            self._conclude(record)
+            return
+        attempts = record.attempts + 1
+        if code == _BAD_INPUT or state == "failed" or attempts >= MOST_ATTEMPTS:
+            why = problem or f"What works it off has ended with exit code {code}."
+            source = self.files.get(record.user, record.asked.input_file_id)
+            words = why.replace(str(self.files.path(source)), source.filename or source.id)
+            record = record.model_copy(update={"problem": words})
+            self._conclude(record, "failed")
+            return
+        with self._changed:
+            self._keep(record.model_copy(update={"attempts": attempts}))
+
+    def _conclude(self, record: BatchRecord, end: Status = "completed") -> BatchRecord:
+        """Make files of what it has written; it is over then. Raises OSError."""
+        with self._changed:
+            if record.status == "cancelling":
+                end = "cancelled"
+            elif end == "completed" and record.status != "finalizing":
+                record = self._update(record, "finalizing")
+        outputs = self._outputs(record)
+        named = {"output_file_id": (outputs.answers, "output"),
+                 "error_file_id": (outputs.errors, "error")}  # fmt: skip
+        ids: Mapping[str, str] = {
+            key: self.files.adopt(_output_id(record.id, what), record.user, path,
+                                  f"{record.id}_{what}.jsonl").id
+            for key, (path, what) in named.items() if path.exists() and path.stat().st_size
+        }  # fmt: skip
+        with self._changed:
+            record = self._update(record.model_copy(update=dict(ids)), end)
+        for path in (outputs.ledger, outputs.state, outputs.answers.with_name("batch.log")):
+            path.unlink(missing_ok=True)
+        return record
+
+    def _outputs(self, record: BatchRecord) -> Files:
+        return Files(self._folder / record.id / "out.jsonl")
+
+    def _update(self, record: BatchRecord, status: Status) -> BatchRecord:
+        """Write down that its status is another one, and since when. Raises OSError."""
+        updated = record.model_copy(update={"status": status, f"{status}_at": time.time()})
+        self._keep(updated)
+        return updated
+
+    def _keep(self, record: BatchRecord) -> None:
+        path = self._folder / record.id / "batch.json"
+        write_whole(path, [record.model_dump_json()], 0o600)
+        self._known[record.id] = record
+
+
+def _output_id(batch_id: str, what: str) -> str:
+    """The same however often a batch is concluded."""
+    return f"file-{batch_id.removeprefix('batch_')}-{what}"

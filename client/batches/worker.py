@@ -1,0 +1,81 @@
+"""The process that works a batch off, as one of its user's."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from batch.files import Files
+from client.named_tokens import NamedTokens
+from contracts.named_tokens import digest_of, new_token
+
+_ROOT = Path(__file__).resolve().parents[2]
+#: What is being answered when it is told to end is dropped: it needs no more time than this.
+_END_S = 0.5
+
+
+class Worker:
+    """One of them, with a token of its user's at the door as long as it lives."""
+
+    def __init__(
+        self, tokens: NamedTokens, user: str, door: Path, source: Path, files: Files, lock: int
+    ) -> None:
+        """`door` is HAProxy's socket; `lock`: a file that it keeps open. Raises NoToken: the user
+        has none any more; OSError: no process was started."""
+        folder, word = files.answers.parent, new_token()
+        self._tokens, self._digest = tokens, digest_of(word)
+        self._token_file = folder / "token"
+        tokens.lend(self._digest, user)
+        command = [
+            sys.executable, "-m", "client.batches.child", str(source),
+            "--out", str(files.answers), "--url", f"unix:{door}",
+            "--token-file", str(self._token_file),
+        ]  # fmt: skip
+        try:
+            _write_secret(self._token_file, word)
+            with (folder / "batch.log").open("ab") as log:
+                self._process = subprocess.Popen(
+                    command,
+                    cwd=_ROOT,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    pass_fds=[lock],
+                )
+        except OSError:
+            self._take_back()
+            raise
+
+    def wait(self, seconds: float) -> int | None:
+        """Return how it has ended; None if it has not yet."""
+        try:
+            code = self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return None
+        self._take_back()
+        return code
+
+    def end(self) -> None:
+        """End it now."""
+        self._process.terminate()
+        try:
+            self._process.wait(_END_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+        self._process.wait()
+        self._take_back()
+
+    def _take_back(self) -> None:
+        self._tokens.take_back(self._digest)
+        with contextlib.suppress(OSError):
+            self._token_file.unlink(missing_ok=True)
+
+
+def _write_secret(path: Path, word: str) -> None:
+    path.unlink(missing_ok=True)
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with os.fdopen(handle, "w") as file:
+        file.write(f"{word}\n")
