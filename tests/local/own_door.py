@@ -70,6 +70,7 @@ class EngineAnswer(BaseHTTPRequestHandler):
             return
         text = (asked.get("messages") or [{"content": asked.get("prompt")}])[-1]["content"]
         if text != "Hi":  # by which the service looks whether it would answer
+            del self.headers["orch-tell"]  # the seal's, which there is none of here
             self.server.heads.append(dict(self.headers))
             self.server.begun.append(text)
             assert self.server.let.acquire(timeout=PATIENCE_S)
