@@ -17,10 +17,16 @@ from hpc.scheduler.states import JobStatus
 if TYPE_CHECKING:
     from hpc.deployments.facts import BatchFacts, Endpoints
 
-#: Exit codes of a batch of which no line is missing: of some all attempts may have failed.
-WORKED_OFF = (0, 4)
+#: The states of a deployment after its batch has ended with these exit codes; after others it has
+#: failed. With 4 no line is missing, but some have failed in the end.
+_STATES = {0: "ended", 4: "ended", 130: "stopped"}
 #: What a line of the file has in place of a service, if it names no job.
 _NO_SERVICE = "idle"
+
+
+def state_after(end: ExitStatus) -> str:
+    """The state of a deployment whose batch has ended so."""
+    return _STATES.get(end.exit_code, "failed")
 
 
 class Chain:

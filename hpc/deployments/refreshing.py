@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 
 from contracts.errors import SchedulerError, UsageError
-from hpc.deployments.chain import WORKED_OFF, Chain, progress, take_up
+from hpc.deployments.chain import Chain, progress, state_after, take_up
 from hpc.deployments.ends import Ends
 from hpc.deployments.facts import Endpoints
 from hpc.deployments.jobs import adopt, scheduler_of
@@ -117,10 +117,12 @@ def _write_down(
     if take_up(record, output):  # while we asked for those before
         return
     good = all("time limit" in d or d in ("TIMEOUT", "COMPLETED") for d in over)
+    state = "ended" if good else "failed"
     if end is not None:
-        good = end.exit_code in WORKED_OFF
-        record.update(error="" if good else end.reason)
-    record.update(state="ended" if good else "failed", job_states=details)
+        state = state_after(end)
+        if state != "ended":
+            record.update(error=end.reason)
+    record.update(state=state, job_states=details)
     if record.batch is not None:
         record.update(batch=progress(record))
     for job_id in record.jobs.values():

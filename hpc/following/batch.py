@@ -10,7 +10,7 @@ from batch.state import BatchState, read_state
 from contracts.errors import BatchEnded, SchedulerUnavailable, ServiceError
 from contracts.job_files import ExitStatus
 from hpc.console import Console, Rows
-from hpc.deployments.chain import WORKED_OFF, Chain, take_up
+from hpc.deployments.chain import Chain, state_after, take_up
 from hpc.deployments.ends import Ends
 from hpc.deployments.records import Record
 from hpc.deployments.stopping import stop
@@ -58,8 +58,7 @@ class BatchFollower:
             while (end := self._chain.end) is None:
                 self._check_jobs()
                 time.sleep(LOOK_S)
-        done = end.exit_code in WORKED_OFF
-        stop(self._record, self._scheduler, self._output, "ended" if done else "failed")
+        stop(self._record, self._scheduler, self._output, state_after(end))
         self._report(end)
 
     def _check_jobs(self) -> None:

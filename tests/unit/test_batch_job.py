@@ -150,7 +150,7 @@ def test_the_newest_jobs_are_the_deployments(output, chain, monkeypatch, orch):
 
 @pytest.mark.parametrize(
     ("end", "state"), [("0\nthe batch is worked off", "ended"), ("4\nsome", "ended"),
-                       ("5\nno more jobs", "failed"), (None, "failed")]
+                       ("5\nno more jobs", "failed"), ("130\ntold to", "stopped"), (None, "failed")]
 )  # fmt: skip
 def test_the_batch_says_how_the_deployment_has_ended(output, chain, monkeypatch, end, state):
     if end:
