@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
@@ -252,6 +252,15 @@ def _matched(cells: Sequence[Cell], path: str, level: Setting, reference: Settin
     return [(one, other) for one, other in changed if other is not None]
 
 
+def _told(of: Values, pairs: Pairs) -> Pairs:
+    """Those of which both cells have the figure, in two blocks at least: one that failed takes
+    nothing from what the others say."""
+    known = [pair for pair in pairs if of.cells.count(pair[0]) and of.cells.count(pair[1])]
+    rows = [[of.cells.index(cell) for cell in pair] for pair in known]
+    both = [of.present[pair].all(axis=0).sum() > 1 for pair in rows]
+    return [pair for pair, enough in zip(known, both, strict=True) if enough]
+
+
 def analyse(
     cells: Sequence[Cell],
     observations: Sequence[Observation],
@@ -275,7 +284,8 @@ def analyse(
             continue
         found = [contrast(values, noise, [pair], pair) for pair in pairs]
         of_cells += [one for one in found if one is not None]
-        judged = [(one, contrast(values, noise, one.pairs, one.names)) for one in levels]
+        told = [replace(one, pairs=_told(values, one.pairs)) for one in levels]
+        judged = [(one, contrast(values, noise, one.pairs, one.names)) for one in told if one.pairs]
         of_levels += [(one, made) for one, made in judged if made is not None]
     family = len(of_cells) + len(of_levels)
     return Analysis(

@@ -41,6 +41,16 @@ def measured(of, blocks=5, effect=None, drift=1.0, noise=0.01, figure=RATE, seed
     ]
 
 
+def test_a_cell_that_failed_takes_no_effect_away():
+    """What the other pairs of cells say of its levels stays."""
+    effect = {one.key: 1.5 if one.settings[SLOTS] == 8 else 1.0 for one in cells()}
+    seen = [one for one in measured(cells(), effect=effect) if one.cell != cells()[3].key]
+    found = {(one.factor, one.level): one for one in analyse(cells(), seen, [RATE]).effects}
+    assert found.keys() == {(SLOTS, 8), (CLIENTS, 32)}
+    assert {one.cells for one in found.values()} == {1}
+    assert found[SLOTS, 8].of.ratio.value == pytest.approx(1.5, rel=0.05)
+
+
 def test_an_estimate_is_the_geometric_mean_with_students_interval():
     seen = [Observation("a", n, "done", {RATE: value}) for n, value in enumerate((90, 100, 110), 1)]
     [found] = estimates(seen, RATE)
