@@ -87,7 +87,7 @@ class Budget(_Part):
     """What a campaign may take; when it is used up nothing more is begun."""
 
     gpu_hours: float | None = Field(
-        None, gt=0, description="GPU-hours of all its deployments, from their submission on."
+        None, gt=0, description="GPU-hours of all its deployments, from the begin of their jobs."
     )
     jobs: int | None = Field(None, ge=1, description="Jobs that are submitted, of all services.")
 

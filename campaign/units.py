@@ -75,13 +75,14 @@ class Deploying(_Entry):
 
 
 class Deployed(_Entry):
-    """It serves. `id`: of its record; `nodes`: of its engines; `conditions`: what decides results
-    and only it can say."""
+    """It serves. `id`: of its record; `began`: when it got its nodes, in seconds since the epoch;
+    `nodes`: of its engines; `conditions`: what decides results and only it can say."""
 
     entry: Literal["deployed"] = "deployed"
     group: str
     number: int
     id: str
+    began: float
     nodes: list[str]
     conditions: dict[str, str]
     fingerprint: str
@@ -239,10 +240,11 @@ class Ledger:
         return {n: one for n, one in self.deploying.items() if n not in self.stopped}
 
     def gpu_seconds(self, now: float) -> float:
-        """What all deployments have had of GPUs up to `now`, from their submission on."""
+        """What all deployments that served have had of GPUs up to `now`, without the queue."""
+        ends = {number: one.at for number, one in self.stopped.items()}
         return sum(
-            one.gpus * ((self.stopped[number].at if number in self.stopped else now) - one.at)
-            for number, one in self.deploying.items()
+            self.deploying[number].gpus * max(0.0, ends.get(number, now) - one.began)
+            for number, one in self.deployed.items()
         )
 
     @property

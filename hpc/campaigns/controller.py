@@ -109,10 +109,12 @@ class Controller:
         return sorted(cells, key=lambda cell: (run := runs[cell]) is None or run.number not in up)
 
     def _release(self, group: str) -> None:
-        self._fleet.end(group)
-        if group in self._holding:
-            self._holding.discard(group)
-            self._slots.release()
+        try:
+            self._fleet.end(group)
+        finally:  # also when the disk is full: another may wait for the slot
+            if group in self._holding:
+                self._holding.discard(group)
+                self._slots.release()
 
     def _over(self) -> bool:
         """Whether nothing more is to be begun."""

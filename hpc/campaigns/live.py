@@ -47,11 +47,15 @@ class Live:
         return list(dict.fromkeys(found))
 
     @property
+    def began(self) -> float:
+        """When the first of its jobs began, in seconds since the epoch."""
+        began = [self._output.started_at(job) for job in self.record.jobs.values()]
+        return min((at / 1e9 for at in began if at is not None), default=time.time())
+
+    @property
     def seconds_left(self) -> float:
         """Until the first of its jobs comes to its time limit."""
-        began = [self._output.started_at(job) for job in self.record.jobs.values()]
-        first = min((at for at in began if at is not None), default=time.time_ns())
-        return self.record.limit_s - (time.time() - first / 1e9)
+        return self.record.limit_s - (time.time() - self.began)
 
     def entry(self) -> Deployed:
         """What the ledger says of it."""
@@ -61,6 +65,7 @@ class Live:
             group=self.group,
             number=self.number,
             id=self.record.id,
+            began=self.began,
             nodes=self.nodes,
             conditions=conditions,
             fingerprint=fingerprint(conditions),

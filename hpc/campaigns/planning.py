@@ -73,7 +73,7 @@ def _run_s(cell: Cell, checked: Checked, ledger: Ledger) -> float | None:
 
 
 def _deploy_s(ledger: Ledger) -> float | None:
-    known = [one.at - ledger.deploying[n].at for n, one in ledger.deployed.items()]
+    known = [one.at - one.began for one in ledger.deployed.values()]
     return sum(known) / len(known) if known else None
 
 

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from events import until
 from project import Project
-from slurmcluster import wait_until
 
 from campaign.units import Ledger, read
 
@@ -55,7 +55,11 @@ def test_killed_at_five_moments_each_repetition_is_measured_once(project: Projec
     path, folder = write(project), project.output / "campaigns" / "slots"
     for what, reached in MOMENTS:
         command = project.start(path, "--yes")
-        wait_until(lambda reached=reached: reached(read(folder)), PATIENCE_S, what)  # type: ignore[misc]
+        until(
+            lambda reached=reached: command.poll() is not None or reached(read(folder)),  # type: ignore[misc]
+            PATIENCE_S,
+            what,
+        )
         assert command.poll() is None, command.end()
         command.send_signal(signal.SIGKILL)
         command.wait()

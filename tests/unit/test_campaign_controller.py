@@ -14,6 +14,8 @@ from events import until
 
 from campaign.book import Book
 from campaign.units import LEDGER, Deploying, Measured, Started, as_json, observations, read
+from contracts.files import FileError
+from contracts.json_object import JsonObject
 from hpc.deployments.records import create_record
 from ledger.journal import Journal, JournalInUse
 
@@ -247,6 +249,27 @@ def test_a_search_fails_with_the_run_that_says_nothing(searches: Bench) -> None:
     searches.command()
     (bad,) = [one for one in observations(searches.home) if one.state == "failed"]
     assert bad.problem and bad.problem.startswith("at ") and "the engine said no" in bad.problem
+
+
+def test_a_full_disk_ends_it_with_its_sentence_and_leaves_no_deployment(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add, room = Journal.add, [7]
+
+    def full(self: Journal, *added: JsonObject, on_disk: bool = False) -> int:
+        room[0] -= 1
+        if room[0] < 0:
+            raise FileError(f"cannot write {self.path}: No space left on device")
+        return add(self, *added, on_disk=on_disk)
+
+    monkeypatch.setattr(Journal, "add", full)
+    with pytest.raises(FileError, match="No space left"):
+        bench.command()
+    assert bench.live() == []
+    monkeypatch.undo()
+    bench.stop.clear()
+    bench.command()
+    assert states(bench) == {"done": 12}
 
 
 def test_two_commands_at_once_are_one_too_many(bench: Bench) -> None:

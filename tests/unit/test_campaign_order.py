@@ -122,8 +122,8 @@ def planned(fingerprint: str = "f", cells: Sequence[str] = ("a", "b")) -> Planne
 
 
 def deployed(fingerprint: str = "d", number: int = 1, at: float = 1) -> Deployed:
-    return Deployed(at=at, group="g", number=number, id=f"id{number}", nodes=["n1"], conditions={},
-                    fingerprint=fingerprint)  # fmt: skip
+    return Deployed(at=at, group="g", number=number, id=f"id{number}", began=3, nodes=["n1"],
+                    conditions={}, fingerprint=fingerprint)  # fmt: skip
 
 
 def measured(
@@ -156,7 +156,7 @@ def test_what_is_written_is_read_and_observed_in_the_order_of_time(tmp_path: Pat
     assert seen[1].figures == {"x": 3} and seen[0].problem == "it broke."
     ledger = read(tmp_path)
     assert ledger == of(*found)
-    assert (ledger.gpu_seconds(100), ledger.jobs, ledger.up) == (18, 2, {})
+    assert (ledger.gpu_seconds(100), ledger.jobs, ledger.up) == (12, 2, {})
 
 
 def missing(ledger: Ledger) -> list[tuple[str, int]]:
