@@ -50,19 +50,19 @@ MOMENTS: list[tuple[str, Callable[[Ledger], bool]]] = [
 ]
 
 
+def kill_when(reached: Callable[[], bool], what: str, project: Project, path: str) -> None:
+    command = project.start(path, "--yes")
+    until(lambda: command.poll() is not None or reached(), PATIENCE_S, what)
+    assert command.poll() is None, command.end()
+    command.send_signal(signal.SIGKILL)
+    command.wait()
+
+
 @pytest.mark.long
 def test_killed_at_five_moments_each_repetition_is_measured_once(project: Project) -> None:
     path, folder = write(project), project.output / "campaigns" / "slots"
     for what, reached in MOMENTS:
-        command = project.start(path, "--yes")
-        until(
-            lambda reached=reached: command.poll() is not None or reached(read(folder)),  # type: ignore[misc]
-            PATIENCE_S,
-            what,
-        )
-        assert command.poll() is None, command.end()
-        command.send_signal(signal.SIGKILL)
-        command.wait()
+        kill_when(lambda reached=reached: reached(read(folder)), what, project, path)  # type: ignore[misc]
     result = project.orch(path, "--yes", timeout=PATIENCE_S)
     assert result.returncode in (0, 6), result.stderr  # 6: the machine was too busy for a run
     ledger = read(folder)
