@@ -87,6 +87,7 @@ def make_campaign(
                 group=group,
                 number=number,
                 id=f"t-{number}",
+                began=1000.0,
                 nodes=["gpu1"],
                 conditions={"engine": "ollama 0.17.4"},
                 fingerprint="d",
