@@ -78,8 +78,9 @@ def disturbed(batch, out, kills, rng):
     rng.shuffle(kinds)
     moments = sorted(rng.sample(range(batch.number // 10, batch.number * 7 // 10), kills))
     for what, moment in zip(kinds, moments, strict=True):
+        at_work = max(moment, batch.count(out) + 1)  # an answer of what this command begins
         orch = batch.place.start(*batch.command(out))
-        wait_for(lambda m=moment: batch.count(out) >= m, ENDS_S, batch.place.log)
+        wait_for(lambda m=at_work: batch.count(out) >= m, ENDS_S, batch.place.log)
         kill(what, batch, orch)
         code = orch.wait(ENDS_S)
         assert code == (-signal.SIGKILL if what in ("orch", "all") else 4), batch.place.log()
