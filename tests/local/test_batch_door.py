@@ -61,10 +61,10 @@ def own_door(tmp_path):
         yield made
 
 
-def slots(door):
+def slots(door, word=OWNER):
     connection = HTTPConnection("127.0.0.1", door.port, timeout=PATIENCE_S)
     with closing(connection):
-        connection.request("GET", "/slots", headers={"Authorization": "Bearer owners-word"})
+        connection.request("GET", "/slots", headers={"Authorization": f"Bearer {word}"})
         answer = connection.getresponse()
         return answer.status, json.loads(answer.read())
 
@@ -99,6 +99,12 @@ def test_slots_tells_what_is_under_way_of_each_kind(wide_door):
     assert {each.getresponse().status for each in under_way} == {200}
     until(lambda: slots(door) == (200, {"total": 2, "interactive": 0, "batch": 0}))
     assert door.status("GET", "/slots", "somebodys-word") == 401
+
+
+def test_slots_are_no_more_than_a_token_may_have_at_once(wide_door):
+    door = wide_door
+    assert slots(door, door.give("clara", in_flight=1))[1]["total"] == 1
+    assert slots(door, door.give("dora", in_flight=9))[1]["total"] == 2
 
 
 def test_an_engine_that_does_not_answer_has_no_slots(own_door):
