@@ -9,8 +9,12 @@ from pathlib import Path
 
 from haproxy import haproxy
 
+from contracts.load import RESERVED_THREADS
+
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG = ROOT / "client" / "serving.py"
+#: Requests that it answers at once: four more than it keeps for others than queries.
+THREADS = RESERVED_THREADS + 4
 
 
 @contextlib.contextmanager
@@ -25,7 +29,15 @@ def gunicorn(server, output, config=CONFIG):
         listener.bind(("127.0.0.1", 0))
         listener.listen(64)
         port = listener.getsockname()[1]
-        command = [sys.executable, "-m", "gunicorn", "--config", str(config), "--threads", "16"]
+        command = [
+            sys.executable,
+            "-m",
+            "gunicorn",
+            "--config",
+            str(config),
+            "--threads",
+            str(THREADS),
+        ]
         command += ["--log-level", "error"]
         command += ["--bind", f"fd://{listener.fileno()}", "clientService:create_app()"]
         environment = {k: v for k, v in os.environ.items() if k != "XDG_RUNTIME_DIR"}

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from events import PATIENCE_S, undisturbed, until
 from paced_server import Pace
-from served import CONFIG, gunicorn
+from served import CONFIG, THREADS, gunicorn
 
 ROOT = Path(__file__).resolve().parents[2]
 LONG = {"n_clients": 2, "n_requests_per_client": 5000, "id": "long", "wait": False}
@@ -122,7 +122,7 @@ def test_who_no_longer_waits_for_a_benchmark_keeps_no_thread(kept, server):
     """As many as there are threads go away, one after another; the service answers."""
     server.pace = Pace(ttft=3600)
     body = {"n_clients": 1, "id": "left", "warmup": 0}
-    for _ in range(16):
+    for _ in range(THREADS):
         ask(kept, "POST", "/benchmark", body).close()
     assert answer(kept, "GET", "/benchmark/left")["state"] == "running"
     answer(kept, "DELETE", "/benchmark/left")
