@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import signal
 import subprocess
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,6 +16,7 @@ from faults import Fault
 from images import Images
 from project import HOME, PROXY, USER, Project, pip_settings
 from slurmcluster import PATIENCE_S, wait_until
+from test_replicas import devices_of, is_server, serving
 
 SERVICES = ["ollama", "client"]
 
@@ -79,6 +82,28 @@ def test_services_run_from_images_where_they_belong(project: Project, boxes: str
     assert health["status"] == "healthy"
     listed = project.curl(record["endpoints"]["client"] + "/api/tags")  # the door's own way to it
     assert [model["name"] for model in listed["models"]] == [record["model"]]
+    assert project.orch("--stop", record["id"]).returncode == 0
+    project.assert_nothing_left()
+
+
+def test_each_replica_of_a_node_has_one_gpu_in_its_container(project: Project, boxes: str) -> None:
+    recipe = project.recipe(gpus=4, cpus=4, replicas_per_node="per_gpu", num_thread=1)
+    result = project.orch(recipe, "--site", boxes, "--no-benchmark")
+    project.assert_benchmarked(result)
+    record = project.records()[-1]
+    client = record["endpoints"]["client"]
+    assert len(set(record["endpoints"]["ollama"])) == 4
+    servers = [pid for pid in project.cluster.pids("gpu1") if is_server(pid)]
+    devices = {pid: devices_of(pid) for pid in servers}
+    assert sorted(devices.values()) == ["0", "1", "2", "3"], "one each, none twice"
+    assert all(Path(f"/proc/{pid}/root/.singularity.d").is_dir() for pid in servers), "contained"
+
+    os.kill(servers[0], signal.SIGKILL)
+    wait_until(lambda: serving(project, client) == 3, PATIENCE_S, "it to be missed")
+    wait_until(lambda: serving(project, client) == 4, PATIENCE_S, "it to come back")
+    again = {pid for pid in project.cluster.pids("gpu1") if is_server(pid)}
+    (new,) = again - set(servers)
+    assert devices_of(new) == devices[servers[0]], "on the GPU that it had"
     assert project.orch("--stop", record["id"]).returncode == 0
     project.assert_nothing_left()
 

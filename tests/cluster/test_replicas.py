@@ -35,7 +35,7 @@ def test_replicas_run_on_a_node_each(project: Project, scheme: str) -> None:
     project.assert_nothing_left()
 
 
-def test_replica_that_dies_leaves_the_others_serving(project: Project) -> None:
+def test_replica_that_dies_leaves_the_othersserving(project: Project) -> None:
     recipe = project.recipe(partition="cpu", client_partition="gpu", mem_gb=2, nodes=2, cpus=1,
                             gpus=0)  # fmt: skip
     assert project.orch(recipe, "--no-benchmark").returncode == 0
@@ -85,25 +85,25 @@ def test_each_gpu_of_a_node_has_a_replica_and_one_that_dies_comes_back(project: 
     urls, client = record["endpoints"]["ollama"], record["endpoints"]["client"]
     assert len(set(urls)) == 4
     assert {one["url"] for one in record["benchmark"]["replicas"]} == set(urls)
-    servers = [pid for pid in project.cluster.pids("gpu1") if _is_server(pid)]
-    devices = {pid: _devices(pid) for pid in servers}
+    servers = [pid for pid in project.cluster.pids("gpu1") if is_server(pid)]
+    devices = {pid: devices_of(pid) for pid in servers}
     assert sorted(devices.values()) == ["0", "1", "2", "3"], "one each, none twice"
     assert [one["gpus"] for one in record["replicas"]] == ["0", "1", "2", "3"]
 
     os.kill(servers[0], signal.SIGKILL)
-    wait_until(lambda: _serving(project, client) == 3, PATIENCE_S, "it to be missed")
+    wait_until(lambda: serving(project, client) == 3, PATIENCE_S, "it to be missed")
     query = ["-H", "Content-Type: application/json", "-d",
              json.dumps({"prompt": "Hi", "options": {"num_predict": 4}})]  # fmt: skip
     assert project.curl(client + "/query", *query)["done"] is True, "three serve"
-    wait_until(lambda: _serving(project, client) == 4, PATIENCE_S, "it to come back")
-    again = [pid for pid in project.cluster.pids("gpu1") if _is_server(pid)]
+    wait_until(lambda: serving(project, client) == 4, PATIENCE_S, "it to come back")
+    again = [pid for pid in project.cluster.pids("gpu1") if is_server(pid)]
     (new,) = set(again) - set(servers)
-    assert _devices(new) == devices[servers[0]], "on the GPU that it had"
+    assert devices_of(new) == devices[servers[0]], "on the GPU that it had"
     assert project.orch("--stop", record["id"]).returncode == 0
     project.assert_nothing_left()
 
 
-def _devices(pid: int) -> str:
+def devices_of(pid: int) -> str:
     """What the one variable says that a server's GPUs are in."""
     words = Path(f"/proc/{pid}/environ").read_text().split("\0")
     names = ("CUDA_VISIBLE_", "ROCR_", "HIP_", "GPU_")
@@ -113,17 +113,19 @@ def _devices(pid: int) -> str:
     return value
 
 
-def _serving(project: Project, client: str) -> int:
+def serving(project: Project, client: str) -> int:
+    """How many replicas would answer, as /health says."""
     return [one["ok"] for one in project.curl(f"{client}/health")["ollama"]].count(True)
 
 
 def kill_server(project: Project, host: str) -> None:
     """Kill `ollama serve` on a host; what it started goes with it."""
-    (victim,) = [pid for pid in project.cluster.pids(host) if _is_server(pid)]
+    (victim,) = [pid for pid in project.cluster.pids(host) if is_server(pid)]
     os.kill(victim, signal.SIGKILL)
 
 
-def _is_server(pid: int) -> bool:
+def is_server(pid: int) -> bool:
+    """Whether that is an `ollama serve`."""
     try:
         return b"ollama\0serve" in Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
