@@ -54,8 +54,8 @@ class _Term:
         signal.signal(signal.SIGTERM, self._handle)
 
     def _handle(self, _signum: int, _frame: object) -> None:
-        self.came = True
-        if self.armed:
+        again, self.came = self.came, True
+        if self.armed and not again:  # one that follows at once is not to end what the first began
             raise Cancelled
 
     def arm(self) -> None:
