@@ -27,6 +27,7 @@ def bound(installed: Project, tmp_path_factory: pytest.TempPathFactory) -> Itera
         lay_out(installed, aside)
 
 
+@pytest.mark.long
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="there is but one core")
 def test_an_engine_of_one_core_serves_beside_a_busy_neighbour(bound: Project) -> None:
     bound.leaks.begin()
