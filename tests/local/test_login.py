@@ -12,8 +12,8 @@ import time
 import munged as munged_program
 import pytest
 from events import PATIENCE_S, until
+from own_door import ROOT, Door
 from place import http
-from test_named_tokens import ROOT, Door
 
 from contracts.named_tokens import (
     NamedToken,
