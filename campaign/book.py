@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from pathlib import Path
 
@@ -18,11 +19,10 @@ class Book:
         self.folder = folder
         self._journal = Journal(folder / LEDGER)
         self._lock = threading.Lock()
-        try:
+        with contextlib.ExitStack() as unless_read:
+            unless_read.callback(self._journal.close)
             self.ledger: Ledger = read(folder)
-        except BaseException:
-            self._journal.close()
-            raise
+            unless_read.pop_all()
 
     def add(self, entry: Entry) -> None:
         """Write an entry down. Raises FileError."""

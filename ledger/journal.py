@@ -15,7 +15,6 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
 
 from contracts.errors import UsageError
 from contracts.files import FileError
@@ -118,17 +117,6 @@ class Journal:
     def close(self) -> None:
         """Let others write."""
         os.close(self._file)
-
-    def __enter__(self) -> Journal:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _failed(self, error: OSError) -> FileError:
         return FileError(

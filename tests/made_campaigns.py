@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Mapping
+from contextlib import closing
 from pathlib import Path
 
 from campaign import units
@@ -116,6 +117,6 @@ def make_campaign(
                 seconds=30.0,
             )
         )
-    with Journal(folder / units.LEDGER) as journal:
+    with closing(Journal(folder / units.LEDGER)) as journal:
         journal.add(*map(units.as_json, entries))
     return folder

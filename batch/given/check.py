@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import heapq
 from collections.abc import Callable, Iterator
@@ -80,16 +81,15 @@ def check(given: Input) -> tuple[Checked, Index]:
     Raises UsageError naming the first lines that are wrong, and how many are; FileError.
     """
     problems, index = _Problems(), Index(parts_for(given.size))
-    try:
+    with contextlib.ExitStack() as unless_good:
+        unless_good.callback(index.close)
         checked = _read(given, problems, index)
         for part in range(len(index)):
             index.part(part, problems.twice)
         problems.check(given.path)
         if not checked.lines:
             raise UsageError(f"the batch {given.path} is empty; write a prompt in each line.")
-    except BaseException:
-        index.close()
-        raise
+        unless_good.pop_all()
     return checked, index
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
-from types import TracebackType
 from typing import IO
 
 from contracts.files import FileError
@@ -76,17 +75,6 @@ class Partitions:
                 file.close()
             except OSError:
                 pass  # what was still to be written had no room, and nobody reads it
-
-    def __enter__(self) -> Partitions:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def _failed(error: OSError) -> FileError:

@@ -13,18 +13,14 @@ from typing import Any
 import pytest
 from project import Project
 from slurmcluster import PATIENCE_S, wait_until
-from test_other_layout import lay_out
+from test_other_layout import laid_out
 
 
 @pytest.fixture(scope="module")
 def bound(installed: Project, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
-    """The project on such a cluster; afterwards the usual one is up, with the project on it."""
-    aside = tmp_path_factory.mktemp("aside") / "environment"
-    lay_out(installed, aside, "--layout", "bound")
-    try:
-        yield installed
-    finally:
-        lay_out(installed, aside)
+    """The project on such a cluster."""
+    with laid_out(installed, tmp_path_factory, "bound") as project:
+        yield project
 
 
 @pytest.mark.long

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from collections.abc import Iterator
@@ -33,15 +34,24 @@ def lay_out(project: Project, aside: Path, *layout: str) -> None:
     project.install()
 
 
-@pytest.fixture(scope="module")
-def elsewhere(installed: Project, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
-    """The project at the other site; afterwards the usual one is up, with the project on it."""
+@contextlib.contextmanager
+def laid_out(
+    installed: Project, tmp_path_factory: pytest.TempPathFactory, layout: str
+) -> Iterator[Project]:
+    """The project on such a cluster; afterwards the usual one is up, with the project on it."""
     aside = tmp_path_factory.mktemp("aside") / "environment"
-    lay_out(installed, aside, "--layout", "other")
+    lay_out(installed, aside, "--layout", layout)
     try:
         yield installed
     finally:
         lay_out(installed, aside)
+
+
+@pytest.fixture(scope="module")
+def elsewhere(installed: Project, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+    """The project at the other site."""
+    with laid_out(installed, tmp_path_factory, "other") as project:
+        yield project
 
 
 def test_site_profile_brings_jobs_where_they_belong(elsewhere: Project) -> None:

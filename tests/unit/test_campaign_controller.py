@@ -6,6 +6,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -274,7 +275,10 @@ def test_a_full_disk_ends_it_with_its_sentence_and_leaves_no_deployment(
 
 def test_two_commands_at_once_are_one_too_many(bench: Bench) -> None:
     bench.command()
-    with Journal(bench.home / LEDGER), pytest.raises(JournalInUse, match="another process works"):
+    with (
+        closing(Journal(bench.home / LEDGER)),
+        pytest.raises(JournalInUse, match="another process works"),
+    ):
         Book(bench.home)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -146,7 +147,7 @@ def test_what_is_written_is_read_and_observed_in_the_order_of_time(tmp_path: Pat
     found = [planned(), Deploying(at=0, group="g", number=1, gpus=2, jobs=2, process=US),
              deployed(), measured("b", 1, at=3), measured("a", 1, "failed", at=2),
              Stopped(at=9, group="g", number=1)]  # fmt: skip
-    with Journal(tmp_path / LEDGER) as journal:
+    with closing(Journal(tmp_path / LEDGER)) as journal:
         journal.add(*map(as_json, found))
     seen = observations(tmp_path)
     assert [(one.cell, one.state, one.order) for one in seen] == [

@@ -6,6 +6,7 @@ import resource
 import signal
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def test_what_was_added_is_there_in_its_order(tmp_path: Path) -> None:
     path = tmp_path / "ledger.jsonl"
-    with Journal(path) as journal:
+    with closing(Journal(path)) as journal:
         assert journal.add({"unit": "ä\n"}) == 0
         begin = journal.add({"unit": "b"}, {"unit": "c"}, on_disk=True)
     assert path.read_bytes()[begin:].startswith(b'{"unit":"b"}\n')
@@ -39,7 +40,7 @@ def test_a_line_that_was_cut_short_is_none_and_the_next_writer_cuts_it_away(
     path = tmp_path / "ledger.jsonl"
     path.write_bytes(b'{"unit":"a"}\n' + b'{"unit":"b"}\n'[:-cut])
     assert [entry["unit"] for entry in entries(path)] == ["a"]
-    with Journal(path) as journal:
+    with closing(Journal(path)) as journal:
         journal.add({"unit": "c"})
     assert [entry["unit"] for entry in entries(path)] == ["a", "c"]
 
@@ -61,7 +62,7 @@ def test_what_somebody_else_wrote_is_named_by_its_line(tmp_path: Path, line: byt
 
 def test_a_second_writer_is_refused_until_the_first_has_ended(tmp_path: Path) -> None:
     path = tmp_path / "ledger.jsonl"
-    with Journal(path), pytest.raises(JournalInUse, match="another process works on"):
+    with closing(Journal(path)), pytest.raises(JournalInUse, match="another process works on"):
         Journal(path)
     Journal(path).close()
 
@@ -81,7 +82,7 @@ def test_a_writer_that_is_killed_leaves_whole_lines_and_no_lock(tmp_path: Path) 
     with writer:
         assert writer.stdout and writer.stdout.readline() == "fifty\n"
         writer.send_signal(signal.SIGKILL)
-    with Journal(path) as journal:
+    with closing(Journal(path)) as journal:
         journal.add({"unit": "after"})
     *units, last = [entry["unit"] for entry in entries(path)]
     assert units == list(range(len(units)))
@@ -95,7 +96,7 @@ def test_where_there_is_no_room_nothing_is_left_of_the_entry(tmp_path: Path) -> 
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     try:
-        with Journal(path) as journal:
+        with closing(Journal(path)) as journal:
             journal.add({"unit": "a"})
             resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
             with pytest.raises(FileError, match="make room there, then give the same command"):
