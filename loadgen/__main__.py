@@ -12,7 +12,6 @@ import select
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -23,6 +22,7 @@ from contracts.errors import OrchError, UsageError
 from contracts.summary import Summary
 from loadgen import console
 from loadgen.arguments import parse, points
+from loadgen.caches import own_caches
 from loadgen.load import runner
 from loadgen.load.worker import TOO_MANY_ERRORS
 from loadgen.measure import self_check, validity
@@ -67,10 +67,8 @@ def _show(words: list[str]) -> int:
     """Load what draws only when something is drawn; its caches, which it would have in the home,
     are beside the results for as long as it takes, and gone if it is stopped."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    beside = words[-1] if Path(words[-1]).is_dir() else None
-    with tempfile.TemporaryDirectory(prefix="caches-", dir=beside) as caches:
-        for name in ("MPLCONFIGDIR", "XDG_CACHE_HOME"):
-            os.environ.setdefault(name, caches)
+    beside = Path(words[-1])
+    with own_caches(beside if beside.is_dir() else None):
         from loadgen.compare import comparison
         from loadgen.outputs import html
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from campaign.report import options
 from contracts.errors import OrchError, Regression
 from contracts.files import FileError, write_whole
+from loadgen.caches import own_caches
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -47,10 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(given: argparse.Namespace) -> None:
     options.check(given.against, given.fail_on_regression, given.folder)
-    # matplotlib's caches, which it would have in the home, are gone afterwards.
-    with tempfile.TemporaryDirectory(prefix="caches-") as caches:
-        for name in ("MPLCONFIGDIR", "XDG_CACHE_HOME"):
-            os.environ.setdefault(name, caches)
+    with own_caches():
         write(given.folder, given.against, given.fail_on_regression)
 
 
