@@ -44,6 +44,7 @@ REASON=
 CHILDREN=()
 PUBLISHED=()  # files that say that the service is there
 STARTED_WITH= # what a service is given that may keep it from starting
+EACH_LOOK=()  # functions that are called about twice a second while the service lives; they wait for nothing
 AT_END=()     # functions that are called, with the exit code, when the service has ended, before that is removed
 WHY_STOPPED=  # a function that prints why it has stopped, as far as that is known
 TEMPORARY=()  # what is of no use to anybody when this ends
@@ -368,6 +369,11 @@ why_it_stopped() { if [ -n "$WHY_STOPPED" ]; then "$WHY_STOPPED"; fi; }
 
 # serve: as long as the service lives.
 serve() {
+  local look
+  while [ "${#EACH_LOOK[@]}" -gt 0 ] && runs "$SERVICE_PID"; do
+    for look in "${EACH_LOOK[@]}"; do "$look"; done
+    sleep 0.5
+  done
   wait "$SERVICE_PID"
   local code=$?
   # First of all, so that who asks learns it from the port, and asks another one.
