@@ -1,0 +1,1 @@
+"""What several must agree on of the live state of a deployment."""
