@@ -1,11 +1,14 @@
-"""What known_server.c with slots does to requests that come by chance, without waiting for it.
+"""What servers with slots do to requests, without waiting for it: how long requests wait is known
+for any load beforehand, first come, first served.
 
-Arrivals are Poisson, each slot takes the same time for each request, first come, first served
-(M/D/c in Kendall's notation). So how long requests wait is known for any load beforehand.
+`Queue` is known_server.c: requests come by chance (Poisson), each takes the same time (M/D/c in
+Kendall's notation). `Circle` has clients that ask again as soon as they are answered, and answers
+of lengths by chance.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,3 +58,41 @@ class Queue:
             middle = (low + high) / 2
             low, high = (middle, high) if self.share(middle) >= share else (low, middle)
         return low
+
+
+@dataclass(frozen=True)
+class Circle:
+    """`slots` that take `seconds` for a request in the mean (exponential), of which a good one
+    waits at most `wait`."""
+
+    slots: int
+    seconds: float
+    wait: float
+
+    def good(self, clients: int, requests: int, dice: np.random.Generator) -> int:
+        """How many of so many requests are good in a run of that many clients.
+
+        All slots are busy, so requests end at the slots' rate, by chance. Each that ends lets the
+        first in the queue begin, and its client asks anew, behind all the others.
+        """
+        queue = clients - self.slots
+        if queue <= 0:
+            return requests
+        ends = dice.exponential(self.seconds / self.slots, requests).cumsum()
+        came = np.concatenate([np.zeros(queue), ends])[:requests]
+        # Those that find a slot at the beginning do not wait; request `slots` + k begins at end k.
+        return int((ends - came <= self.wait)[: requests - self.slots].sum()) + self.slots
+
+    def share(self, clients: int) -> float:
+        """The share of good requests in the long run: as many have to end within `wait` as are
+        before it, and those that end are Poisson."""
+        mean, queue = self.wait * self.slots / self.seconds, clients - self.slots
+        fewer = range(max(0, queue))
+        return 1 - sum(math.exp(-mean) * mean**n / math.factorial(n) for n in fewer)
+
+    def limit(self, share: float) -> int:
+        """The most clients with which this share is good."""
+        clients = self.slots
+        while self.share(clients + 1) >= share:
+            clients += 1
+        return clients

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -12,6 +12,7 @@ from pydantic import (
     Field,
     PlainValidator,
     WithJsonSchema,
+    model_validator,
 )
 
 from campaign.cells import Setting
@@ -92,22 +93,54 @@ class Budget(_Part):
     jobs: int | None = Field(None, ge=1, description="Jobs that are submitted, of all services.")
 
 
-def _range(value: list[float]) -> list[float]:
+Number = TypeVar("Number", int, float)
+
+
+def _range(value: list[Number]) -> list[Number]:
     if not 0 < value[0] < value[1]:
         raise ValueError("must be two numbers, both more than 0, the lower one first")
     return value
 
 
-class Search(_Part):
-    """In each cell the highest rate is searched that keeps the SLO."""
+_Range = Annotated[list[Number], Field(min_length=2, max_length=2), AfterValidator(_range)]
+#: What is searched: a knob of the load.
+Searched = Literal["rate", "n_clients"]
 
-    rate: Annotated[list[float], Field(min_length=2, max_length=2), AfterValidator(_range)] = Field(
-        description="Requests per second, between which it is searched."
+
+class Search(_Part):
+    """In each cell the highest rate, or number of clients, is searched that keeps the SLO."""
+
+    rate: _Range[float] | None = Field(
+        None, description="Requests per second, between which it is searched."
+    )
+    n_clients: _Range[int] | None = Field(
+        None, description="Clients, between which it is searched, in place of `rate`."
     )
     goodput: float = Field(
         0.95, gt=0, lt=1, description="Share of requests within the SLO with which it is kept."
     )
     runs: int = Field(10, ge=1, le=100, description="Runs of a search, at most.")
+
+    @model_validator(mode="after")
+    def _one(self) -> Search:
+        if (self.rate is None) == (self.n_clients is None):
+            raise ValueError("must have either rate or n_clients: what is searched")
+        return self
+
+    @property
+    def knob(self) -> Searched:
+        """What is searched."""
+        return "n_clients" if self.rate is None else "rate"
+
+    @property
+    def between(self) -> tuple[float, float]:
+        """Where it is searched."""
+        low, high = self.rate or self.n_clients or (0, 0)
+        return low, high
+
+    def words(self, load: float) -> str:
+        """Return such a load as people read it."""
+        return f"{load:.4g} requests/s" if self.knob == "rate" else f"{load:.0f} clients"
 
 
 class Campaign(_Part):
@@ -150,7 +183,7 @@ class Campaign(_Part):
     )
     search: Search | None = Field(
         None,
-        description="A repetition is then no single run, but a search for the highest rate that "
+        description="A repetition is then no single run, but a search for the highest load that "
         "keeps the SLO.",
     )
 

@@ -20,6 +20,7 @@ to 0.87 of what they can do:
 | up and down by 5 %, after six bisections | 93.5 to 97.0 % | 2.2 to 2.6 % | 10 |
 
 (Up and down: W. J. Dixon, A. M. Mood, J. Am. Stat. Assoc. 43, 1948.)
+Numbers of clients are searched in the same way, and are whole (tests/unit/test_campaign_search.py).
 Its intervals held the limit in 89 to 96 %. Runs that are too short for the queue to become what it
 will be look too good: at 0.85 of what the server can do, 500 requests gave 4 % too much.
 """

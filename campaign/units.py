@@ -98,8 +98,8 @@ class Stopped(_Entry):
 
 
 class Started(_Entry):
-    """A run was asked for, of a deployment with that fingerprint; `rate`: if it is of a search, in
-    requests per second."""
+    """A run was asked for, of a deployment with that fingerprint; `load`: if it is of a search, in
+    requests per second or clients."""
 
     entry: Literal["started"] = "started"
     cell: str
@@ -109,11 +109,12 @@ class Started(_Entry):
     number: int
     planned: str
     deployed: str
-    rate: float | None = None
+    load: float | None = None
 
 
 class Probed(_Entry):
-    """A run of a search: at `rate` requests per second `good` of `of` were within the SLO."""
+    """A run of a search: at that load (requests per second, or clients) `good` of `of` were within
+    the SLO."""
 
     entry: Literal["probed"] = "probed"
     cell: str
@@ -121,7 +122,7 @@ class Probed(_Entry):
     planned: str
     deployed: str
     run: str
-    rate: float
+    load: float
     good: int
     of: int
 

@@ -36,8 +36,8 @@ SUMMARY = made_runs.summary_of(made_runs.closed_loop(rounds=5))
 @dataclass
 class Service:
     """The client service of all deployments. `answers`: what a run comes to, by a part of its name:
-    "invalid", "failed", or else it is done; `held`: runs wait for it; `limit`: the rate up to which
-    nearly all requests are within the SLO."""
+    "invalid", "failed", or else it is done; `held`: runs wait for it; `limit`: the rate, or number
+    of clients, up to which nearly all requests are within the SLO."""
 
     benchmarks: Path
     answers: dict[str, str] = field(default_factory=dict)
@@ -52,11 +52,11 @@ class Service:
     def start(self, body: dict[str, Any]) -> None:
         self.asked.append(body)
         if self.outcome(body["id"]) != "failed":
-            self.leave(body["id"], body.get("rate"))
+            self.leave(body["id"], body.get("rate", body.get("n_clients", 1)))
 
-    def leave(self, run: str, rate: float | None) -> None:
+    def leave(self, run: str, load: float) -> None:
         """Leave the results of a run."""
-        share = 1.0 if rate is None else 1 / (1 + (rate / self.limit) ** 20 / 19)  # 95 % at it
+        share = 1 / (1 + (load / self.limit) ** 20 / 19)  # 95 % at it
         goodput = {"slo": {"ttft": 0.5}, "share": share, "requests_per_second": None}
         valid = self.outcome(run) == "done"
         verdict = {"valid": valid, "reasons": [] if valid else ["Too few."], "codes": [],

@@ -43,10 +43,10 @@ def figures_of(settings, block, noise, faster):
     }
 
 
-def search_of(settings, block):
+def search_of(settings, block, knob):
     """What a search has found: twice the slots, and no noise worth a word."""
-    rate = 2 * settings[SLOTS] * (1 + 0.001 * (block % 2))
-    return {"search.rate": rate, "search.low": rate * 0.95, "search.high": rate * 1.05}
+    load = 2 * settings[SLOTS] * (1 + 0.001 * (block % 2))
+    return {f"search.{knob}": load, "search.low": load * 0.95, "search.high": load * 1.05}
 
 
 def make_campaign(
@@ -57,11 +57,11 @@ def make_campaign(
     missing: Iterable[tuple[str, int]] = (),
     noise: float = 0.005,
     faster: float = 1.0,
-    searched: bool = False,
+    searched: str | None = None,
     **asked: object,
 ) -> Path:
     """Write a campaign's ledger; return its folder. `broken`: repetitions that do not count;
-    `missing`: those that are not done yet; `searched`: each is a search."""
+    `missing`: those that are not done yet; `searched`: each is a search for it."""
     folder.mkdir(parents=True)
     given = {"recipe": "recipe.json", "vary": vary, "repetitions": repetitions, "seed": 1} | asked
     cells = product(vary)
@@ -101,7 +101,7 @@ def make_campaign(
             continue
         state, problem = (broken or {}).get((cell.key, block), ("done", None))
         done, figures = state == "done", figures_of(cell.settings, block, noise, faster)
-        figures |= search_of(cell.settings, block) if searched else {}
+        figures |= search_of(cell.settings, block, searched) if searched else {}
         entries.append(
             units.Measured(
                 at=1200.0 + place,

@@ -9,16 +9,27 @@ from loadgen.measure import run_figures
 from loadgen.measure.run_figures import MAIN_FIGURES, SHOWN_FIGURES, RunFigure
 
 #: What a search has found, of no single run.
-SEARCHED = RunFigure(
-    "search.rate", "highest rate within the SLO [requests/s]", lambda _summary: None
+SEARCHED = tuple(
+    RunFigure(f"search.{knob}", label, lambda _summary: None)
+    for knob, label in (
+        ("rate", "highest rate within the SLO [requests/s]"),
+        ("n_clients", "most clients within the SLO"),
+    )
 )
-BY_KEY: Mapping[str, RunFigure] = {**run_figures.BY_KEY, SEARCHED.key: SEARCHED}
+BY_KEY: Mapping[str, RunFigure] = {
+    **run_figures.BY_KEY,
+    **{figure.key: figure for figure in SEARCHED},
+}
 #: All that are shown of cells that have them.
-SHOWN = (SEARCHED, *SHOWN_FIGURES)
+SHOWN = (*SEARCHED, *SHOWN_FIGURES)
 
 
 def main_figures(observations: Sequence[Observation]) -> Sequence[RunFigure]:
-    """Return those that are tested for differences, the one that decides first. Where rates were
-    searched that is the rate alone: each cell has the other figures at another load."""
-    searched = any(SEARCHED.key in one.figures for one in observations)
-    return (SEARCHED,) if searched else MAIN_FIGURES
+    """Return those that are tested for differences, the one that decides first. Where loads were
+    searched that is the load alone: each cell has the other figures at another one."""
+    return searched_in(observations) or MAIN_FIGURES
+
+
+def searched_in(observations: Sequence[Observation]) -> Sequence[RunFigure]:
+    """Return what was searched, if anything was."""
+    return [one for one in SEARCHED if any(one.key in found.figures for found in observations)]

@@ -10,7 +10,7 @@ from typing import Literal
 from campaign.best import Best, Limit, best
 from campaign.cells import Cell, Observation, Setting, State
 from campaign.report.against import Against
-from campaign.report.figures import SEARCHED, SHOWN, main_figures
+from campaign.report.figures import SHOWN, main_figures, searched_in
 from campaign.report.reading import Material
 from campaign.stability import Stability, stability
 from campaign.statistics import Analysis, Difference, Estimate, analyse, estimates
@@ -149,7 +149,7 @@ def _baseline(material: Material) -> str | None:
 def _limits(material: Material) -> list[Limit]:
     """What the SLO asks of a cell: that enough requests keep it, where runs have counted that; else
     that p99 of each of its figures does. What was searched keeps it."""
-    if not material.asked.slo or main_figures(material.observations) == (SEARCHED,):
+    if not material.asked.slo or searched_in(material.observations):
         return []
     if any(GOODPUT in one.figures for one in material.observations):
         return [Limit(GOODPUT, material.asked.goodput, "least")]

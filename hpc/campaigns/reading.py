@@ -16,7 +16,13 @@ from contracts.files import read_json_strictly
 from contracts.json_object import JsonObject
 from contracts.validation import shown
 from hpc.campaigns.grouping import Group, grouped
-from hpc.campaigns.settings import in_recipe, problem_of, with_rate, with_settings
+from hpc.campaigns.settings import (
+    in_recipe,
+    problem_of,
+    searched_with,
+    with_load,
+    with_settings,
+)
 from hpc.recipe.reading import recipe_of
 from hpc.recipe.schema import Recipe
 from hpc.recipe.words import count, validate
@@ -74,7 +80,7 @@ def load_campaign(path: Path, store: Path | None = None) -> Checked:
     if not problems.lines:
         base, file = _base(asked, path)
         if asked.search is not None:  # room for the largest
-            base = with_rate(base, asked.search.rate[1])
+            base = with_load(base, asked.search)
         recipes = _recipes(cells, base, file, store, problems)
         _check_slo(asked, recipes, problems)
     if problems.lines:
@@ -154,19 +160,18 @@ def _check_baseline(cells: Sequence[Cell], asked: Campaign, problems: _Problems)
 
 
 def _check_search(asked: Campaign, problems: _Problems) -> None:
-    varied = [path for path in asked.vary if in_recipe(path) in _SEARCHED]
-    if asked.search is not None and varied:
-        problems.add("search.rate", f"does not go with {varied[0]} in vary: it is the search's")
+    if asked.search is None:
+        return
+    knob = asked.search.knob
+    varied = [path for path in asked.vary if in_recipe(path) in searched_with(knob)]
+    if varied:
+        problems.add(f"search.{knob}", f"does not go with {varied[0]} in vary: it is the search's")
 
 
 def _check_slo(asked: Campaign, recipes: Mapping[str, Recipe], problems: _Problems) -> None:
     without = [key for key, one in recipes.items() if one.job.service.goodput is None]
     if asked.search is not None and asked.slo is None and without:
         problems.add("search", "needs limits that a good request keeps: give campaign.slo")
-
-
-#: What a search says itself, or does without.
-_SEARCHED = tuple(f"job.service.{name}" for name in ("rate", "n_clients", "n_requests_per_client"))
 
 
 def _why(part: Mapping[str, Setting], asked: Campaign) -> str:

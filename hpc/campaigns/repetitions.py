@@ -51,7 +51,7 @@ class Repetitions:
             if outcome is None:
                 continue
             self._console.tell("orch", f"{begun.run} had come to its end: it is taken up")
-            if begun.rate is None:
+            if begun.load is None:
                 self._record(begun, outcome)
             elif (found := probed(begun, outcome)) is not None:
                 self._book.add(found)
@@ -80,28 +80,29 @@ class Repetitions:
 
     def _search(self, asked: SearchAsked, unit: Unit, live: Live) -> None:
         search, seconds = resumed(asked, self._book, unit), 0.0
-        while (rate := search.next()) is not None:
-            begun = self._start(unit, live, rate)
+        while (load := search.next()) is not None:
+            begun = self._start(unit, live, load)
             outcome = self._run(begun, live)
             found = probed(begun, outcome)
             if found is None:
-                self._record(begun, refused(begun, outcome), live)
+                self._record(begun, refused(asked.words(load), outcome), live)
                 return
             self._book.add(found)
-            search.tell(found.rate, found.good, found.of)
+            search.tell(found.load, found.good, found.of)
             seconds += outcome.seconds or 0.0
             self._console.tell(
                 "orch",
-                f"block {begun.block}, {begun.cell}: at {rate:.4g} requests/s {found.good} of "
+                f"block {begun.block}, {begun.cell}: at {asked.words(load)} {found.good} of "
                 f"{found.of} within the SLO",
             )
-        self._record(*self._found(unit, live, found_by(search), seconds), live)
+        figures, at = found_by(search, asked.knob), search.estimate.value
+        self._record(*self._found(unit, live, figures, at, seconds), live)
 
     def _found(
-        self, unit: Unit, live: Live, figures: dict[str, float], seconds: float
+        self, unit: Unit, live: Live, figures: dict[str, float], at: float, seconds: float
     ) -> tuple[Started, Outcome]:
         """What a search has come to, with the other figures of the run that is nearest to it."""
-        run = nearest(self._book, unit, figures["search.rate"]).run
+        run = nearest(self._book, unit, at).run
         there = found_in(self._work.benchmarks / run)
         more = {} if there is None else there.figures
         begun = self._begun(unit, live).model_copy(update={"run": run})
@@ -109,16 +110,16 @@ class Repetitions:
 
     # --- runs ---
 
-    def _start(self, unit: Unit, live: Live, rate: float | None = None) -> Started:
+    def _start(self, unit: Unit, live: Live, load: float | None = None) -> Started:
         """The run that is under way on this deployment since an earlier command, else a new one."""
         going_on = self._book.ledger.open_run(unit)
-        if going_on is not None and (going_on.number, going_on.rate) == (live.number, rate):
+        if going_on is not None and (going_on.number, going_on.load) == (live.number, load):
             return going_on
-        begun = self._begun(unit, live, rate)
+        begun = self._begun(unit, live, load)
         self._book.add(begun)
         return begun
 
-    def _begun(self, unit: Unit, live: Live | None, rate: float | None = None) -> Started:
+    def _begun(self, unit: Unit, live: Live | None, load: float | None = None) -> Started:
         cell, block = unit
         ledger, checked = self._book.ledger, self._work.checked
         place = [one.key for one in checked.cells].index(cell) + 1
@@ -133,12 +134,12 @@ class Repetitions:
             number=0 if live is None else live.number,
             planned=self._work.fingerprints[cell],
             deployed=serving.fingerprint if serving and live else "",
-            rate=rate,
+            load=load,
         )
 
     def _run(self, begun: Started, live: Live) -> Outcome:
-        asked = self._work.checked.asked
-        recipe = asked_of(self._work.checked.recipes[begun.cell], asked.slo, asked.seed, begun)
+        checked = self._work.checked
+        recipe = asked_of(checked.recipes[begun.cell], checked.asked, begun)
         folder = self._work.benchmarks / begun.run
         return measure(live, recipe, begun.run, folder, self._check)
 
@@ -176,9 +177,10 @@ class Repetitions:
     def _say(self, begun: Started, outcome: Outcome) -> None:
         ledger = self._book.ledger
         why = f": {outcome.problem}" if outcome.problem else ""
-        if "search.rate" in outcome.figures:
-            low, at, high = (outcome.figures[f"search.{key}"] for key in ("low", "rate", "high"))
-            why = f": {at:.4g} requests/s ({low:.4g} to {high:.4g})"
+        search = self._work.checked.asked.search
+        if search is not None and "search.runs" in outcome.figures:
+            at, low, high = (outcome.figures[f"search.{k}"] for k in (search.knob, "low", "high"))
+            why = f": {search.words(at)} ({low:.4g} to {high:.4g})"
         self._console.tell(
             "orch",
             f"{len(ledger.last())} of {len(ledger.wanted)}: block {begun.block}, {begun.cell}: "

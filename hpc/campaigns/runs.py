@@ -9,12 +9,13 @@ from pathlib import Path
 
 from campaign.cells import State
 from campaign.figures import figures_of, read_whole_summary
-from campaign.file import limits_of
+from campaign.file import Campaign, limits_of
 from campaign.units import Started
 from contracts.errors import ServiceError
 from contracts.knobs import MAX_REQUESTS
 from contracts.summary import Summary
 from hpc.campaigns.live import Live
+from hpc.campaigns.settings import load_at
 from hpc.following.benchmark import run_benchmark
 from hpc.following.job_watch import JobEnded
 from hpc.recipe.schema import Recipe
@@ -36,18 +37,18 @@ class Outcome:
     codes: frozenset[str] = frozenset()
 
 
-def asked_of(recipe: Recipe, slo: str | None, seed: int, run: Started) -> Recipe:
+def asked_of(recipe: Recipe, asked: Campaign, run: Started) -> Recipe:
     """The recipe of a cell with what a run of it asks: the campaign's SLO if the load has no
-    limits of its own, the rate of a search, and a seed that no other run has. With one seed for
+    limits of its own, the load of a search, and a seed that no other run has. With one seed for
     all, the prompts of one run would be in an engine's cache in the next."""
     service = recipe.job.service
     # Request i has the seed SEED + i: no two runs share one, but for one chance in a thousand.
-    own = int(fingerprint([seed, service.seed, run.run])[:8], 16)
+    own = int(fingerprint([asked.seed, service.seed, run.run])[:8], 16)
     changes: dict[str, object] = {"seed": own % (2**31 - MAX_REQUESTS)}
-    if slo is not None and service.goodput is None:
-        changes["goodput"] = limits_of(slo)
-    if run.rate is not None:
-        changes["rate"] = run.rate
+    if asked.slo is not None and service.goodput is None:
+        changes["goodput"] = limits_of(asked.slo)
+    if asked.search is not None and run.load is not None:
+        changes |= load_at(asked.search.knob, run.load)
     service = service.model_copy(update=changes)
     return recipe.model_copy(update={"job": recipe.job.model_copy(update={"service": service})})
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from functools import cache
 
 from campaign.cells import Setting
+from campaign.file import Search, Searched
 from contracts.json_object import JsonObject
 from contracts.load import LoadPerClient
 from hpc.recipe.schema import Recipe
@@ -16,6 +17,11 @@ from hpc.recipe.words import key_paths
 LOAD, SERVICE = "load.", "job.service."
 #: What each run asks of its load: it restarts nothing.
 KNOBS = frozenset(LoadPerClient.model_fields)
+#: What a search for one of them does without: loads are of one kind or of the other.
+_WITHOUT: Mapping[Searched, tuple[str, ...]] = {
+    "rate": ("n_clients", "n_requests_per_client"),
+    "n_clients": ("rate", "arrivals", "n_requests", "max_concurrency"),
+}
 #: What the campaign itself says.
 _OURS = {"job.name": "the campaign names its deployments", "job": "it is no single value"}
 
@@ -48,10 +54,20 @@ def in_recipe(path: str) -> str:
     return SERVICE + path.removeprefix(LOAD) if path.startswith(LOAD) else path
 
 
-def with_rate(recipe: JsonObject, rate: float) -> JsonObject:
-    """A recipe (parsed JSON) whose load comes at a rate, in requests per second."""
-    others = dict.fromkeys((LOAD + "n_clients", LOAD + "n_requests_per_client"))
-    return with_settings(recipe, {**others, LOAD + "rate": rate})
+def searched_with(knob: Searched) -> tuple[str, ...]:
+    """The paths of what a search for it says itself, or does without."""
+    return tuple(SERVICE + one for one in (knob, *_WITHOUT[knob]))
+
+
+def load_at(knob: Searched, load: float) -> dict[str, Setting]:
+    """What a load of a search is in a recipe's service."""
+    return {knob: load if knob == "rate" else int(load)}
+
+
+def with_load(recipe: JsonObject, search: Search) -> JsonObject:
+    """A recipe (parsed JSON) with the largest load of a search."""
+    settings = {**dict.fromkeys(_WITHOUT[search.knob]), **load_at(search.knob, search.between[1])}
+    return with_settings(recipe, {LOAD + name: value for name, value in settings.items()})
 
 
 def is_knob(path: str) -> bool:

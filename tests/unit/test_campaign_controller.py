@@ -228,6 +228,22 @@ def test_a_search_finds_the_highest_rate_in_as_few_runs_as_it_may(searches: Benc
     assert len({body["seed"] for body in searches.service.asked}) == len(searches.service.asked)
 
 
+def test_a_search_finds_the_most_clients(bench: Bench) -> None:
+    """Of a load of clients; a rate of the recipe's is left out."""
+    load = {"duration_seconds": 60, "rate": 1.0, "arrivals": "constant"}
+    bench.campaign["recipe"] = {"job": {"service": {"model": "mistral:7b", **load}}}
+    bench.campaign |= {"vary": {"job.service.num_parallel": [1, 2]},
+                       "search": {"n_clients": [1, 64]}}  # fmt: skip
+    bench.service.limit = 10.4
+    bench.command()
+    assert states(bench) == {"done": 4}
+    found = observations(bench.home)
+    assert {one.figures["search.n_clients"] for one in found} == {10}
+    assert all(one.figures["search.low"] <= 10.4 <= one.figures["search.high"] for one in found)
+    assert len(bench.service.asked) <= 40
+    assert all("rate" not in body for body in bench.service.asked)
+
+
 def test_a_search_that_was_cut_off_goes_on_where_it_was(searches: Bench) -> None:
     searches.command()
     asked = len(searches.service.asked)

@@ -110,6 +110,23 @@ WRONG = [
     ({"vary": {"load.rate": [1]}, "search": {"rate": [1, 9]}}, "campaign.search.rate: does not go "
      "with load.rate in vary"),
     ({"search": {"rate": [9, 1]}}, "campaign.search.rate = list: must be two numbers"),
+    ({"search": {"n_clients": [0, 9]}}, "campaign.search.n_clients = list: must be two numbers"),
+    ({"search": {"n_clients": [1, 2.5]}}, "campaign.search.n_clients.1 = 2.5: must be a whole num"),
+    ({"search": {"n_clients": [1]}}, "campaign.search.n_clients = list: must have at least 2"),
+    ({"search": {"rate": [1, 9], "n_clients": [1, 9]}}, "campaign.search: must have either rate or "
+     "n_clients"),
+    ({"search": {"goodput": 0.9}}, "campaign.search: must have either rate or n_clients"),
+    ({"search": {"n_clients": [1, 9]}}, "campaign.search.n_clients: does not go with "
+     "load.n_clients in vary"),
+    ({"vary": {"load.seed": [1]}, "slo": None, "search": {"n_clients": [1, 9]}},
+     "campaign.search: needs limits that a good request keeps"),
+    ({"vary": {"load.seed": [1]}, "search": {"n_clients": [1, 10**6]}},
+     "campaign.recipe: job.service.n_clients = 1000000: must be at most"),
+    ({"vary": {"load.seed": [1]}, "search": {"rate": [1, 9]}},
+     "rate goes only with n_requests or duration_seconds"),
+    ({"vary": {"load.seed": [1]}, "search": {"n_clients": [1, 9]},
+      "recipe": {"job": {"service": {"model": "m", "rate": 1, "n_requests": 9}}}},
+     "job.service asks for no requests"),
     ({"recipe": 3}, "campaign.recipe = 3: must be a recipe, or the path of one"),
     ({"recipe": {"job": {"service": {"n_requests_per_client": 1}}}},
      "campaign.recipe: job.service.model: is missing"),

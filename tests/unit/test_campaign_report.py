@@ -251,18 +251,23 @@ def test_factors_are_called_by_as_little_of_their_paths_as_tells_them():
     assert list(tables.factors([cell]).values()) == ["service.seed", "load.seed", "rate"]
 
 
-def test_where_rates_were_searched_they_decide(tmp_path):
+@pytest.mark.parametrize(
+    ("knob", "label"),
+    [
+        ("rate", "highest rate within the SLO [requests/s]"),
+        ("n_clients", "most clients within the SLO"),
+    ],
+)
+def test_where_loads_were_searched_they_decide(tmp_path, knob, label):
     """The other figures of each cell are of another load."""
-    asked = {"slo": "ttft:0.5", "search": {"rate": [1, 100], "goodput": 0.9}}
+    asked = {"slo": "ttft:0.5", "search": {knob: [1, 100], "goodput": 0.9}}
     found = results_of(
-        read_campaign(make_campaign(tmp_path / "a", {SLOTS: [4, 8]}, searched=True, **asked))
+        read_campaign(make_campaign(tmp_path / "a", {SLOTS: [4, 8]}, searched=knob, **asked))
     )
-    assert in_short(found).startswith(
-        "Cell 2 (num_parallel=8) is best: highest rate within the SLO [requests/s] 16.0 (16.0 to "
-    )
-    assert {one.figure for one in found.analysis.differences} == {"search.rate"}
+    assert in_short(found).startswith(f"Cell 2 (num_parallel=8) is best: {label} 16.0 (16.0 to ")
+    assert {one.figure for one in found.analysis.differences} == {f"search.{knob}"}
     assert all(one.real for one in found.analysis.differences)
-    assert "highest rate within the SLO [requests/s]" in Page(page_of(found)).text
+    assert label in Page(page_of(found)).text
 
 
 def test_results_are_those_of_the_baseline(tmp_path):

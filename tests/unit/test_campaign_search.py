@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from known_queue import Queue
+from known_queue import Circle, Queue
 
 from campaign.search import Search
 
-SEARCHES, GOOD = 200, 0.95
+SEARCHES, SEARCHES_OF_CLIENTS, GOOD = 200, 40, 0.95
 #: 8 slots that take 0.4 s, of which a good request waits at most 0.1 s; and its limit.
 QUEUE, LIMIT = Queue(8, 0.4, 0.1), 12.44
 
@@ -55,6 +55,31 @@ def test_numbers_of_clients_are_whole():
     assert found.value == 12
     assert all(one == round(one) for one in clients)
     assert len(clients) < 10
+
+
+@pytest.mark.parametrize(
+    ("circle", "limit"),
+    [
+        (Circle(4, 0.4, 0.02), 4),
+        (Circle(8, 0.4, 0.15), 9),
+        (Circle(16, 0.4, 0.15), 18),
+        (Circle(64, 0.4, 0.15), 80),
+    ],
+    ids=str,
+)
+def test_the_most_clients_of_a_known_server_are_found(circle, limit):
+    """Of 1 to 200 clients, each of which has 50 answers; each search has chances of its own."""
+    assert circle.limit(GOOD) == limit
+    off, runs, dice = [], [], np.random.default_rng(1)
+    for _ in range(SEARCHES_OF_CLIENTS):
+        search = Search(1, 200, GOOD, whole=True)
+        while (clients := search.next()) is not None:
+            of = int(clients) * 50
+            search.tell(clients, circle.good(int(clients), of, dice), of)
+        off.append(abs(search.estimate.value - limit))
+        runs.append(search.estimate.runs)
+    assert max(runs) <= 10
+    assert max(off) <= max(1, limit * 0.05)
 
 
 @pytest.mark.parametrize(("good", "where", "value"), [(True, "above", 200), (False, "below", 1)])
