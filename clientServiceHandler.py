@@ -64,28 +64,37 @@ def setup_client_service(data: Deployment) -> str:
         qdrant=_storage(data),
         qdrant_job=jobs.get("qdrant", ""),
         qdrant_key=data.aside("qdrant.key") if data.plan.qdrant else "",
-        batch=_batch(data, engine.service),
+        chain=_chain(data, engine.service),
+        batch=_batch(data),
     )
 
 
-def _batch(data: Deployment, engine: str) -> Mapping[str, object] | None:
-    """What the job is told of a batch that it works off, with the services of the other jobs in the
-    order in which they are submitted for the next one. None if there is no batch."""
-    batch = data.plan.recipe.job.service.batch
-    if batch is None:
+def _chain(data: Deployment, engine: str) -> Mapping[str, object] | None:
+    """What the job is told of those that come after it, with the services of the other jobs in the
+    order in which they are submitted for the next one. None if none comes."""
+    if data.plan.recipe.job.service.batch is None:
         return None
     jobs = data.record.jobs if data.record else {}
     others = {"qdrant": data.plan.qdrant is not None, "monitoring": data.plan.monitoring.on}
     services = [engine, *(name for name, there in others.items() if there)]
     return {
+        "folder": Chain(data.output.path, data.id).folder,
+        "scripts": data.output.path / "scripts" / data.id,
+        "services": [{"name": service, "job": jobs.get(service, "")} for service in services],
+    }
+
+
+def _batch(data: Deployment) -> Mapping[str, object] | None:
+    """What the job is told of a batch that it works off; None if there is none."""
+    batch = data.plan.recipe.job.service.batch
+    if batch is None:
+        return None
+    return {
         "input": batch.input,
         "output": str(batch.output),
         "max_jobs": batch.max_jobs,
         "continue": int(batch.continue_),
-        "folder": Chain(data.output.path, data.id).folder,
-        "scripts": data.output.path / "scripts" / data.id,
         "binds": folders_of(batch),
-        "services": [{"name": service, "job": jobs.get(service, "")} for service in services],
     }
 
 

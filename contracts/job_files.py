@@ -113,6 +113,25 @@ def forget_tokens(output: Path, deployment: str) -> None:
     shutil.rmtree(internal_token_file(output, deployment).parent, ignore_errors=True)
 
 
+def chain_folder(output: Path, deployment: str) -> Path:
+    """Return where the jobs of a deployment that follow one another are known (lib/chain.sh)."""
+    return output / "deployments" / f"{deployment}.chain"
+
+
+def chain_said(folder: Path) -> dict[int, dict[str, str]]:
+    """Return what `jobs` of such a folder says of each number of the deployment's jobs: ids of jobs
+    by service, and what else is known by words that begin with a dot."""
+    found: dict[int, dict[str, str]] = {}
+    try:
+        lines = fresh(folder / "jobs").read_text(errors="replace").split("\n")[:-1]
+    except OSError:
+        return found
+    for number, what, value in (words for line in lines if len(words := line.split()) == 3):
+        if number.isdecimal():
+            found.setdefault(int(number), {})[what] = value
+    return found
+
+
 @dataclass(frozen=True)
 class ExitStatus:
     """What a job's exit-code file says: exit code and, when it knows one, the reason."""

@@ -105,6 +105,7 @@ def common_values(
         "tls_library": PROJECT / "lib" / "tls.sh",
         "munge_library": PROJECT / "lib" / "munge.sh",
         "munge_socket": site.munge_socket or "",
+        "chain_library": PROJECT / "lib" / "chain.sh",
         "batch_library": PROJECT / "lib" / "batch.sh",
         "seal_library": PROJECT / "lib" / "seal.sh",
         "loading_library": PROJECT / "lib" / "loading.sh",

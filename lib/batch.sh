@@ -1,37 +1,22 @@
 # shellcheck shell=bash
 # A batch that the client's job works off (python3 -m batch). It ends the deployment with itself; before the time
-# limit it submits the same jobs once more, which go on with it. Sourced after door.sh and the scheduler's file.
+# limit it submits the same jobs once more (chain.sh), which go on with it. Sourced after door.sh, the scheduler's file
+# and chain.sh.
 #
-# Why the same scripts, and not orch.py: sbatch is on all compute nodes where squeue is, orch's Python need not be.
-#
-# Files, in deployments/ID.batch/ of the output directory:
-#   jobs   lines "NUMBER SERVICE JOB_ID": the jobs that are the deployment's from its job NUMBER (2, 3, …) on.
-#          "NUMBER idle 1": the one before had no answer
-#   stop   orch has written it: no further job is submitted
+# Files, beside those of chain.sh:
+#   jobs   also "NUMBER .idle 1": the one before had no answer
 #   end    the batch has ended here, and the deployment with it: exit code, and why
 # shellcheck disable=SC2034,SC2153,SC2154 # what job scripts read; what they and the other libraries set
 
-BATCH_JOB=1     # which one of the deployment's jobs this is
-BATCH_IDLE=0    # 1 if the one before had no answer
-BATCH_CODE=     # of the batch's end, once that is known
-SUCCESSORS=()   # jobs that were submitted
-HANDED_OVER=    # the last of them, once all are
-declare -A JOBS # of the other services, by these
+BATCH_IDLE=0 # 1 if the one before had no answer
+BATCH_CODE=  # of the batch's end, once that is known
+HANDED_OVER= # the client's job that goes on with it
 
-# begin_batch FOLDER [NUMBER]: takes from `jobs` which job of the deployment this is, and sets JOBS.
+# begin_batch: after begin_chain.
 begin_batch() {
-  local number service id
-  BATCH_FOLDER=$1 BATCH_JOB=${2:-1}
-  mkdir -p "$BATCH_FOLDER" || fail "cannot make $BATCH_FOLDER; make room in that file system"
-  rm -f "$BATCH_FOLDER/end" # of this job, if it was requeued
-  while read -r number service id; do
-    [ "$number" = "$BATCH_JOB" ] || continue
-    case $service in
-      idle) BATCH_IDLE=$id ;;
-      client) ;; # this one
-      *) JOBS[$service]=$id ;;
-    esac
-  done < <(cat "$BATCH_FOLDER/jobs" 2>/dev/null)
+  rm -f "$CHAIN_FOLDER/end" # of this job, if it was requeued
+  BATCH_IDLE=$(chain_said "$CHAIN_JOB" .idle)
+  CHAIN_REMEDY='; the same command goes on with the batch'
   AT_END+=(end_batch)
 }
 
@@ -55,7 +40,7 @@ bytes_of() { stat -c %s "$1" 2>/dev/null || echo 0; }
 # work_until_limit ARGUMENT...: runs the worker, and sets code.
 work_until_limit() {
   local service=$SERVICE_PID worker
-  say "works off $1, as job $BATCH_JOB of the deployment"
+  say "works off $1, as job $CHAIN_JOB of the deployment"
   run_service PYTHONPATH="$APP" "$PYTHON" -m batch "$@" --until "$(($(now) + $(batch_seconds)))"
   worker=$SERVICE_PID SERVICE_PID=$service
   while runs "$worker"; do
@@ -87,50 +72,28 @@ go_on() {
   local again='the same command goes on with it'
   if [ "$2" = 0 ]; then
     REASON="the time limit comes before the end of the batch; $again"
-  elif [ "$BATCH_JOB" -ge "$1" ]; then
+  elif [ "$CHAIN_JOB" -ge "$1" ]; then
     REASON="the batch is not done after $1 jobs, which is its max_jobs; $again"
   elif [ "$3" = 1 ] && [ "$BATCH_IDLE" = 1 ]; then
     REASON="two jobs in a row had no answer at all, so no third is submitted; look for the cause in their logs"
   else
     cancel_jobs ${JOBS[@]+"${JOBS[@]}"} # nobody asks them any more
-    submit_next $((BATCH_JOB + 1)) "$3"
-    code=0 REASON="the batch goes on in job $HANDED_OVER ($((BATCH_JOB + 1)) of at most $1)"
+    submit_next "$3"
+    code=0 REASON="the batch goes on in job $HANDED_OVER ($((CHAIN_JOB + 1)) of at most $1)"
   fi
 }
 
-# submit_next NUMBER IDLE: the client's job last, which needs to know the others.
+# submit_next IDLE: the client's job last, which needs to know the others. They begin when these here have ended.
 submit_next() {
-  local service ids=()
-  note_job "$1" idle "$2"
-  for service in ${BATCH_SERVICES[@]+"${BATCH_SERVICES[@]}"}; do
-    submit_one "$1" "$service" ''
-    case $service in monitoring) ;; *) ids+=("${SUCCESSORS[-1]}") ;; esac
+  local next=$((CHAIN_JOB + 1)) ended="${JOBS[*]-} $JOB_ID" service begun=()
+  note_chain "$next" .idle "$1"
+  for service in ${CHAIN_SERVICES[@]+"${CHAIN_SERVICES[@]}"}; do
+    submit_one "$next" "$service" "$ended" ''
+    case $service in monitoring) ;; *) begun+=("${SUCCESSORS[-1]}") ;; esac
   done
-  submit_one "$1" client "${ids[*]-}" --job "$1"
+  submit_one "$next" client "$ended" "${begun[*]-}" --job "$next"
   if is_stopped; then fail "it was told to end: no job goes on with the batch"; fi
   HANDED_OVER=${SUCCESSORS[-1]}
-}
-
-# submit_one NUMBER SERVICE BEGUN_BEFORE [ARGUMENT...]
-submit_one() {
-  local id why
-  if is_stopped; then fail "it was told to end: no job goes on with the batch"; fi
-  why=$BATCH_FOLDER/.submitted.$JOB_ID
-  TEMPORARY+=("$why")
-  id=$(submit_script "${JOBS[*]-} $JOB_ID" "$3" "${BATCH_SCRIPTS}.$2.sh" "${@:4}" 2>"$why") ||
-    fail "the next $2 job cannot be submitted from $HOST: $(tail -n 1 "$why"); the same command goes on with the batch"
-  SUCCESSORS+=("$id")
-  note_job "$1" "$2" "$id"
-}
-
-note_job() {
-  printf '%s %s %s\n' "$@" >>"$BATCH_FOLDER/jobs" || fail "cannot write $BATCH_FOLDER/jobs; make room there"
-}
-
-# is_stopped: a network file system is asked anew what is in the folder.
-is_stopped() {
-  ls "$BATCH_FOLDER" >/dev/null
-  [ -e "$BATCH_FOLDER/stop" ]
 }
 
 # end_batch CODE: at each end of this job. If nobody goes on, all other jobs end, too; orch is told of it first.
@@ -141,6 +104,6 @@ end_batch() {
     143) code=130 ;;
     0) code=${BATCH_CODE:-5} ;; # at the time limit
   esac
-  (write_file "$BATCH_FOLDER/end" "$code" "$REASON")
+  (write_file "$CHAIN_FOLDER/end" "$code" "$REASON")
   cancel_jobs ${SUCCESSORS[@]+"${SUCCESSORS[@]}"} ${JOBS[@]+"${JOBS[@]}"}
 }

@@ -1,15 +1,23 @@
-"""The jobs that one after another work off the batch of a deployment, as they have written it down
-themselves (lib/batch.sh): the newest of them are the deployment's."""
+"""The jobs of a deployment that follow one another, as they have written it down themselves
+(lib/chain.sh): the newest of them are the deployment's."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from batch.files import Files
 from batch.state import read_state
 from contracts.files import write_atomically
-from contracts.job_files import ExitStatus, fresh, internal_token_file, read_end, url_of
+from contracts.job_files import (
+    ExitStatus,
+    chain_folder,
+    chain_said,
+    internal_token_file,
+    read_end,
+    url_of,
+)
 from hpc.deployments.records import Record
 from hpc.endpoints import BadAddressFile, OutputDir
 from hpc.scheduler.states import JobStatus
@@ -20,8 +28,6 @@ if TYPE_CHECKING:
 #: The states of a deployment after its batch has ended with these exit codes; after others it has
 #: failed. With 4 no line is missing, but some have failed in the end.
 _STATES = {0: "ended", 4: "ended", 130: "stopped"}
-#: What a line of the file has in place of a service, if it names no job.
-_NO_SERVICE = "idle"
 
 
 def state_after(end: ExitStatus) -> str:
@@ -29,25 +35,22 @@ def state_after(end: ExitStatus) -> str:
     return _STATES.get(end.exit_code, "failed")
 
 
+def _jobs_in(words: Mapping[str, str]) -> dict[str, str]:
+    return {what: value for what, value in words.items() if not what.startswith(".")}
+
+
 class Chain:
-    """The files of a deployment that works a batch off."""
+    """The files of a deployment whose jobs follow one another."""
 
     def __init__(self, output: Path, deployment: str) -> None:
-        self.folder = output / "deployments" / f"{deployment}.batch"
+        self.folder = chain_folder(output, deployment)
 
     @property
     def successors(self) -> list[dict[str, str]]:
         """The ids of the jobs by service, of each time that they were submitted anew; of the last
         time perhaps not all yet."""
-        found: dict[str, dict[str, str]] = {}
-        try:
-            lines = fresh(self.folder / "jobs").read_text(errors="replace").split("\n")[:-1]
-        except OSError:
-            return []
-        for number, service, job_id in (words for line in lines if len(words := line.split()) == 3):
-            if service != _NO_SERVICE:
-                found.setdefault(number, {})[service] = job_id
-        return list(found.values())
+        said = sorted(chain_said(self.folder).items())
+        return [jobs for number, words in said if number > 1 and (jobs := _jobs_in(words))]
 
     @property
     def end(self) -> ExitStatus | None:

@@ -132,7 +132,7 @@ def chain(output):
     record.update(state="ready", endpoints={"client": "http://10.0.0.1:5000", "ollama": []})
     chain = Chain(output.path, record.id)
     chain.folder.mkdir()
-    (chain.folder / "jobs").write_text("2 idle 0\n2 ollama 3\n2 client 4\n3 oll")
+    (chain.folder / "jobs").write_text("2 .idle 0\n2 ollama 3\n2 client 4\n3 oll")
     return record
 
 
@@ -200,6 +200,7 @@ def test_jobs_that_have_no_batch_are_stopped_as_before(output):
 #: The end of a client's job, with a worker that ends by itself with the exit code $5.
 JOB = """
 . lib/service.sh
+. lib/chain.sh
 . lib/batch.sh
 fail() { REASON=$*; echo "fail: $*" >&2; exit 1; }
 runs() { [ "$1" = "$$" ]; }
@@ -208,9 +209,10 @@ run_service() { (exit "$WORKER") & SERVICE_PID=$!; CHILDREN+=("$!"); }
 cancel_jobs() { echo "cancel" $(printf '%s\\n' "$@" | sort); }
 submit_script() { echo "submit [$2] ${*:3}" >>"$OUTPUT/said"; wc -l <"$OUTPUT/said"; }
 JOB_ID=7 SERVICE=client SERVED_JOB=6 TIME_LIMIT=60 SERVICE_PID=$$ APP=. PYTHON=true
-OUTPUT=$1 BATCH_SCRIPTS=$1/s BATCH_SERVICES=(ollama monitoring) WORKER=$5
+OUTPUT=$1 CHAIN_SCRIPTS=$1/s CHAIN_SERVICES=(ollama monitoring) WORKER=$5
 JOBS=([ollama]=96 [monitoring]=95)
-begin_batch "$1/batch" "$2"
+begin_chain "$1/batch" "$2"
+begin_batch
 trap 'end_batch $?' EXIT
 work_off "$3" "$4" in "$1/out"
 """
@@ -237,7 +239,7 @@ def job(tmp_path):
 def test_at_the_time_limit_the_same_jobs_are_submitted_again(job, tmp_path):
     code, said, end, jobs = job(5)
     assert (code, end) == (0, None), said
-    assert jobs == "2 idle 1\n2 ollama 1\n2 monitoring 2\n2 client 3\n"
+    assert jobs == "2 .idle 1\n2 ollama 1\n2 monitoring 2\n2 client 3\n"
     assert "cancel 95 96" in said, "nobody asks them any more"
     scripts = tmp_path / "s"
     assert (tmp_path / "said").read_text().splitlines() == [
@@ -267,7 +269,7 @@ def test_at_its_end_the_whole_deployment_ends(job, worker, more, code, words):
 
 
 def test_two_jobs_without_an_answer_have_no_third(job, tmp_path):
-    (tmp_path / "batch" / "jobs").write_text("2 idle 1\n2 ollama 6\n2 client 7\n")
+    (tmp_path / "batch" / "jobs").write_text("2 .idle 1\n2 ollama 6\n2 client 7\n")
     code, said, end, _ = job(5, number=2)
     assert code == 5
     assert "two jobs in a row had no answer at all" in end
@@ -277,6 +279,6 @@ def test_two_jobs_without_an_answer_have_no_third(job, tmp_path):
 def test_a_deployment_that_was_stopped_submits_nothing(job, tmp_path):
     (tmp_path / "batch" / "stop").touch()
     code, said, end, jobs = job(5)
-    assert (code, jobs) == (1, "2 idle 1\n"), said
+    assert (code, jobs) == (1, "2 .idle 1\n"), said
     assert "told to end" in end
     assert not (tmp_path / "said").exists()
