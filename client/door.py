@@ -36,12 +36,12 @@ class EngineServers:
 
     def follow(self, beside: Callable[[], None]) -> None:
         """Look at the address file from now on, beside everything else, and each time call
-        `beside`."""
+        `beside`; until HAProxy's folder goes, which goes with it."""
         threading.Thread(target=self._look_on, args=(beside,), daemon=True).start()
 
     def _look_on(self, beside: Callable[[], None]) -> None:
         wait = threading.Event()
-        while not wait.wait(LOOK_S):
+        while self._commands.parent.is_dir() and not wait.wait(LOOK_S):
             self.look()
             beside()
 

@@ -67,13 +67,14 @@ def _begin_anew(fixtures: dict[str, Any]) -> None:
 def assert_measured(result: subprocess.CompletedProcess[str], output: Path) -> None:
     """orch has come to its end, with a benchmark where one was asked for: with figures that may be
     used, or that may not since the machine was busy, and for no other reason."""
-    said = result.stdout + result.stderr
+    # The end first, since of a long message the first line is what everybody sees.
+    said = f"exit {result.returncode}: {result.stderr[-300:]!r}\n{result.stdout}{result.stderr}"
     assert result.returncode in (0, 6), said
     if result.returncode == 6:
         summaries = output.glob("benchmarks/*/summary.json")
         newest = max(summaries, key=lambda path: path.stat().st_mtime)
         codes = set(json.loads(newest.read_text())["validity"]["codes"])
-        assert codes and codes <= BUSY, said
+        assert codes and codes <= BUSY, f"{codes}, {said}"
 
 
 def kill_all(pids: Iterable[int]) -> None:

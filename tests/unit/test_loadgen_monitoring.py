@@ -272,8 +272,8 @@ def test_that_neither_is_there_changes_nothing_but_a_sentence_each(server, tmp_p
 def test_each_point_of_a_sweep_is_a_run_of_its_own(server, stand_in, tmp_path):
     server.pace = Pace(ttft=0.1)  # so that both are in flight at once, on a busy machine too
     assert run(tmp_path, server, "--sweep", "1,2", "--push-gateway", stand_in.url) == (0, "")
-    runs = [path.rpartition("/")[2] for _, path, _ in stand_in.requests]
-    assert runs == ["out.clients-1", "out.clients-2"]
+    told = [path.rpartition("/")[2] for method, path, _ in stand_in.requests if method == "PUT"]
+    assert told == ["out.clients-1", "out.clients-2"]
 
 
 @pytest.mark.parametrize("option", ["--push-gateway", "--prometheus"])
