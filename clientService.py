@@ -18,12 +18,11 @@ from __future__ import annotations
 import gc
 import json
 import os
-import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-from flask import Flask, Response, g, has_request_context, request
+from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException
 
 from client.api.answers import Error, ErrorWords, Unhealthy
@@ -38,8 +37,9 @@ from client.login import add_login_routes
 from client.metrics import Metrics, Queries, State
 from client.monitoring_urls import monitoring_of
 from client.named_tokens import NamedTokens
-from client.ollama.callers import CallerGone, check_waits
+from client.ollama.callers import CallerGone, caller, check_waits, turn, user
 from client.ollama.service import OllamaClientService
+from client.page.routes import add_page
 from client.queues import Queues
 from client.retrieval import Retriever
 from client.retrieval_routes import add_retrieval_routes, head_of, sources_fit, with_sources
@@ -73,6 +73,7 @@ def create_app() -> Flask:
     else:
         _add_given(app, settings, settings.server, metrics)
     add_login_routes(app, settings, tokens)
+    add_page(app, settings, tokens, user)
     _add_description(app)
     gc.freeze()  # what is there by now stays; no collection walks it while a request waits
     return app
@@ -116,33 +117,16 @@ def _add_ollama(
         metrics.retries.inc,
         sources.embedding_model if sources else None,
         lambda: benchmarks.totals().running,
-        Queries() if usage is None else Queries(_user, usage.add_tokens),
-        _turn,
+        Queries() if usage is None else Queries(user, usage.add_tokens),
+        turn,
     )
     service.servers.follow(service.replicas.recheck)
     metrics.show(State(settings, service.queries, benchmarks, service.replicas))
     retrieval = Retriever(sources, service.embed, service.addresses)
     _add_ollama_routes(app, service, retrieval)
-    add_batches(app, settings, tokens, _user)
+    add_batches(app, settings, tokens, user)
     add_retrieval_routes(app, retrieval)
     _add_benchmark_routes(app, service, benchmarks, retrieval.check)
-
-
-def _user() -> str:
-    """Return whose request this is: the door says so, and lets nobody else say it."""
-    return request.headers.get("Orch-User", "")
-
-
-def _turn() -> str:
-    """Return how many requests he has in flight whose this one is, as the door says it; empty if
-    none is being answered."""
-    return request.headers.get("Orch-Turn", "") if has_request_context() else ""
-
-
-def _caller() -> socket.socket | None:
-    """Return where the answer of this request goes, as gunicorn tells it."""
-    found = request.environ.get("gunicorn.socket")
-    return found if isinstance(found, socket.socket) else None
 
 
 def _add_given(
@@ -238,8 +222,8 @@ def _add_ollama_routes(app: Flask, service: OllamaClientService, retrieval: Retr
         asked, found = retrieval.prepare(read(Query))
         with sources_fit(found):
             if not asked.stream:
-                return with_sources(service.query_ollama(asked, _caller()), found)
-            answer = service.stream_ollama(asked, _caller())
+                return with_sources(service.query_ollama(asked, caller()), found)
+            answer = service.stream_ollama(asked, caller())
         answer.head = head_of(found, service.model_for(asked.model))
         response = Response(answer, mimetype="application/x-ndjson")
         response.headers["Orch-Replica"] = answer.replica
@@ -272,7 +256,7 @@ def _add_benchmark_routes(
         if run is not None and not asked.wait:
             return sent(Begun(id=run_id, state=run.state), 202)
         while run is not None and not run.wait(_LOOK_S):
-            check_waits(_caller())
+            check_waits(caller())
         return _outcome(run, runs.describe(run_id), service).as_json()
 
     @app.get("/benchmark/<run_id>")

@@ -10,12 +10,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from client.door import LOOK_S, command
+from client.page.passes import sessions_of
 from contracts.job_files import fresh
 from contracts.named_tokens import ANYBODY, OWN_PARTS, OWNER, read_tokens
 
 #: Maps of lib/door.cfg, in the order in which they learn of a new token: it has its limits before
 #: it opens anything.
-_MAPS = ("in_flight", "per_minute", "users")
+_MAPS = ("in_flight", "per_minute", "users", "sessions")
 
 #: Who needs no file of a token.
 _ALWAYS = (OWNER, OWN_PARTS, ANYBODY)
@@ -31,6 +32,7 @@ class NamedTokens:
     def __init__(self, folder: Path, door: Path) -> None:
         """`door` is the folder of HAProxy's sockets and maps."""
         self._folder, self._door = folder, door
+        self._sessions = sessions_of(folder.parent)
         #: Digests of tokens of the deployment's own, with whose they are like.
         self._lent: dict[str, str] = {}
         self._told: dict[str, dict[str, str]] | None = None
@@ -103,15 +105,19 @@ class NamedTokens:
         for digest, user in self._lent.items():
             if user in named or user in _ALWAYS:
                 maps["users"][digest] = user
+        for digest, session in self._sessions.all().items():
+            if session.valid(now, tokens):
+                maps["sessions"][digest] = session.user
         return maps
 
     def _tell(self, name: str, wanted: Mapping[str, str]) -> None:
         """Make a map what it is to be, but for the deployment's own tokens. Raises OSError."""
+        own = (OWNER, OWN_PARTS) if name == "users" else ()
         path, commands = self._door / name, self._door / "commands"
         lines = (line.split() for line in command(commands, f"show map {path}").splitlines())
         there = {line[1]: line[2] for line in lines if len(line) == 3}  # reference, key, value
         for key, value in there.items():
-            if value not in (OWNER, OWN_PARTS) and wanted.get(key) != value:
+            if value not in own and wanted.get(key) != value:
                 command(commands, f"del map {path} {key}")
         for key, value in wanted.items():
             if there.get(key) != value:

@@ -79,6 +79,7 @@ def _add_commands(p: argparse.ArgumentParser) -> None:
     p.add_argument("--in-flight", type=int, metavar="N", help=argparse.SUPPRESS)
     p.add_argument("--per-minute", type=int, metavar="N", help=argparse.SUPPRESS)
     p.add_argument("--rerun", nargs="+", metavar="RUN", help=argparse.SUPPRESS)
+    p.add_argument("--link", nargs="?", const="", metavar="ID", help=argparse.SUPPRESS)
     p.add_argument("--login", metavar="ID",
                    help="a token for what is shared with you; also by its URL")  # fmt: skip
 
@@ -113,7 +114,7 @@ def main(story: Story, argv: Sequence[str] | None = None) -> int:
 
 _COMMANDS = (
     *("batch", "recipe", "attach", "status", "stop", "logs", "ingest", "token", "login", "fit"),
-    "rerun",
+    *("rerun", "link"),
 )
 #: What only a new token has.
 _OF_TOKENS = ("expires", "in_flight", "per_minute")

@@ -18,7 +18,7 @@ DOOR=           # the folder of HAProxy's sockets
 make_tokens() {
   local folder=$OUTPUT/deployments/$1 scrape=$OUTPUT/deployments/scrape.token token name
   require_haproxy
-  for name in users scrapers secrets in_flight per_minute; do
+  for name in users sessions scrapers secrets in_flight per_minute; do
     (umask 077 && : >"$PROXY_FOLDER/$name") || fail "cannot write into $PROXY_FOLDER"
   done
   [ "$SECURITY" != none ] || return 0

@@ -1,4 +1,4 @@
-"""The answers of a login."""
+"""The answers of what lets somebody in: a login, and a link for a browser."""
 
 from __future__ import annotations
 
@@ -24,3 +24,10 @@ class LoggedIn(Open):
         description="Whether the deployment answers queries; else it measures a server alone."
     )
     ollama: bool = Field(description="Whether it answers Ollama's own API, too.")
+
+
+class Link(Open):
+    """A link that lets one browser in, once."""
+
+    path: Text = Field(description="What to open at the deployment's address.")
+    expires: float = Field(description="Until when it can be opened, as Unix time.")

@@ -16,10 +16,18 @@ from pydantic.json_schema import JsonSchemaValue as Schema
 from pydantic_core import core_schema
 
 from client import errors
-from client.api import answers, benchmark_answers, login_answers
+from client.api import answers, benchmark_answers, login_answers, openapi_entry
 from client.api.bodies import BenchmarkRequest, Login, Points, Query, Search
 from client.api.body_schemas import complete
-from client.api.openapi_parts import REFERENCE, any_of, body_of, failures, in_json, named
+from client.api.openapi_parts import (
+    BODY_ERRORS,
+    REFERENCE,
+    any_of,
+    body_of,
+    failures,
+    in_json,
+    named,
+)
 from client.errors import RequestError
 from contracts.load import RUN_ID
 
@@ -35,15 +43,9 @@ ANSWERS: Sequence[type[BaseModel]] = (
     *(benchmark_answers.Begun, benchmark_answers.Progress, benchmark_answers.BenchmarkState),
     *(benchmark_answers.BenchmarkResult, benchmark_answers.Latencies),
     *(benchmark_answers.Distribution, benchmark_answers.Validity),
-    *(login_answers.LoginPlace, login_answers.LoggedIn),
+    *(login_answers.LoginPlace, login_answers.LoggedIn, login_answers.Link),
 )
 
-#: What a body can do wrong, by status.
-BODY_ERRORS = {
-    400: "The body is not what it must be; the message names all that is wrong.",
-    413: "The body is too large.",
-    415: "The body is not declared as JSON.",
-}
 #: What can go wrong behind us, by status.
 OLLAMA_ERRORS: Mapping[int, type[RequestError]] = {
     429: errors.Busy,
@@ -82,7 +84,7 @@ def document() -> Schema:
             "/points": {"post": _points()},
             "/benchmark": {"post": _start()},
             "/benchmark/{id}": {"parameters": [_id()], "get": _show(), "delete": _cancel()},
-            "/login": {"get": _login_place(), "post": _login()},
+            **openapi_entry.paths(),
             "/metrics": {"get": _metrics()},
             "/openapi.json": {"get": _description()},
         },
@@ -223,34 +225,6 @@ def _cancel() -> Schema:
             **failures({502: "Its results cannot be read."}),
         },
     }
-
-
-def _login_place() -> Schema:
-    return {
-        "operationId": "loginPlace",
-        "summary": "What a credential is made for, with which somebody logs in. Needs no token.",
-        "responses": {
-            "200": in_json("As follows.", named("LoginPlace")),
-            **failures({404: str(errors.NotShared.__doc__)}),
-        },
-    }
-
-
-def _login() -> Schema:
-    kinds = (errors.BadCredential, errors.NotAllowed, errors.NotShared, errors.NoMunge)
-    taken = f"{errors.NameInUse.__doc__} Or: the service's own address is not known (yet)."
-    return {
-        "operationId": "login",
-        "summary": "Turn a MUNGE credential into a token, as `orch.py --login` does. Needs no "
-        "token.",
-        "requestBody": body_of("Login"),
-        "responses": {
-            "200": in_json("A token; the one of an earlier login is valid no more.",
-                         named("LoggedIn")),
-            **failures({**BODY_ERRORS, **{kind.status: str(kind.__doc__) for kind in kinds}}),
-            **failures({409: taken}),
-        },
-    }  # fmt: skip
 
 
 def _metrics() -> Schema:

@@ -7,6 +7,12 @@ from collections.abc import Mapping
 from pydantic.json_schema import JsonSchemaValue as Schema
 
 REFERENCE = "#/components/schemas/{model}"
+#: What a body can do wrong, by status.
+BODY_ERRORS = {
+    400: "The body is not what it must be; the message names all that is wrong.",
+    413: "The body is too large.",
+    415: "The body is not declared as JSON.",
+}
 
 
 def body_of(name: str) -> Schema:

@@ -71,6 +71,7 @@ _EXAMPLES: Mapping[str, Sequence[str]] = {
     "cancelBenchmark": ["curl -s -X DELETE CLIENT/benchmark/night-1"],
     "loginPlace": ["curl -s CLIENT/login"],
     "login": ["python3 orch.py --login CLIENT"],
+    "makeLink": ["python3 orch.py --link"],
     "metrics": ["curl -s CLIENT/metrics"],
     "openapi": ["curl -s CLIENT/openapi.json"],
 }

@@ -1,4 +1,4 @@
-"""Whoever waits for an answer of ours, by his socket: whether he still does."""
+"""Whoever waits for an answer of ours: who he is, and by his socket whether he still waits."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import errno
 import select
 import socket
 import ssl
+
+from flask import has_request_context, request
 
 _AWAY = select.POLLRDHUP | select.POLLHUP | select.POLLERR
 
@@ -18,6 +20,23 @@ class CallerGone(ConnectionResetError):
 
     def __init__(self) -> None:
         super().__init__(errno.ECONNRESET, "whoever asked has gone away")
+
+
+def user() -> str:
+    """Return whose request this is: the door says so, and lets nobody else say it."""
+    return request.headers.get("Orch-User", "")
+
+
+def turn() -> str:
+    """Return how many requests he has in flight whose this one is, as the door says it; empty if
+    none is being answered."""
+    return request.headers.get("Orch-Turn", "") if has_request_context() else ""
+
+
+def caller() -> socket.socket | None:
+    """Return where the answer of this request goes, as gunicorn tells it."""
+    found = request.environ.get("gunicorn.socket")
+    return found if isinstance(found, socket.socket) else None
 
 
 def check_waits(caller: socket.socket | None) -> None:

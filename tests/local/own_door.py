@@ -101,7 +101,7 @@ class Door:
         (output / "ollama_ip_41.txt").write_text(f"127.0.0.1:{self.engine.server_port}\n")
         (self.folder / "users").write_text(f"{digest_of('owners-word')} owner\n")
         (self.folder / "secrets").write_text("engine inner\n")
-        for name in ("in_flight", "per_minute", "scrapers"):
+        for name in ("in_flight", "per_minute", "scrapers", "sessions"):
             (self.folder / name).touch()
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
@@ -111,7 +111,8 @@ class Door:
         self.serve()
         program = shutil.which("haproxy", path=f"{os.environ['PATH']}:/usr/sbin") or ""
         self.run([program, "-db", "-f", str(ROOT / "lib" / "door.cfg")],
-                 PROXY_FOLDER=self.folder, LISTEN_AT=f"127.0.0.1:{self.port}", QUERIES=1,
+                 PROXY_FOLDER=self.folder, LISTEN_AT=f"127.0.0.1:{self.port}",
+                 DEPLOYMENT=self.deployment, QUERIES=1,
                  OWN_ENGINES=1, ENGINE="Ollama", OLLAMA_API=1, HEALTH="/api/version",
                  ENGINES=1, IN_FLIGHT=self.in_flight, WAITING=MOST_WAITING)  # fmt: skip
         self.run([sys.executable, "-m", "client.compatible", "--model", "known", "--listen",
