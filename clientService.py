@@ -9,7 +9,7 @@ ORCH_SERVER (contracts/given_server.py, as JSON), ORCH_MODEL, ORCH_JOB_ID, ORCH_
 ORCH_TOKEN_FILE (the token that Ollama asks for), ORCH_DOOR (the folder of HAProxy's sockets, by
 which Ollama is asked; lib/door.cfg), ORCH_QUERY_TIMEOUT (seconds that an answer may take; 600),
 ORCH_JOB_END (Unix time of the job's time limit), ORCH_MONITORING_JOB, ORCH_SHARE (who may log in,
-as a list in JSON),
+as a list in JSON), ORCH_IDLE_TIMEOUT (seconds without a request that end the deployment),
 ORCH_THREADS (client/serving.py sets it), and for retrieval as retrieval.settings says.
 """
 
@@ -33,6 +33,7 @@ from client.batches.routes import refused
 from client.batches.service import add_batches
 from client.benchmarks import Benchmarks, Described, Measured, new_id
 from client.errors import BenchmarkFailed, Busy, Conflict, NoRetrieval, NotServed, RequestError
+from client.idle.watch import watch_idle
 from client.login import add_login_routes
 from client.metrics import Metrics, Queries, State
 from client.monitoring_urls import monitoring_of
@@ -124,7 +125,12 @@ def _add_ollama(
     metrics.show(State(settings, service.queries, benchmarks, service.replicas))
     retrieval = Retriever(sources, service.embed, service.addresses)
     _add_ollama_routes(app, service, retrieval)
-    add_batches(app, settings, tokens, user)
+    batches = add_batches(app, settings, tokens, user)
+    watch_idle(
+        settings,
+        lambda: benchmarks.totals().running > 0 or batches(),
+        lambda: bool(service.servers.up()),
+    )
     add_retrieval_routes(app, retrieval)
     _add_benchmark_routes(app, service, benchmarks, retrieval.check)
 

@@ -20,6 +20,7 @@ from hpc.deployments.chain import Chain
 from hpc.following.target import Target
 from hpc.images import client_image
 from hpc.planning.plan import Plan
+from hpc.planning.share import notify_of
 from hpc.recipe.batch import folders_of
 from hpc.scheduler.job_ids import number_of
 from hpc.service import Launched, Ready, Service
@@ -66,6 +67,8 @@ def setup_client_service(data: Deployment) -> str:
         qdrant_key=data.aside("qdrant.key") if data.plan.qdrant else "",
         chain=_chain(data, engine.service),
         batch=_batch(data),
+        idle_seconds=data.plan.recipe.job.service.idle_seconds or "",
+        notify=_notify(data.plan),
     )
 
 
@@ -96,6 +99,14 @@ def _batch(data: Deployment) -> Mapping[str, object] | None:
         "continue": int(batch.continue_),
         "binds": folders_of(batch),
     }
+
+
+def _notify(plan: Plan) -> Mapping[str, object] | None:
+    """Whom the job tells that it is ready, and that it ends; None: nobody."""
+    told = notify_of(plan.recipe, plan.site)
+    if told is None or (told.command is None and told.webhook is None):
+        return None
+    return {"command": told.command or [], "webhook": told.webhook or ""}
 
 
 def _retrieval(plan: Plan) -> str:

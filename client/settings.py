@@ -39,6 +39,8 @@ class ServiceSettings:
     server: GivenServer | None = None
     #: Who may log in: "user:NAME" or "group:NAME".
     share: tuple[str, ...] = ()
+    #: Seconds without a request that end the deployment.
+    idle_s: float | None = None
     #: What serves the model, by its name in `engines.servers.deployable.DEPLOYED`.
     engine: str = "ollama"
 
@@ -71,6 +73,9 @@ def service_settings_from(environment: Mapping[str, str]) -> ServiceSettings:
         raise ValueError(f"ORCH_JOB_END is {end!r}, but must be a Unix time in whole seconds")
     if monitoring and not _JOB_ID.fullmatch(monitoring):
         raise ValueError(f"ORCH_MONITORING_JOB is {monitoring!r}, but must be the id of a job")
+    idle = environment.get("ORCH_IDLE_TIMEOUT")
+    if idle and not re.fullmatch(r"[1-9]\d{0,8}", idle):
+        raise ValueError(f"ORCH_IDLE_TIMEOUT is {idle!r}, but must be a number of seconds")
     token_file, door = environment.get("ORCH_TOKEN_FILE"), environment.get("ORCH_DOOR")
     threads = environment.get("ORCH_THREADS")
     if not door or not Path(door).is_absolute():
@@ -91,6 +96,7 @@ def service_settings_from(environment: Mapping[str, str]) -> ServiceSettings:
         door=Path(door),
         server=server,
         share=_share(environment.get("ORCH_SHARE")),
+        idle_s=float(idle) if idle else None,
         engine=_engine(environment.get("ORCH_ENGINE") or "ollama"),
     )
 

@@ -7,11 +7,12 @@ reads one knows the number of the job: nothing else in a file is believed.
 from __future__ import annotations
 
 import base64
+import json
 import os
 import re
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 #: Of an address that names none.
@@ -153,6 +154,46 @@ def read_end(file: Path) -> ExitStatus | None:
         return ExitStatus(int(code), reason.strip())
     except (OSError, ValueError):
         return None
+
+
+#: What the reason of a job begins with that has ended since nobody asked anything.
+IDLE = "idle for "
+
+
+@dataclass(frozen=True)
+class IdleState:
+    """When a deployment of which nobody asks anything is going to end; times are Unix times."""
+
+    timeout_s: float
+    last_request: float
+    ends: float
+
+    def as_json(self) -> str:
+        """As its file has it."""
+        return json.dumps(asdict(self))
+
+
+def idle_file(output: Path, deployment: str) -> Path:
+    """Return where the client service says when the deployment would end."""
+    return output / "deployments" / f"{deployment}.idle.json"
+
+
+def read_idle(output: Path, deployment: str) -> IdleState | None:
+    """Return what it says; None if the deployment has no such end, or does not serve yet."""
+    try:
+        found = json.loads(fresh(idle_file(output, deployment)).read_bytes())
+        return IdleState(*(float(found[key]) for key in ("timeout_s", "last_request", "ends")))
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+
+
+def not_told(output: Path, deployment: str) -> list[str]:
+    """Return who could not be told how the deployment is, a line each (lib/notify.sh)."""
+    try:
+        path = output / "deployments" / f"{deployment}.notify"
+        return path.read_text("utf-8", "replace").splitlines()
+    except OSError:
+        return []
 
 
 def fresh(path: Path) -> Path:

@@ -107,6 +107,8 @@ def common_values(
         "munge_socket": site.munge_socket or "",
         "chain_library": PROJECT / "lib" / "chain.sh",
         "batch_library": PROJECT / "lib" / "batch.sh",
+        "idle_library": PROJECT / "lib" / "idle.sh",
+        "notify_library": PROJECT / "lib" / "notify.sh",
         "seal_library": PROJECT / "lib" / "seal.sh",
         "loading_library": PROJECT / "lib" / "loading.sh",
         "replicas_library": PROJECT / "lib" / "replicas.sh",

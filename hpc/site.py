@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, cre
 from contracts.errors import UsageError
 from contracts.files import read_json_strictly
 from engines.servers.deployable import DEPLOYED
+from hpc.recipe.notify import NOTIFY, Notify
 from hpc.recipe.sections import (
     LEVELS,
     MOST_SHARED,
@@ -236,6 +237,9 @@ class Site(Section):
     )
     munge_socket: Annotated[str, Field(pattern=r"^/[!-~]{1,100}$")] | None = Field(
         None, description="Socket of MUNGE's daemon, for `share`. Default: MUNGE's own."
+    )
+    notify: Notify | None = Field(
+        None, description=f"{NOTIFY} A recipe may say otherwise. Default: nobody."
     )
     proxy: Proxy = Field(
         default_factory=lambda: Proxy(), description="Proxies of the compute nodes."

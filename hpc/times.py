@@ -45,6 +45,19 @@ def _checked_seconds(fields: dict[str, int]) -> int:
     return seconds
 
 
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def parse_duration(text: str) -> int:
+    """Seconds meant by a number and its unit, such as 30m. Raises ValueError with what is
+    allowed."""
+    found = re.fullmatch(r"(\d{1,9})([smhd])", text, re.ASCII)
+    seconds = int(found[1]) * _UNITS[found[2]] if found else 0
+    if not 0 < seconds <= MAX_SECONDS:
+        raise ValueError("must be a number and its unit (90s, 30m, 2h, 1d), at most 365 days")
+    return seconds
+
+
 def format_time(seconds: int) -> str:
     """`seconds` as D-HH:MM:SS or HH:MM:SS, the form that sbatch and squeue print."""
     days, rest = divmod(seconds, 86400)

@@ -8,6 +8,7 @@
 #   logs/ID.gpus               the GPUs that it has, and their driver
 #   logs/ID.image              the image that it runs in (see containers.sh)
 #   logs/ID.seal               how its engine is kept from others (see seal.sh)
+#   logs/ID.told               another job of the deployment has told it to end: why
 #   logs/ID.rc                 the job has ended (first line: exit code, second: why)
 #
 # After this file comes scheduler/NAME.sh, of the scheduler that runs the job (`library` of its kind, see
@@ -57,7 +58,7 @@ service_begin() {
   # shellcheck disable=SC2034 # monitoring.sh reads JOB_SERVICE: SERVICE is another beside the job's own
   SERVICE=$1 JOB_SERVICE=$1 OUTPUT=$2 TIME_LIMIT=$3
   # What this job left when it ran before and was requeued from a node that went down.
-  rm -f "$OUTPUT/logs/$JOB_ID".{rc,started,image,seal,answer,loading} "$OUTPUT/${SERVICE}_ip_$JOB_ID.txt"
+  rm -f "$OUTPUT/logs/$JOB_ID".{rc,started,image,seal,answer,loading,told} "$OUTPUT/${SERVICE}_ip_$JOB_ID.txt"
   trap 'finish $?' EXIT
   trap 'on_signal 143' TERM
   trap 'on_signal 130' INT
@@ -118,6 +119,11 @@ on_signal() {
     REASON="the time limit was reached"
     code=0
   fi
+  # What the deployment's own jobs end is none, either; see end_jobs.
+  if read -r REASON <"$OUTPUT/logs/$JOB_ID.told"; then
+    TEMPORARY+=("$OUTPUT/logs/$JOB_ID.told")
+    code=0
+  fi 2>/dev/null
   exit "$code"
 }
 
@@ -417,6 +423,13 @@ publish_address() {
 # job_over ID: whether it has been seen to end.
 job_over() {
   [ -e "$OUTPUT/logs/${1%%;*}.rc" ] || ask_scheduler job_has_ended "$1"
+}
+
+# end_jobs WHY ID...: others of this deployment, with exit code 0.
+end_jobs() {
+  local id
+  for id in "${@:2}"; do (write_file "$OUTPUT/logs/${id%%;*}.told" "$1"); done
+  cancel_jobs "${@:2}"
 }
 
 # job_state ID: see state_of_job.

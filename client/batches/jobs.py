@@ -109,6 +109,10 @@ class Batches:
             self._changed.notify_all()
         return record
 
+    def open(self) -> bool:
+        """Return whether there is one that is not over."""
+        return self._next() is not None
+
     def check_unused(self, user: str, file_id: str) -> None:
         """Raises InUse if a batch that is not over is made of a file."""
         for one in self.of(user):

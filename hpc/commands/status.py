@@ -39,7 +39,7 @@ def run(given: argparse.Namespace, output: OutputDir, console: Console) -> None:
         named = bool(given.status)
         shown = [record for record in records if named or record.live]
         rest = replica_lines(records) if named else _campaign_lines(output)
-        more = [*batch_lines(shown), *rest]
+        more = [*batch_lines(shown), *idle_lines(shown), *told_lines(shown), *rest]
         for line in [*status_lines(records), *more]:
             console.say(line)
     if problem is not None:
@@ -82,6 +82,28 @@ def _batch_words(batch: BatchFacts) -> str:
         f"batch {batch['output']}: {batch.get('state', 'waiting')}{lines}; "
         f"job {batch['job']} of at most {batch['max_jobs']}{chain}"
     )
+
+
+def idle_lines(records: Sequence[Record]) -> list[str]:
+    """One line for each deployment that ends when nobody asks anything: when that would be."""
+    lines = []
+    for record in records:
+        if idle := record.as_json().get("idle"):
+            left = format_time(max(0, round(idle["ends"] - time.time())))
+            limit = format_time(round(idle["timeout_s"]))
+            lines.append(
+                f"  {record.id}: ends in {left} unless somebody asks (idle_timeout {limit})"
+            )
+    return lines
+
+
+def told_lines(records: Sequence[Record]) -> list[str]:
+    """One line for each who could not be told how a deployment is."""
+    return [
+        f"  {record.id}: {line}"
+        for record in records
+        for line in record.as_json().get("not_told", [])
+    ]
 
 
 def replica_lines(records: Sequence[Record]) -> list[str]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 
 from contracts.errors import SchedulerError, UsageError
+from contracts.job_files import IDLE, not_told, read_idle
 from hpc.deployments.chain import Chain, progress, state_after, take_up
 from hpc.deployments.ends import Ends
 from hpc.deployments.facts import Endpoints
@@ -25,7 +27,7 @@ def refresh(records: Sequence[Record], output: OutputDir) -> None:
     problem = None
     live = [record for record in records if record.live]
     for record in records:
-        record.note(checked=not record.live)
+        record.note(checked=not record.live, not_told=not_told(output.path, record.id))
     for record in live:
         take_up(record, output)
     for ours in _by_scheduler(live):
@@ -82,6 +84,8 @@ def _refresh(record: Record, statuses: dict[str, JobStatus], output: OutputDir) 
     record.note(job_states=details)
     if record.live:
         _follow_moved(record, output)
+        idle = read_idle(output.path, record.id)
+        record.note(idle=None if idle is None else asdict(idle))
     if lost:
         record.note(state="lost")  # asked from another shell it may be found again
     lefts = [s.left_s for j in jobs.values() if (s := statuses.get(j)) and s.state == "RUNNING"]
@@ -116,7 +120,10 @@ def _write_down(
         return
     if take_up(record, output):  # while we asked for those before
         return
-    good = all("time limit" in d or d in ("TIMEOUT", "COMPLETED") for d in over)
+    good = all(
+        "time limit" in d or d.startswith(f"ended: {IDLE}") or d in ("TIMEOUT", "COMPLETED")
+        for d in over
+    )
     state = "ended" if good else "failed"
     if end is not None:
         state = state_after(end)

@@ -137,6 +137,8 @@ def note_models(
     for name, origin in zip(("model_from", "embedding_model_from"), origins, strict=False):
         notes.add(name, origin.words, "what is there")
     notes.add("time", recipe.job.infrastructure.time, "recipe")
+    if service.idle_timeout:
+        notes.add("idle_timeout", service.idle_timeout, "recipe")
     return model
 
 

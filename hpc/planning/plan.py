@@ -18,7 +18,7 @@ from hpc.planning.monitoring import MonitoringPlan, plan_monitoring
 from hpc.planning.origins import Origin, note_models
 from hpc.planning.parts import Given, JobPlan, MakeJob, Notes, client_cpus
 from hpc.planning.replicas import note_cores, plan_replicas
-from hpc.planning.share import plan_share
+from hpc.planning.share import plan_share, with_mail
 from hpc.recipe.reading import ollama_name
 from hpc.recipe.schema import MAX_DEFAULT_PARALLEL, Recipe, Service
 from hpc.recipe.sections import Access
@@ -161,7 +161,7 @@ def make_plan(
 def _client(given: Given, make: MakeJob, engine: JobPlan | None, per_node: int) -> JobPlan:
     """The client's job; notes the cores that it, what it measures and what watches that have."""
     cpus = client_cpus(given.recipe.job.service.concurrency)
-    job = make("client", cpus, CLIENT_MEM_GB)
+    job = with_mail(given, make("client", cpus, CLIENT_MEM_GB))
     if engine is not None:
         note_cores(given, per_node, engine.resources, job.resources)
     return job

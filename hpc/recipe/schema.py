@@ -13,6 +13,8 @@ from contracts.knobs import MAX_CLIENTS, MAX_REQUESTS, NumPredict
 from contracts.load import LoadPerClient
 from contracts.validation import WHOLE
 from engines.servers.deployable import DEPLOYED
+from hpc.recipe.idle import Idle
+from hpc.recipe.notify import NOTIFY, Notify
 from hpc.recipe.options import OPTIONS, EngineOptions
 from hpc.recipe.sections import (
     LEVELS,
@@ -121,13 +123,13 @@ class Server(GivenServer, Section):
 
 _OF_OUR_OLLAMA = (
     *("precision", "num_parallel", "num_thread", "require_fit", "question", "retrieval"),
-    *("through", "api", "staging", "batch"),
+    *("through", "api", "staging", "batch", "idle_timeout"),
 )
 #: What would be measured while a batch is worked off.
 _BESIDE_NO_BATCH = ("n_requests_per_client", "n_requests", "duration_seconds", "question")
 
 
-class Service(LoadPerClient, EngineOptions, Served):
+class Service(LoadPerClient, EngineOptions, Idle, Served):
     """What is served, and how it is measured: the knobs of `/benchmark`, some with defaults of a
     recipe's own."""
 
@@ -256,6 +258,9 @@ class Job(Section):
         None,
         max_length=MOST_SHARED,
         description=f"{SHARE} Default: the site's; `[]`: nobody.",
+    )
+    notify: Notify | None = Field(
+        None, description=f"{NOTIFY} Default: the site's; `{{}}`: nobody."
     )
     monitoring: Monitoring = Field(
         default_factory=lambda: Monitoring(),

@@ -23,6 +23,8 @@ class Kind(ABC):
     #: Whether jobs run on this very host, taken as it is: no resources are asked for, services
     #: listen on loopback, and a job that is not known here has ended.
     this_machine: ClassVar[bool] = False
+    #: Whether it writes mails of a job's begin and end.
+    mails: ClassVar[bool] = False
     #: What lists its partitions, for --dry-run.
     lister: ClassVar[str] = "the scheduler"
     #: Options that a variable of the user's or the site's directives may ask for, and no key of

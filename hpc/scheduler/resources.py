@@ -11,6 +11,7 @@ class Resources:
 
     `time` is the limit in one of the formats of `hpc.times`; `cores`, `mem_gb` (GiB) and `gpus` are
     those of each node; `each_node`: the job has a task on each of its nodes, rather than one.
+    `mail`: who is written to when the job begins and when it ends; "" if nobody is.
     `further`: other options by their names, with values. `gpu_request` and `directives` are the
     site's, in the scheduler's own words.
     """
@@ -24,6 +25,7 @@ class Resources:
     partition: str | None = None
     account: str | None = None
     qos: str | None = None
+    mail: str = ""
     further: tuple[tuple[str, str], ...] = ()
     gpu_request: str = ""
     directives: tuple[str, ...] = ()

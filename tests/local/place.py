@@ -15,7 +15,7 @@ from events import PATIENCE_S, assert_measured
 PROJECT = Path(__file__).resolve().parents[2]
 SMALL = PROJECT / ".tools" / "models" / "SmolLM2-135M-Instruct.Q4_1.gguf"
 TINY = PROJECT / ".tools" / "models" / "tiny.gguf"
-JOB = ("security", "tls", "share")
+JOB = ("security", "tls", "share", "notify")
 INFRASTRUCTURE = ("time", "gpus", "nodes", "replicas_per_node")
 ORCH = [sys.executable, str(PROJECT / "orch.py")]
 

@@ -60,6 +60,9 @@ def options(asked: Resources) -> Iterator[Option]:
         yield "--mem", f"{asked.mem_gb}G"
     if asked.gpus and asked.gpu_request:
         yield split_option(asked.gpu_request.replace("{n}", str(asked.gpus)))
+    if asked.mail:
+        yield "--mail-type", "BEGIN,END,FAIL"
+        yield "--mail-user", asked.mail
     yield from map(split_option, asked.directives)
 
 

@@ -19,6 +19,7 @@ class SlurmKind(Kind):
 
     title = TITLE
     library = PROJECT / "lib" / "scheduler" / "slurm.sh"
+    mails = True
     lister = "sinfo"
     further_options = environment.FURTHER
     elsewhere = "another SLURM_CONF, another login node; or its controller has lost its memory"
