@@ -64,7 +64,12 @@ def _add_commands(p: argparse.ArgumentParser) -> None:
     """What is done with deployments that there are, each with its own options."""
     p.add_argument("--attach", nargs="?", const="", metavar="ID",
                    help="take up a detached deployment (default: newest)")  # fmt: skip
-    p.add_argument("--status", nargs="?", const="", metavar="ID", help="say how deployments are")
+    p.add_argument("--status", nargs="?", const="", metavar="ID",
+                   help="say how deployments are; --address [ID]: the URL")  # fmt: skip
+    p.add_argument("--address", nargs="?", const="", metavar="ID", help=argparse.SUPPRESS)
+    p.add_argument("--connect", nargs="?", const="", metavar="ID",
+                   help="a local port that leads to it; at home: --via LOGIN")  # fmt: skip
+    p.add_argument("--via", metavar="LOGIN", help=argparse.SUPPRESS)
     p.add_argument("--stop", metavar="ID", help="stop a deployment, or 'all'")
     p.add_argument("--logs", nargs="+", metavar="ID", help="print the logs [of one SERVICE]")
     p.add_argument("--ingest", nargs="+", metavar=("PATH", "ID"),
@@ -73,9 +78,8 @@ def _add_commands(p: argparse.ArgumentParser) -> None:
                    help="work it off: --batch IN [--out OUT] [ID | RECIPE]")  # fmt: skip
     p.add_argument("--out", type=Path, metavar="OUT", help=argparse.SUPPRESS)
     p.add_argument("--token", nargs="+", metavar=("DO", "NAME"),
-                   help="add NAME [ID], list [ID] or revoke NAME [ID]")  # fmt: skip
-    p.add_argument("--expires", metavar="TIME",
-                   help="with add: 12h; also --in-flight N, --per-minute N")  # fmt: skip
+                   help="add NAME [ID] [--expires 12h], list or revoke")  # fmt: skip
+    p.add_argument("--expires", metavar="TIME", help=argparse.SUPPRESS)
     p.add_argument("--in-flight", type=int, metavar="N", help=argparse.SUPPRESS)
     p.add_argument("--per-minute", type=int, metavar="N", help=argparse.SUPPRESS)
     p.add_argument("--rerun", nargs="+", metavar="RUN", help=argparse.SUPPRESS)
@@ -114,7 +118,7 @@ def main(story: Story, argv: Sequence[str] | None = None) -> int:
 
 _COMMANDS = (
     *("batch", "recipe", "attach", "status", "stop", "logs", "ingest", "token", "login", "fit"),
-    *("rerun", "link"),
+    *("rerun", "link", "address", "connect"),
 )
 #: What only a new token has.
 _OF_TOKENS = ("expires", "in_flight", "per_minute")
@@ -130,6 +134,8 @@ def _check(given: argparse.Namespace) -> None:
         raise UsageError(f"--{option} is for --token add NAME alone; leave it out.")
     if given.out is not None and given.batch is None:
         raise UsageError("--out is for --batch IN alone; leave it out.")
+    if given.via is not None and given.connect is None:
+        raise UsageError("--via is for --connect [ID] alone; leave it out.")
     asked = [name for name in _COMMANDS if getattr(given, name) is not None]
     if len(asked) == 1 or asked == ["batch", "recipe"]:
         return

@@ -142,14 +142,24 @@ def live_record(deployment_id: str, output: OutputDir) -> Record:
 
     Raises UsageError when there is none.
     """
-    if deployment_id:
-        record = find_record(output.path, deployment_id)
-    else:
-        live = [record for record in load_records(output.path) if record.live]
-        if not live:
-            raise UsageError(f"no deployment in {output.path} is live; start one with a recipe.")
-        record = live[-1]
+    record = chosen_record(deployment_id, output)
     refresh([record], output)
+    assert_live(record)
+    return record
+
+
+def chosen_record(deployment_id: str, output: OutputDir) -> Record:
+    """The deployment of that id, or the newest one that lives by its record. Raises UsageError when
+    there is none."""
+    if deployment_id:
+        return find_record(output.path, deployment_id)
+    live = [record for record in load_records(output.path) if record.live]
+    if not live:
+        raise UsageError(f"no deployment in {output.path} is live; start one with a recipe.")
+    return live[-1]
+
+
+def assert_live(record: Record) -> None:
+    """Raises UsageError if the deployment has ended."""
     if not record.live:
         raise UsageError(f"{record.id} is {record.state}; start a new deployment with a recipe.")
-    return record

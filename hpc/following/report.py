@@ -41,7 +41,7 @@ def endpoint_lines(launched: Launched, services: Sequence[Service]) -> list[str]
     )
     if not kind_of(record.scheduler).this_machine:
         watch = [u for name in MONITORING_SERVICES if isinstance(u := endpoints.get(name), str)]
-        rows.append(["tunnel", _tunnel(launched.client, *watch)])
+        rows.append(["tunnel", tunnel_line(launched.client, *watch)])
     rows.append(["stop", launched.output.command("--stop", record.id)])
     return [f"{record.id} is ready", *(f"  {line}" for line in columns(rows))]
 
@@ -106,7 +106,8 @@ def _curl(url: str, body: JsonObject, header: Path, authority: Path) -> str:
     ).replace("--noproxy *", "--noproxy '*'")
 
 
-def _tunnel(*urls: str) -> str:
+def tunnel_line(*urls: str) -> str:
+    """The line that opens a tunnel to URLs of this cluster at home, through this machine."""
     login = f"{getpass.getuser()}@{os.uname().nodename}"
     hosts = [url.partition("://")[2].rpartition(":") for url in urls]
     scheme = urls[0].partition("://")[0]

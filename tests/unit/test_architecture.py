@@ -49,6 +49,13 @@ MAY_IMPORT_WITHIN: dict[str, set[str]] = {
     "hpc.planning": {"hpc.recipe", "hpc.scheduler"},
     "hpc.deployments": {"hpc.recipe", "hpc.scheduler"},
     "hpc.following": {"hpc.recipe", "hpc.scheduler", "hpc.planning", "hpc.deployments"},
+    "hpc.connecting": {
+        "hpc.recipe",
+        "hpc.scheduler",
+        "hpc.planning",
+        "hpc.deployments",
+        "hpc.following",
+    },
     "hpc.campaigns": {
         "hpc.recipe",
         "hpc.scheduler",
@@ -62,6 +69,7 @@ MAY_IMPORT_WITHIN: dict[str, set[str]] = {
         "hpc.planning",
         "hpc.deployments",
         "hpc.following",
+        "hpc.connecting",
         "hpc.campaigns",
     },
 }
