@@ -5,22 +5,23 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 # program:Debian package
-NEEDED=(curl:curl ps:procps ip:iproute2 flock:util-linux setsid:util-linux git:git)
-# Packages that start a service of the same name, now and whenever the machine starts. Tests start the
-# programs themselves, on ports of their own.
-SERVICES=(prometheus prometheus-pushgateway prometheus-node-exporter)
+NEEDED=(curl:curl ps:procps ip:iproute2 flock:util-linux setsid:util-linux git:git ssh:openssh-client)
+# program:Debian package:service. These packages start a service, now and whenever the machine starts. Tests start
+# the programs themselves, on ports of their own.
+SERVICES=(sshd:openssh-server:ssh)
+for name in prometheus prometheus-pushgateway prometheus-node-exporter; do SERVICES+=("${name}:${name}:${name}"); done
 
 main() {
-  local entry missing=() services=()
+  local entry program package service missing=() services=()
   # requirements-dev.txt says why.
   [[ "$(uname -sm)" != 'Linux aarch64' ]] || NEEDED+=(shellcheck:shellcheck)
   for entry in "${NEEDED[@]}"; do
     have "${entry%%:*}" || missing+=("${entry#*:}")
   done
   for entry in "${SERVICES[@]}"; do
-    have "${entry}" || services+=("${entry}")
+    IFS=: read -r program package service <<<"${entry}"
+    have "${program}" || { missing+=("${package}") && services+=("${service}"); }
   done
-  missing+=(${services[@]+"${services[@]}"})
   [[ ${#missing[@]} -gt 0 ]] || return 0
   can_apt || {
     echo "Note: some tests need ${missing[*]} (Debian's package names), which is not installed; only root can install it."

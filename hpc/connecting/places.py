@@ -17,6 +17,8 @@ from hpc.connecting.address import Address, read_address
 from hpc.connecting.splice import Route
 from hpc.connecting.ssh import Ssh, Via, sentence_of
 
+#: An exit code that neither orch.py nor a shell has.
+_NO_ORCH = 66
 _TOKEN = "[A-Za-z0-9]{20,100}"
 _CERTIFICATE = "-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\\s-]+"
 _USER = "[A-Za-z0-9_][A-Za-z0-9._-]*"
@@ -135,8 +137,14 @@ class There:
         """See Place."""
         words = shlex.join(["python3", "orch.py", *_question(deployment, self._output)])
         folder = shlex.quote(self._via.folder)
-        script = f"cd -- {folder} && exec {words}"
-        return _answer(*await self._ssh.run(script), f"{self._via.host}:{self._via.folder}")
+        script = f"cd -- {folder} && test -e orch.py || exit {_NO_ORCH}; exec {words}"
+        code, out, said = await self._ssh.run(script)
+        if code == _NO_ORCH:
+            raise UsageError(
+                f"there is no orch.py in {self._via.folder} on {self._via.host}; name its folder: "
+                f"--via {self._via.host}:FOLDER."
+            )
+        return _answer(code, out, said, f"orch.py on {self._via.host}")
 
     async def token(self, address: Address) -> Path | None:
         """See Place. Token and certificate come by what `cat` prints; they are in no command."""
