@@ -116,9 +116,11 @@ def main(story: Story, argv: Sequence[str] | None = None) -> int:
     return 0
 
 
+#: Those of hpc/commands/access/.
+_ACCESS = ("token", "login", "link", "address", "connect")
 _COMMANDS = (
-    *("batch", "recipe", "attach", "status", "stop", "logs", "ingest", "token", "login", "fit"),
-    *("rerun", "link", "address", "connect"),
+    *("batch", "recipe", "attach", "status", "stop", "logs", "ingest", "fit", "rerun"),
+    *_ACCESS,
 )
 #: What only a new token has.
 _OF_TOKENS = ("expires", "in_flight", "per_minute")
@@ -175,7 +177,8 @@ def _run(given: argparse.Namespace, story: Story, console: Console) -> None:
         command = "campaign"
     elif given.against is not None or given.fail_on_regression is not None:
         raise UsageError("--against and --fail-on-regression are for a campaign; give its file.")
-    run = story[command] if command in story else import_module(f"hpc.commands.{command}").run
+    folder = "hpc.commands.access" if command in _ACCESS else "hpc.commands"
+    run = story[command] if command in story else import_module(f"{folder}.{command}").run
     run(given, output, console)
 
 

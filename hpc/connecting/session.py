@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from contracts.errors import ServiceError
-from engines.json_values import text_of
 from hpc.connecting.address import Address
+from hpc.connecting.link import make_link
 from hpc.connecting.places import Place
 from hpc.connecting.splice import LOOPBACK, Route, Splice
 from hpc.connecting.ssh import Unreachable
 from hpc.console import Console
-from hpc.web import Answer, NoAnswer, call
+from hpc.web import NoAnswer, call
 
 #: Seconds between two questions for the address: as a rule, and when there is reason to doubt it.
 #: Each asks the scheduler.
@@ -145,13 +145,18 @@ class Session:
     async def _begin(self, address: Address) -> None:
         """See that the door answers, if need be by another way, and say how it is reached."""
         try:
-            await self._call("GET", "/health")
+            await self._probe()
         except NoAnswer as error:
             await self._other_way(address, error)
-        answer = await self._call("POST", "/links", {}) if self._token is not None else None
-        path = text_of(answer.json, "path") if answer and answer.status == 201 else None
-        link = f"{self._local}{path}" if path and path.startswith("/open/") else None
+        link = await self._link(self._token) if self._token is not None else None
         self._ready(Ready(address.id, self._local, link, self._token))
+
+    async def _link(self, token: Path) -> str | None:
+        """None if the client service has no page."""
+        try:
+            return (await asyncio.to_thread(make_link, self._local, token)).url
+        except ServiceError:
+            return None
 
     async def _other_way(self, address: Address, error: NoAnswer) -> None:
         """Raises ServiceError if there is none, or the door does not answer there either."""
@@ -163,12 +168,12 @@ class Session:
             through = f" by {self._place.through}" if self._place.through else ""
             raise ServiceError(f"{address.url} is not reached{through}: {error.message}.")
         self._splice.route = route
-        await self._call("GET", "/health")
+        await self._probe()
 
-    async def _call(self, method: str, path: str, body: object = None) -> Answer:
+    async def _probe(self) -> None:
         """Ask the door through the port that everybody uses. Raises NoAnswer."""
-        url = f"{self._local}{path}"
-        return await asyncio.to_thread(call, method, url, body, 10.0, self._token)
+        url = f"{self._local}/health"
+        await asyncio.to_thread(call, "GET", url, token_file=self._token)
 
     @property
     def _local(self) -> str:

@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from contracts.files import write_whole
-from hpc.commands import login
+from hpc.commands.access import login
 from hpc.deployments.records import create_record
 
 WORD = "w" * 43
