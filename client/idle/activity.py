@@ -9,7 +9,8 @@ from pathlib import Path
 from client.door import command
 
 _TABLE = "show table users"
-_ENTRY = re.compile(r"\bkey=(\S+) .*\bconn_cur=(\d+)\b.*\bgpc0=(\d+)")
+#: A user, with how many requests he has begun and how many are under way (HAProxy's order).
+_ENTRY = re.compile(r"\bkey=(\S+) .*\bgpc0=(\d+) .*\bconn_cur=(\d+)")
 
 
 class Activity:
@@ -27,6 +28,6 @@ class Activity:
             said = command(self._commands, _TABLE)
         except OSError:
             return True
-        users = [(name, int(open_), int(begun)) for name, open_, begun in _ENTRY.findall(said)]
+        users = [(name, int(open_), int(begun)) for name, begun, open_ in _ENTRY.findall(said)]
         before, self._begun = self._begun, {name: begun for name, _, begun in users}
         return any(open_ or begun != before.get(name, 0) for name, open_, begun in users)

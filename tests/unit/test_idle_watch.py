@@ -64,7 +64,7 @@ class HAProxy:
     def users(self, **users):
         """Each with what he has under way, and has begun."""
         lines = [
-            f"0x55: key={name} use=0 exp=599 shard=0 conn_cur={now} gpc0={begun} gpc0_rate(60000)=9"
+            f"0x55: key={name} use=0 exp=599415 gpc0={begun} gpc0_rate(60000)=9 conn_cur={now}"
             for name, (now, begun) in users.items()
         ]
         head = f"# table: users, type: string, size:10240, used:{len(users)}"
