@@ -1,15 +1,24 @@
-"""A batch over several jobs of real Slurm, each of which submits the next one."""
+"""A batch over several jobs of real Slurm, each of which submits the next one, and with any of its
+parts killed."""
 
 from __future__ import annotations
 
 import json
+import os
+import random
+import re
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
+from batch_kills import ENDS_S, check
 from events import PATIENCE_S
 from project import Project
-from slurmcluster import wait_until
+from slurmcluster import HostProcess, wait_until
+from test_replicas import is_server
 
 #: Our scripts hand over 20 s earlier: until then a busy machine, too, has an engine that answers.
 SHORT = "2:00"
@@ -65,11 +74,85 @@ def test_the_next_job_goes_on_with_it_and_stop_leaves_none_behind(project: Proje
 
 @pytest.mark.long
 def test_a_batch_longer_than_its_jobs_ends_by_itself(project: Project) -> None:
-    out = lines(project, 1500, 400)
+    out = lines(project, 3000, 400)
     result = project.orch(recipe(project, time=SHORT), timeout=3600)
     assert result.returncode == 0, result.stdout + result.stderr
-    assert sorted(answered(out)) == sorted(f"q{n}" for n in range(1500))
+    assert sorted(answered(out)) == sorted(f"q{n}" for n in range(3000))
     record = project.records()[-1]
     assert record["state"] == "ended"
-    assert record["batch"]["job"] >= 2
+    assert record["batch"]["job"] >= 3
     project.assert_nothing_left()
+
+
+class Killed:
+    """One batch of so many lines on two replicas, each of which answers one request at a time, so
+    that the same line has the same answer."""
+
+    slots = 2
+    #: Killed by -9, as the shell says it that has begun it on its host.
+    ended = (-signal.SIGKILL, 128 + signal.SIGKILL)
+    kinds: ClassVar[Mapping[str, Sequence[int]]] = {
+        "orch": ended, "client": (4,), "replica": (), "all": ended,
+    }  # fmt: skip
+
+    def __init__(self, project: Project, number: int) -> None:
+        self.project, self.number = project, number
+        lines(project, number, 4)
+        self.recipe = project.recipe(
+            "killed.json", time="30:00", gpus=2, cpus=2, replicas_per_node="per_gpu",
+            num_thread=1, num_parallel=1,
+        )  # fmt: skip
+        self._dice, self._before = random.Random(2), self._answered()
+
+    def path(self, out: str) -> Path:
+        return self.project.folder / f"{out}.jsonl"
+
+    def command(self, out: str) -> list[str]:
+        return ["--batch", "prompts.jsonl", "--out", str(self.path(out)), self.recipe]
+
+    def run(self, out: str) -> subprocess.CompletedProcess[str]:
+        return self.project.orch(*self.command(out), timeout=ENDS_S * 4)
+
+    def start(self, out: str) -> HostProcess:
+        return self.project.start(*self.command(out))
+
+    def asked(self) -> int:
+        return self._answered() - self._before
+
+    def _answered(self) -> int:
+        logs = (self.project.output / "logs").glob("ollama_*")
+        said = [re.findall(r'POST +"/api/chat"', log.read_text(errors="replace")) for log in logs]
+        return sum(map(len, said))
+
+    def kill(self, what: str, command: subprocess.Popen[str]) -> None:
+        assert isinstance(command, HostProcess)
+        if what == "replica":
+            os.kill(self._dice.choice(self._servers()), signal.SIGKILL)
+            return
+        if what in ("orch", "all"):
+            os.kill(command.command_pid(), signal.SIGKILL)
+        for service, job in self.project.record()["jobs"].items():
+            if what in (service, "all"):
+                end = ["scancel", "--signal=KILL", "--full", job["id"]]
+                self.project.cluster.on("login1", *end)
+
+    def _servers(self) -> list[int]:
+        """The replicas that are there; one that was killed comes back."""
+        found: list[int] = []
+
+        def there() -> bool:
+            found[:] = [pid for pid in self.project.cluster.pids("gpu1") if is_server(pid)]
+            return bool(found)
+
+        wait_until(there, PATIENCE_S, "a replica")
+        return found
+
+
+@pytest.mark.long
+def test_twenty_kills_cost_no_answer_and_ask_none_again(project: Project) -> None:
+    """What was killed could not clean up its temporary files; nothing else is left."""
+    check(Killed(project, 5000), kills=20)
+    leaks = project.leaks
+    wait_until(
+        lambda: all(one.startswith("file ") for one in leaks.found()), PATIENCE_S, "the last job"
+    )
