@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         door = Door(options.url, options.token_file, options.ca)
         for warning in door.warnings:
             print_error(warning)
-        with Input(options.given) as given:
+        with Input(options.given, options.endpoint) as given:
             files = files_of(options.given, options.out)
             _check(options, files)
             store = Store(files)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from batch.asking.slots import DEFAULT, MOST
+from batch.given.lines import PATHS
 from contracts.errors import UsageError
 
 _EPILOG = """Exit codes: 0 all lines are answered, 4 some have failed in the end, or it had to stop,
@@ -28,6 +29,7 @@ class Options:
     conditions: Path | None
     until: float | None
     slots: int
+    endpoint: str | None
     accept_changes: bool
 
 
@@ -62,6 +64,8 @@ def _parser() -> argparse.ArgumentParser:
         "server says of itself)")  # fmt: skip
     add("--accept-changes", action="store_true",
         help="keep answers that were made under other conditions")  # fmt: skip
+    add("--endpoint", choices=PATHS, metavar="PATH",
+        help="what all lines ask at, such as /v1/embeddings: another line is wrong")  # fmt: skip
     add("--until", type=float, metavar="UNIX_TIME", help="stop then")
     add("--slots", type=int, default=DEFAULT, metavar="N",
         help=f"requests at once, for a server that does not say (default: {DEFAULT})")  # fmt: skip

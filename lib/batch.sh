@@ -45,6 +45,7 @@ work_until_limit() {
   worker=$SERVICE_PID SERVICE_PID=$service
   while runs "$worker"; do
     check_engine_job
+    if gone_silently "$SERVED" "$3"; then fail "the job $SERVED_JOB has ended, and could not say so: its node has failed"; fi
     runs "$SERVICE_PID" || fail "the client service stopped by itself while the batch was worked off"
     sleep 0.5
   done

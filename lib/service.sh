@@ -432,6 +432,18 @@ end_jobs() {
   cancel_jobs "${@:2}"
 }
 
+# gone_silently ID FILE: whether a job has ended that could not say so, since its node has failed. The scheduler is
+# asked if FILE has not grown for a minute, and once in each further one.
+SILENT_SINCE= BYTES_BEFORE=
+gone_silently() {
+  local bytes
+  bytes=$(stat -c %s "$2" 2>/dev/null)
+  if [ -z "$SILENT_SINCE" ] || [ "$bytes" != "$BYTES_BEFORE" ]; then BYTES_BEFORE=$bytes SILENT_SINCE=$SECONDS; fi
+  [ $((SECONDS - SILENT_SINCE)) -ge 60 ] || return
+  SILENT_SINCE=$SECONDS
+  ask_scheduler job_has_ended "$1"
+}
+
 # job_state ID: see state_of_job.
 job_state() { ask_scheduler state_of_job "$1"; }
 

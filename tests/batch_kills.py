@@ -74,7 +74,8 @@ def disturbed(batch: Batch, out: str, kills: int) -> subprocess.CompletedProcess
         until(lambda m=at_work: whole_lines(path).count(b"\n") >= m, ENDS_S, what)  # type: ignore[misc]
         batch.kill(what, command)
         if batch.kinds[what] and ended(command, path, batch.slots):
-            assert command.returncode in batch.kinds[what], what
+            said = command.communicate()
+            assert command.returncode in batch.kinds[what], (what, command.returncode, *said)
             command = None
         assert whole_lines(path).startswith(before), "what was answered stays"
     if command is not None:

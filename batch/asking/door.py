@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import secrets
 import select
 import socket
 import ssl
@@ -27,6 +28,8 @@ MOST_OF_AN_ANSWER = 67_108_864
 CONNECT_S, ASK_S, ANSWER_S = 10.0, 10.0, 3600.0
 _UNIX = "unix:"
 _PRIORITY = ("orch-priority", "batch")
+#: By which a door tells the batches that ask it how much room there is.
+_NAME = "orch-batch"
 
 
 class NotReached(OSError):
@@ -80,6 +83,7 @@ class Door:
         self.headers: Headers
         self.headers, self.warnings = headers_of((), token_file, "", {})
         self._mask, self._ca, self._path = Mask(self.headers), ca, ""
+        self.asks_as = {_NAME: secrets.token_hex(8)}
         if url.startswith(_UNIX):
             self._path = url.removeprefix(_UNIX)
             self.shown, self.root = url, ""
@@ -152,7 +156,7 @@ class Connection:
 
     def get(self, path: str) -> Reply:
         """Ask the server about itself. Raises NotReached, NoAnswer, WrongDoor."""
-        return self._ask("GET", path, None, {}, ASK_S)
+        return self._ask("GET", path, None, self.door.asks_as, ASK_S)
 
     def post(self, path: str, body: bytes) -> Reply:
         """Ask for an answer. Raises NotReached, NoAnswer, WrongDoor."""

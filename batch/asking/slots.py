@@ -1,14 +1,15 @@
 """How many requests may be under way: as many as the engines work on at once, and fewer while
-people use them."""
+people use them, or other batches."""
 
 from __future__ import annotations
 
+import math
 import threading
 from time import monotonic
 
 from batch.asking.door import Connection, NoAnswer, NotReached
 from contracts.json_object import JsonObject
-from engines.json_values import count_of
+from engines.json_values import count_of, number_of
 
 PATH = "/slots"
 #: Seconds between two looks, and for which an interactive request is remembered.
@@ -42,7 +43,10 @@ class Slots:
                 self._last_interactive is not None and at - self._last_interactive < REMEMBERED_S
             )
             free = total - (interactive or 0) - 1 if recent else total
-            self.allowed = min(MOST, max(1, free))
+            share = number_of(said, "share")
+            part = free if share is None or not total else free * share / total
+            # What is left over by equal parts is nobody's loss, as long as nobody waits for it.
+            self.allowed = min(MOST, max(1, math.floor(part) if recent else math.ceil(part)))
 
 
 class Permits:

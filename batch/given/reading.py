@@ -30,9 +30,9 @@ class Broken:
 class Input:
     """The file, open, so that it stays the same file when it is replaced."""
 
-    def __init__(self, path: Path) -> None:
-        """Raises UsageError."""
-        self.path = path
+    def __init__(self, path: Path, endpoint: str | None = None) -> None:
+        """`endpoint`: the path of all lines, if it is said. Raises UsageError."""
+        self.path, self._endpoint = path, endpoint
         try:
             if not stat.S_ISREG(path.stat().st_mode):
                 raise UsageError(f"the batch {path} is no file; name one with a prompt a line.")
@@ -72,9 +72,16 @@ class Input:
             if not (text := text.strip()):
                 continue
             try:
-                yield self._parse(number, text)
+                yield self._of_endpoint(self._parse(number, text))
             except BrokenLine as error:
                 yield Broken(number, str(error))
+
+    def _of_endpoint(self, unit: Unit) -> Unit:
+        if self._endpoint not in (None, unit.path):
+            raise BrokenLine(
+                f'asks at "{unit.path}", but the endpoint of the batch is "{self._endpoint}"'
+            )
+        return unit
 
     def _read(self) -> bytes:
         try:

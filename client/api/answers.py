@@ -160,6 +160,12 @@ class Slots(Open):
         description="Requests that the replicas which answer now work on at once, in all; or as "
         "many as who asks may have in flight, if those are fewer."
     )
+    share: float = Field(
+        ge=0,
+        description="Of these, one batch's: users with batches have equal parts, and so have the "
+        "batches of each user. A batch is whoever asks here with a header `orch-batch` of its own, "
+        "for five seconds.",
+    )
     interactive: Count = Field(
         description="Requests for engines that are in flight or wait their turn, but those of "
         "batches."

@@ -20,9 +20,9 @@ answers are a file that comes down. OpenAI's own client does it unchanged:
     client.files.content(batch.output_file_id).write_to_file("out.jsonl")
 
 - A line is `{{"custom_id": …, "method": "POST", "url": "/v1/chat/completions", "body": {{…}}}}`, or
-  in short `{{"prompt": …}}`; its own `url` is what is asked. All lines are checked before any is
-  sent: a batch with a line that is wrong is `failed`, and `errors` has each of the first of them
-  by its number.
+  in short `{{"prompt": …}}`, which is a chat; its `url` is the batch's `endpoint`. All lines are
+  checked before any is sent: a batch with a line that is wrong is `failed`, and `errors` has each
+  of the first of them by its number.
 - Batches are worked off one after another, as `python3 -m batch` does it; `validating` is also one
   whose turn has not come. They stand behind everything else at the door (`orch-priority: batch`),
   and take what is free of the engines' slots (`GET /slots`).

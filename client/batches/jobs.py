@@ -33,9 +33,9 @@ _WORKED_OFF = (0, 4)
 _BAD_INPUT = 2
 _log = logging.getLogger(__name__)
 
-#: Starts what works a batch off for a user, and keeps a file open as long as it lives. Raises
+#: Starts what works a batch off for its user, and keeps a file open as long as it lives. Raises
 #: NoToken, OSError: not now.
-Start = Callable[[str, Path, Files, int], Worker]
+Start = Callable[[BatchRecord, Path, Files, int], Worker]
 
 
 class Batches:
@@ -162,7 +162,7 @@ class Batches:
             return False
         try:
             source = self.files.path(self.files.get(record.user, record.asked.input_file_id))
-            worker = self._start(record.user, source, self._outputs(record), lock)
+            worker = self._start(record, source, self._outputs(record), lock)
         except (NoSuchObject, NoToken) as error:
             self._conclude(record.model_copy(update={"problem": str(error)}), "failed")
             return True

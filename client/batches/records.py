@@ -28,7 +28,7 @@ class BatchBody(BaseModel):
     input_file_id: str = Field(description="The id of a file with the purpose `batch`.")
     endpoint: Endpoint = Field(
         description="The path of its lines: /v1/chat/completions, /v1/completions, /v1/embeddings "
-        "or /v1/responses."
+        "or /v1/responses. A line with another `url` is wrong."
     )
     completion_window: Literal["24h"] = Field(
         description="`24h`, which bounds nothing here: a batch goes on until it is worked off."

@@ -10,6 +10,7 @@ from flask import Flask
 from batch.files import Files
 from client.batches.files import FileStore
 from client.batches.jobs import Batches
+from client.batches.records import BatchRecord
 from client.batches.routes import batch_routes
 from client.batches.slots import add_slots_route, slots_now
 from client.batches.worker import Worker
@@ -26,7 +27,7 @@ def add_batches(
     on; `user` says whose request is answered. Return what says whether there is one to be worked
     off. Raises OSError: its folder cannot be read."""
     commands = settings.door / "commands"
-    add_slots_route(app, commands, lambda: tokens.limit(user()) if tokens else None)
+    add_slots_route(app, commands, lambda: tokens.limit(user()) if tokens else None, user)
     if settings.deployment is None or tokens is None:
         return lambda: False
     folder = tokens_folder(settings.output, settings.deployment).with_name("batches")
@@ -37,8 +38,8 @@ def add_batches(
         except DoorSilent:
             return False
 
-    def start(user: str, source: Path, files: Files, lock: int) -> Worker:
-        return Worker(tokens, user, settings.door / "door", source, files, lock)
+    def start(batch: BatchRecord, source: Path, files: Files, lock: int) -> Worker:
+        return Worker(tokens, batch, settings.door / "door", source, files, lock)
 
     batches = Batches(folder, FileStore(folder), ready, start)
     batches.follow()

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from batch.files import Files
+from client.batches.records import BatchRecord
 from client.named_tokens import NamedTokens
 from contracts.named_tokens import digest_of, new_token
 
@@ -21,18 +22,19 @@ class Worker:
     """One of them, with a token of its user's at the door as long as it lives."""
 
     def __init__(
-        self, tokens: NamedTokens, user: str, door: Path, source: Path, files: Files, lock: int
-    ) -> None:
+        self, tokens: NamedTokens, batch: BatchRecord, door: Path, source: Path, files: Files,
+        lock: int,
+    ) -> None:  # fmt: skip
         """`door` is HAProxy's socket; `lock`: a file that it keeps open. Raises NoToken: the user
         has none any more; OSError: no process was started."""
         folder, word = files.answers.parent, new_token()
         self._tokens, self._digest = tokens, digest_of(word)
         self._token_file = folder / "token"
-        tokens.lend(self._digest, user)
+        tokens.lend(self._digest, batch.user)
         command = [
             sys.executable, "-m", "client.batches.child", str(source),
             "--out", str(files.answers), "--url", f"unix:{door}",
-            "--token-file", str(self._token_file),
+            "--token-file", str(self._token_file), "--endpoint", batch.asked.endpoint,
         ]  # fmt: skip
         try:
             _write_secret(self._token_file, word)

@@ -97,7 +97,7 @@ class Killed:
 
     def __init__(self, project: Project, number: int) -> None:
         self.project, self.number = project, number
-        lines(project, number, 4)
+        lines(project, number, 16)
         self.recipe = project.recipe(
             "killed.json", time="30:00", gpus=2, cpus=2, replicas_per_node="per_gpu",
             num_thread=1, num_parallel=1,

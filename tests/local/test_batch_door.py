@@ -9,6 +9,7 @@ from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
+from batch_runs import made
 from events import PATIENCE_S, until
 from own_door import ALL, BOUNDARY, FORM_BEGINS, WAYS, Door
 
@@ -61,10 +62,10 @@ def own_door(tmp_path):
         yield made
 
 
-def slots(door, word=OWNER):
+def slots(door, word=OWNER, **more):
     connection = HTTPConnection("127.0.0.1", door.port, timeout=PATIENCE_S)
     with closing(connection):
-        connection.request("GET", "/slots", headers={"Authorization": f"Bearer {word}"})
+        connection.request("GET", "/slots", headers={"Authorization": f"Bearer {word}", **more})
         answer = connection.getresponse()
         return answer.status, json.loads(answer.read())
 
@@ -88,16 +89,16 @@ def test_who_asks_something_goes_before_all_that_waits_of_batches(door, path):
 
 def test_slots_tells_what_is_under_way_of_each_kind(wide_door):
     door = wide_door
-    assert slots(door) == (200, {"total": 2, "interactive": 0, "batch": 0})
+    assert slots(door) == (200, {"total": 2, "share": 2, "interactive": 0, "batch": 0})
     ways = list(WAYS)
     under_way = [door.begin(path, "batch", OWNER, **BATCH) for path in (*ways, ways[0])]
     until(lambda: slots(door)[1]["batch"] == 6)
     under_way += [door.begin(path, "asked", OWNER) for path in ways if path != "/query"]
     until(lambda: slots(door)[1]["interactive"] == 4)
-    assert slots(door) == (200, {"total": 2, "interactive": 4, "batch": 6})
+    assert slots(door) == (200, {"total": 2, "share": 2, "interactive": 4, "batch": 6})
     door.engine.let.release(ALL)
     assert {each.getresponse().status for each in under_way} == {200}
-    until(lambda: slots(door) == (200, {"total": 2, "interactive": 0, "batch": 0}))
+    until(lambda: slots(door)[1] == {"total": 2, "share": 2, "interactive": 0, "batch": 0})
     assert door.status("GET", "/slots", "somebodys-word") == 401
 
 
@@ -107,9 +108,42 @@ def test_slots_are_no_more_than_a_token_may_have_at_once(wide_door):
     assert slots(door, door.give("dora", in_flight=9))[1]["total"] == 2
 
 
+def test_batches_that_ask_have_equal_parts_of_them(own_door):
+    """Of each user likewise; one that asks no more is forgotten."""
+    door = own_door
+    clara = door.give("clara")
+
+    def share(word, batch):
+        return slots(door, word, **{"Orch-Batch": batch})[1]["share"]
+
+    assert share(OWNER, "a") == 2
+    assert [share(OWNER, "b"), share(OWNER, "a")] == [1, 1]
+    assert [share(clara, "a"), share(OWNER, "a"), share(OWNER, "b")] == [1, 0.5, 0.5]
+    until(lambda: share(clara, "a") == 2)
+
+
+def test_two_batches_at_once_keep_all_slots_busy_and_no_more(own_door, tmp_path):
+    """The first has all of them until the second comes."""
+    door = own_door
+    url, token = f"http://127.0.0.1:{door.port}", tmp_path / "owner"
+    token.write_text(OWNER)
+    batches = []
+    for name in ("one", "two"):
+        lines = [{"prompt": f"{name} {n}", "custom_id": f"{name} {n}"} for n in range(30)]
+        (tmp_path / name).mkdir()
+        batches.append(made(tmp_path / name, url, lines).start("--token-file", token))
+    until(lambda: {one.split()[0] for one in door.engine.begun} == {"one", "two"})
+    until(lambda: slots(door)[1]["batch"] == 2)
+    door.engine.let.release(ALL)
+    for batch in batches:
+        out, err = batch.communicate()
+        assert batch.returncode == 0, out + err
+    assert len(set(door.engine.begun)) == 60
+
+
 def test_an_engine_that_does_not_answer_has_no_slots(own_door):
     door = own_door
-    assert slots(door) == (200, {"total": 2, "interactive": 0, "batch": 0})
+    assert slots(door)[1]["total"] == 2
     door.engine.shutdown()
     door.engine.socket.close()
     until(lambda: slots(door)[1]["total"] == 0)
@@ -204,11 +238,26 @@ def test_a_batch_ends_with_the_token_of_who_has_asked_for_it(door):
 
 def test_a_line_that_is_wrong_is_named_and_nothing_is_sent(door):
     file_id = door.upload([b'{"prompt": "right"}\n{"promt": "wrong"}\n'])
-    body = {"input_file_id": file_id, "endpoint": "/v1/completions", "completion_window": "24h"}
+    (error,) = errors_of(door, file_id, "/v1/chat/completions")
+    assert error["line"] == 2 and error["message"].startswith("line 2 of in.jsonl has")
+
+
+def test_a_line_for_another_endpoint_than_the_batchs_is_wrong(door):
+    body = {"input": "a", "prompt": "a"}
+    urls = ("/v1/embeddings", "/v1/completions", "/v1/embeddings")
+    lines = [json.dumps({"custom_id": f"c{n}", "url": url, "body": body}) + "\n"
+             for n, url in enumerate(urls)]  # fmt: skip
+    (error,) = errors_of(door, door.upload([line.encode() for line in lines]), "/v1/embeddings")
+    assert (error["line"], error["code"]) == (2, "invalid_line")
+    assert 'asks at "/v1/completions", but the endpoint of the batch is' in error["message"]
+
+
+def errors_of(door, file_id, endpoint):
+    """What is wrong with a batch, of which nothing is sent."""
+    body = {"input_file_id": file_id, "endpoint": endpoint, "completion_window": "24h"}
     batch = over(door, door.call("POST", "batches", json.dumps(body))[1]["id"])
     assert batch["status"] == "failed" and not door.engine.begun
-    (error,) = batch["errors"]["data"]
-    assert error["line"] == 2 and error["message"].startswith("line 2 of in.jsonl has")
+    return batch["errors"]["data"]
 
 
 def test_a_large_file_takes_little_memory_and_nobody_waits_for_it(door):

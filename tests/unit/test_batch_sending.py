@@ -230,6 +230,18 @@ def test_an_interactive_request_is_remembered_for_a_minute() -> None:
     assert found.allowed == slots.MOST
 
 
+@pytest.mark.parametrize(
+    ("total", "share", "interactive", "allowed"),
+    [(8, 8, 0, 8), (8, 4, 0, 4), (8, 8 / 3, 0, 3), (8, 8 / 3, 1, 2), (8, 0.1, 4, 1), (0, 0, 0, 1)],
+)
+def test_what_is_one_batchs_is_all_it_takes(
+    total: int, share: float, interactive: int, allowed: int
+) -> None:
+    found, said = Slots(8), {"total": total, "share": share, "interactive": interactive}
+    found.told(200, said, 0.0)
+    assert found.allowed == allowed
+
+
 # --- where ---
 
 

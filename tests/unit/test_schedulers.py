@@ -205,6 +205,20 @@ def test_a_job_of_slurms_is_what_slurm_says():
     assert bash("slurm", "echo $JOB_ID", ORCH_JOB_ID="prepare-x") == ["prepare-x"]
 
 
+def test_a_job_that_ends_without_a_word_is_asked_for_once_a_minute_of_silence(tmp_path):
+    """SECONDS is set as the clock would be."""
+    answers = tmp_path / "answers"
+    commands = f"""
+    job_has_ended() {{ echo "asked-at-$SECONDS"; }}
+    at() {{ SECONDS=$1; if gone_silently 7 '{answers}'; then echo gone; fi; }}
+    at 0; at 59
+    echo 1 >>'{answers}'
+    at 65; at 124
+    at 125; at 126; at 190
+    """
+    assert bash("slurm", commands) == ["asked-at-125", "gone", "asked-at-190", "gone"]
+
+
 def test_a_local_job_is_its_own_whatever_is_around_it():
     inside = {"SLURM_JOB_ID": "7", "SLURM_CLUSTER_NAME": "north", "SLURM_CPUS_PER_TASK": "4"}
     shown = "echo $JOB_ID $FULL_JOB_ID; granted_cores"
