@@ -434,7 +434,7 @@ end_jobs() {
 
 # gone_silently ID FILE: whether a job has ended that could not say so, since its node has failed. The scheduler is
 # asked if FILE has not grown for a minute, and once in each further one.
-SILENT_SINCE= BYTES_BEFORE=
+SILENT_SINCE='' BYTES_BEFORE=
 gone_silently() {
   local bytes
   bytes=$(stat -c %s "$2" 2>/dev/null)

@@ -3,6 +3,7 @@ parts killed."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -133,8 +134,15 @@ class Killed:
             os.kill(command.command_pid(), signal.SIGKILL)
         for service, job in self.project.record()["jobs"].items():
             if what in (service, "all"):
-                end = ["scancel", "--signal=KILL", "--full", job["id"]]
-                self.project.cluster.on("login1", *end)
+                self._kill_job(job["id"])
+
+    def _kill_job(self, number: str) -> None:
+        """All of its processes, and its script first: it is not to clean up."""
+        cluster, name = self.project.cluster, f"SLURM_JOB_ID={number}\0".encode()
+        for pid in cluster.pids(self.project.host_of(number)):
+            if name in cluster.told_by(pid, "environ"):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
 
     def _servers(self) -> list[int]:
         """The replicas that are there; one that was killed comes back."""

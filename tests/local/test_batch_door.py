@@ -16,6 +16,8 @@ from own_door import ALL, BOUNDARY, FORM_BEGINS, WAYS, Door
 from contracts.named_tokens import remove_token
 
 OWNER = "owners-word"
+#: Lines of a batch that is not over before the next one has looked how much room there is.
+MANY = 500
 BATCH = {"Orch-Priority": "batch"}
 
 
@@ -129,16 +131,26 @@ def test_two_batches_at_once_keep_all_slots_busy_and_no_more(own_door, tmp_path)
     token.write_text(OWNER)
     batches = []
     for name in ("one", "two"):
-        lines = [{"prompt": f"{name} {n}", "custom_id": f"{name} {n}"} for n in range(30)]
+        lines = [{"prompt": f"{name} {n}", "custom_id": f"{name} {n}"} for n in range(MANY)]
         (tmp_path / name).mkdir()
         batches.append(made(tmp_path / name, url, lines).start("--token-file", token))
     until(lambda: {one.split()[0] for one in door.engine.begun} == {"one", "two"})
-    until(lambda: slots(door)[1]["batch"] == 2)
+
+    def settled():
+        """Whether no more are under way than there is room for; if not, one of them ends."""
+        if slots(door)[1]["batch"] == 2:
+            return True
+        door.engine.let.release()
+        return False
+
+    until(settled)
+    assert slots(door)[1]["batch"] == 2
+    assert [batch.poll() for batch in batches] == [None, None], "both go on"
     door.engine.let.release(ALL)
     for batch in batches:
         out, err = batch.communicate()
         assert batch.returncode == 0, out + err
-    assert len(set(door.engine.begun)) == 60
+    assert len(door.engine.begun) == len(set(door.engine.begun)) == 2 * MANY
 
 
 def test_an_engine_that_does_not_answer_has_no_slots(own_door):
