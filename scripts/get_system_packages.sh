@@ -11,10 +11,14 @@ NEEDED=(curl:curl ps:procps ip:iproute2 flock:util-linux setsid:util-linux git:g
 SERVICES=(sshd:openssh-server:ssh)
 for name in prometheus prometheus-pushgateway prometheus-node-exporter; do SERVICES+=("${name}:${name}:${name}"); done
 
+is_debian() { grep -qs '^ID=debian' /etc/os-release; }
+
 main() {
   local entry program package service missing=() services=()
   # requirements-dev.txt says why.
   [[ "$(uname -sm)" != 'Linux aarch64' ]] || NEEDED+=(shellcheck:shellcheck)
+  # Tests of the page drive a browser. Ubuntu has Chromium as a snap alone, which not every machine can start.
+  if is_debian && ! have google-chrome; then NEEDED+=(chromium:chromium); fi
   for entry in "${NEEDED[@]}"; do
     have "${entry%%:*}" || missing+=("${entry#*:}")
   done
