@@ -255,18 +255,18 @@ async function showBenchmark(mark) {
   run = null;
   byId("benchmark-said").textContent = `${mark.run}: ${mark.state}.`;
   const found = await ask(`benchmark/${mark.run}`, {});
-  if (found) byId("benchmark-found").replaceChildren(...result(found, mark.run));
+  if (found) byId("benchmark-found").replaceChildren(...result(found));
 }
-function result(found, id) {
+function result(found) {
   if (found.error) return [el("p", {}, found.error.message)];
   const lines = [
     ["Requests", `${found.successful ?? 0} answered, ${found.failed ?? 0} failed`],
-    ["Time to first token", both(found.latency?.ttft)], ["Between two tokens", both(found.latency?.itl)],
+    ["Time to first token", both(found.latency_seconds?.ttft)], ["Between two tokens", both(found.latency_seconds?.itl)],
     ["Requests a second", figure(found.queries_per_second)],
-    ["Is it valid?", found.validity ? (found.validity.valid ? "yes" : `no: ${(found.validity.reasons ?? []).join("; ")}`) : null],
+    ["May be used", found.validity ? (found.validity.valid ? "yes" : `no: ${found.validity.reasons.join(" ")}`) : null],
   ];
   return [el("dl", {}, ...lines.filter(([, value]) => value).flatMap(([what, value]) => [el("dt", {}, what), el("dd", {}, value)])),
-    el("p", {}, el("a", { href: `benchmark/${id}/report.html` }, "Its report"))];
+    el("p", { class: "quiet" }, "Its report is among those below as soon as it is made.")];
 }
 const both = (figures) => (figures?.p50 === undefined || figures?.p50 === null ? null : `median ${figure(figures.p50, "s")}, p99 ${figure(figures.p99, "s")}`);
 
