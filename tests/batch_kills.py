@@ -37,6 +37,9 @@ class Batch(Protocol):
     def kill(self, what: str, command: subprocess.Popen[str]) -> None:
         """Kill one of the kinds."""
 
+    def deployments(self) -> int:
+        """How many there have been."""
+
     def asked(self) -> int:
         """How many requests the engines of all deployments have answered, as their logs say."""
 
@@ -72,8 +75,9 @@ def disturbed(batch: Batch, out: str, kills: int) -> subprocess.CompletedProcess
         at_work = max(moment, before.count(b"\n") + 1)  # an answer of what is at work now
         command = command or batch.start(out)
         until(lambda m=at_work: whole_lines(path).count(b"\n") >= m, ENDS_S, what)  # type: ignore[misc]
+        there = batch.deployments()
         batch.kill(what, command)
-        if batch.kinds[what] and ended(command, path, batch.slots):
+        if batch.kinds[what] and ended(batch, command, there):
             said = command.communicate()
             assert command.returncode in batch.kinds[what], (what, command.returncode, *said)
             command = None
@@ -83,15 +87,14 @@ def disturbed(batch: Batch, out: str, kills: int) -> subprocess.CompletedProcess
     return batch.run(out)
 
 
-def ended(command: subprocess.Popen[str], path: Path, slots: int) -> bool:
-    """Whether what was killed has ended the command. If it had not taken that up yet it makes
-    another, and goes on: more answers come than were under way."""
-
-    def count() -> int:
-        return whole_lines(path).count(b"\n")
-
-    before = count() + 2 * slots
-    until(lambda: command.poll() is not None or count() > before, ENDS_S, "the end of what it had")
+def ended(batch: Batch, command: subprocess.Popen[str], deployments: int) -> bool:
+    """Whether what was killed has ended the command. One that had not taken that up yet makes
+    another deployment, and goes on."""
+    until(
+        lambda: command.poll() is not None or batch.deployments() > deployments,
+        ENDS_S,
+        "the end of what it had",
+    )
     return command.poll() is not None
 
 

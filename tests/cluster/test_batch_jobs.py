@@ -117,6 +117,9 @@ class Killed:
     def start(self, out: str) -> HostProcess:
         return self.project.start(*self.command(out))
 
+    def deployments(self) -> int:
+        return len([*self.project.output.glob("deployments/*.json")])
+
     def asked(self) -> int:
         return self._answered() - self._before
 

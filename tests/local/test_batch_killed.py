@@ -37,6 +37,9 @@ class Batch:
     def start(self, out):
         return self.place.start(*self.command(out))
 
+    def deployments(self):
+        return len([*self.place.output.glob("deployments/*.json")])
+
     def asked(self):
         logs = (self.place.output / "logs").glob("ollama_*")
         return sum(len(re.findall(r'POST +"/api/chat"', log.read_text())) for log in logs)
