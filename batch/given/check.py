@@ -7,6 +7,7 @@ import hashlib
 import heapq
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from batch.given.partitions import Partitions, parts_for
@@ -88,9 +89,25 @@ def check(given: Input) -> tuple[Checked, Index]:
             index.part(part, problems.twice)
         problems.check(given.path)
         if not checked.lines:
-            raise UsageError(f"the batch {given.path} is empty; write a prompt in each line.")
+            raise _empty(given.path)
         unless_good.pop_all()
     return checked, index
+
+
+def check_first(path: Path, number: int) -> None:
+    """Look at so many lines alone: most files are wrong from their beginning on, and the whole of
+    a long one takes time. Raises UsageError naming the first line that is wrong."""
+    with Input(path) as given:
+        first = list(islice(given.lines(), number))
+    if not first:
+        raise _empty(path)
+    problems, known = _Problems(), dict[str, int]()
+    for line in first:
+        if isinstance(line, Broken):
+            problems.add(line.number, line.why)
+        elif (earlier := known.setdefault(line.custom_id, line.number)) != line.number:
+            problems.twice(line.number, earlier)
+    problems.check(path)
 
 
 def check_file(path: Path) -> Checked:
@@ -113,6 +130,10 @@ def _read(given: Input, problems: _Problems, index: Index) -> Checked:
             nameless = line.number
         index.add(line.custom_id, line.key, line.number)
     return Checked(given.path, given.size, lines, last, nameless, digest.hexdigest())
+
+
+def _empty(path: Path) -> UsageError:
+    return UsageError(f"the batch {path} is empty; write a prompt in each line.")
 
 
 class _Problems:

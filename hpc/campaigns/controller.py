@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Sequence
@@ -88,18 +89,21 @@ class Controller:
 
     def _turn(self, turn: Turn, keep: bool) -> None:
         try:
+            with contextlib.ExitStack() as unless_through:
+                # The others are not to go on for hours before it is said what has ended this one.
+                unless_through.callback(self._stop.set)
+                self._measure(turn)
+                unless_through.pop_all()
+        finally:
+            if not keep or self._over():
+                self._release(turn.group)
+
+    def _measure(self, turn: Turn) -> None:
+        with contextlib.suppress(Ended):
             for cell in self._in_order(turn):
                 if self._over():
                     return
                 self._unit(turn.group, (cell, turn.block))
-        except Ended:
-            pass
-        except BaseException:
-            self._stop.set()  # the others are not to go on for hours before it is said
-            raise
-        finally:
-            if not keep or self._over():
-                self._release(turn.group)
 
     def _in_order(self, turn: Turn) -> list[str]:
         """Its missing cells; first the one that an earlier command may have left under way."""

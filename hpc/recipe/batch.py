@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 from contracts.errors import UsageError
@@ -48,9 +47,10 @@ def batch_at(batch: Batch, recipe: Path) -> Batch:
     """The batch with absolute paths. Raises UsageError if its input cannot be read or is empty, if
     one of its first lines cannot be asked, or if there is no place for its answers."""
     from batch.files import files_of  # most recipes have none
+    from batch.given.check import check_first
 
     given = _path_at(batch.input, recipe)
-    _check(given)
+    check_first(given, FIRST_LINES)
     out = _path_at(batch.output, recipe) if batch.output else files_of(given).answers
     if not os.access(out.parent, os.W_OK | os.X_OK):
         raise UsageError(
@@ -66,18 +66,6 @@ def folders_of(batch: Batch) -> list[Path]:
     """The folders of its files, which a container must be shown."""
     files = filter(None, (batch.input, batch.output))
     return sorted({Path(file).parent for file in files})
-
-
-def _check(path: Path) -> None:
-    from batch.given.reading import Broken, Input
-
-    with Input(path) as given:
-        first = list(islice(given.lines(), FIRST_LINES))
-    if not first:
-        raise UsageError(f"the batch {path} is empty; write a prompt in each line.")
-    for line in first:
-        if isinstance(line, Broken):
-            raise UsageError(f"line {line.number} of {path} {line.why}; nothing was sent.")
 
 
 def _path_at(text: str, recipe: Path) -> Path:

@@ -38,6 +38,16 @@ def orch(capsys, monkeypatch, tmp_path):
 
 
 @pytest.fixture
+def output(tmp_path):
+    """An output directory, with the folders that a deployment finds in it."""
+    from hpc.endpoints import OutputDir
+
+    output = OutputDir(tmp_path / "output")
+    output.prepare()
+    return output
+
+
+@pytest.fixture
 def recipe_data():
     """A recipe that is right, to be spoilt."""
     return {

@@ -5,6 +5,7 @@ import json
 import subprocess
 
 import pytest
+from test_batch_input import BROKEN
 from test_deployments import SITE, Jobs, look
 
 from contracts.errors import UsageError
@@ -12,7 +13,6 @@ from contracts.files import PROJECT
 from hpc.deployments import stopping
 from hpc.deployments.chain import Chain
 from hpc.deployments.records import Record, create_record, load_records
-from hpc.endpoints import OutputDir
 from hpc.recipe.batch import BatchFiles
 from hpc.recipe.reading import load_recipe
 
@@ -81,6 +81,21 @@ def test_what_is_wrong_is_said_before_anything_is_submitted(
     assert not list((tmp_path / "o").glob("deployments/*.json"))
 
 
+@pytest.mark.parametrize("line", BROKEN)
+def test_a_broken_line_is_one_sentence_and_nothing_is_submitted(orch, written, tmp_path, line):
+    """At both commands that begin a deployment for a batch."""
+    good = '{"prompt": "good", "custom_id": "good"}'
+    recipe, output = written({"input": "in.jsonl"}, f"{good}\n\n{line}\n"), tmp_path / "o"
+    where = ["--site", "local", "--output-dir", output]
+    for command in ([recipe], ["--batch", tmp_path / "in.jsonl", recipe]):
+        code, out, err = orch(*command, *where)
+        assert (code, out) == (2, "")
+        assert f"line 3 of {tmp_path / 'in.jsonl'} {BROKEN[line]}" in err
+        assert "nothing was submitted" in err and "Traceback" not in err
+        assert len([said for said in err.splitlines() if "line " in said]) == 1
+    assert len(BROKEN) >= 30 and not output.exists()
+
+
 def test_batch_of_the_command_line_takes_the_place_of_question_and_benchmark(written, tmp_path):
     recipe = written({"input": "other", "max_jobs": 3})
     data = json.loads(recipe.read_text())
@@ -113,13 +128,6 @@ def test_usage(orch, arguments, sentence):
 
 
 # --- the jobs of a chain -------------------------------------------------------------------------
-
-
-@pytest.fixture
-def output(tmp_path):
-    output = OutputDir(tmp_path / "output")
-    output.prepare()
-    return output
 
 
 @pytest.fixture

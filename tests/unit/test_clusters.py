@@ -15,7 +15,6 @@ from contracts.errors import SchedulerError, SchedulerUnavailable
 from hpc.deployment import Deployment
 from hpc.deployments import leftovers, stopping
 from hpc.deployments.records import Record, create_record
-from hpc.endpoints import OutputDir
 from hpc.planning.plan import make_plan
 from hpc.recipe.reading import parse_recipe
 from hpc.scheduler.interface import Submission
@@ -58,13 +57,6 @@ class Clusters:
 @pytest.fixture
 def clusters(tmp_path, monkeypatch):
     return Clusters(tmp_path / "slurm", monkeypatch)
-
-
-@pytest.fixture
-def output(tmp_path):
-    output = OutputDir(tmp_path / "output")
-    output.prepare()
-    return output
 
 
 def test_each_cluster_is_asked_once_about_its_own_jobs(clusters):

@@ -43,13 +43,6 @@ class Jobs:
 
 
 @pytest.fixture
-def output(tmp_path):
-    output = OutputDir(tmp_path / "output")
-    output.prepare()
-    return output
-
-
-@pytest.fixture
 def deployed(output):
     """A deployment that was ready when its record was last written."""
     record = create_record(output.path, "demo-1124-120000-aaaa", {"site": SITE})

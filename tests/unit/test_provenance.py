@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from client.benchmarks import place_of
-from hpc.endpoints import OutputDir
 
 LIBRARY = Path(__file__).resolve().parents[2] / "lib" / "service.sh"
 NVIDIA_SMI = """#!/bin/sh
@@ -15,13 +14,6 @@ NVIDIA_SMI = """#!/bin/sh
 echo "NVIDIA A100-SXM4-40GB, 550.54.15"
 echo "NVIDIA A100-SXM4-40GB, 550.54.15"
 """
-
-
-@pytest.fixture
-def output(tmp_path):
-    there = OutputDir(tmp_path / "output")
-    there.prepare()
-    return there
 
 
 def note_gpus(output, path):

@@ -3,15 +3,19 @@
 import json
 import os
 import re
+import signal
 import subprocess
+import threading
 from pathlib import Path
 
 import pytest
+from events import until
 
 from hpc.deployments.records import load_records
 from hpc.scheduler import registry
 from hpc.scheduler.interface import Partition
 from hpc.scheduler.kind import Kind
+from hpc.scheduler.local import runner
 from hpc.scheduler.states import JobStatus, Outlook, Reason
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -292,3 +296,44 @@ def test_slurms_variables_are_read_on_its_shelf_alone():
         r"\bS(LURM|BATCH)_[A-Z]|\bs(run|queue|cancel|acct) -|(==|!=) \"(slurm|local)\"|local\*\)"
     )
     assert [str(f) for f in elsewhere if re.search(found, f.read_text())] == []
+
+
+# --- the runner of a local job -------------------------------------------------------------------
+
+#: What it handles in its own way.
+ENDING = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
+
+
+def test_a_second_sigterm_does_not_end_what_the_first_has_begun(tmp_path, monkeypatch):
+    """It comes before the runner has done with the first: the job is ended, and its state kept."""
+    script, file = tmp_path / "job.sh", tmp_path / "local1.json"
+    script.write_text(f"echo $$ >'{tmp_path}/began'; exec sleep 600\n")
+    file.write_text(json.dumps({
+        "id": "local1", "name": "a", "script": str(script), "stdout": f"{tmp_path}/out",
+        "stderr": f"{tmp_path}/err", "time_seconds": 600, "state": "PENDING",
+    }))  # fmt: skip
+    told, handlers = [], {each: signal.getsignal(each) for each in ENDING}
+    set_handler = signal.signal
+
+    def with_another(signum, handler):
+        if (signum, handler) == (signal.SIGTERM, signal.SIG_IGN):
+            told.append(signal.SIGTERM)
+            signal.raise_signal(signal.SIGTERM)
+        return set_handler(signum, handler)
+
+    def tell():
+        until((tmp_path / "began").exists)
+        until(lambda: json.loads(file.read_text())["state"] == "RUNNING")
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(signal, "signal", with_another)
+    teller = threading.Thread(target=tell)
+    teller.start()
+    try:
+        runner.main(file)
+    finally:
+        teller.join()
+        for each, handler in handlers.items():
+            set_handler(each, handler)
+    assert told and json.loads(file.read_text())["state"] == "CANCELLED"
+    assert not Path(f"/proc/{(tmp_path / 'began').read_text().strip()}").exists()
