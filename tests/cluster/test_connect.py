@@ -1,0 +1,255 @@
+"""orch.py --connect at home: a host that comes to the cluster by ssh to its login node alone."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from project import PROXY, Project
+from slurmcluster import HostProcess, wait_until
+
+HOME, LOGIN, PORT = "head", "login1", 2222
+PATIENCE_S = 120.0
+
+SSHD = """ListenAddress 0.0.0.0
+HostKey {folder}/host_key
+AuthorizedKeysFile {folder}/key.pub
+StrictModes no
+UsePAM no
+PidFile none
+{more}
+"""
+CONFIG = """Host login
+  HostName login1
+  Port {port}
+Host *
+  IdentityFile {folder}/key
+  IdentitiesOnly yes
+  UserKnownHostsFile {folder}/known_hosts
+  StrictHostKeyChecking accept-new
+"""
+#: A door that answers all with its name, at a port that it prints.
+NEXT = """
+import http.server
+class Answers(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"next")
+server = http.server.ThreadingHTTPServer(("", 0), Answers)
+print("at", server.server_port, flush=True)
+server.serve_forever()
+"""
+
+
+class Ssh:
+    """The login node's sshd, and ssh at home with a configuration that leads there."""
+
+    def __init__(self, project: Project) -> None:
+        self.project, self.cluster = project, project.cluster
+        self.folder = project.folder / "ssh"
+        self.daemons: list[HostProcess] = []
+        make = f"""umask 077; rm -rf {self.folder}; mkdir -p {self.folder}/bin; cd {self.folder}
+            ssh-keygen -q -t ed25519 -N '' -f key; ssh-keygen -q -t ed25519 -N '' -f host_key
+            printf '#!/bin/sh\\nexec /usr/bin/ssh -F {self.folder}/config "$@"\\n' >bin/ssh
+            chmod 700 bin/ssh"""
+        self.cluster.on(LOGIN, "bash", "-c", make, check=True)
+        self._write("config", CONFIG.format(folder=self.folder, port=PORT))
+
+    def _write(self, name: str, text: str) -> Path:
+        path = self.folder / name
+        path.write_text(text)
+        path.chmod(0o644)
+        return path
+
+    def serve(
+        self, host: str = LOGIN, port: int = PORT, user: str = "hpcuser", more: str = ""
+    ) -> None:
+        """Start sshd on a host, and wait until it listens."""
+        config = self._write(f"sshd_{host}", SSHD.format(folder=self.folder, more=more))
+        command = ["/usr/sbin/sshd", "-D", "-e", "-p", str(port), "-f", str(config)]
+        self.daemons.append(self.cluster.popen(host, *command, user=user))
+        wait_until(lambda: port in self.cluster.listening(host), PATIENCE_S, f"sshd on {host}")
+
+    def kill(self, host: str = LOGIN) -> None:
+        """End sshd there, and all its connections."""
+        self.cluster.on(host, "pkill", "-KILL", "sshd", user="root")
+        for daemon in self.daemons:
+            daemon.end()
+        self.daemons.clear()
+
+    def connect(self, *options: str) -> HostProcess:
+        """orch.py --connect at home."""
+        path = {"PATH": f"{self.folder}/bin:/usr/bin:/bin"}
+        command = ["python3", "-u", str(self.project.folder / "orch.py"), "--connect", *options]
+        command += ["--via", f"login:{self.project.folder}", "--json"]
+        return self.cluster.popen(HOME, *command, env={**PROXY, **path}, cwd="/")
+
+    def left_at_home(self) -> list[str]:
+        """ssh's processes, and folders of ours."""
+        processes = self.cluster.on(HOME, "pgrep", "-ax", "ssh").stdout.splitlines()
+        folders = self.cluster.seen_by(HOME, "/tmp").glob("orch-*")
+        return [*processes, *map(str, folders)]
+
+
+@pytest.fixture
+def ssh(project: Project) -> Iterator[Ssh]:
+    it = Ssh(project)
+    yield it
+    for host in (LOGIN, "cpu1", "cpu2"):
+        it.kill(host)
+
+
+@pytest.fixture
+def connected(project: Project, ssh: Ssh) -> Iterator[Callable[..., tuple[HostProcess, Any]]]:
+    """Makes connections at home, and ends them: the process, and what it says of itself."""
+    result = project.orch(project.recipe("connect.json", n_requests_per_client=0))
+    assert result.returncode == 0, result.stderr
+    made = []
+
+    def make(*options: str) -> tuple[HostProcess, Any]:
+        process = ssh.connect(*options)
+        made.append(process)
+        return process, json.loads(process.read_until("}"))
+
+    yield make
+    for process in made:
+        process.send_signal(signal.SIGKILL)
+        process.end()
+
+
+def ask(project: Project, found: Any, path: str, *more: str) -> list[str]:
+    """The command by which somebody at home asks through the port."""
+    header = Path(found["token_file"]).with_name("user.header")
+    return ["curl", "-sSN", "--noproxy", "*", "-m", "120", "-H", f"@{header}",
+            *more, f"{found['url']}{path}"]  # fmt: skip
+
+
+def query(tokens: int) -> list[str]:
+    body = {"prompt": "Hi", "stream": True, "options": {"num_predict": tokens}}
+    return ["-H", "Content-Type: application/json", "-d", json.dumps(body)]
+
+
+def assert_healthy(project: Project, found: Any) -> None:
+    health = project.cluster.on(HOME, *ask(project, found, "/health"), check=True).stdout
+    assert json.loads(health)["status"] == "healthy"
+
+
+def closed(process: HostProcess) -> str:
+    """What it has said, once Ctrl-C has ended it."""
+    process.send_signal(signal.SIGINT)
+    ended = process.end()
+    assert ended.returncode == 0, ended.stderr
+    assert "closed" in ended.stderr
+    return ended.stderr
+
+
+def test_at_home_a_port_leads_to_the_door_and_stays_when_ssh_is_lost(
+    project: Project, ssh: Ssh, connected: Callable[..., tuple[HostProcess, Any]]
+) -> None:
+    cluster, url = project.cluster, project.record()["endpoints"]["client"]
+    assert project.orch("--address").stdout == f"{url}\n"
+    ssh.serve()
+    process, found = connected()
+    answer = cluster.on(HOME, *ask(project, found, "/query", *query(50)), check=True).stdout
+    chunks = [json.loads(line) for line in answer.splitlines()]
+    assert len(chunks) > 10 and chunks[-1]["done"]
+    opened = [
+        "curl",
+        "-s",
+        "--noproxy",
+        "*",
+        "-o",
+        "/dev/null",
+        "-w",
+        "%{http_code}",
+        found["link"],
+    ]
+    assert [cluster.on(HOME, *opened).stdout for _ in range(2)] == ["303", "401"]
+    assert_secret(project, found)
+    ssh.kill()
+    asking = cluster.popen(HOME, *ask(project, found, "/health"))
+    ssh.serve()
+    answered = asking.end()
+    assert json.loads(answered.stdout)["status"] == "healthy", answered.stderr
+    said = closed(process)
+    assert said.count(f"{found['url']} leads to {url}") == 2, said
+    assert "ssh to login has ended" in said
+    wait_until(lambda: not ssh.left_at_home(), PATIENCE_S, "nothing to be left at home")
+    assert_reached_from_the_login_node(project)
+    assert project.orch("--stop", "all").returncode == 0
+    assert project.orch("--address", project.record()["id"]).returncode == 2
+    ssh.kill()
+    project.assert_nothing_left()
+
+
+def assert_secret(project: Project, found: Any) -> None:
+    """The token is in no argument, and in no file that others could read."""
+    path = project.cluster.seen_by(HOME, found["token_file"])
+    word = path.read_text().strip()
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert path.parent.stat().st_mode & 0o777 == 0o700
+    for host in (HOME, LOGIN):
+        assert word not in project.cluster.on(host, "ps", "-efww", user="root", check=True).stdout
+
+
+def assert_reached_from_the_login_node(project: Project) -> None:
+    process = project.start("--connect", "--json")
+    found = json.loads(process.read_until("}"))
+    health = project.cluster.on(LOGIN, *ask(project, found, "/health"), check=True).stdout
+    assert json.loads(health)["status"] == "healthy"
+    assert "ssh" not in closed(process)
+
+
+@pytest.mark.long
+def test_a_moved_door_is_followed_and_streams_come_to_their_end(
+    project: Project, ssh: Ssh, connected: Callable[..., tuple[HostProcess, Any]]
+) -> None:
+    """The record names another door, as after a hand-over."""
+    cluster = project.cluster
+    ssh.serve()
+    process, found = connected()
+    streaming = cluster.popen(HOME, *ask(project, found, "/query", *query(20000)))
+    assert streaming.stdout is not None
+    first = streaming.stdout.readline()
+    successor = cluster.popen("gpu1", "python3", "-u", "-c", NEXT)
+    port = successor.read_until("at ").split()[1]
+    record = project.record()
+    path = project.output / "deployments" / f"{record['id']}.json"
+    record["endpoints"]["client"] = f"http://gpu1:{port}"
+    path.write_text(json.dumps(record))
+
+    def moved() -> bool:
+        answer = cluster.on(HOME, *ask(project, found, "/health"))
+        assert answer.returncode == 0, answer.stderr
+        return answer.stdout == "next"
+
+    wait_until(moved, PATIENCE_S, "the next door to answer")
+    chunks = [json.loads(line) for line in (first + streaming.end().stdout).splitlines()]
+    assert chunks[-1]["done"] and chunks[-1]["eval_count"] == 20000
+    assert f"leads to http://gpu1:{port}" in closed(process)
+    successor.send_signal(signal.SIGKILL)
+
+
+@pytest.mark.long
+def test_a_door_that_the_login_node_may_not_pass_on_to_is_reached_by_its_own_node(
+    project: Project, ssh: Ssh, connected: Callable[..., tuple[HostProcess, Any]]
+) -> None:
+    """And killed in whatever way, it leaves no ssh behind."""
+    node = project.record()["endpoints"]["client"].split("://")[1].split(":")[0]
+    host = project.host_of(project.job_id("client"))
+    ssh.serve(more=f"PermitOpen {node}:22")
+    ssh.serve(host, 22, user="root")
+    process, found = connected()
+    assert_healthy(project, found)
+    process.send_signal(signal.SIGKILL)
+    process.end()
+    wait_until(
+        lambda: not [one for one in ssh.left_at_home() if "/usr/bin/ssh" in one],
+        PATIENCE_S,
+        "ssh to end",
+    )
