@@ -92,37 +92,31 @@ class Session:
         while True:
             self._doubt.clear()
             asked = time.monotonic()
-            address = await self._address()
-            if address is not None and not address.live:
-                self._end(address)
-                return
-            if address is not None and address.url is not None:
-                await self._take(address)
-            elif address is not None:
-                self._tell(f"{address.id} is {address.state}, and has no address yet")
+            try:
+                address = await self._place.address(self._deployment)
+                if not address.live:
+                    break
+                await self._go_to(address)
+            except Unreachable:
+                raise
+            except ServiceError as error:
+                if not self._connected:
+                    raise
+                self._tell(error.message)
             await asyncio.sleep(asked + SOON_S - time.monotonic())
             if self._splice.route is not None:
                 with contextlib.suppress(asyncio.TimeoutError):
                     await asyncio.wait_for(self._doubt.wait(), LOOK_S - SOON_S)
-
-    def _end(self, address: Address) -> None:
         if address.state == "failed":
             raise ServiceError(f"{address.id} has failed; see its logs (--logs).")
         self._tell(f"{address.id} is {address.state}")
 
-    async def _address(self) -> Address | None:
-        """The address; None if it cannot be told, which is an error the first time alone."""
-        try:
-            address = await self._place.address(self._deployment)
-        except Unreachable:
-            raise
-        except ServiceError as error:
-            if not self._connected:
-                raise
-            self._tell(error.message)
-            return None
+    async def _go_to(self, address: Address) -> None:
         self._deployment = address.id  # from now on no other one, if none was named
-        return address
+        if address.url is None:
+            self._tell(f"{address.id} is {address.state}, and has no address now")
+        else:
+            await self._take(address)
 
     async def _take(self, address: Address) -> None:
         """Go to the door of an address, if that is not where we are."""

@@ -105,7 +105,7 @@ class Ssh:
 
     async def run(self, script: str) -> tuple[int, str, str]:
         """Run a script of sh there: exit code, what it printed, its sentence on stderr. Raises
-        Unreachable if ssh does not."""
+        Unreachable if ssh has failed, ServiceError if the script does not end."""
         command = f"sh -c {shlex.quote(f'echo {_MARK}; {script}')}"
         code, out, err = await self._ssh(*self.control, "-T", self.host, command)
         return code, out.partition(f"{_MARK}\n")[2], err
@@ -122,7 +122,7 @@ class Ssh:
         return Ssh(f"{user}@{host}", socket, batch=True, options=options)
 
     async def forward(self, host: str, port: int) -> Route:
-        """A socket that leads to a host's port from there. Raises Unreachable."""
+        """A socket that leads to a host's port from there. Raises Unreachable, ServiceError."""
         self._forwards += 1
         socket = self._socket.with_name(f"{self._socket.name}.{self._forwards}")
         socket.unlink(missing_ok=True)
@@ -157,7 +157,7 @@ class Ssh:
         except asyncio.TimeoutError as error:
             child.kill()
             await child.wait()
-            raise Unreachable(f"{self.host} does not answer in {_COMMAND_S:g} s.") from error
+            raise ServiceError(f"{self.host} does not answer in {_COMMAND_S:g} s.") from error
         if child.returncode == 255:
             raise Unreachable(f"ssh to {self.host} has failed: {sentence_of(err)}.")
         return child.returncode or 0, out.decode(errors="replace"), sentence_of(err)

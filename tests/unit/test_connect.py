@@ -408,7 +408,7 @@ class Nowhere:
     async def address(self, deployment):
         found = self.addresses.pop(0)
         if isinstance(found, Exception):
-            self.down = True
+            self.down = isinstance(found, Unreachable)
             raise found
         return found
 
@@ -440,7 +440,8 @@ def test_a_session_follows_comes_again_and_ends_with_the_deployment(doors, monke
     starting = Address(**GIVEN | {"url": None, "state": "starting"})
     first, second = (Address(**GIVEN | {"url": url}) for url in at)
     ended = Address(**GIVEN | {"state": "ended"})
-    place = Nowhere(starting, first, first, Unreachable("ssh is gone."), second, ended)
+    silent = ServiceError("login does not answer in 60 s.")
+    place = Nowhere(starting, first, silent, first, Unreachable("ssh is gone."), second, ended)
     ready = []
     asyncio.run(Session(place, "", Console(), ready.append).keep())
     assert (place.opened, place.addresses) == (3, [])
@@ -448,8 +449,9 @@ def test_a_session_follows_comes_again_and_ends_with_the_deployment(doors, monke
     assert (found.deployment, found.link) == ("d-1", None)
     said = [line.partition("connect  ")[2] for line in capsys.readouterr().out.splitlines()]
     assert said == [
-        "d-1 is starting, and has no address yet",
+        "d-1 is starting, and has no address now",
         f"{found.url} leads to {at[0]} by ssh to login",
+        "login does not answer in 60 s.",
         "ssh is gone. It is tried again in 0.01 s.",
         "ssh does not come to login: no route. It is tried again in 0.02 s.",
         f"{found.url} leads to {at[1]} by ssh to login",
