@@ -93,8 +93,9 @@ class Door:
 
     deployment = "d-1"
 
-    def __init__(self, output, in_flight=1):
-        self.engine, self.output, self.in_flight = Engine(), output, in_flight
+    def __init__(self, output, in_flight=1, **told):
+        """`told`: what else HAProxy is told."""
+        self.engine, self.output, self.in_flight, self.told = Engine(), output, in_flight, told
         self.folder = Path(tempfile.mkdtemp(prefix="door."))  # names of sockets are short
         self.tokens = tokens_folder(output, self.deployment)
         self.tokens.parent.mkdir(parents=True)
@@ -114,7 +115,8 @@ class Door:
                  PROXY_FOLDER=self.folder, LISTEN_AT=f"127.0.0.1:{self.port}",
                  DEPLOYMENT=self.deployment, QUERIES=1,
                  OWN_ENGINES=1, ENGINE="Ollama", OLLAMA_API=1, HEALTH="/api/version",
-                 ENGINES=1, IN_FLIGHT=self.in_flight, WAITING=MOST_WAITING)  # fmt: skip
+                 ENGINES=1, IN_FLIGHT=self.in_flight, WAITING=MOST_WAITING,
+                 **self.told)  # fmt: skip
         self.run([sys.executable, "-m", "client.compatible", "--model", "known", "--listen",
                   f"unix:{self.folder}/translation", "--engine", f"unix:{self.folder}/engines",
                   "--report", f"{self.folder}/ended"])  # fmt: skip

@@ -156,3 +156,21 @@ def test_who_comes_after_the_service_knows_its_sessions(door):
     assert ask(door, "GET", "/page/page.js", me)[0] == 401
     door.serve()
     until(lambda: ask(door, "GET", "/page/page.js", me)[0] == 200)
+
+
+def test_without_tokens_a_foreign_page_starts_nothing_either(tmp_path):
+    made = Door(tmp_path, OPEN=1)
+    try:
+        made.start()
+        made.engine.let.release(ALL)
+        assert ask(made, "GET", "/", HTML)[1].get_content_type() == "text/html"
+        for head, status in (({}, 200), (BY_PAGE, 200), ({"Sec-Fetch-Site": "cross-site"}, 403)):
+            assert ask(made, "POST", "/query", head, {"prompt": "Hello"})[0] == status
+    finally:
+        made.close()
+
+
+def test_from_one_host_so_many_are_opened_in_a_minute(door):
+    found = [ask(door, "GET", "/open?code=guessed")[0] for _ in range(61)]
+    assert (found[0], found[-1]) == (401, 429)
+    assert ask(door, "GET", "/health", {"Authorization": "Bearer owners-word"})[0] == 200
