@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from hpc.scheduler.slurm.reasons import explain
-from hpc.scheduler.states import _WORDS, JobStatus, Outlook, Verdict
+from contracts.jobs.reasons import explain
+from contracts.jobs.states import _WORDS, JobStatus, Outlook, Verdict
 
 #: All that is built from parts, as Slurm 22.05 to 24.05 write them.
 LIMITS = """

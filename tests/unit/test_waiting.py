@@ -12,10 +12,10 @@ from contracts.errors import (
     SchedulerUnavailable,
     ServiceError,
 )
+from contracts.jobs.reasons import explain
 from hpc.endpoints import OutputDir
 from hpc.following import probing, waiting
 from hpc.following.waiting import Target, Waiter
-from hpc.scheduler.slurm.reasons import explain
 from hpc.scheduler.states import JobStatus
 
 

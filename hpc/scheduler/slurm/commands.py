@@ -200,7 +200,7 @@ class SlurmScheduler:
 
     def explain(self, reason: str, job_id: str) -> Reason:
         """What one of Slurm's reasons means (squeue(1), JOB REASON CODES)."""
-        from hpc.scheduler.slurm.reasons import explain  # once somebody waits
+        from contracts.jobs.reasons import explain  # once somebody waits
 
         return explain(reason, job_id)
 

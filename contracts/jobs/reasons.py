@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from hpc.scheduler.job_ids import cluster_of, number_of
-from hpc.scheduler.states import Outlook, Reason
+from contracts.jobs.ids import cluster_of, number_of
+from contracts.jobs.states import Outlook, Reason
 
 _BUSY, _ADMIN, _NEVER = Outlook.ITSELF, Outlook.SOMEBODY, Outlook.NEVER
 _ASK = "ask the administrators"
