@@ -34,6 +34,8 @@ from client.batches.service import add_batches
 from client.benchmarks import Benchmarks, Described, Measured, new_id
 from client.errors import BenchmarkFailed, Busy, Conflict, NoRetrieval, NotServed, RequestError
 from client.idle.watch import watch_idle
+from client.live.series import Recorder
+from client.live.service import add_live
 from client.login import add_login_routes
 from client.metrics import Metrics, Queries, State
 from client.monitoring_urls import monitoring_of
@@ -41,16 +43,15 @@ from client.named_tokens import NamedTokens
 from client.ollama.callers import CallerGone, caller, check_waits, turn, user
 from client.ollama.service import OllamaClientService
 from client.page.routes import add_page
-from client.queues import Queues
 from client.retrieval import Retriever
 from client.retrieval_routes import add_retrieval_routes, head_of, sources_fit, with_sources
 from client.self_benchmark import authority_of, door_url, own_url, with_room
 from client.settings import ServiceSettings, service_settings_from
-from client.usage import UsageByName
+from client.usage import UsageByName, usage_of
 from contracts.errors import TargetError
 from contracts.given_server import GivenServer
 from contracts.json_object import JsonObject
-from contracts.named_tokens import tokens_folder, usage_file
+from contracts.named_tokens import tokens_folder
 from loadgen.load import child_process
 from retrieval.bounds import MAX_BODY_BYTES
 from retrieval.settings import retrieval_settings_from
@@ -68,11 +69,12 @@ def create_app() -> Flask:
     _add_errors(app)
     _add_metrics(app, metrics)
     tokens = _tokens(settings)
-    usage = _usage(settings, metrics)
+    recorder = Recorder()
+    usage = usage_of(settings, metrics, recorder.add)
     if settings.server is None:
-        _add_ollama(app, settings, metrics, tokens, usage)
+        _add_ollama(app, settings, metrics, tokens, usage, recorder)
     else:
-        _add_given(app, settings, settings.server, metrics)
+        _add_given(app, settings, settings.server, metrics, recorder)
     add_login_routes(app, settings, tokens)
     add_page(app, settings, tokens, user)
     _add_description(app)
@@ -89,24 +91,13 @@ def _tokens(settings: ServiceSettings) -> NamedTokens | None:
     return tokens
 
 
-def _usage(settings: ServiceSettings, metrics: Metrics) -> UsageByName | None:
-    """What the bearers of tokens use, and how long they wait; None if there is no deployment."""
-    if settings.deployment is None:
-        return None
-    where = (settings.output, settings.deployment)
-    usage = UsageByName(usage_file(*where))
-    usage.follow(settings.door / "ended")
-    metrics.show(usage)
-    metrics.show(Queues(settings.door / "commands"))
-    return usage
-
-
 def _add_ollama(
     app: Flask,
     settings: ServiceSettings,
     metrics: Metrics,
     tokens: NamedTokens | None,
     usage: UsageByName | None,
+    recorder: Recorder,
 ) -> None:
     """The deployment's own Ollama, which queries are passed on to."""
     benchmarks = _benchmarks(
@@ -118,7 +109,7 @@ def _add_ollama(
         metrics.retries.inc,
         sources.embedding_model if sources else None,
         lambda: benchmarks.totals().running,
-        Queries() if usage is None else Queries(user, usage.add_tokens),
+        Queries() if usage is None else Queries(user, usage.add_tokens, recorder.answered),
         turn,
     )
     service.servers.follow(service.replicas.recheck)
@@ -128,15 +119,20 @@ def _add_ollama(
     batches = add_batches(app, settings, tokens, user)
     watch_idle(
         settings,
-        lambda: benchmarks.totals().running > 0 or batches(),
+        lambda: benchmarks.totals().running > 0 or (batches is not None and batches.open()),
         lambda: bool(service.servers.up()),
     )
+    add_live(settings, recorder, benchmarks, service, batches)
     add_retrieval_routes(app, retrieval)
     _add_benchmark_routes(app, service, benchmarks, retrieval.check)
 
 
 def _add_given(
-    app: Flask, settings: ServiceSettings, server: GivenServer, metrics: Metrics
+    app: Flask,
+    settings: ServiceSettings,
+    server: GivenServer,
+    metrics: Metrics,
+    recorder: Recorder,
 ) -> None:
     """A server that is measured alone: it has a door of its own."""
     from client.given_server import Given  # most have none
@@ -144,6 +140,7 @@ def _add_given(
     given = Given(settings, server)
     benchmarks = _benchmarks(given.settings, given.token_file)
     metrics.show(State(given.settings, Queries(), benchmarks, given))
+    add_live(given.settings, recorder, benchmarks)
 
     @app.get("/health")
     def show_health() -> tuple[Response, int]:

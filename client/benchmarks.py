@@ -104,6 +104,15 @@ class Benchmarks:
             (run for run in list(self._runs.values()) if run.state == child_process.RUNNING), None
         )
 
+    def last(self) -> child_process.ChildRun | None:
+        """Return the run that goes on, or the last one that did."""
+        return next(reversed(list(self._runs.values())), None)
+
+    def reports(self) -> list[str]:
+        """Return the ids of runs of this service that have a report, the latest first."""
+        known = reversed(list(self._runs))
+        return [run_id for run_id in known if (self._folder / run_id / "report.html").exists()]
+
     def totals(self) -> Totals:
         """Return what the requests of all runs amount to, also of those that go on; after the end
         of a run what the load generator itself has counted."""

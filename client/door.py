@@ -10,6 +10,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from client.errors import NotReady
 from client.ollama.addresses import AddressFile
@@ -20,6 +21,14 @@ LOOK_S = 0.5
 _TIMEOUT_S = 5.0
 #: Of all parts, or of the servers of the engines' backend alone (its Management Guide, 9.3).
 _ALL, ENGINES = "show stat", "show stat engines 4 -1"
+
+
+class Load(NamedTuple):
+    """Requests that an engine works on, those that wait for it alone, and whether it answers."""
+
+    in_flight: int
+    queued: int
+    up: bool
 
 
 class EngineServers:
@@ -49,6 +58,13 @@ class EngineServers:
         """Return how many requests that came through the door each engine has not ended yet, by
         its address."""
         return Counter({at: int(row["scur"] or 0) for at, row in self._states().items()})
+
+    def loads(self) -> dict[str, Load]:
+        """Return how each engine is, by its address; nothing if HAProxy does not say."""
+        return {
+            at: Load(int(row["scur"] or 0), int(row["qcur"] or 0), row["status"].startswith("UP"))
+            for at, row in self._states().items()
+        }
 
     def up(self) -> set[str]:
         """Return the addresses that answer HAProxy; none, if it does not say."""

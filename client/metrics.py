@@ -52,9 +52,11 @@ class Queries:
         self,
         user: Callable[[], str] = lambda: "",
         used: Callable[[str, int, int], None] = lambda user, prompt, completion: None,
+        answered: Callable[[Generation, float], None] = lambda answer, started_at: None,
     ) -> None:
-        """`user`: whose query it is that begins; `used` is told of the tokens of its answer."""
-        self._user, self._used = user, used
+        """`user`: whose query it is that begins; `used` is told of the tokens of its answer, and
+        `answered` of each whole answer and when it was asked for."""
+        self._user, self._used, self._answered = user, used, answered
         self._lock = threading.Lock()
         self._tally = Tally()
         self._in_flight = 0
@@ -69,6 +71,8 @@ class Queries:
         """Count a query as ended; one that its caller gave up has neither an end nor an error."""
         if user and answer.end is not None:
             self._used(user, answer.input_tokens or 0, answer.output_tokens or 0)
+        if answer.error is None and answer.end is not None:
+            self._answered(answer, started_at)
         with self._lock:
             self._in_flight -= 1
             if answer.error is not None:

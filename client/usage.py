@@ -7,7 +7,8 @@ import contextlib
 import os
 import socket
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Histogram
@@ -15,41 +16,53 @@ from prometheus_client.metrics_core import CounterMetricFamily, Metric
 from prometheus_client.registry import Collector
 from pydantic import BaseModel, ValidationError
 
-from client.queues import QUEUES
+from client.live.series import Answer
+from client.metrics import Metrics
+from client.queues import QUEUES, Queues
+from client.settings import ServiceSettings
 from contracts.files import write_whole
-from contracts.named_tokens import Usage, Used, read_usage
+from contracts.named_tokens import Usage, Used, read_usage, usage_file
 
 #: Seconds between writes of what has changed.
 WRITE_S = 2.0
 #: Bytes of a report at most, and of those that wait to be read.
 _MOST, _WAITING = 2048, 4 << 20
+_ENGINES = "engines"  # of Ollama's own API, whose tokens nobody counts here
 _ASKS = "POST"  # as in lib/door.cfg: what looks how things stand is not counted
 
 
 class Ended(BaseModel):
     """A request that has ended, as lib/door.cfg has it: times in milliseconds, -1 if there was
-    none; no user: it came from what translates, and is counted at the door."""
+    none (`first_ms`: from when an engine had it to the head of the answer); no user: it came from
+    what translates, and is counted at the door. `streams`: "1" if it had an answer in pieces."""
 
     user: str
     asks: str
     queue: str
     total_ms: int
     waited_ms: int
+    connect_ms: int = -1
+    first_ms: int = -1
+    streams: str = ""
 
 
 class Tokens(BaseModel):
-    """The tokens of an answer."""
+    """The tokens of an answer, the seconds until its first piece (None: it came at once), and
+    those from there on."""
 
     user: str
     prompt_tokens: int
     completion_tokens: int
+    first_s: float | None = None
+    rest_s: float = 0.0
 
 
 class UsageByName(Collector):
     """The counts by name, for any thread; they outlive this process in a file."""
 
-    def __init__(self, file: Path) -> None:
-        self._file = file
+    def __init__(self, file: Path, answered: Callable[[Answer], None] = lambda answer: None):
+        """`answered` is told of each answer that did not come from the service's own queries."""
+        self._file, self._answered = file, answered
         self._lock = threading.Lock()
         self._users = read_usage(file).users
         self._written = Usage(users=self._users).model_dump_json()
@@ -97,12 +110,19 @@ class UsageByName(Collector):
         with contextlib.suppress(ValidationError):
             tokens = Tokens.model_validate_json(report)
             self.add_tokens(tokens.user, tokens.prompt_tokens, tokens.completion_tokens)
+            now = time.time()
+            at, count = now - tokens.rest_s, tokens.completion_tokens
+            self._answered(Answer(at, now, count, tokens.first_s))
 
     def _count(self, ended: Ended) -> None:
         if ended.asks != _ASKS:
             return
         if ended.waited_ms >= 0 and ended.queue in QUEUES:
             self._waited.labels(ended.queue).observe(ended.waited_ms / 1000)
+        if ended.queue == _ENGINES and ended.user not in ("", "-") and ended.streams == "1":
+            first = max(0, ended.waited_ms) + max(0, ended.connect_ms) + max(0, ended.first_ms)
+            now, rest_s = time.time(), max(0, ended.total_ms - first) / 1000
+            self._answered(Answer(now - rest_s, now, 0, first / 1000))
         if ended.user not in ("", "-"):  # else it had no token
             with self._lock:
                 used = self._users.setdefault(ended.user, Used())
@@ -132,6 +152,20 @@ class UsageByName(Collector):
                 for family, value in zip(families, used.model_dump().values(), strict=True):
                     family.add_metric([user], value)
         yield from families
+
+
+def usage_of(
+    settings: ServiceSettings, metrics: Metrics, answered: Callable[[Answer], None]
+) -> UsageByName | None:
+    """Return what the bearers of tokens use, and how long they wait, which metrics show from now
+    on; None if there is no deployment. Raises OSError."""
+    if settings.deployment is None:
+        return None
+    usage = UsageByName(usage_file(settings.output, settings.deployment), answered)
+    usage.follow(settings.door / "ended")
+    metrics.show(usage)
+    metrics.show(Queues(settings.door / "commands"))
+    return usage
 
 
 #: In the order of what is counted.

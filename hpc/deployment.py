@@ -102,6 +102,7 @@ def common_values(
         "scheduler_library": kind.library,
         "haproxy_library": PROJECT / "lib" / "haproxy.sh",
         "door_library": PROJECT / "lib" / "door.sh",
+        "watch_library": PROJECT / "lib" / "watch.sh",
         "tls_library": PROJECT / "lib" / "tls.sh",
         "munge_library": PROJECT / "lib" / "munge.sh",
         "munge_socket": site.munge_socket or "",

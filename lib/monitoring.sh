@@ -86,6 +86,3 @@ start_node() {
 }
 
 node_runs() { register_target node "$ADDRESS:$PORT"; }
-
-# job_end: when this job's time limit ends, in seconds since 1970.
-job_end() { echo "${JOB_END:-$(($(date +%s) - SECONDS + TIME_LIMIT))}"; }

@@ -27,6 +27,8 @@
 #                               the job; false if it does not answer
 #   job_has_ended ID            whether the scheduler has seen it end
 #   cancel_jobs ID...           asks for their end; those that have ended do not matter
+#   list_jobs ID...             prints a line "NUMBER|STATE|BEGINS|ENDS|NODES|REASON" for each that the scheduler knows,
+#                               times as 2026-12-24T08:00:00; false if there is nobody to ask, or no answer
 #   submit_script ENDED BEGUN SCRIPT [ARGUMENT...]
 #                               submits it and prints the job's id, to begin once the jobs of the one list (of ids with
 #                               blanks between them) have ended, and those of the other have begun; false if it is
@@ -461,6 +463,9 @@ ask_scheduler() {
   done
   return 1
 }
+
+# job_end: when this job's time limit ends, in seconds since 1970.
+job_end() { echo "${JOB_END:-$(($(date +%s) - SECONDS + TIME_LIMIT))}"; }
 
 # --- what there is -------------------------------------------------------------------------------
 

@@ -89,6 +89,12 @@ class Batches:
         with self._changed:
             return sorted(self._of(user), key=lambda one: (one.created, one.id))
 
+    def latest(self, most: int) -> list[BatchRecord]:
+        """Return the latest batches, whoever's they are, the latest first."""
+        with self._changed:
+            known = sorted(self._known.values(), key=lambda one: one.created, reverse=True)
+        return known[:most]
+
     def get(self, user: str, batch_id: str) -> BatchRecord:
         """Return a batch of the user's. Raises NoSuchObject."""
         found = self._known.get(batch_id)

@@ -22,14 +22,14 @@ from contracts.named_tokens import tokens_folder
 
 def add_batches(
     app: Flask, settings: ServiceSettings, tokens: NamedTokens | None, user: Callable[[], str]
-) -> Callable[[], bool]:
+) -> Batches | None:
     """Add GET /slots, and if there is a deployment files and batches, which are worked off from now
-    on; `user` says whose request is answered. Return what says whether there is one to be worked
-    off. Raises OSError: its folder cannot be read."""
+    on, and return those; `user` says whose request is answered. Raises OSError: its folder cannot
+    be read."""
     commands = settings.door / "commands"
     add_slots_route(app, commands, lambda: tokens.limit(user()) if tokens else None, user)
     if settings.deployment is None or tokens is None:
-        return lambda: False
+        return None
     folder = tokens_folder(settings.output, settings.deployment).with_name("batches")
 
     def ready() -> bool:
@@ -44,4 +44,4 @@ def add_batches(
     batches = Batches(folder, FileStore(folder), ready, start)
     batches.follow()
     app.register_blueprint(batch_routes(batches, user))
-    return batches.open
+    return batches

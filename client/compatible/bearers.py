@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -35,7 +36,17 @@ def reporter(at: Path) -> Report:
         user = request.fields.get(b"orch-user", b"").decode("latin-1")
         counts = {name: usage.get(name, 0) for name in ("prompt_tokens", "completion_tokens")}
         if user:
+            said = {"user": user, **counts, **_times(request)}
             with contextlib.suppress(OSError):
-                sock.sendto(json.dumps({"user": user, **counts}).encode(), str(at))
+                sock.sendto(json.dumps(said).encode(), str(at))
 
     return report
+
+
+def _times(request: Request) -> JsonObject:
+    """Seconds from the request to the first piece of its stream, and from there to now; those of an
+    answer that came at once are all until now."""
+    now, first = time.monotonic(), request.first_at
+    if first is None:
+        return {"first_s": None, "rest_s": now - request.came_at}
+    return {"first_s": first - request.came_at, "rest_s": now - first}

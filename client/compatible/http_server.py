@@ -9,6 +9,7 @@ What stands in front speaks HTTP as it should; what does not is closed. Each pie
 from __future__ import annotations
 
 import asyncio
+import time
 import traceback
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
@@ -29,12 +30,15 @@ JSON = "application/json"
 
 @dataclass(slots=True)
 class Request:
-    """What a client asks; the fields of the head by their names in small letters."""
+    """What a client asks; the fields of the head by their names in small letters. Of its answer:
+    when it began to be made, and when the first piece of a stream came (time.monotonic)."""
 
     method: str = ""
     target: str = ""
     fields: dict[bytes, bytes] = field(default_factory=dict)
     body: bytes = b""
+    came_at: float = 0.0
+    first_at: float | None = None
 
 
 class Source(Protocol):
@@ -215,6 +219,7 @@ class ClientConnection(asyncio.Protocol):
         if self._transport.is_closing():
             return
         self._request.body = b"".join(self._body)
+        self._request.came_at = time.monotonic()
         self._body, self.began = [], False
         self._rest = rest = self._at_once(self._request)
         if rest is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Protocol
 
@@ -47,8 +48,11 @@ async def stream(answer: EngineConnection, events: Streamed, client: ClientConne
     """Pass a stream on as events, as they come; a failure on the way is the last of them, and ends
     the connection."""
     client.begin(200, EVENTS, answer)
+    request = client.request
 
     def take(piece: bytes) -> None:
+        if request.first_at is None:
+            request.first_at = time.monotonic()
         client.write(events.feed(piece))
 
     try:

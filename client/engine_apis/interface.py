@@ -19,7 +19,8 @@ Post = Callable[[str, JsonObject], JsonObject]
 @dataclass(frozen=True)
 class ModelState:
     """What a replica says of itself and of a model: its name and digest there, whether it is in
-    memory, where it sits, and the context that it has, in tokens. None: it does not say."""
+    memory, where it sits, the context that it has, in tokens, and the quantization of its weights.
+    None: it does not say."""
 
     version: str | None
     listed: bool = False
@@ -28,6 +29,7 @@ class ModelState:
     loaded: bool = False
     placement: Placement | None = None
     context: int | None = None
+    quantization: str | None = None
 
 
 class EngineApi(Protocol):

@@ -55,6 +55,7 @@ class OllamaApi:
             loaded=loaded is not None,
             placement=None if loaded is None else placement_of(loaded),
             context=loaded_model(loaded or {}).context_length or None,
+            quantization=loaded_model(loaded or {}).quantization,
         )
 
     def check_loads(self, post: Post, model: str) -> None:

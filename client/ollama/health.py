@@ -95,6 +95,21 @@ class HealthChecker:
         well = all(replica.ok and replica.reason is None for replica in replicas)
         return HealthReport(HEALTHY if well else DEGRADED, replicas, problem)
 
+    def glance(self, address: str) -> tuple[Judgement, ModelState | None]:
+        """Return what is thought of a replica, and what it says of itself, without asking it for a
+        token; None if it does not answer."""
+        try:
+            seen = self._api.state(self._get_of(address), self._model)
+        except RequestError as error:
+            return Judgement(False, str(error)), None
+        if self._model and not seen.listed:
+            return Judgement(False, self._lacks(address, self._model)), seen
+        known = self.answers.judgement(address)
+        if known.ok and self._model and not seen.loaded:
+            words = f"{self._model} is not in memory: the next query waits until it is loaded"
+            return Judgement(True, words), seen
+        return known, seen
+
     def check(self, address: str) -> None:
         """Return if it would answer a query. Raises RequestError if it would not."""
         listed = self._api.has(self._get_of(address), self._model or "")

@@ -13,6 +13,7 @@ from typing import TypeVar
 from client.api.answers import Health, Unhealthy
 from client.api.bodies import Query
 from client.door import EngineServers
+from client.engine_apis.interface import ModelState
 from client.engine_apis.known import api_of
 from client.errors import (
     BadInput,
@@ -26,7 +27,7 @@ from client.errors import (
 from client.metrics import Queries
 from client.ollama import health
 from client.ollama.addresses import AddressFile
-from client.ollama.evidence import Evidence
+from client.ollama.evidence import Evidence, Judgement
 from client.ollama.replicas import Replicas
 from client.ollama.requests import DoorClient, ReplicaClient
 from client.ollama.responses import Response
@@ -255,6 +256,10 @@ class OllamaClientService:
         if found.error is None:
             return Health(**answer), found.embedding_problem
         return Unhealthy(**answer, error=found.error), found.embedding_problem
+
+    def glance(self, address: str) -> tuple[Judgement, ModelState | None]:
+        """Return how a replica is, as far as one sees without asking it for a token."""
+        return self._health.glance(address)
 
     def _body(self, query: Query) -> bytes:
         return json.dumps(self._api.prepare(query, self.model_for(query.model))).encode()

@@ -36,6 +36,9 @@ job_has_ended() {
   [[ $said =~ \"runner_pid\":\ ([0-9]+) ]] && ! kill -0 "${BASH_REMATCH[1]}" 2>/dev/null
 }
 
+# Its runner has written all of it down: client/live/jobs.py reads that itself.
+list_jobs() { return 1; }
+
 # Its runner is told, once that has signed in.
 cancel_jobs() {
   local id said looks=0

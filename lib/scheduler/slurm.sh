@@ -63,6 +63,17 @@ on_our_cluster() {
   case $1 in *\;*) [ "${1#*;}" = "${SLURM_CLUSTER_NAME-}" ] ;; esac
 }
 
+list_jobs() {
+  local id asks numbers=''
+  for id in "$@"; do
+    if is_job_id "$id"; then numbers+=,${id%%;*}; fi
+  done
+  [ -n "$numbers" ] || return
+  asks=$(cluster_option "$*")
+  squeue --noheader --states=all --jobs="${numbers#,}" ${asks:+"$asks"} --format='%A|%T|%S|%e|%N|%r' 2>/dev/null |
+    grep -E '^[0-9]+\|[A-Z_]+\|'
+}
+
 cancel_jobs() {
   local id asks
   for id in "$@"; do

@@ -14,11 +14,11 @@ from urllib.parse import urlsplit
 from contracts.errors import ServiceError, UsageError
 from contracts.files import FileError, write_whole
 from contracts.job_files import authority_file
+from contracts.live.copy_lines import ways_to_ask
 from contracts.named_tokens import login_payload
 from hpc.console import Console, columns
 from hpc.deployments.records import Record, find_record
 from hpc.endpoints import OutputDir
-from hpc.following.report import ways_to_ask
 from hpc.recipe.values import NAME_PATTERN
 from hpc.site import load_site
 from hpc.times import format_time
