@@ -29,6 +29,7 @@ from client.api.openapi_parts import (
     named,
 )
 from client.errors import RequestError
+from client.live import described
 from contracts.load import RUN_ID
 
 _TEXT: Schema = {"type": "string"}
@@ -44,6 +45,7 @@ ANSWERS: Sequence[type[BaseModel]] = (
     *(benchmark_answers.BenchmarkResult, benchmark_answers.Latencies),
     *(benchmark_answers.Distribution, benchmark_answers.Validity),
     *(login_answers.LoginPlace, login_answers.LoggedIn, login_answers.Link),
+    *described.ANSWERS,
 )
 
 #: What can go wrong behind us, by status.
@@ -79,6 +81,8 @@ def document() -> Schema:
         "paths": {
             "/health": {"get": _health()},
             "/slots": {"get": _slots()},
+            "/state": {"get": described.show_state()},
+            "/events": {"get": described.show_events()},
             "/query": {"post": _query()},
             "/search": {"post": _search()},
             "/points": {"post": _points()},

@@ -46,6 +46,8 @@ he waits his turn, and a stream breaks off. No common HTTP client does that.
 _EXAMPLES: Mapping[str, Sequence[str]] = {
     "health": ["curl -s CLIENT/health"],
     "slots": ["curl -s CLIENT/slots"],
+    "state": ["curl -s CLIENT/state"],
+    "events": ["curl -sN --max-time 3 CLIENT/events"],
     "query": [
         "curl -s CLIENT/query -H 'Content-Type: application/json' \\",
         """     -d '{"prompt": "Why is the sky blue?", "options": {"num_predict": 50}}\'""",

@@ -23,7 +23,7 @@ from client.self_benchmark import own_url
 from client.settings import ServiceSettings
 from contracts.json_object import JsonObject
 from contracts.live.copy_lines import tunnel, ways_to_ask
-from contracts.live.state import Copy, Deployment, Handover, Idle, Job, Replica
+from contracts.live.state import Copy, Deployment, Engine, Handover, Idle, Job
 from engines.json_values import object_or_empty, part_of, text_of
 from engines.servers.deployable import DEPLOYED
 
@@ -118,7 +118,7 @@ class Collector:
 
     # --- parts ---
 
-    def _replicas(self, record: JsonObject) -> tuple[Replica, ...]:
+    def _replicas(self, record: JsonObject) -> tuple[Engine, ...]:
         if self._engines is None:
             return ()
         return self._engines.all(text_of(part_of(record, "loaded_model"), "quantization"))
@@ -127,7 +127,7 @@ class Collector:
         self,
         record: JsonObject,
         jobs: Sequence[Job],
-        replicas: Sequence[Replica],
+        replicas: Sequence[Engine],
         idle: Idle | None,
     ) -> Deployment:
         engine = DEPLOYED[self._settings.engine].service
@@ -190,7 +190,7 @@ class Collector:
             return None
 
 
-def _judged(replicas: Sequence[Replica]) -> tuple[str, str]:
+def _judged(replicas: Sequence[Engine]) -> tuple[str, str]:
     """How they are together, and the first reason, as client/ollama/health.py has it."""
     if not replicas:
         return "starting", "The engine has not published its address yet."

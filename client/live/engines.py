@@ -11,7 +11,7 @@ from client.engine_apis.interface import ModelState
 from client.errors import NotReady
 from client.ollama.evidence import Judgement
 from client.ollama.service import OllamaClientService
-from contracts.live.state import Replica
+from contracts.live.state import Engine
 
 #: Seconds between two times that a replica is asked; and how many are asked at once.
 ASK_S, _AT_ONCE = 5.0, 8
@@ -30,7 +30,7 @@ class Engines:
         self._asked_at = -ASK_S
         self._pool = ThreadPoolExecutor(_AT_ONCE)
 
-    def all(self, quantization: str | None) -> tuple[Replica, ...]:
+    def all(self, quantization: str | None) -> tuple[Engine, ...]:
         """Return them; `quantization`: of the model, if they do not say it."""
         addresses = self._addresses()
         self._ask(addresses)
@@ -46,7 +46,7 @@ class Engines:
             placement = known.placement if known is not None else None
             in_engine = load.in_flight if load else 0
             found.append(
-                Replica(
+                Engine(
                     address=address,
                     host=address.rpartition(":")[0],
                     ok=judgement.ok,

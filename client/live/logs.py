@@ -17,6 +17,8 @@ _SECRETS = re.compile(
     r"\b[A-Za-z0-9]{43}\b|(?<=[Bb]earer )\S+|(?<=[Bb]asic )\S+|\b(?:hf|sk)[-_][A-Za-z0-9_-]{16,}"
 )
 _HIDDEN = "***"
+#: What Ollama says of each look at it, which the door takes every second.
+_LOOKS = re.compile(r"\[GIN\] .*\| (GET|HEAD) ")
 
 
 def masked(line: str) -> str:
@@ -57,6 +59,7 @@ class Logs:
         lines = data.decode("utf-8", "replace").splitlines()
         if found.st_size > _BYTES:
             lines = lines[1:]  # the first is a part of one, perhaps of a token
-        kept = tuple(masked(line)[:_LINE] for line in lines[-LOG_LINES:])
+        told = [line for line in lines if not _LOOKS.match(line)]
+        kept = tuple(masked(line)[:_LINE] for line in told[-LOG_LINES:])
         self._known[path] = (version, kept)
         return kept

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from contracts.jobs.states import JobStatus, Verdict
-from contracts.live.state import Handover, Idle, Job, Replica, Warning
+from contracts.live.state import Engine, Handover, Idle, Job, Warning
 from contracts.load import MOST_WAITING
 
 #: Seconds before an end from which on it is told.
@@ -26,7 +26,7 @@ class Seen:
     what orch has found otherwise than asked for."""
 
     jobs: Sequence[Job]
-    replicas: Sequence[Replica]
+    replicas: Sequence[Engine]
     handover: Handover | None
     idle: Idle | None
     output: Path
@@ -58,7 +58,7 @@ def _ended(jobs: Sequence[Job]) -> Iterator[Warning]:
             )
 
 
-def _out(replicas: Sequence[Replica]) -> Iterator[Warning]:
+def _out(replicas: Sequence[Engine]) -> Iterator[Warning]:
     for one in replicas:
         if not one.ok:
             others = any(other.ok for other in replicas)

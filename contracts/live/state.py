@@ -21,7 +21,12 @@ WHOLE, POINT = "state", "point"
 class Part(BaseModel):
     """What the state is made of."""
 
-    model_config = ConfigDict(frozen=True, populate_by_name=True, defer_build=True)
+    model_config = ConfigDict(
+        frozen=True,
+        populate_by_name=True,
+        defer_build=True,
+        json_schema_serialization_defaults_required=True,
+    )
 
 
 class Idle(Part):
@@ -71,7 +76,7 @@ class Job(Part):
     successor: Successor | None = Field(None, description="The job that takes its place.")
 
 
-class Replica(Part):
+class Engine(Part):
     """One engine of the deployment."""
 
     address: str = Field(description="`host:port`.")
@@ -105,13 +110,13 @@ class Series(Part):
 
     start: float = Field(description="When the first step began.")
     step_s: float = Field(STEP_S, description="Seconds of a step.")
-    ttft_p50: tuple[float | None, ...] = Field(description="As of a point, likewise the others.")
-    ttft_p99: tuple[float | None, ...]
-    itl_p50: tuple[float | None, ...]
-    itl_p99: tuple[float | None, ...]
-    tokens_per_s: tuple[float, ...]
-    queued: tuple[int, ...]
-    in_flight: tuple[int, ...]
+    ttft_p50: tuple[float | None, ...] = Field(description="As of a [Point](#point), of each step.")
+    ttft_p99: tuple[float | None, ...] = Field(description="Likewise.")
+    itl_p50: tuple[float | None, ...] = Field(description="Likewise.")
+    itl_p99: tuple[float | None, ...] = Field(description="Likewise.")
+    tokens_per_s: tuple[float, ...] = Field(description="Likewise.")
+    queued: tuple[int, ...] = Field(description="Likewise.")
+    in_flight: tuple[int, ...] = Field(description="Likewise.")
 
 
 class Benchmark(Part):
@@ -202,9 +207,9 @@ class State(Part):
     """All of it."""
 
     time: float = Field(description="When this was so.")
-    deployment: Deployment = Field(description="The deployment as a whole.")
+    deployment: Deployment = Field(description="What it is, and how it is.")
     jobs: tuple[Job, ...] = Field((), description="Its jobs.")
-    replicas: tuple[Replica, ...] = Field((), description="Its engines.")
+    replicas: tuple[Engine, ...] = Field((), description="Its engines.")
     series: Series | None = Field(None, description="Its requests within the last 15 minutes.")
     benchmark: Benchmark | None = Field(None, description="The one that runs, or the last one.")
     batches: tuple[Batch, ...] = Field((), description="The latest first.")

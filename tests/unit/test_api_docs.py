@@ -28,10 +28,11 @@ def test_page_names_every_route_key_and_error():
 
 def examples():
     """The commands of the page, each on one line; those of retrieval need a collection, which
-    tests/local/test_retrieval.py has, and logins MUNGE, as tests/local/test_login.py."""
+    tests/local/test_retrieval.py has, logins MUNGE, as tests/local/test_login.py, and who watches
+    needs a door, as tests/local/test_live.py."""
     text = page.PAGE.read_text().replace("\\\n", "")
     lines = [line.strip() for line in text.splitlines() if line.startswith("    curl ")]
-    elsewhere = ("/search", "/points", "/login")
+    elsewhere = ("/search", "/points", "/login", "/state", "/events")
     return [line for line in lines if not any(route in line for route in elsewhere)]
 
 

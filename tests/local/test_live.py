@@ -1,0 +1,67 @@
+"""A deployment that is watched: a query, a benchmark, an engine that dies, its end."""
+
+import json
+import os
+import signal
+
+import pytest
+from events import PATIENCE_S, until
+from place import SMALL, http
+from watching import Watcher
+
+
+@pytest.fixture(scope="module")
+def deployed(shared_place):
+    return shared_place, shared_place.deploy(shared_place.recipe(model=str(SMALL)))
+
+
+def in_flight(state):
+    return sum(one.in_flight for one in state.replicas)
+
+
+def tokens(state):
+    return 0 if state.series is None else sum(state.series.tokens_per_s)
+
+
+def test_it_is_seen_how_a_deployment_lives_and_dies(deployed):
+    place, record = deployed
+    client = record["endpoints"]["client"]
+    watcher = Watcher(place, record)
+    try:
+        until(lambda: watcher.state is not None)
+        first = watcher.state
+        assert first.deployment.state == "healthy"
+        assert {job.service: job.state for job in first.jobs} == {
+            "ollama": "RUNNING", "client": "RUNNING",
+        }  # fmt: skip
+        assert all(job.ends > first.time for job in first.jobs)
+        assert (first.replicas[0].device, first.replicas[0].quantization) == ("cpu", "Q4_1")
+
+        chat = {"messages": [{"role": "user", "content": "Tell a story."}], "max_tokens": 200}
+        assert http("POST", f"{client}/v1/chat/completions", {**chat, "stream": False})[0] == 200
+        until(lambda: watcher.saw(in_flight), what="a request in flight")
+        until(lambda: tokens(watcher.state) > 0, what="tokens in the series")
+
+        run = {"n_clients": 2, "n_requests_per_client": 3, "prompt": "Hi", "num_predict": 20}
+        status, done = http("POST", f"{client}/benchmark", run)
+        assert status == 200
+        until(lambda: watcher.saw(lambda state: state.benchmark and state.benchmark.done == 6
+                                  and state.benchmark.run == done["id"]))  # fmt: skip
+        assert watcher.saw(lambda state: state.benchmark and state.benchmark.state == "running")
+
+        job = json.loads((place.output / "local_jobs" / f"{number(record, 'ollama')}.json")
+                         .read_text())  # fmt: skip
+        os.kill(job["runner_pid"], signal.SIGTERM)
+        until(lambda: watcher.state.deployment.state == "unhealthy")
+        assert any(job.service == "ollama" and job.state in ("FAILED", "CANCELLED")
+                   for job in watcher.state.jobs)  # fmt: skip
+        assert watcher.state.warnings
+
+        assert place.orch("--stop", record["id"]).returncode == 0
+        assert watcher.over.wait(PATIENCE_S)
+    finally:
+        watcher.close()
+
+
+def number(record, service):
+    return record["jobs"][service]["id"]
