@@ -45,8 +45,6 @@ class ServiceSettings:
     engine: str = "ollama"
     #: From where it was submitted; None on this machine.
     login_host: str | None = None
-    #: "required", "token" or "none".
-    security: str = "none"
 
     @property
     def record(self) -> Path | None:
@@ -102,7 +100,6 @@ def service_settings_from(environment: Mapping[str, str]) -> ServiceSettings:
         share=_share(environment.get("ORCH_SHARE")),
         idle_s=float(idle) if idle else None,
         login_host=environment.get("ORCH_SUBMIT_HOST") or None,
-        security=environment.get("ORCH_SECURITY") or "none",
         engine=_engine(environment.get("ORCH_ENGINE") or "ollama"),
     )
 

@@ -147,7 +147,7 @@ class Collector:
                 "state": state,
                 "reason": reason,
                 "address": self._address(),
-                "security": self._settings.security,
+                "security": text_of(part_of(record, "settings"), "security") or "none",
                 "idle": idle,
             }
         )

@@ -230,6 +230,9 @@ class State(Part):
         if event == POINT:
             point = Point.model_validate(data)
             return self.model_copy(update={"series": extended(self.series, point)})
+        if event == "series":
+            series = None if data is None else Series.model_validate(data)
+            return self.model_copy(update={"series": series})
         told = self.model_dump(by_alias=True, exclude={"series"})
         if event not in told:
             return self

@@ -41,9 +41,14 @@ def at(output: Path) -> Iterator[Path]:
     collector = Collector(settings, "d-1", recorder, runs, lambda: (0, 0), None, None)
     folder = Path(tempfile.mkdtemp(prefix="hub."))  # names of sockets are short
     Hub(collector, recorder, folder / "live").follow()
-    until(lambda: (folder / "live").exists())
+    until(lambda: listens(folder / "live"))
     yield folder / "live"
     shutil.rmtree(folder)
+
+
+def listens(at: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as sock:
+        return sock.connect_ex(str(at)) == 0
 
 
 class Viewer:

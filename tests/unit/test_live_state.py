@@ -26,6 +26,14 @@ def test_an_event_changes_the_part_that_it_names_alone() -> None:
     assert before.after("copy", [{"name": "curl", "line": "curl"}]).copy_lines[0].line == "curl"
 
 
+def test_steps_that_have_changed_come_as_a_whole_series() -> None:
+    before = example()
+    assert before.series is not None
+    told = before.series.model_copy(update={"tokens_per_s": (1.0, 2.0, 3.0)})
+    after = before.after("series", told.model_dump())
+    assert after == before.model_copy(update={"series": told})
+
+
 def test_an_event_of_a_later_version_changes_nothing() -> None:
     assert example().after("weather", {"sun": True}) == example()
 

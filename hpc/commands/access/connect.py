@@ -14,12 +14,12 @@ from pathlib import Path
 
 from contracts.errors import UsageError
 from contracts.files import PROJECT
+from contracts.live.copy_lines import ways_to_ask
 from hpc.connecting.places import Here, Place, There
 from hpc.connecting.session import Ready, Session
 from hpc.connecting.ssh import read_via
 from hpc.console import Console, columns
 from hpc.endpoints import OutputDir
-from hpc.following.report import ways_to_ask
 
 _ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
