@@ -8,8 +8,9 @@ engines/servers/deployable.py), or
 ORCH_SERVER (contracts/given_server.py, as JSON), ORCH_MODEL, ORCH_JOB_ID, ORCH_DEPLOYMENT,
 ORCH_TOKEN_FILE (the token that Ollama asks for), ORCH_DOOR (the folder of HAProxy's sockets, by
 which Ollama is asked; lib/door.cfg), ORCH_QUERY_TIMEOUT (seconds that an answer may take; 600),
-ORCH_JOB_END (Unix time of the job's time limit), ORCH_SUBMIT_HOST, ORCH_MONITORING_JOB, ORCH_SHARE (who may log in,
-as a list in JSON), ORCH_IDLE_TIMEOUT (seconds without a request that end the deployment),
+ORCH_JOB_END (Unix time of the job's time limit), ORCH_SUBMIT_HOST (from where it was submitted),
+ORCH_MONITORING_JOB, ORCH_SHARE (who may log in, as a list in JSON), ORCH_IDLE_TIMEOUT (seconds
+without a request that end the deployment),
 ORCH_THREADS (client/serving.py sets it), and for retrieval as retrieval.settings says.
 """
 

@@ -90,6 +90,13 @@ class Deployment:
         return self.output.path / "scripts" / f"{self.id}.{name}"
 
 
+#: Those of lib/ that templates have sourced, beside service.sh.
+LIBRARIES = (
+    *("haproxy", "door", "watch", "tls", "munge", "chain", "batch"),
+    *("idle", "notify", "seal", "loading", "replicas", "threads", "containers", "monitoring"),
+)
+
+
 def common_values(
     deployment: str, site: Site, output: OutputDir, monitoring: MonitoringPlan
 ) -> dict[str, object]:
@@ -100,22 +107,8 @@ def common_values(
         "output": output.path,
         "library": PROJECT / "lib" / "service.sh",
         "scheduler_library": kind.library,
-        "haproxy_library": PROJECT / "lib" / "haproxy.sh",
-        "door_library": PROJECT / "lib" / "door.sh",
-        "watch_library": PROJECT / "lib" / "watch.sh",
-        "tls_library": PROJECT / "lib" / "tls.sh",
-        "munge_library": PROJECT / "lib" / "munge.sh",
+        **{f"{name}_library": PROJECT / "lib" / f"{name}.sh" for name in LIBRARIES},
         "munge_socket": site.munge_socket or "",
-        "chain_library": PROJECT / "lib" / "chain.sh",
-        "batch_library": PROJECT / "lib" / "batch.sh",
-        "idle_library": PROJECT / "lib" / "idle.sh",
-        "notify_library": PROJECT / "lib" / "notify.sh",
-        "seal_library": PROJECT / "lib" / "seal.sh",
-        "loading_library": PROJECT / "lib" / "loading.sh",
-        "replicas_library": PROJECT / "lib" / "replicas.sh",
-        "threads_library": PROJECT / "lib" / "threads.sh",
-        "containers_library": PROJECT / "lib" / "containers.sh",
-        "monitoring_library": PROJECT / "lib" / "monitoring.sh",
         "runtime": site.runtime,
         "project": PROJECT,
         "tools": PROJECT / ".tools" / "bin",
