@@ -15,7 +15,7 @@ from contracts.files import PROJECT, write_whole
 from contracts.job_files import authority_file
 from hpc.connecting.address import Address, read_address
 from hpc.connecting.splice import Route
-from hpc.connecting.ssh import Ssh, Via, sentence_of
+from hpc.connecting.ssh import Ssh, Unreachable, Via, sentence_of
 
 #: An exit code that neither orch.py nor a shell has.
 _NO_ORCH = 66
@@ -180,7 +180,10 @@ class There:
             return None
         socket = self._folder / f"node{len(self._hops)}"
         hop = self._ssh.behind(host, user.strip(), socket)
-        await hop.open()
+        try:
+            await hop.open()
+        except Unreachable as error:
+            raise Unreachable(f"{self._ssh.last_words}; {error.message}") from error
         self._hops.append(hop)
         return await self._by(hop, address.door)
 

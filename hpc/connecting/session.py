@@ -13,7 +13,7 @@ from contracts.errors import ServiceError
 from hpc.connecting.address import Address
 from hpc.connecting.link import make_link
 from hpc.connecting.places import Place
-from hpc.connecting.splice import LOOPBACK, Route, Splice
+from hpc.connecting.splice import LOOPBACK, Splice
 from hpc.connecting.ssh import Unreachable
 from hpc.console import Console
 from hpc.web import NoAnswer, call
@@ -133,8 +133,7 @@ class Session:
         if not self._connected:
             await self._begin(address)
             self._connected = True
-        by = f" by {self._place.through}" if self._place.through else ""
-        self._tell(f"{self._local} leads to {self._url}{by}")
+        self._tell(f"{self._local} leads to {self._url}{self._by}")
 
     async def _begin(self, address: Address) -> None:
         """See that the door answers, if need be by another way, and say how it is reached."""
@@ -154,13 +153,13 @@ class Session:
 
     async def _other_way(self, address: Address, error: NoAnswer) -> None:
         """Raises ServiceError if there is none, or the door does not answer there either."""
+        words = f"{address.url} is not reached{self._by}"
         try:
-            route: Route | None = await self._place.other_route(address)
-        except Unreachable:
-            route = None
+            route = await self._place.other_route(address)
+        except Unreachable as other:
+            raise ServiceError(f"{words}: {other.message}") from error
         if route is None:
-            through = f" by {self._place.through}" if self._place.through else ""
-            raise ServiceError(f"{address.url} is not reached{through}: {error.message}.")
+            raise ServiceError(f"{words}: {error.message}.") from error
         self._splice.route = route
         await self._probe()
 
@@ -173,6 +172,10 @@ class Session:
     def _local(self) -> str:
         scheme = self._url.partition("://")[0]
         return f"{scheme}://{LOOPBACK}:{self._splice.port}"
+
+    @property
+    def _by(self) -> str:
+        return f" by {self._place.through}" if self._place.through else ""
 
     def _tell(self, words: str) -> None:
         """Say it, but not twice."""

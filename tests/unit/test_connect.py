@@ -6,6 +6,7 @@ tests/cluster/test_connect.py has the real one. Doors are stand-ins, too.
 
 import asyncio
 import json
+import socket
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -463,3 +464,15 @@ def test_the_first_failure_ends_a_session():
     place = Nowhere(Unreachable("ssh is gone."))
     with pytest.raises(Unreachable):
         asyncio.run(Session(place, "", Console(), lambda _: None).keep())
+
+
+def test_a_door_that_no_way_leads_to_is_one_sentence():
+    """Somebody takes the connection, and closes it: so does ssh that may not pass it on."""
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        taking = threading.Thread(target=lambda: mute.accept()[0].close())
+        taking.start()
+        url = f"http://127.0.0.1:{mute.getsockname()[1]}"
+        place = Nowhere(Address(**GIVEN | {"url": url}))
+        with pytest.raises(ServiceError, match=f"{url} is not reached by ssh to login: "):
+            asyncio.run(Session(place, "", Console(), lambda _: None).keep())
+        taking.join()
