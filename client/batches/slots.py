@@ -22,7 +22,7 @@ _TABLE = "show table kinds"
 _ENTRY = re.compile(r"\bkey=(\w+) .*\bconn_cur=(\d+)")
 #: Of a batch that asks for room, which it does each second, and for how long it is remembered.
 NAME, REMEMBERED_S = "orch-batch", 5.0
-_MOST_OF_A_NAME = 64
+_MOST, _MOST_OF_A_NAME = 1000, 64
 
 
 class Asking:
@@ -37,9 +37,9 @@ class Asking:
         have equal parts, and so have the batches of each. None: no batch asks."""
         now = monotonic()
         with self._lock:
-            if batch is not None:
-                self._last[user, batch[:_MOST_OF_A_NAME]] = now
             self._last = {one: at for one, at in self._last.items() if now - at < REMEMBERED_S}
+            if batch is not None and len(self._last) < _MOST:
+                self._last[user, batch[:_MOST_OF_A_NAME]] = now
             users = [whose for whose, _ in self._last]
         part = total / max(1, len(set(users)))
         return (part if most is None else min(part, most)) / max(1, users.count(user))

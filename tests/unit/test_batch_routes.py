@@ -12,6 +12,7 @@ from client.batches import files as bounds
 from client.batches.files import FileStore
 from client.batches.jobs import Batches
 from client.batches.routes import batch_routes
+from client.batches.slots import Asking
 
 LINES = b'{"prompt": "a"}\n{"prompt": "b"}\n'
 ASKED = {"endpoint": "/v1/chat/completions", "completion_window": "24h"}
@@ -47,6 +48,18 @@ class Service:
 @pytest.fixture
 def service(tmp_path):
     return Service(tmp_path)
+
+
+def test_who_has_many_batches_takes_no_other_users_part_of_the_slots():
+    asking = Asking()
+    for number in range(3000):
+        asking.share("bert", f"{number}", 8, None)
+    assert asking.share("anna", None, 8, None) == 8
+    few = Asking()
+    few.share("bert", "a", 8, None)
+    assert few.share("anna", "a", 8, None) == few.share("bert", "a", 8, None) == 4
+    assert few.share("bert", "b", 8, None) == few.share("bert", "a", 8, None) == 2
+    assert few.share("anna", "a", 8, 3) == 3
 
 
 def test_a_file_is_its_users_alone(service):
