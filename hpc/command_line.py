@@ -71,7 +71,9 @@ def _add_commands(p: argparse.ArgumentParser) -> None:
                    help="a local port that leads to it; at home: --via LOGIN")  # fmt: skip
     p.add_argument("--via", metavar="LOGIN", help=argparse.SUPPRESS)
     p.add_argument("--stop", metavar="ID", help="stop a deployment, or 'all'")
-    p.add_argument("--logs", nargs="+", metavar="ID", help="print the logs [of one SERVICE]")
+    p.add_argument("--logs", nargs="+", metavar="ID",
+                   help="print the logs [of one SERVICE]; --watch [ID]: live")  # fmt: skip
+    p.add_argument("--watch", nargs="?", const="", metavar="ID", help=argparse.SUPPRESS)
     p.add_argument("--ingest", nargs="+", metavar=("PATH", "ID"),
                    help="documents for retrieval (default: newest deployment)")  # fmt: skip
     p.add_argument("--batch", type=Path, metavar="IN",
@@ -120,6 +122,7 @@ def main(story: Story, argv: Sequence[str] | None = None) -> int:
 _ACCESS = ("token", "login", "link", "address", "connect")
 _COMMANDS = (
     *("batch", "recipe", "attach", "status", "stop", "logs", "ingest", "fit", "rerun"),
+    "watch",
     *_ACCESS,
 )
 #: What only a new token has.

@@ -13,6 +13,7 @@ from hpc import signals
 from hpc.lines import Lines, ticking, waited
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
     from rich.live import Live
     from rich.table import Table
 
@@ -65,6 +66,10 @@ class Console:
         """The result for programs, on stdout."""
         _write(sys.stdout, json.dumps(data, indent=2))
 
+    def line_of_json(self, data: object) -> None:
+        """One of many results for programs, on a line of stdout."""
+        _write(sys.stdout, json.dumps(data))
+
     @contextmanager
     def live(
         self, rows: Callable[[], Rows], tick: Callable[[], None] = lambda: None
@@ -75,13 +80,19 @@ class Console:
             with ticking(tick):
                 yield
             return
+        with self.show(lambda: _table(rows())):
+            yield
+
+    @contextmanager
+    def show(self, what: Callable[[], RenderableType], per_second: float = 8) -> Iterator[None]:
+        """Show on the terminal what `what()` gives, so often a second, while the block runs."""
         from rich.console import Console as Terminal
         from rich.live import Live
 
         live = Live(
-            get_renderable=lambda: _table(rows()),
+            get_renderable=what,
             console=Terminal(file=cast(TextIO, _Patient(self._stream))),
-            refresh_per_second=8,
+            refresh_per_second=per_second,
             transient=True,
         )
         try:

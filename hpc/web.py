@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import json
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from http.cookiejar import DefaultCookiePolicy
 from pathlib import Path
@@ -173,6 +173,21 @@ def asking(
         return call("POST", f"{url}{path}", body, post_s, token_file)
 
     return ask
+
+
+def stream(url: str, silence_s: float, token_file: Path | None = None) -> Iterator[str]:
+    """Yield the lines of an answer that goes on, asked for with the token of a file as `call` does
+    it. Raises NoAnswer: it is none, or nothing has come for `silence_s`."""
+    headers, verify = _authorization(token_file), _verified_by(url, token_file)
+    waits = (CONNECT_TIMEOUT_S, silence_s)
+    try:
+        with _session.get(url, headers=headers, verify=verify, timeout=waits, stream=True) as found:
+            if found.status_code != 200:
+                raise NoAnswer(f"{url} says: HTTP {found.status_code} {found.text[:200]}")
+            for line in found.iter_lines(chunk_size=65_536):
+                yield line.decode("utf-8", "replace")
+    except OSError as error:  # RequestException is one
+        raise NoAnswer(f"{url} does not answer: {_words(_cause(error))}") from error
 
 
 def probe_url(url: str, header_file: Path | None = None) -> bool | str:

@@ -96,7 +96,7 @@ def _dark(handover: Handover | None) -> Iterator[Warning]:
 
 def _ends_soon(seen: Seen, now: float) -> Iterator[Warning]:
     ending = [job for job in seen.jobs if job.ends is not None and job.ends - now < SOON_S]
-    for job in ending:
+    for job in ending if seen.handover is None else ():
         if job.successor is None and job.state == "RUNNING" and job.ends is not None:
             yield Warning(
                 what=f"The {job.service} job {job.id} ends at {_clock(job.ends)}, and no other "

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import subprocess
 
 import pytest
 from events import PATIENCE_S, until
@@ -27,6 +28,8 @@ def test_it_is_seen_how_a_deployment_lives_and_dies(deployed):
     place, record = deployed
     client = record["endpoints"]["client"]
     watcher = Watcher(place, record)
+    command = place.command("--watch", record["id"], "--json")
+    events = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=place.environment)
     try:
         until(lambda: watcher.state is not None)
         first = watcher.state
@@ -59,8 +62,29 @@ def test_it_is_seen_how_a_deployment_lives_and_dies(deployed):
 
         assert place.orch("--stop", record["id"]).returncode == 0
         assert watcher.over.wait(PATIENCE_S)
+        said = [json.loads(line) for line in events.communicate(timeout=PATIENCE_S)[0].splitlines()]
+        assert events.returncode == 0
+        assert said[0]["event"] == "state"
+        assert {"jobs", "replicas", "benchmark"} <= {one["event"] for one in said}
+        assert said[-1]["event"] == "ended"
+        assert said[-1]["data"]["state"] == "stopped"
     finally:
         watcher.close()
+        events.kill()
+        events.wait()
+
+
+def test_who_ends_watching_leaves_the_deployment_alone(deployed):
+    place, _ = deployed
+    record = place.deploy(place.recipe())
+    watching = place.start("--watch", record["id"])
+    log = place.folder / "orch.log"
+    until(lambda: "is healthy" in log.read_text())
+    watching.send_signal(signal.SIGINT)
+    assert watching.wait(PATIENCE_S) == 0
+    assert f"{record['id']} goes on" in log.read_text()
+    assert http("GET", record["endpoints"]["client"] + "/health")[0] == 200
+    assert place.orch("--stop", record["id"]).returncode == 0
 
 
 def number(record, service):

@@ -56,6 +56,7 @@ MAY_IMPORT_WITHIN: dict[str, set[str]] = {
         "hpc.deployments",
         "hpc.following",
     },
+    "hpc.watching": {"hpc.recipe", "hpc.scheduler", "hpc.deployments"},
     "hpc.campaigns": {
         "hpc.recipe",
         "hpc.scheduler",
@@ -70,6 +71,7 @@ MAY_IMPORT_WITHIN: dict[str, set[str]] = {
         "hpc.deployments",
         "hpc.following",
         "hpc.connecting",
+        "hpc.watching",
         "hpc.campaigns",
     },
 }
