@@ -11,6 +11,7 @@ which Ollama is asked; lib/door.cfg), ORCH_QUERY_TIMEOUT (seconds that an answer
 ORCH_JOB_END (Unix time of the job's time limit), ORCH_SUBMIT_HOST (from where it was submitted),
 ORCH_MONITORING_JOB, ORCH_SHARE (who may log in, as a list in JSON), ORCH_IDLE_TIMEOUT (seconds
 without a request that end the deployment),
+ORCH_ON_REQUEST (1: of its engine alone, which the next one begins; then no ORCH_OLLAMA_JOB),
 ORCH_THREADS (client/serving.py sets it), and for retrieval as retrieval.settings says.
 """
 
@@ -34,7 +35,8 @@ from client.batches.routes import refused
 from client.batches.service import add_batches
 from client.benchmarks import Benchmarks, Described, Measured, new_id
 from client.errors import BenchmarkFailed, Busy, Conflict, NoRetrieval, NotServed, RequestError
-from client.idle.watch import watch_idle
+from client.idle.service import watch_idle
+from client.idle.sleeping import sleeping
 from client.live.series import Recorder
 from client.live.service import add_live
 from client.login import add_login_routes
@@ -121,7 +123,7 @@ def _add_ollama(
     watch_idle(
         settings,
         lambda: benchmarks.totals().running > 0 or (batches is not None and batches.open()),
-        lambda: bool(service.servers.up()),
+        service.servers,
     )
     add_live(settings, recorder, benchmarks, service, batches)
     add_retrieval_routes(app, retrieval)
@@ -164,7 +166,7 @@ def _benchmarks(settings: ServiceSettings, *files: Path | None) -> Benchmarks:
     return Benchmarks(
         settings.output / "benchmarks",
         settings.record,
-        lambda: monitoring_of(settings.output, settings.monitoring_job, settings.ollama_job),
+        lambda: monitoring_of(settings.output, settings.monitoring_job, settings.engine_job()),
         *files,
     )
 
@@ -217,6 +219,8 @@ def _add_description(app: Flask) -> None:
 def _add_ollama_routes(app: Flask, service: OllamaClientService, retrieval: Retriever) -> None:
     @app.get("/health")
     def show_health() -> tuple[Response, int]:
+        if (none := sleeping(service.settings)) is not None:
+            return sent(none)
         service.servers.look()  # who sees that all is well goes on to ask there
         found = retrieval.judge(*service.health())
         return sent(found, 503 if isinstance(found, Unhealthy) else 200)

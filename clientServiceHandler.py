@@ -67,6 +67,7 @@ def setup_client_service(data: Deployment) -> str:
         qdrant_key=data.aside("qdrant.key") if data.plan.qdrant else "",
         chain=_chain(data, engine.service),
         batch=_batch(data),
+        on_request=data.plan.recipe.job.service.on_request,
         idle_seconds=data.plan.recipe.job.service.idle_seconds or "",
         notify=_notify(data.plan),
     )
@@ -75,7 +76,8 @@ def setup_client_service(data: Deployment) -> str:
 def _chain(data: Deployment, engine: str) -> Mapping[str, object] | None:
     """What the job is told of those that come after it, with the services of the other jobs in the
     order in which they are submitted for the next one. None if none comes."""
-    if data.plan.recipe.job.service.batch is None:
+    service = data.plan.recipe.job.service
+    if service.batch is None and not service.on_request:
         return None
     jobs = data.record.jobs if data.record else {}
     others = {"qdrant": data.plan.qdrant is not None, "monitoring": data.plan.monitoring.on}
@@ -148,7 +150,12 @@ def _target(launched: Launched) -> Target:
 def _ready(launched: Launched, target: Target) -> Ready:
     endpoints = {"client": url_of(target.addresses[0], launched.token_file)}
     digest = certificate_digest(launched.token_file)
-    return Ready(endpoints, {"certificate_sha256": digest} if digest else {})
+    sleeps = launched.recipe.job.service.on_request
+    return Ready(
+        endpoints,
+        {"certificate_sha256": digest} if digest else {},
+        words="the engine's job is submitted by the first request" if sleeps else "",
+    )
 
 
 SERVICE = Service("client", setup_client_service, _target, _ready)

@@ -75,6 +75,14 @@ class EngineServers:
         """Return the address, as the file has it, of who is at an `ip:port`."""
         return self._by_socket.get(at, at)
 
+    def rest(self) -> None:
+        """Let none of them have requests, and be asked how they are: they have ended, or are about
+        to. Who is told of by another address file has them again."""
+        with self._looking:
+            told, self._told = self._told, []
+            for number in range(1, len(told) + 1):
+                self._command(f"set server engines/engine{number} state maint")
+
     def keep_from(self, unfit: Sequence[str]) -> None:
         """Let these have no requests, as long as there is another one."""
         with self._looking:

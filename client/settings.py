@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
+from client.idle.engine_job import EngineFiles
 from contracts.given_server import GivenServer
 from contracts.job_files import address_file
 from engines.servers.deployable import DEPLOYED
@@ -41,6 +42,8 @@ class ServiceSettings:
     share: tuple[str, ...] = ()
     #: Seconds without a request that end the deployment.
     idle_s: float | None = None
+    #: Whether there is an engine only while somebody asks.
+    on_request: bool = False
     #: What serves the model, by its name in `engines.servers.deployable.DEPLOYED`.
     engine: str = "ollama"
     #: From where it was submitted; None on this machine.
@@ -52,6 +55,10 @@ class ServiceSettings:
         if self.deployment is None:
             return None
         return self.output / "deployments" / f"{self.deployment}.json"
+
+    def engine_job(self) -> str:
+        """Return the id of the engine's job; "" if there is none now."""
+        return EngineFiles(self.door).read().job if self.on_request else self.ollama_job
 
     @property
     def addresses(self) -> Path:
@@ -67,7 +74,8 @@ def service_settings_from(environment: Mapping[str, str]) -> ServiceSettings:
     if not Path(output).is_absolute():
         raise ValueError(f"ORCH_OUTPUT_DIR is {output!r}, but must be an absolute path")
     server = _server(environment.get("ORCH_SERVER") or None)
-    if server is None and not _JOB_ID.fullmatch(job):
+    on_request = environment.get("ORCH_ON_REQUEST") == "1"
+    if server is None and not on_request and not _JOB_ID.fullmatch(job):
         raise ValueError(f"ORCH_OLLAMA_JOB is {job!r}, but must be the id of the Ollama job")
     if not re.fullmatch(r"\d{1,6}(\.\d+)?", timeout) or float(timeout) == 0:
         raise ValueError(f"ORCH_QUERY_TIMEOUT is {timeout!r}, but must be a number of seconds")
@@ -75,9 +83,6 @@ def service_settings_from(environment: Mapping[str, str]) -> ServiceSettings:
         raise ValueError(f"ORCH_JOB_END is {end!r}, but must be a Unix time in whole seconds")
     if monitoring and not _JOB_ID.fullmatch(monitoring):
         raise ValueError(f"ORCH_MONITORING_JOB is {monitoring!r}, but must be the id of a job")
-    idle = environment.get("ORCH_IDLE_TIMEOUT")
-    if idle and not re.fullmatch(r"[1-9]\d{0,8}", idle):
-        raise ValueError(f"ORCH_IDLE_TIMEOUT is {idle!r}, but must be a number of seconds")
     token_file, door = environment.get("ORCH_TOKEN_FILE"), environment.get("ORCH_DOOR")
     threads = environment.get("ORCH_THREADS")
     if not door or not Path(door).is_absolute():
@@ -98,10 +103,17 @@ def service_settings_from(environment: Mapping[str, str]) -> ServiceSettings:
         door=Path(door),
         server=server,
         share=_share(environment.get("ORCH_SHARE")),
-        idle_s=float(idle) if idle else None,
+        idle_s=_idle(environment.get("ORCH_IDLE_TIMEOUT")),
+        on_request=on_request,
         login_host=environment.get("ORCH_SUBMIT_HOST") or None,
         engine=_engine(environment.get("ORCH_ENGINE") or "ollama"),
     )
+
+
+def _idle(text: str | None) -> float | None:
+    if text and not re.fullmatch(r"[1-9]\d{0,8}", text):
+        raise ValueError(f"ORCH_IDLE_TIMEOUT is {text!r}, but must be a number of seconds")
+    return float(text) if text else None
 
 
 def _engine(name: str) -> str:

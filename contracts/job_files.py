@@ -15,6 +15,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from contracts.json_object import JsonObject
+
 #: Of an address that names none.
 DEFAULT_PORTS: Mapping[str, int] = {
     "ollama": 11434,
@@ -162,15 +164,18 @@ IDLE = "idle for "
 
 @dataclass(frozen=True)
 class IdleState:
-    """When a deployment of which nobody asks anything is going to end; times are Unix times."""
+    """When a deployment of which nobody asks anything, or its engine, is going to end; times are
+    Unix times. `ends` is None, and `state` "sleeping" or "waking", if there is no engine that
+    answers, and one comes with the next request."""
 
     timeout_s: float
     last_request: float
-    ends: float
+    ends: float | None
+    state: str = "awake"
 
-    def as_json(self) -> str:
-        """As its file has it."""
-        return json.dumps(asdict(self))
+    def as_facts(self) -> JsonObject:
+        """As its file, and `--status --json`, have it."""
+        return asdict(self)
 
 
 def idle_file(output: Path, deployment: str) -> Path:
@@ -182,7 +187,10 @@ def read_idle(output: Path, deployment: str) -> IdleState | None:
     """Return what it says; None if the deployment has no such end, or does not serve yet."""
     try:
         found = json.loads(fresh(idle_file(output, deployment)).read_bytes())
-        return IdleState(*(float(found[key]) for key in ("timeout_s", "last_request", "ends")))
+        ends = None if found["ends"] is None else float(found["ends"])
+        return IdleState(
+            float(found["timeout_s"]), float(found["last_request"]), ends, str(found["state"])
+        )
     except (OSError, ValueError, LookupError, TypeError):
         return None
 

@@ -37,11 +37,14 @@ class Deployment:
     scheduler: Scheduler | None = None
     record: Record | None = None
 
-    def submit(self, job: JobPlan, *, depends_on: Sequence[str] = (), **values: object) -> str:
+    def submit(
+        self, job: JobPlan, *, depends_on: Sequence[str] = (), later: bool = False, **values: object
+    ) -> str:
         """Render templates/<service>.sbatch.j2 with `values`, submit it and write it down.
 
-        `depends_on`: ids of jobs that must have started first. Returns the job's id, ""
-        in a dry run. Raises SchedulerError when the scheduler refuses.
+        `depends_on`: ids of jobs that must have started first; `later`: another job submits it.
+        Returns the job's id, "" in a dry run or if it is submitted later. Raises SchedulerError
+        when the scheduler refuses.
         """
         submission = Submission(
             name=f"{self.id}.{job.service}",
@@ -66,7 +69,7 @@ class Deployment:
         }
         text = render(f"{job.service}.sbatch.j2", **{**common, **own, **values})
         write_atomically(submission.script, text, mode=0o755)
-        if self.scheduler is None or self.record is None:
+        if later or self.scheduler is None or self.record is None:
             return ""
         job_id = self.scheduler.submit(submission)
         self.record.add_job(job.service, job_id, name=submission.name)
@@ -93,7 +96,17 @@ class Deployment:
 #: Those of lib/ that templates have sourced, beside service.sh.
 LIBRARIES = (
     *("haproxy", "door", "watch", "tls", "munge", "chain", "batch"),
-    *("idle", "notify", "seal", "loading", "replicas", "threads", "containers", "monitoring"),
+    *(
+        "idle",
+        "on_request",
+        "notify",
+        "seal",
+        "loading",
+        "replicas",
+        "threads",
+        "containers",
+        "monitoring",
+    ),
 )
 
 

@@ -61,7 +61,7 @@ def submit_engine(data: Deployment, engine: Deployed, job: JobPlan, **more: obje
         "num_parallel": plan.num_parallel,
         "context_length": service.context_length,
     }
-    return data.submit(job, depends_on=(), **values, **more)
+    return data.submit(job, depends_on=(), later=service.on_request, **values, **more)
 
 
 def _model_folders(data: Deployment) -> list[str]:

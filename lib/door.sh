@@ -44,7 +44,7 @@ start_behind_door() {
   if [ "$SECURITY" = none ]; then open=1; fi
   SERVICE_AT=unix:$PROXY_FOLDER/service DOOR=$PROXY_FOLDER
   DOOR_IS_TOLD=("OPEN=$open" "${@:3}")
-  start_door() { run_haproxy door.cfg SHARED=0 ENGINE=none OLLAMA_API=0 HEALTH=/ "${DOOR_IS_TOLD[@]}"; }
+  start_door() { run_haproxy door.cfg SHARED=0 ENGINE=none OLLAMA_API=0 ON_REQUEST=0 HEALTH=/ "${DOOR_IS_TOLD[@]}"; }
   "$2"
   service=$SERVICE_PID
   start_on_port "$1" start_door
@@ -60,11 +60,16 @@ start_behind_door() {
 
 # start_translation COMMAND...: the APIs of OpenAI and Anthropic in front of the engines. It is begun again if it ends.
 start_translation() {
+  keep_begun 'what answers the APIs of OpenAI and Anthropic' "$@" --listen "unix:$PROXY_FOLDER/translation" \
+    --engine "unix:$PROXY_FOLDER/engines" --report "$PROXY_FOLDER/ended"
+}
+
+# keep_begun WHAT COMMAND...
+keep_begun() {
   (
     while :; do
-      "${RUN_IN[@]}" "$@" --listen "unix:$PROXY_FOLDER/translation" --engine "unix:$PROXY_FOLDER/engines" \
-        --report "$PROXY_FOLDER/ended"
-      say "what answers the APIs of OpenAI and Anthropic has ended with exit code $?, and is begun again"
+      "${RUN_IN[@]}" "${@:2}"
+      say "$1 has ended with exit code $?, and is begun again"
       sleep 1
     done
   ) &

@@ -137,6 +137,20 @@ class Unhealthy(Health):
     error: ErrorWords = Field(description="Why the replicas would not answer.")
 
 
+class Sleeping(Open):
+    """There is no engine now; a query would be answered, once it has begun one (docs/idle.md)."""
+
+    status: Annotated[Text, one_of("sleeping", "waking")] = Field(
+        description="`sleeping`: the next request of a model has an engine submitted; `waking`: "
+        "that is on its way."
+    )
+    reason: Text = Field(description="What is waited for, or why the last engine failed.")
+    model: Text | None = Field(description="The deployment's model.")
+    deployment: Text | None = Field(description="Id of the deployment.")
+    job_id: Text | None = Field(description="Id of this service's job.")
+    ollama_job: Text | None = Field(description="Id of the engine's job, if it is on its way.")
+
+
 class GivenHealth(Open):
     """Whether a server that the deployment measures, and has not started, would answer."""
 

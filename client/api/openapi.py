@@ -38,7 +38,8 @@ BODIES: Sequence[type[BaseModel]] = (Query, Search, Points, BenchmarkRequest, Lo
 #: In the order in which docs/api.md has them.
 ANSWERS: Sequence[type[BaseModel]] = (
     *(answers.Error, answers.ErrorWords),
-    *(answers.Health, answers.Unhealthy, answers.Replica, answers.Placement, answers.Collection),
+    *(answers.Health, answers.Unhealthy, answers.Sleeping, answers.Replica, answers.Placement),
+    answers.Collection,
     *(answers.Slots, answers.Answer, answers.Timings, answers.Hit),
     *(answers.SearchAnswer, answers.SearchTimings, answers.PointsAnswer, answers.RefusedChunk),
     *(benchmark_answers.Begun, benchmark_answers.Progress, benchmark_answers.BenchmarkState),
@@ -109,7 +110,10 @@ def _health() -> Schema:
         "operationId": "health",
         "summary": "Whether a query would be answered, and what each replica says of itself.",
         "responses": {
-            "200": in_json("At least one replica would answer a query.", named("Health")),
+            "200": in_json(
+                "At least one replica would answer a query, or an engine that it begins.",
+                any_of("Health", "Sleeping"),
+            ),
             "503": in_json(
                 "None would, or its address is not known.", any_of("Unhealthy", "Error")
             ),

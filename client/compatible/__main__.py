@@ -3,34 +3,22 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
-import contextlib
-import gc
-import os
-import resource
-import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import uvloop
 
 from client.compatible.bearers import report_nothing, reporter
 from client.compatible.engine_client import EngineClient
-from client.compatible.http_server import ClientConnection, Handler
+from client.compatible.http_server import Handler
 from client.compatible.passing.routes import PassingRoutes
 from client.compatible.routes import Routes
-from client.compatible.socket_address import SocketAddress, parse_socket
-from contracts.errors import OrchError, ServiceError, UsageError
+from client.compatible.serving import serve
+from client.compatible.socket_address import parse_socket
+from contracts.errors import OrchError, UsageError
 from engines.http.headers import headers_of
 from engines.servers.deployable import DEPLOYED
-
-#: Connections that wait to be taken: many clients may begin at once.
-_BACKLOG = 4096
-
-#: Objects that are made until the first generation of them is looked through; requests have no
-#: circles, and some hundred of them at once have thousands of objects.
-_ALLOCATIONS = 50_000
 
 OLLAMA = "ollama"
 
@@ -40,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = _parser().parse_args(arguments)
     try:
         listen = parse_socket(given.listen, "--listen")
-        uvloop.run(_serve(listen, _handler(given)))
+        uvloop.run(serve(listen, _handler(given)))
     except OrchError as error:
         print(f"client.compatible: {error}", file=sys.stderr)  # noqa: T201
         return error.exit_code
@@ -91,48 +79,6 @@ def _handler(given: argparse.Namespace) -> Handler:
     if kind.api == OLLAMA:
         return Routes(engine, given.model, report).handle
     return PassingRoutes(engine, kind.title, given.model, report).handle
-
-
-async def _serve(listen: SocketAddress, handler: Handler) -> None:
-    """Raises ServiceError: it cannot listen there."""
-    _all_files()
-    gc.freeze()  # what is there by now stays; no collection walks it while a chunk waits
-    gc.set_threshold(_ALLOCATIONS)
-    loop, stopped = asyncio.get_running_loop(), asyncio.Event()
-    for signum in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(signum, stopped.set)
-    connections: set[ClientConnection] = set()
-    server = await _listening(listen, lambda: ClientConnection(handler, connections))
-    shown = f"{listen}" if listen.path else "{}:{}".format(*server.sockets[0].getsockname()[:2])
-    print(f"listening on {shown}", flush=True)  # noqa: T201
-    await stopped.wait()
-    server.close()
-    for connection in tuple(connections):
-        connection.abort()
-    if listen.path:
-        with contextlib.suppress(OSError):
-            Path(listen.path).unlink()
-
-
-async def _listening(
-    listen: SocketAddress, protocol: Callable[[], asyncio.Protocol]
-) -> asyncio.Server:
-    loop = asyncio.get_running_loop()
-    before = os.umask(0o177)  # a socket is nobody's but ours
-    try:
-        if listen.path:
-            return await loop.create_unix_server(protocol, listen.path, backlog=_BACKLOG)
-        return await loop.create_server(protocol, listen.host, listen.port, backlog=_BACKLOG)
-    except OSError as error:
-        raise ServiceError(f"It cannot listen at {listen}: {error}.") from error
-    finally:
-        os.umask(before)
-
-
-def _all_files() -> None:
-    """Two descriptors for each answer under way: as many as we may have."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 if __name__ == "__main__":

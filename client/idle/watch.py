@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 from client.idle.activity import Activity
-from client.settings import ServiceSettings
 from contracts.files import write_whole
-from contracts.job_files import IdleState, idle_file
+from contracts.job_files import IDLE, IdleState
 
 #: Seconds between looks.
 LOOK_S = 0.5
@@ -20,12 +20,20 @@ _BEHIND = 0.05
 
 
 class IdleWatch:
-    """Of one deployment: `output/deployments/ID.idle.json` has when it would end, for --status and
-    pages; `said`, a file of the job's own, comes when it is to end, with the reason."""
+    """Of one deployment: `told`, ID.idle.json, has when it would end, for --status and pages;
+    `said`, a file of the job's own, comes when it is to end, with the reason."""
 
-    def __init__(self, timeout_s: float, seen: Callable[[], bool], told: Path, said: Path) -> None:
-        """`seen`: whether somebody asks something, or has since the last call."""
-        self._timeout_s, self._seen = timeout_s, seen
+    def __init__(
+        self,
+        timeout_s: float,
+        seen: Callable[[], bool],
+        told: Path,
+        said: Path,
+        may_end: Callable[[], bool] = lambda: True,
+    ) -> None:
+        """`seen`: whether somebody asks something, or has since the last call; `may_end`: whether
+        nobody does after all, asked when it is due."""
+        self._timeout_s, self._seen, self._may_end = timeout_s, seen, may_end
         self._told, self._said = told, said
         self._last = 0.0
         self._written: IdleState | None = None
@@ -44,26 +52,34 @@ class IdleWatch:
         busy = self._seen()
         if busy or not self._last:
             self._last = now
-        self._tell(busy)
+        self._tell_end(busy)
         if now - self._last < self._timeout_s:
             return False
+        if not self._may_end():
+            self._last = now
+            return False
         with contextlib.suppress(OSError):  # next time
-            write_whole(self._said, [f"idle for {in_words(self._timeout_s)}"], 0o600)
+            write_whole(self._said, [f"{IDLE}{in_words(self._timeout_s)}"], 0o600)
             return True
         return False
 
-    def _tell(self, busy: bool) -> None:
+    def pause(self, state: str) -> None:
+        """Tell that no end is near; time counts from the next look."""
+        self._tell(IdleState(self._timeout_s, self._last, None, state))
+
+    def _tell_end(self, busy: bool) -> None:
         """While requests come, not with each of them: it is a file that is shared."""
-        if (
-            busy
-            and self._written
-            and (self._last - self._written.last_request < self._timeout_s * _BEHIND)
-        ):
-            return
-        state = IdleState(self._timeout_s, self._last, self._last + self._timeout_s)
+        before = self._written
+        fresh = before is not None and before.ends is not None and (
+            self._last - before.last_request < self._timeout_s * _BEHIND
+        )  # fmt: skip
+        if not (busy and fresh):
+            self._tell(IdleState(self._timeout_s, self._last, self._last + self._timeout_s))
+
+    def _tell(self, state: IdleState) -> None:
         if state != self._written:
             with contextlib.suppress(OSError):  # next time
-                write_whole(self._told, [state.as_json()], 0o644)
+                write_whole(self._told, [json.dumps(state.as_facts())], 0o644)
                 self._written = state
 
 
@@ -76,20 +92,17 @@ def in_words(seconds: float) -> str:
     return f"{seconds:g} seconds"
 
 
-def watch_idle(
-    settings: ServiceSettings, works: Callable[[], bool], up: Callable[[], bool]
-) -> None:
-    """Begin, if the deployment is to end when nobody asks. `works`: whether it is at work though
-    nobody asks at the door; `up`: whether an engine answers. Time counts from the first that does.
+def seen_at(
+    commands: Path, works: Callable[[], bool], up: Callable[[], bool]
+) -> Callable[[], bool]:
+    """Return what an IdleWatch asks. `works`: whether the deployment is at work though nobody asks
+    at the door; `up`: whether an engine answers: before the first that does, time does not count.
     """
-    if settings.idle_s is None or settings.deployment is None:
-        return
-    activity, begun = Activity(settings.door / "commands"), threading.Event()
+    activity, begun = Activity(commands), threading.Event()
 
     def seen() -> bool:
         if not begun.is_set() and up():
             begun.set()
         return activity.seen() or works() or not begun.is_set()
 
-    told = idle_file(settings.output, settings.deployment)
-    IdleWatch(settings.idle_s, seen, told, settings.door / "idle").follow()
+    return seen

@@ -76,7 +76,7 @@ class Jobs:
         }  # fmt: skip
         own = {"client": self._settings.job_id or ""}
         if self._settings.server is None:
-            own[DEPLOYED[self._settings.engine].service] = self._settings.ollama_job
+            own[DEPLOYED[self._settings.engine].service] = self._settings.engine_job()
         for service, number in own.items():
             if number and number_of(found.get(service, "")) != number:
                 found[service] = number

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from client.errors import NotReady
@@ -12,11 +13,15 @@ class AddressFile:
     """`<service>_ip_<job>.txt` of the one job that is ours: an address per line and replica."""
 
     def __init__(
-        self, output: Path, job: str, service: str = "ollama", engine: str = "Ollama"
+        self,
+        output: Path,
+        job: str | Callable[[], str],
+        service: str = "ollama",
+        engine: str = "Ollama",
     ) -> None:
-        """`service` is the engine's name in names of files, `engine` in sentences."""
+        """`job` may be another one each time, or none (""); `service` is the engine's name in names
+        of files, `engine` in sentences."""
         self._output, self._service, self._engine = output, service, engine
-        self._path = address_file(output, service, job)
         self._job = job
         self._known: tuple[object, list[str]] = (None, [])
 
@@ -26,16 +31,25 @@ class AddressFile:
 
         Raises NotReady if it is not there or holds something else.
         """
+        job = self._job_of()
+        if not job:
+            raise NotReady(
+                f"There is no {self._engine} now: the next request of a model begins one."
+            )
+        path = address_file(self._output, self._service, job)
         try:
-            found = self._path.stat()
-            version = (found.st_mtime_ns, found.st_ino, found.st_size)
+            found = path.stat()
+            version = (path, found.st_mtime_ns, found.st_ino, found.st_size)
             if fresh or self._known[0] != version:
-                self._known = (version, self._parse(self._path.read_bytes()))
+                self._known = (version, self._parse(path))
         except FileNotFoundError as error:
-            raise NotReady(self._missing()) from error
+            raise NotReady(self._missing(path, job)) from error
         except OSError as error:
-            raise NotReady(f"{self._path} cannot be read: {error.strerror}.") from error
+            raise NotReady(f"{path} cannot be read: {error.strerror}.") from error
         return self._known[1]
+
+    def _job_of(self) -> str:
+        return self._job if isinstance(self._job, str) else self._job()
 
     @property
     def known(self) -> list[str]:
@@ -44,28 +58,30 @@ class AddressFile:
 
     def exit_sentence(self) -> str:
         """Return a sentence that the job has ended, with exit code and reason; empty if not."""
-        status = read_exit_status(self._output, self._job)
+        job = self._job_of()
+        status = read_exit_status(self._output, job) if job else None
         if status is None:
             return ""
         reason = status.reason.partition("\n")[0][:300]
         words = f"exit code {status.exit_code}{f': {reason}' if reason else ''}"
-        return f"The {self._engine} job {self._job} has ended ({words})."
+        return f"The {self._engine} job {job} has ended ({words})."
 
-    def _missing(self) -> str:
-        fresh(self._path)
+    def _missing(self, path: Path, job: str) -> str:
+        fresh(path)
         return self.exit_sentence() or (
-            f"Waiting for the {self._engine} job {self._job}: it has not written its address to "
-            f"{self._path} yet."
+            f"Waiting for the {self._engine} job {job}: it has not written its address to "
+            f"{path} yet."
         )
 
-    def _parse(self, content: bytes) -> list[str]:
-        lines = [line.strip() for line in content.decode("utf-8", "replace").splitlines()]
+    def _parse(self, path: Path) -> list[str]:
+        """Raises NotReady, OSError."""
+        lines = [line.strip() for line in path.read_text("utf-8", "replace").splitlines()]
         try:
             addresses = list(
                 dict.fromkeys(parse_address(line, self._service) for line in lines if line)
             )
         except BadAddress as error:
-            raise NotReady(f"{self._path} {error}.") from error
+            raise NotReady(f"{path} {error}.") from error
         if not addresses:
-            raise NotReady(f"{self._path} is empty; it must hold host:port.")
+            raise NotReady(f"{path} is empty; it must hold host:port.")
         return addresses

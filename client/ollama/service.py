@@ -72,7 +72,7 @@ class OllamaClientService:
         engine = DEPLOYED[settings.engine]
         self._api = api_of(engine)
         self.addresses = AddressFile(
-            settings.output, settings.ollama_job, engine.service, engine.title
+            settings.output, settings.engine_job, engine.service, engine.title
         )
         headers, _ = headers_of((), settings.token_file, self._api.speaks[0], {})
         authority = authority_of(settings)
@@ -251,7 +251,7 @@ class OllamaClientService:
             "model": self.settings.model,
             "deployment": self.settings.deployment,
             "job_id": self.settings.job_id,
-            "ollama_job": self.settings.ollama_job,
+            "ollama_job": self.settings.engine_job(),
         }
         if found.error is None:
             return Health(**answer), found.embedding_problem

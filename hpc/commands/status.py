@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from contracts.errors import SchedulerError
+from contracts.job_files import IdleState, read_idle
 from hpc.console import Console, columns
 from hpc.deployments.records import Record, find_record, load_records
 from hpc.deployments.refreshing import refresh
@@ -39,7 +40,7 @@ def run(given: argparse.Namespace, output: OutputDir, console: Console) -> None:
         named = bool(given.status)
         shown = [record for record in records if named or record.live]
         rest = replica_lines(records) if named else _campaign_lines(output)
-        more = [*batch_lines(shown), *idle_lines(shown), *told_lines(shown), *rest]
+        more = [*batch_lines(shown), *idle_lines(shown, output), *told_lines(shown), *rest]
         for line in [*status_lines(records), *more]:
             console.say(line)
     if problem is not None:
@@ -84,17 +85,18 @@ def _batch_words(batch: BatchFacts) -> str:
     )
 
 
-def idle_lines(records: Sequence[Record]) -> list[str]:
-    """One line for each deployment that ends when nobody asks anything: when that would be."""
-    lines = []
-    for record in records:
-        if idle := record.as_json().get("idle"):
-            left = format_time(max(0, round(idle["ends"] - time.time())))
-            limit = format_time(round(idle["timeout_s"]))
-            lines.append(
-                f"  {record.id}: ends in {left} unless somebody asks (idle_timeout {limit})"
-            )
-    return lines
+def idle_lines(records: Sequence[Record], output: OutputDir) -> list[str]:
+    """One line for each deployment that ends, or sleeps, when nobody asks: how that stands."""
+    states = {record.id: read_idle(output.path, record.id) for record in records if record.live}
+    return [f"  {name}: {_idle_words(state)}" for name, state in states.items() if state]
+
+
+def _idle_words(idle: IdleState) -> str:
+    if idle.ends is None:
+        waking = idle.state == "waking"
+        return "waking: its engine is on its way" if waking else "sleeping: nobody asks"
+    left, limit = max(0, round(idle.ends - time.time())), format_time(round(idle.timeout_s))
+    return f"ends in {format_time(left)} unless somebody asks (idle_timeout {limit})"
 
 
 def told_lines(records: Sequence[Record]) -> list[str]:

@@ -108,8 +108,8 @@ class PlaceFacts(TypedDict, total=False):
 
 class Facts(ModelFacts, PlaceFacts, total=False):
     """All of a record. `recipe`, `site`, `settings`, `ingest` and `benchmark` are as those who make
-    them write them; `checked`, `seconds_left`, `idle` and `not_told` are of the moment, and in no
-    file."""
+    them write them, `idle` is as contracts.job_files.IdleState has it; `checked`, `seconds_left`,
+    `idle` and `not_told` are of the moment, and in no file."""
 
     id: str
     state: str
@@ -133,6 +133,6 @@ class Facts(ModelFacts, PlaceFacts, total=False):
     error: str
     ended: str
     checked: bool
-    idle: Mapping[str, float] | None
+    idle: JsonObject | None
     not_told: list[str]
     seconds_left: int | None

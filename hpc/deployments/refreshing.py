@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
 
 from contracts.errors import SchedulerError, UsageError
 from contracts.job_files import IDLE, not_told, read_idle
@@ -12,6 +11,7 @@ from hpc.deployments.chain import Chain, progress, state_after, take_up
 from hpc.deployments.ends import Ends
 from hpc.deployments.facts import Endpoints
 from hpc.deployments.jobs import adopt, scheduler_of
+from hpc.deployments.on_request import take_up_engine
 from hpc.deployments.records import Record, find_record, load_records
 from hpc.endpoints import BadAddressFile, OutputDir
 from hpc.scheduler.interface import Scheduler
@@ -30,6 +30,7 @@ def refresh(records: Sequence[Record], output: OutputDir) -> None:
         record.note(checked=not record.live, not_told=not_told(output.path, record.id))
     for record in live:
         take_up(record, output)
+        take_up_engine(record, output)
     for ours in _by_scheduler(live):
         try:
             statuses = _ask(scheduler_of(ours, output), ours)
@@ -85,7 +86,7 @@ def _refresh(record: Record, statuses: dict[str, JobStatus], output: OutputDir) 
     if record.live:
         _follow_moved(record, output)
         idle = read_idle(output.path, record.id)
-        record.note(idle=None if idle is None else asdict(idle))
+        record.note(idle=None if idle is None else idle.as_facts())
     if lost:
         record.note(state="lost")  # asked from another shell it may be found again
     lefts = [s.left_s for j in jobs.values() if (s := statuses.get(j)) and s.state == "RUNNING"]

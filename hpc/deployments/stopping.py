@@ -14,6 +14,7 @@ from contracts.job_files import monitoring_login
 from hpc.deployments.chain import Chain, progress, take_up
 from hpc.deployments.ends import Ends
 from hpc.deployments.jobs import adopt
+from hpc.deployments.on_request import comes_and_goes, take_up_engine
 from hpc.deployments.records import Record
 from hpc.endpoints import OutputDir
 from hpc.scheduler.interface import Scheduler
@@ -32,7 +33,7 @@ def stop(record: Record, scheduler: Scheduler, output: OutputDir, state: str = "
     `state` is what the record says afterwards. Raises SchedulerError naming the jobs that do not
     end, or of which that cannot be told.
     """
-    if record.batch is not None:
+    if record.batch is not None or comes_and_goes(record):
         _forbid_successors(record, scheduler, output)
     if record.state == "submitting":
         adopt([record], scheduler.mine())
@@ -45,6 +46,8 @@ def stop(record: Record, scheduler: Scheduler, output: OutputDir, state: str = "
         _wait_until_over(record, scheduler, Ends(record, output))
     if record.batch is not None:
         _end_successors(record, scheduler, output)
+    if comes_and_goes(record):
+        _end_last_engine(record, scheduler, output)
     record.update(state=state)
     if record.batch is not None:
         record.update(batch=progress(record))
@@ -55,6 +58,7 @@ def _forbid_successors(record: Record, scheduler: Scheduler, output: OutputDir) 
     them begins when the one before it ends."""
     Chain(output.path, record.id).ask_to_stop()
     take_up(record, output)
+    take_up_engine(record, output)
     if record.live:
         scheduler.cancel(_not_recorded(record, scheduler).values())
 
@@ -63,6 +67,15 @@ def _end_successors(record: Record, scheduler: Scheduler, output: OutputDir) -> 
     """One may have been submitted while those before it were told to end."""
     while found := _not_recorded(record, scheduler):
         record.succeed({**record.jobs, **found}, record.batch or {})
+        scheduler.cancel(found.values())
+        _wait_until_over(record, scheduler, Ends(record, output))
+
+
+def _end_last_engine(record: Record, scheduler: Scheduler, output: OutputDir) -> None:
+    """Likewise, by the last request."""
+    while found := _not_recorded(record, scheduler):
+        for service, job_id in found.items():
+            record.add_job(service, job_id, f"{record.id}.{service}")
         scheduler.cancel(found.values())
         _wait_until_over(record, scheduler, Ends(record, output))
 

@@ -34,7 +34,10 @@ def endpoint_lines(launched: Launched, services: Sequence[Service]) -> list[str]
             rows.append([name, f"{url}   # {note}" if note else url])
     token = launched.token_file.with_name("user.token")
     rows += ways_to_ask(
-        launched.client, token, queries=bool(record.engines), native=_speaks_ollama(launched)
+        launched.client,
+        token,
+        queries=launched.recipe.job.service.server is None,
+        native=_speaks_ollama(launched),
     )
     if not kind_of(record.scheduler).this_machine:
         watch = [u for name in MONITORING_SERVICES if isinstance(u := endpoints.get(name), str)]

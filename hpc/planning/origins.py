@@ -139,6 +139,8 @@ def note_models(
     notes.add("time", recipe.job.infrastructure.time, "recipe")
     if service.idle_timeout:
         notes.add("idle_timeout", service.idle_timeout, "recipe")
+    if service.on_request:
+        notes.add("engine_job", "submitted by the first request, none at first", "on_request")
     return model
 
 

@@ -39,7 +39,13 @@ def working_off(service: Service, given: BatchFiles, recipe: Path) -> Service:
     batch = (service.batch or Batch(input="-")).model_copy(update=files)
     nothing = {"question": None, "n_requests_per_client": 0, "n_requests": None, "rate": None}
     return service.model_copy(
-        update={**nothing, "duration_seconds": None, "idle_timeout": None, "batch": batch}
+        update={
+            **nothing,
+            "duration_seconds": None,
+            "idle_timeout": None,
+            "on_request": False,
+            "batch": batch,
+        }
     )
 
 

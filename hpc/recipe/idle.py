@@ -16,8 +16,8 @@ def _check_duration(text: str) -> str:
 
 
 Duration = Annotated[str, Field(max_length=16), AfterValidator(_check_duration)]
-#: What would ask for something, or end the deployment, whoever else asks.
-_BESIDES = ("batch",)
+#: What is asked at the start, and would begin an engine that nobody has asked for.
+_AT_THE_START = ("n_requests_per_client", "n_requests", "duration_seconds", "question", "retrieval")
 
 
 class Idle(Section):
@@ -26,15 +26,38 @@ class Idle(Section):
     idle_timeout: Duration | None = Field(
         None,
         description="No request of a model for so long (`90s`, `30m`, `2h`, `1d`) ends the "
-        "deployment, all of its jobs (docs/idle.md). Default: the time limit alone ends it.",
+        "deployment, all of its jobs; with `on_request` the engine's alone (docs/idle.md). "
+        "Default: the time limit alone ends it.",
+    )
+    on_request: bool = Field(
+        False,
+        description="Submits no engine's job before somebody asks: the first request has it "
+        "submitted, and waits for it; `idle_timeout` says when it ends. The client service's job "
+        "stays (docs/idle.md).",
     )
 
-    @field_validator(*_BESIDES, check_fields=False)
+    @field_validator("on_request")
+    @classmethod
+    def _ends_again(cls, value: bool, info: ValidationInfo) -> bool:
+        if value and "idle_timeout" in info.data and not info.data["idle_timeout"]:
+            raise ValueError("goes with job.service.idle_timeout alone, which says when it ends")
+        return value
+
+    @field_validator("batch", check_fields=False)
     @classmethod
     def _asked_by_users_alone(cls, value: object, info: ValidationInfo) -> object:
         if value and info.data.get("idle_timeout"):
             raise ValueError(
                 "does not go with job.service.idle_timeout: the batch's end is the deployment's"
+            )
+        return value
+
+    @field_validator(*_AT_THE_START, check_fields=False)
+    @classmethod
+    def _asked_later(cls, value: object, info: ValidationInfo) -> object:
+        if value and info.data.get("on_request"):
+            raise ValueError(
+                "does not go with job.service.on_request: nothing is asked before somebody asks"
             )
         return value
 

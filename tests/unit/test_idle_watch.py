@@ -132,8 +132,9 @@ def test_status_says_it_and_the_end_is_no_failure(tmp_path, monkeypatch):
         record.add_job(service, job, f"{record.id}.{service}")
         (tmp_path / "logs" / f"{job}.rc").write_text("0\nidle for 30 minutes\n")
     record.update(state="ready")
-    record.note(idle={"timeout_s": 1800.0, "last_request": 0.0, "ends": 0.0})
-    assert idle_lines([record]) == [
+    state = {"timeout_s": 1800.0, "last_request": 0.0, "ends": 0.0, "state": "awake"}
+    idle_file(tmp_path, record.id).write_text(json.dumps(state))
+    assert idle_lines([record], output) == [
         f"  {record.id}: ends in 00:00:00 unless somebody asks (idle_timeout 00:30:00)"
     ]
     refresh([record], output)

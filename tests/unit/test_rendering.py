@@ -137,6 +137,11 @@ def test_rendered_scripts_pass_shellcheck(
     if nodes == 3:
         recipe_data["job"]["service"]["batch"] = {"input": "/a b/in", "output": "/out/x"}
         recipe_data["job"]["service"]["n_requests_per_client"] = 0
+    elif not monitoring:
+        idle = {"idle_timeout": "30m", "on_request": per_node == 1, "n_requests_per_client": 0}
+        recipe_data["job"]["service"].update(idle)
+        told = {"command": ["a b", "$(c)"], "webhook": "https://h/x?y=1&z"}
+        recipe_data["job"]["notify"] = told
     plan = make_plan(parse_recipe(recipe_data), site, monitoring=monitoring)
     render_all(plan, services(), output)
     scripts = sorted((tmp_path / "scripts").glob("*.sh"))
