@@ -35,6 +35,7 @@ from client.batches.routes import refused
 from client.batches.service import add_batches
 from client.benchmarks import Benchmarks, Described, Measured, new_id
 from client.errors import BenchmarkFailed, Busy, Conflict, NoRetrieval, NotServed, RequestError
+from client.handover.shown import Shown
 from client.idle.service import watch_idle
 from client.idle.sleeping import sleeping
 from client.live.series import Recorder
@@ -117,8 +118,10 @@ def _add_ollama(
     )
     service.servers.follow(service.replicas.recheck)
     metrics.show(State(settings, service.queries, benchmarks, service.replicas))
+    handover = Shown(settings)
+    metrics.show(handover)
     retrieval = Retriever(sources, service.embed, service.addresses)
-    _add_ollama_routes(app, service, retrieval)
+    _add_ollama_routes(app, service, retrieval, handover)
     batches = add_batches(app, settings, tokens, user)
     watch_idle(
         settings,
@@ -216,13 +219,15 @@ def _add_description(app: Flask) -> None:
         return Response(openapi.text(), mimetype="application/json")
 
 
-def _add_ollama_routes(app: Flask, service: OllamaClientService, retrieval: Retriever) -> None:
+def _add_ollama_routes(
+    app: Flask, service: OllamaClientService, retrieval: Retriever, handover: Shown
+) -> None:
     @app.get("/health")
     def show_health() -> tuple[Response, int]:
         if (none := sleeping(service.settings)) is not None:
             return sent(none)
         service.servers.look()  # who sees that all is well goes on to ask there
-        found = retrieval.judge(*service.health())
+        found = handover.in_health(retrieval.judge(*service.health()))
         return sent(found, 503 if isinstance(found, Unhealthy) else 200)
 
     @app.post("/query")

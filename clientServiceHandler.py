@@ -70,6 +70,7 @@ def setup_client_service(data: Deployment) -> str:
         on_request=data.plan.recipe.job.service.on_request,
         idle_seconds=data.plan.recipe.job.service.idle_seconds or "",
         notify=_notify(data.plan),
+        handover=_handover(data.plan),
     )
 
 
@@ -77,7 +78,7 @@ def _chain(data: Deployment, engine: str) -> Mapping[str, object] | None:
     """What the job is told of those that come after it, with the services of the other jobs in the
     order in which they are submitted for the next one. None if none comes."""
     service = data.plan.recipe.job.service
-    if service.batch is None and not service.on_request:
+    if service.batch is None and not service.on_request and data.plan.lasting is None:
         return None
     jobs = data.record.jobs if data.record else {}
     others = {"qdrant": data.plan.qdrant is not None, "monitoring": data.plan.monitoring.on}
@@ -109,6 +110,15 @@ def _notify(plan: Plan) -> Mapping[str, object] | None:
     if told is None or (told.command is None and told.webhook is None):
         return None
     return {"command": told.command or [], "webhook": told.webhook or ""}
+
+
+def _handover(plan: Plan) -> list[str] | None:
+    """What client/handover is told of how long jobs follow one another; None if they do not."""
+    lasting = plan.lasting
+    if lasting is None:
+        return None
+    told = {"until": lasting.until, "lasts": lasting.lasts_s, "max-jobs": lasting.max_jobs}
+    return [f"--{name}={value}" for name, value in told.items() if value is not None]
 
 
 def _retrieval(plan: Plan) -> str:

@@ -72,7 +72,15 @@ def haproxy(engines: int = 3, health: str = "/api/version", in_flight: int = 100
     what ORCH_DOOR names. Raises RuntimeError: it does not start."""
     with tempfile.TemporaryDirectory(prefix="door.") as name:  # names of sockets are short
         folder = Path(name)
-        for file in ("users", "sessions", "scrapers", "secrets", "in_flight", "per_minute"):
+        for file in (
+            "users",
+            "sessions",
+            "scrapers",
+            "secrets",
+            "in_flight",
+            "per_minute",
+            "handover",
+        ):
             (folder / file).touch()
         told = {"PROXY_FOLDER": name, "LISTEN_AT": f"unix@{name}/door", "OPEN": 1, "SHARED": 0,
                 "QUERIES": 50, "OWN_ENGINES": 1, "ENGINE": "Ollama", "OLLAMA_API": 1,

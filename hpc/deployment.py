@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import secrets
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +24,11 @@ from hpc.site import Site
 
 #: For services that nobody on another host is to reach.
 LOOPBACK = "127.0.0.1"
+
+
+def new_id(name: str) -> str:
+    """An id that sorts by time among deployments of one name and is never given twice."""
+    return f"{name}-{time.strftime('%m%d-%H%M%S')}-{secrets.token_hex(2)}"
 
 
 @dataclass(frozen=True)
@@ -65,6 +72,7 @@ class Deployment:
             "time_seconds": self.plan.recipe.time_seconds,
             "security": self.plan.security,
             "tls": self.plan.tls,
+            "one_database": self.plan.lasting is not None,
             "share": json.dumps(self.plan.share) if self.plan.share else "",
         }
         text = render(f"{job.service}.sbatch.j2", **{**common, **own, **values})
@@ -95,7 +103,7 @@ class Deployment:
 
 #: Those of lib/ that templates have sourced, beside service.sh.
 LIBRARIES = (
-    *("haproxy", "door", "watch", "tls", "munge", "chain", "batch"),
+    *("haproxy", "door", "watch", "tls", "munge", "chain", "batch", "handover"),
     *(
         "idle",
         "on_request",
@@ -119,8 +127,8 @@ def common_values(
     return {
         "output": output.path,
         "library": PROJECT / "lib" / "service.sh",
-        "scheduler_library": kind.library,
         **{f"{name}_library": PROJECT / "lib" / f"{name}.sh" for name in LIBRARIES},
+        "scheduler_library": kind.library,
         "munge_socket": site.munge_socket or "",
         "runtime": site.runtime,
         "project": PROJECT,
@@ -135,6 +143,7 @@ def common_values(
         "interface": site.interface or "",
         "proxy": _proxy_variables(site),
         "monitoring": monitoring.on,
+        "one_database": False,
         "programs": PROGRAMS,
         "images": images_of_parts(site),
         "retention_days": monitoring.retention_days,

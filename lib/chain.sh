@@ -48,9 +48,8 @@ note_chain() {
 submit_one() {
   local id why
   if is_stopped; then fail "it was told to end: no further job is submitted"; fi
-  why=$CHAIN_FOLDER/.submitted.$JOB_ID
-  TEMPORARY+=("$why")
-  id=$(submit_script "$3" "$4" "$CHAIN_SCRIPTS.$2.sh" "${@:5}" 2>"$why") ||
+  why=$PROXY_FOLDER/submission
+  id=$(submit_script "$3" "$4" "$CHAIN_SCRIPTS.$2.sh" "${@:5}" 2>"$why") && [ -n "$id" ] ||
     fail "the next $2 job cannot be submitted from $HOST: $(tail -n 1 "$why")$CHAIN_REMEDY"
   SUCCESSORS+=("$id")
   note_chain "$1" "$2" "$id"

@@ -18,7 +18,7 @@ DOOR=           # the folder of HAProxy's sockets
 make_tokens() {
   local folder=$OUTPUT/deployments/$1 scrape=$OUTPUT/deployments/scrape.token token name
   require_haproxy
-  for name in users sessions scrapers secrets in_flight per_minute; do
+  for name in users sessions scrapers secrets in_flight per_minute handover; do
     (umask 077 && : >"$PROXY_FOLDER/$name") || fail "cannot write into $PROXY_FOLDER"
   done
   [ "$SECURITY" != none ] || return 0
@@ -44,7 +44,7 @@ start_behind_door() {
   if [ "$SECURITY" = none ]; then open=1; fi
   SERVICE_AT=unix:$PROXY_FOLDER/service DOOR=$PROXY_FOLDER
   DOOR_IS_TOLD=("OPEN=$open" "${@:3}")
-  start_door() { run_haproxy door.cfg SHARED=0 ENGINE=none OLLAMA_API=0 ON_REQUEST=0 HEALTH=/ "${DOOR_IS_TOLD[@]}"; }
+  start_door() { run_haproxy door.cfg SHARED=0 ENGINE=none OLLAMA_API=0 ON_REQUEST=0 HEALTH=/ NEXT_NAME=none "${DOOR_IS_TOLD[@]}"; }
   "$2"
   service=$SERVICE_PID
   start_on_port "$1" start_door

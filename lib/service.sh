@@ -29,6 +29,9 @@
 #   cancel_jobs ID...           asks for their end; those that have ended do not matter
 #   list_jobs ID...             prints a line "NUMBER|STATE|BEGINS|ENDS|NODES|REASON" for each that the scheduler knows,
 #                               times as 2026-12-24T08:00:00; false if there is nobody to ask, or no answer
+#   tell_jobs ID...             the same, but how they end is for them to say: they are not cancelled
+#   jobs_named NAME             prints the ids of the user's jobs of that name that have not ended
+#   expected_start ID           prints when a job that waits is to begin, in seconds since 1970; nothing if not known
 #   submit_script ENDED BEGUN SCRIPT [ARGUMENT...]
 #                               submits it and prints the job's id, to begin once the jobs of the one list (of ids with
 #                               blanks between them) have ended, and those of the other have begun; false if it is

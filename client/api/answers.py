@@ -117,6 +117,15 @@ _STATUS = (
 )
 
 
+class HandedOver(Open):
+    """How jobs that follow one another hand over (docs/handover.md)."""
+
+    phase: Text = Field(description="As in `handover.json`.")
+    ends: Count = Field(description="When the job that says so ends, in seconds since 1970.")
+    dark_s: Count | None = Field(description="For how many seconds nobody will answer then, if so.")
+    message: Text | None = Field(description="That in a sentence, or why no next job is there.")
+
+
 class Health(Open):
     """Whether a query would be answered."""
 
@@ -128,6 +137,9 @@ class Health(Open):
     job_id: Text | None = Field(description="Id of this service's job.")
     ollama_job: Text = Field(description="Id of Ollama's job.")
     retrieval: Collection | Absent = Field(None, description="The collection, if there is one.")
+    handover: HandedOver | Absent = Field(
+        None, description="How it goes on when its jobs end, if others follow them."
+    )
 
 
 class Unhealthy(Health):

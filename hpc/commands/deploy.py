@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING
 from contracts.errors import UsageError
 from contracts.json_object import JsonObject
 from hpc.console import Console, columns
-from hpc.deployment import Deployment
+from hpc.deployment import Deployment, new_id
 from hpc.deployments.chain import works
 from hpc.deployments.jobs import scheduler_of
-from hpc.deployments.records import Record, create_record, load_records, new_id
+from hpc.deployments.records import Record, create_record, load_records
 from hpc.deployments.refreshing import refresh
 from hpc.deployments.stopping import stop
 from hpc.endpoints import OutputDir
 from hpc.images import check_bindable
+from hpc.planning.chain import asks_for_chain
 from hpc.planning.fitting import require_fit, with_fit
 from hpc.planning.origins import origins_of
 from hpc.planning.plan import Plan, make_plan
@@ -92,9 +93,11 @@ def _clusters(site: Site, kind: Kind, asked: Exported) -> str:
 
 
 def _partitions(recipe: Recipe, site: Site, scheduler: Scheduler) -> list[Partition]:
-    """What the scheduler knows of its partitions, asked only if recipe and site do not say."""
+    """What the scheduler knows of its partitions, asked only if recipe and site do not say which,
+    or if it is to be known how long a job may be."""
     said = site.gpu_partitions or site.cpu_partitions
-    return [] if said else list(scheduler.partitions())
+    asks = asks_for_chain(recipe.job.infrastructure)
+    return [] if said and not asks else list(scheduler.partitions())
 
 
 def dry_run(plan: Plan, services: Sequence[Service], output: OutputDir, console: Console) -> None:
@@ -139,6 +142,13 @@ def begin(plan: Plan, output: OutputDir) -> Record:
         facts["batch"] = {
             "input": batch.input, "output": out, "job": 1, "max_jobs": batch.max_jobs
         }  # fmt: skip
+    if lasting := plan.lasting:
+        facts["chain"] = {
+            "job": 1,
+            "max_jobs": lasting.max_jobs,
+            "until": lasting.until,
+            "lasts_s": lasting.lasts_s,
+        }
     return create_record(output.path, new_id(plan.recipe.job.name), facts)
 
 

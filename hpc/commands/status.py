@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from contracts.errors import SchedulerError
 from contracts.job_files import IdleState, read_idle
+from contracts.json_object import JsonObject
 from hpc.console import Console, columns
 from hpc.deployments.records import Record, find_record, load_records
 from hpc.deployments.refreshing import refresh
@@ -17,7 +19,7 @@ from hpc.following.report import share_of
 from hpc.times import format_time
 
 if TYPE_CHECKING:
-    from hpc.deployments.facts import BatchFacts
+    from hpc.deployments.facts import BatchFacts, ChainFacts
 
 
 def run(given: argparse.Namespace, output: OutputDir, console: Console) -> None:
@@ -40,7 +42,8 @@ def run(given: argparse.Namespace, output: OutputDir, console: Console) -> None:
         named = bool(given.status)
         shown = [record for record in records if named or record.live]
         rest = replica_lines(records) if named else _campaign_lines(output)
-        more = [*batch_lines(shown), *idle_lines(shown, output), *told_lines(shown), *rest]
+        course = [*batch_lines(shown), *handover_lines(shown), *idle_lines(shown, output)]
+        more = [*course, *told_lines(shown), *rest]
         for line in [*status_lines(records), *more]:
             console.say(line)
     if problem is not None:
@@ -68,6 +71,37 @@ def batch_lines(records: Sequence[Record]) -> list[str]:
     return [
         f"  {record.id}: {_batch_words(batch)}" for record in records if (batch := record.batch)
     ]
+
+
+def handover_lines(records: Sequence[Record]) -> list[str]:
+    """One line for each deployment whose jobs follow one another: how the hand-over stands."""
+    found = ((record, record.chain, record.as_json().get("handover")) for record in records)
+    return [f"  {r.id}: {_handover_words(chain, now)}" for r, chain, now in found if chain and now]
+
+
+def _handover_words(chain: ChainFacts, now: JsonObject) -> str:
+    most = f" of at most {chain['max_jobs']}" if chain.get("max_jobs") else ""
+    words = f"job {now.get('job')}{most} until {_clock(now.get('ends'))}, {_phase(now)}"
+    dark = now.get("dark_s")
+    words += f"; dark for {format_time(dark)} then" if isinstance(dark, int) else ""
+    return f"{words}; {now['problem']}" if now.get("problem") else words
+
+
+def _phase(now: JsonObject) -> str:
+    next_ids, phase = now.get("successor"), str(now.get("phase"))
+    named = f" {next_ids.get('client')}" if isinstance(next_ids, dict) else ""
+    return {
+        "serving": "the next one is submitted at " + _clock(now.get("submit_at")),
+        "submitted": f"the next one{named} waits, to serve at {_clock(now.get('expected'))}",
+        "waiting": f"the next one{named} loads its model",
+    }.get(phase, f"the next one{named} serves at {now.get('address')}")
+
+
+def _clock(at: object) -> str:
+    """Of seconds since 1970, the local time."""
+    if not isinstance(at, int):
+        return "a time not known"
+    return f"{datetime.fromtimestamp(at):%m-%d %H:%M:%S}"
 
 
 def _batch_words(batch: BatchFacts) -> str:

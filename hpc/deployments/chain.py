@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,20 +15,26 @@ from contracts.job_files import (
     ExitStatus,
     chain_folder,
     chain_said,
+    fresh,
     internal_token_file,
     read_end,
     url_of,
 )
+from contracts.json_object import JsonObject
 from hpc.deployments.records import Record
-from hpc.endpoints import BadAddressFile, OutputDir
+from hpc.endpoints import MONITORING_SERVICES, BadAddressFile, OutputDir
 from hpc.scheduler.states import JobStatus
 
 if TYPE_CHECKING:
-    from hpc.deployments.facts import BatchFacts, Endpoints
+    from hpc.deployments.facts import BatchFacts, ChainFacts, Endpoints
 
 #: The states of a deployment after its batch has ended with these exit codes; after others it has
 #: failed. With 4 no line is missing, but some have failed in the end.
 _STATES = {0: "ended", 4: "ended", 130: "stopped"}
+
+
+#: The word of the chain's file for jobs that have served.
+_SERVES = ".serves"
 
 
 def state_after(end: ExitStatus) -> str:
@@ -49,8 +56,22 @@ class Chain:
     def successors(self) -> list[dict[str, str]]:
         """The ids of the jobs by service, of each time that they were submitted anew; of the last
         time perhaps not all yet."""
-        said = sorted(chain_said(self.folder).items())
+        said = sorted(self.said.items())
         return [jobs for number, words in said if number > 1 and (jobs := _jobs_in(words))]
+
+    @property
+    def said(self) -> dict[int, dict[str, str]]:
+        """What is known of each number of the deployment's jobs (contracts/job_files.py)."""
+        return chain_said(self.folder)
+
+    @property
+    def handover(self) -> JsonObject | None:
+        """How a hand-over stands (client/handover/state.py); None if nobody says it."""
+        try:
+            found = json.loads(fresh(self.folder / "handover.json").read_text())
+        except (OSError, ValueError):
+            return None
+        return found if isinstance(found, dict) else None
 
     @property
     def end(self) -> ExitStatus | None:
@@ -71,21 +92,53 @@ def works(record: Record, output: OutputDir) -> bool:
     )
 
 
-def take_up(record: Record, output: OutputDir) -> bool:
-    """Make the newest jobs those of the record, and their addresses its endpoints. True if others
-    have come."""
-    if record.batch is None:
-        return False
-    chain = Chain(output.path, record.id).successors
-    jobs = {**record.jobs, **chain[-1]} if chain else record.jobs
+def follows(record: Record) -> bool:
+    """Whether other jobs may come after those of a record."""
+    return record.batch is not None or record.chain is not None
+
+
+def take_up(record: Record, output: OutputDir, over: bool = False) -> bool:
+    """Make the newest jobs those of the record, and their addresses its endpoints: those that
+    serve, unless the ones before are `over`. True if others have come."""
+    chain = Chain(output.path, record.id)
+    if record.batch is not None:
+        return _take_up_batch(record, record.batch, chain, output)
+    return record.chain is not None and _take_up(record, record.chain, chain, output, over)
+
+
+def _take_up_batch(record: Record, facts: BatchFacts, chain: Chain, output: OutputDir) -> bool:
+    newest = chain.successors
+    jobs = {**record.jobs, **newest[-1]} if newest else record.jobs
     changed = jobs != record.jobs
     if changed:
-        earlier = record.batch.get("jobs") or [record.jobs]
-        batch: BatchFacts = {**record.batch, "job": len(chain) + 1, "jobs": [earlier[0], *chain]}
-        record.succeed(jobs, batch)
-    elif chain and record.state == "starting" and (endpoints := _endpoints(record, output)):
-        record.update(state="ready", endpoints=endpoints)
+        earlier = facts.get("jobs") or [record.jobs]
+        batch: BatchFacts = {**facts, "job": len(newest) + 1, "jobs": [earlier[0], *newest]}
+        record.succeed(jobs, {"batch": batch})
+    elif newest and record.state == "starting":
+        _make_ready(record, output)
     return changed
+
+
+def _take_up(
+    record: Record, facts: ChainFacts, chain: Chain, output: OutputDir, over: bool
+) -> bool:
+    said = chain.said
+    serving = max((number for number, words in said.items() if _SERVES in words), default=0)
+    newest = max((n for n, words in said.items() if "client" in words), default=0)
+    number = max(serving, newest if over else 0)
+    changed = number > facts["job"]
+    if changed:
+        record.succeed(
+            {**record.jobs, **_jobs_in(said[number])}, {"chain": {**facts, "job": number}}
+        )
+    if record.state == "starting" and serving == record.as_json()["chain"]["job"]:
+        _make_ready(record, output)
+    return changed
+
+
+def _make_ready(record: Record, output: OutputDir) -> None:
+    if endpoints := _endpoints(record, output):
+        record.update(state="ready", endpoints=endpoints)
 
 
 def progress(record: Record) -> BatchFacts:
@@ -111,10 +164,14 @@ def _endpoints(record: Record, output: OutputDir) -> Endpoints | None:
     token_file = internal_token_file(output.path, record.id)
     found: Endpoints = {}
     for service, before in record.endpoints.items():
+        owner = "monitoring" if service in MONITORING_SERVICES else service
         try:
-            addresses = output.addresses(service, record.jobs[service])
+            addresses = output.addresses(service, record.jobs[owner])
         except (BadAddressFile, KeyError):
             continue
-        urls: list[str] = [url_of(address, token_file) for address in addresses]
+        plain = service in MONITORING_SERVICES
+        urls: list[str] = [
+            f"http://{address}" if plain else url_of(address, token_file) for address in addresses
+        ]
         found[service] = urls if isinstance(before, list) else next(iter(urls), None)
     return found if found.get("client") else None

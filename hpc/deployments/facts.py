@@ -88,6 +88,16 @@ class BatchFacts(TypedDict, total=False):
     jobs: list[dict[str, str]]
 
 
+class ChainFacts(TypedDict, total=False):
+    """Jobs that follow one another: which of them are the deployment's now, of at most how many,
+    and until when (hpc/planning/chain.py)."""
+
+    job: int
+    max_jobs: int | None
+    until: int | None
+    lasts_s: int | None
+
+
 class ModelFacts(GpuFacts, total=False):
     """What is known once a service is ready: what it says of its model, its GPUs, its replicas if
     several are on a node, how they have loaded it, and the SHA-256 of the client service's
@@ -109,7 +119,8 @@ class PlaceFacts(TypedDict, total=False):
 class Facts(ModelFacts, PlaceFacts, total=False):
     """All of a record. `recipe`, `site`, `settings`, `ingest` and `benchmark` are as those who make
     them write them, `idle` is as contracts.job_files.IdleState has it; `checked`, `seconds_left`,
-    `idle` and `not_told` are of the moment, and in no file."""
+    `idle`, `not_told` and `handover` (client/handover/state.py) are of the moment, and in no
+    file."""
 
     id: str
     state: str
@@ -129,6 +140,8 @@ class Facts(ModelFacts, PlaceFacts, total=False):
     ingest: JsonObject
     benchmark: JsonObject
     batch: BatchFacts
+    chain: ChainFacts
+    handover: JsonObject | None
     job_states: Mapping[str, str]
     error: str
     ended: str

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import secrets
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -22,18 +20,20 @@ from hpc.times import parse_time
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from hpc.deployments.facts import BatchFacts, Endpoints, Facts, JobFacts, ReplicaFacts
+    from hpc.deployments.facts import (
+        BatchFacts,
+        ChainFacts,
+        Endpoints,
+        Facts,
+        JobFacts,
+        ReplicaFacts,
+    )
 
 #: States of a deployment. The live ones may still change; "degraded": a job of it has ended;
 #: "lost": the scheduler that we ask does not know its jobs, and nobody has seen them end (never
 #: written down: another shell's scheduler may know them).
 LIVE_STATES = ("submitting", "starting", "ready", "degraded", "stopping", "lost")
 STATES = (*LIVE_STATES, "stopped", "ended", "failed")
-
-
-def new_id(name: str) -> str:
-    """An id that sorts by time among deployments of one name and is never given twice."""
-    return f"{name}-{time.strftime('%m%d-%H%M%S')}-{secrets.token_hex(2)}"
 
 
 @dataclass(frozen=True)
@@ -134,8 +134,6 @@ class Record:
         """The settings by which the same controller is reached again."""
         return self._facts.get("controller")
 
-    # --- what came of it ---
-
     @property
     def jobs(self) -> dict[str, str]:
         """Job ids (hpc/scheduler/job_ids.py) by service, in the order of their submission."""
@@ -194,6 +192,11 @@ class Record:
         return self._facts.get("batch")
 
     @property
+    def chain(self) -> ChainFacts | None:
+        """Of jobs that follow one another; None if there is one of each, or a batch."""
+        return self._facts.get("chain")
+
+    @property
     def checked(self) -> bool:
         """Whether the state is what the scheduler has said just now, or for good."""
         return self._facts.get("checked", True)
@@ -229,15 +232,15 @@ class Record:
         """Note a job of ours, here alone, when the service has none."""
         self._facts["jobs"].setdefault(service, _job(job_id, name))
 
-    def succeed(self, jobs: Mapping[str, str], batch: BatchFacts) -> None:
+    def succeed(self, jobs: Mapping[str, str], facts: Facts | None = None) -> None:
         """Write down the jobs that have taken the place of others, which are not ready yet."""
         endpoints: Endpoints = {
             name: [] if isinstance(at, list) else None for name, at in self.endpoints.items()
         }
-        entries = {
-            service: _job(job_id, f"{self.id}.{service}") for service, job_id in jobs.items()
-        }
-        self.update(jobs=entries, batch=batch, endpoints=endpoints, state="starting")
+        entries = {name: _job(job_id, f"{self.id}.{name}") for name, job_id in jobs.items()}
+        whole: Facts = {"jobs": entries, "endpoints": endpoints, "state": "starting"}
+        whole.update(facts or {})
+        self.update(**whole)
 
     def save_jobs(self) -> None:
         """Write down the jobs that were adopted."""

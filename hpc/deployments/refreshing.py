@@ -43,6 +43,8 @@ def refresh(records: Sequence[Record], output: OutputDir) -> None:
     for record in live:
         if record.batch is not None:
             record.note(batch=progress(record))
+        if record.chain is not None:
+            record.note(handover=Chain(output.path, record.id).handover)
     if problem is not None:
         raise problem
 
@@ -119,7 +121,7 @@ def _write_down(
     if len(over) < len(details):
         record.update(state="degraded" if end is None else "stopping", job_states=details)
         return
-    if take_up(record, output):  # while we asked for those before
+    if take_up(record, output, over=True):  # while we asked for those before
         return
     good = all(
         "time limit" in d or d.startswith(f"ended: {IDLE}") or d in ("TIMEOUT", "COMPLETED")

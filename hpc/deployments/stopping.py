@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from contracts.errors import SchedulerError, SchedulerUnavailable
 from contracts.files import PROJECT
 from contracts.job_files import monitoring_login
-from hpc.deployments.chain import Chain, progress, take_up
+from hpc.deployments.chain import Chain, follows, progress, take_up
 from hpc.deployments.ends import Ends
 from hpc.deployments.jobs import adopt
 from hpc.deployments.on_request import comes_and_goes, take_up_engine
@@ -33,7 +33,7 @@ def stop(record: Record, scheduler: Scheduler, output: OutputDir, state: str = "
     `state` is what the record says afterwards. Raises SchedulerError naming the jobs that do not
     end, or of which that cannot be told.
     """
-    if record.batch is not None or comes_and_goes(record):
+    if follows(record) or comes_and_goes(record):
         _forbid_successors(record, scheduler, output)
     if record.state == "submitting":
         adopt([record], scheduler.mine())
@@ -44,7 +44,7 @@ def stop(record: Record, scheduler: Scheduler, output: OutputDir, state: str = "
         scheduler.cancel(job_ids)  # first: a full disk must not keep jobs alive
         record.update(state="stopping")
         _wait_until_over(record, scheduler, Ends(record, output))
-    if record.batch is not None:
+    if follows(record):
         _end_successors(record, scheduler, output)
     if comes_and_goes(record):
         _end_last_engine(record, scheduler, output)
@@ -54,7 +54,7 @@ def stop(record: Record, scheduler: Scheduler, output: OutputDir, state: str = "
 
 
 def _forbid_successors(record: Record, scheduler: Scheduler, output: OutputDir) -> None:
-    """No job goes on with its batch: those that are submitted are cancelled first, so that none of
+    """No job comes after it: those that are submitted are cancelled first, so that none of
     them begins when the one before it ends."""
     Chain(output.path, record.id).ask_to_stop()
     take_up(record, output)
@@ -66,7 +66,7 @@ def _forbid_successors(record: Record, scheduler: Scheduler, output: OutputDir) 
 def _end_successors(record: Record, scheduler: Scheduler, output: OutputDir) -> None:
     """One may have been submitted while those before it were told to end."""
     while found := _not_recorded(record, scheduler):
-        record.succeed({**record.jobs, **found}, record.batch or {})
+        record.succeed({**record.jobs, **found})
         scheduler.cancel(found.values())
         _wait_until_over(record, scheduler, Ends(record, output))
 

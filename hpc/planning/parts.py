@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -102,3 +103,24 @@ def whole_number(value: object) -> int:
     if not isinstance(value, int):
         raise UsageError(f"{value!r} is not a whole number")
     return value
+
+
+def plan_qdrant(
+    recipe: Recipe, site: Site, make: MakeJob, notes: Notes, turns: bool
+) -> JobPlan | None:
+    """The job of Qdrant's server, if there is retrieval and a server to be had, and no jobs take
+    `turns` at the storage."""
+    retrieval = recipe.job.service.wanted_retrieval
+    if retrieval is None:
+        return None
+    if turns:
+        why = "jobs that follow one another take turns at the collection"
+    elif site.runtime == "host" and not (site.modules or shutil.which("qdrant")):
+        why = "there is no qdrant on PATH"
+    elif site.runtime != "host" and site.images.qdrant is None:
+        why = "the site profile names no image (images.qdrant)"
+    else:
+        notes.add("qdrant", "a job of its own", "what can be had here")
+        return make("qdrant", retrieval.cpus, retrieval.mem_gb)
+    notes.add("qdrant", "in the client service", why)
+    return None

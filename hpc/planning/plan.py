@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,12 +10,13 @@ from pathlib import Path
 from contracts.errors import UsageError
 from contracts.given_server import GivenServer
 from hpc.images import check_bindable
+from hpc.planning.chain import Lasting, bounded, in_jobs, remark
 from hpc.planning.cluster import cluster_cpu_jobs, cluster_engine
 from hpc.planning.local import local_cpu_jobs, local_engine
 from hpc.planning.memory import Fit
 from hpc.planning.monitoring import MonitoringPlan, plan_monitoring
 from hpc.planning.origins import Origin, note_models
-from hpc.planning.parts import Given, JobPlan, MakeJob, Notes, client_cpus
+from hpc.planning.parts import Given, JobPlan, MakeJob, Notes, client_cpus, plan_qdrant
 from hpc.planning.replicas import note_cores, plan_replicas
 from hpc.planning.share import plan_share, with_mail
 from hpc.recipe.reading import ollama_name
@@ -68,6 +68,8 @@ class Plan:
     #: Variables for the scheduler in the user's environment that are left out.
     left_out: tuple[str, ...]
     settings: tuple[Setting, ...] = field(repr=False)
+    #: Until when its jobs follow one another; None if there is one of each alone.
+    lasting: Lasting | None = None
     #: That server.
     server: GivenServer | None = None
     #: The model's file, if the engine is given one; else "".
@@ -99,6 +101,8 @@ class Plan:
         said += [("WARNING", origin.problem) for origin in self.origins if origin.problem]
         if self.fit is not None and self.fit.problem:
             said.append(("WARNING", self.fit.problem))
+        if self.lasting is not None:
+            said.append(("orch", remark(self.lasting, self.recipe)))
         if self.left_out:
             names = ", ".join(f"${name}" for name in self.left_out)
             whose = f"{kind_of(self.site.scheduler).title}'s commands"
@@ -123,7 +127,7 @@ def make_plan(
     its models come from.
     Raises UsageError if the two do not fit together.
     """
-    kind = kind_of(site.scheduler)
+    kind, (recipe, lasting) = kind_of(site.scheduler), in_jobs(recipe, site, partitions)
     notes = Notes(kind.options_in(site.directives), exported.chosen)
     service = recipe.job.service
     model = note_models(recipe, site, origins, weights, notes)
@@ -131,8 +135,7 @@ def make_plan(
     security = _security(given)
     server, (engine, gpus, per_node) = _server(given), _engine(given)
     on_cpus = (local_cpu_jobs if kind.this_machine else cluster_cpu_jobs)(given)
-    qdrant = _qdrant(recipe, site, on_cpus, notes)
-    watch = _watch(given, monitoring, gpus, per_node, qdrant is not None)
+    qdrant = plan_qdrant(recipe, site, on_cpus, notes, lasting is not None)
     return Plan(
         recipe=recipe,
         site=site,
@@ -145,9 +148,10 @@ def make_plan(
         tls=_tls(given, security),
         share=plan_share(given, security),
         max_queue=max(OLLAMA_MAX_QUEUE, 2 * service.concurrency),
+        lasting=bounded(lasting, recipe, gpus, notes),
         engine=engine,
         client=_client(given, on_cpus, engine, per_node),
-        monitoring=watch,
+        monitoring=_watch(given, monitoring, gpus, per_node, qdrant is not None),
         monitoring_job=on_cpus("monitoring", MONITORING_CPUS, MONITORING_MEM_GB),
         qdrant=qdrant,
         left_out=exported.left_out,
@@ -277,19 +281,3 @@ def _embedding_model(recipe: Recipe, notes: Notes) -> str | None:
     notes.add("collection", retrieval.collection, "recipe or its default")
     notes.add("embedding_model", model, "recipe or its default")
     return model
-
-
-def _qdrant(recipe: Recipe, site: Site, make: MakeJob, notes: Notes) -> JobPlan | None:
-    """The job of Qdrant's server, if there is retrieval and a server to be had."""
-    retrieval = recipe.job.service.wanted_retrieval
-    if retrieval is None:
-        return None
-    if site.runtime == "host" and not (site.modules or shutil.which("qdrant")):
-        why = "there is no qdrant on PATH"
-    elif site.runtime != "host" and site.images.qdrant is None:
-        why = "the site profile names no image (images.qdrant)"
-    else:
-        notes.add("qdrant", "a job of its own", "what can be had here")
-        return make("qdrant", retrieval.cpus, retrieval.mem_gb)
-    notes.add("qdrant", "in the client service", why)
-    return None

@@ -7,7 +7,16 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from contracts.load import RESERVED_THREADS, SERVING_THREADS
-from hpc.recipe.values import FilePath, Model, Name, Partitions, ReplicasPerNode, TimeLimit
+from hpc.recipe.values import (
+    DEFAULT_TIME,
+    FilePath,
+    Model,
+    Name,
+    Partitions,
+    ReplicasPerNode,
+    TimeLimit,
+    Until,
+)
 from retrieval.settings import (
     COLLECTION,
     DEFAULT_CHUNK_OVERLAP,
@@ -106,9 +115,26 @@ class Infrastructure(Section):
         description="Memory per Ollama node in GiB (`--mem`). Default: what the partition gives.",
     )
     time: TimeLimit = Field(
-        "01:00:00",
+        DEFAULT_TIME,
         description="Time limit of the jobs, in any of Slurm's formats: `MM`, `MM:SS`, "
-        "`HH:MM:SS`, `D-HH`, `D-HH:MM`, `D-HH:MM:SS`.",
+        "`HH:MM:SS`, `D-HH`, `D-HH:MM`, `D-HH:MM:SS`. Beyond the limit of the partition: for so "
+        "long jobs of that limit follow one another (docs/handover.md).",
+    )
+    until: Until | None = Field(
+        None,
+        description="Until when jobs of `time` follow one another, each handing over to the next: "
+        'a local time, as in `"2026-12-24T08:00"`, or `"stopped"`: until somebody stops it '
+        "(docs/handover.md). Default: one job, if its partition lets it be as long as `time`.",
+    )
+    max_jobs: int | None = Field(
+        None, ge=1, le=10_000, description="Jobs that follow one another, at most."
+    )
+    gpu_hours: float | None = Field(
+        None,
+        gt=0,
+        le=10_000_000,
+        description="GPU-hours that jobs which follow one another may take, at most; each counts "
+        "with all of its time limit.",
     )
 
 

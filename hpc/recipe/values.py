@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from datetime import datetime
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
@@ -70,6 +71,21 @@ def one_of(value: object, registered: Collection[str]) -> object:
     return value
 
 
+#: In place of a time: as long as nobody stops it.
+STOPPED = "stopped"
+#: The time limit of a job if the recipe does not say it.
+DEFAULT_TIME = "01:00:00"
+
+
+def _check_until(text: str) -> str:
+    if text != STOPPED:
+        try:
+            datetime.strptime(text, "%Y-%m-%dT%H:%M")  # local, as sbatch has it
+        except ValueError:
+            raise ValueError('must be a time like "2026-12-24T08:00", or "stopped"') from None
+    return text
+
+
 def _check_share(text: str) -> str:
     kind, _, name = text.partition(":")
     if kind not in ("user", "group") or not name or not name.isprintable() or set(name) & set(":/"):
@@ -102,6 +118,7 @@ Name = Annotated[str, Field(pattern=NAME_PATTERN, max_length=64)]
 NAMES_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}(,[A-Za-z0-9_][A-Za-z0-9._-]{0,63})*$"
 Partitions = Annotated[str, Field(pattern=NAMES_PATTERN, max_length=512)]
 TimeLimit = Annotated[str, Field(max_length=32), AfterValidator(_check_time)]
+Until = Annotated[str, Field(max_length=32), AfterValidator(_check_until)]
 Model = Annotated[str, Field(min_length=1, max_length=4096), AfterValidator(_check_model)]
 FilePath = Annotated[str, Field(min_length=1, max_length=4096), AfterValidator(_check_path)]
 EngineName = Annotated[

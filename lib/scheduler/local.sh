@@ -53,6 +53,22 @@ cancel_jobs() {
   done
 }
 
+# The script alone is told, not its runner, to which an end of its own is none that was asked for.
+tell_jobs() {
+  local id said
+  for id in "$@"; do
+    said=$(cat "$OUTPUT/local_jobs/$id.json" 2>/dev/null)
+    if [[ $said == *'"state": "RUNNING"'* && $said =~ \"pid\":\ ([0-9]+) ]]; then
+      kill -TERM "${BASH_REMATCH[1]}" 2>/dev/null
+    fi
+  done
+}
+
+# What is begun here is known.
+jobs_named() { :; }
+
+expected_start() { :; }
+
 # By this project's own Python (HOST_PYTHON), which is here. What has begun before is not waited for: this machine
 # begins all at once.
 submit_script() {

@@ -82,6 +82,24 @@ cancel_jobs() {
   done
 }
 
+# The batch script alone has the signal, which is none by which Slurm takes a job for cancelled.
+tell_jobs() {
+  local id asks
+  for id in "$@"; do
+    asks=$(cluster_option "$id")
+    scancel ${asks:+"$asks"} --batch --signal=TERM "${id%%;*}" 2>/dev/null
+  done
+}
+
+jobs_named() { squeue --me --noheader --name="$1" --format=%A 2>/dev/null; }
+
+expected_start() {
+  local asks said
+  asks=$(cluster_option "$1")
+  said=$(squeue ${asks:+"$asks"} --noheader --start --jobs="${1%%;*}" --format=%S 2>/dev/null | grep -m 1 '^[0-9]') &&
+    date -d "$said" +%s
+}
+
 # cluster_option IDS: as an option, the cluster that has taken them, if sbatch has named one.
 cluster_option() {
   local rest=${1#*;}

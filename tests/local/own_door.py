@@ -102,7 +102,7 @@ class Door:
         (output / "ollama_ip_41.txt").write_text(f"127.0.0.1:{self.engine.server_port}\n")
         (self.folder / "users").write_text(f"{digest_of('owners-word')} owner\n")
         (self.folder / "secrets").write_text("engine inner\n")
-        for name in ("in_flight", "per_minute", "scrapers", "sessions"):
+        for name in ("in_flight", "per_minute", "scrapers", "sessions", "handover"):
             (self.folder / name).touch()
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]

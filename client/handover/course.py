@@ -1,0 +1,241 @@
+"""The course of a hand-over, from one look to the next."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from client.handover.state import State
+from client.handover.times import Lead, began_at, drain_of, end_of, longest
+from contracts.job_files import (
+    BadAddress,
+    address_file,
+    chain_said,
+    parse_address,
+    read_exit_status,
+)
+
+#: Seconds until what failed is tried again, and between questions when a job is to begin.
+AGAIN_S, ASK_S = 60, 60
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the job is told: `until` in seconds since 1970, `lasts` in seconds from the beginning of
+    the first job; None for both: until it is stopped."""
+
+    job: int
+    job_id: str
+    engine: str
+    engine_job: str
+    job_end: int
+    limit: int
+    chain: Path
+    scripts: str
+    output: Path
+    door: Path
+    url: str
+    until: int | None = None
+    lasts: int | None = None
+    max_jobs: int | None = None
+
+
+class Door(Protocol):
+    """As client/handover/door.py has it."""
+
+    def forward(self, url: str) -> None: ...
+    def keep(self) -> None: ...
+    def redirect(self, url: str) -> None: ...
+    def open_answers(self) -> int: ...
+    def longest_s(self) -> float: ...
+
+
+class Course:
+    """What is to be done now; `state` says how it stands."""
+
+    def __init__(self, settings: Settings, door: Door, answers: Callable[[str], bool]) -> None:
+        """`answers`: whether a request would be answered at a URL."""
+        self._told, self._door, self._answers = settings, door, answers
+        self._ready = self._submitting = False
+        self._quiet = 0
+        self._drain_s = drain_of(0, settings.limit)
+        self._asked_at = self._not_before = 0.0
+        self.state = State(settings.job, settings.max_jobs, settings.job_end)
+
+    def look(self, now: float) -> None:
+        """Go on. Raises OSError: a file system or HAProxy does not answer; the next look may."""
+        state, said = self.state, chain_said(self._told.chain)
+        began = began_at(self._told.output, self._told.engine_job)
+        state.ends = end_of(self._told.job_end, began, self._told.limit)
+        until = self._until(said, now)
+        if until is not None and now >= until:
+            self._want("stop")
+            return
+        if not self._ready:
+            self._note_ready(said, now, began)
+        elif state.phase == "serving":
+            self._serve(said, until, now)
+        elif state.phase in ("submitted", "waiting"):
+            self._await_next(said, now)
+        else:
+            self._hand_over(now)
+
+    # --- what is known ---
+
+    def _until(self, said: Mapping[int, Mapping[str, str]], now: float) -> int | None:
+        if self._told.lasts is None:
+            return self._told.until
+        first = said.get(1, {}).get(".until")
+        if first is None:
+            first = str(int(now) + self._told.lasts)
+            self._note(".until", first, job=1)
+        return int(first)
+
+    def _note(self, word: str, value: str, job: int | None = None) -> None:
+        with (self._told.chain / "jobs").open("a") as file:
+            file.write(f"{job or self._told.job} {word} {value}\n")
+
+    def _note_ready(
+        self, said: Mapping[int, Mapping[str, str]], now: float, began: float | None
+    ) -> None:
+        """Once the model answers here: what that took is what the next one is expected to take. It
+        is known if this job, or this process, was begun again."""
+        self._ready = ".serves" in said.get(self._told.job, {})
+        if self._ready or not self._answers(self._told.url):
+            return
+        self._ready = True
+        if began is not None:
+            self._note(".ready", str(max(1, round(now - began))))
+            submitted = self._submitted()
+            if submitted is not None:
+                self._note(".queued", str(max(0, round(began - submitted))))
+        self._note(".serves", self._told.url)
+
+    def _submitted(self) -> float | None:
+        said = chain_said(self._told.chain).get(self._told.job, {}).get(".submitted")
+        if said is not None:
+            return float(said)
+        with contextlib.suppress(OSError):
+            return Path(f"{self._told.scripts}.{self._told.engine}.sh").stat().st_mtime
+        return None
+
+    # --- the next jobs are submitted ---
+
+    def _serve(self, said: Mapping[int, Mapping[str, str]], until: int | None, now: float) -> None:
+        state, told = self.state, self._told
+        if self._may_go_on(until):
+            self._drain_s = drain_of(self._door.longest_s(), told.limit)
+            lead = Lead(longest(said, ".ready"), longest(said, ".queued"), self._drain_s)
+            state.lead, state.lead_s = vars(lead), lead.seconds
+            state.submit_at = int(max(state.ends - lead.seconds, self._not_before))
+        else:
+            state.submit_at = None
+            return
+        if "client" in said.get(told.job + 1, {}) and not (self._submitting or self._not_before):
+            state.phase = "submitted"  # by this job, before it or this process was begun again
+        elif now >= state.submit_at:
+            self._submit(now)
+
+    def _may_go_on(self, until: int | None) -> bool:
+        most = self._told.max_jobs
+        return (most is None or self._told.job < most) and (
+            until is None or self.state.ends < until
+        )
+
+    def _submit(self, now: float) -> None:
+        """Until the job's script has said what came of it."""
+        outcome = self._told.door / "submitted"
+        if not self._submitting:
+            outcome.unlink(missing_ok=True)
+            self._want("submit")
+            self._submitting = True
+            return
+        try:
+            code, _, why = outcome.read_text().partition("\n")
+        except FileNotFoundError:
+            return
+        outcome.unlink(missing_ok=True)
+        self._submitting = False
+        if code.strip() == "0":
+            self.state.phase, self.state.problem, self._not_before = "submitted", None, 0.0
+        else:
+            self._try_again(now, why.strip() or "the next jobs cannot be submitted")
+
+    def _try_again(self, now: float, problem: str, after_s: int = AGAIN_S) -> None:
+        state = self.state
+        state.phase, state.problem, self._not_before = "serving", problem, now + after_s
+        state.successor = state.expected = state.address = None
+        self._door.keep()
+        self._say_dark(None)
+
+    # --- they begin, and serve ---
+
+    def _await_next(self, said: Mapping[int, Mapping[str, str]], now: float) -> None:
+        state, told = self.state, self._told
+        ids = said.get(told.job + 1, {})
+        client, engine = ids.get("client", ""), ids.get(told.engine, "")
+        state.successor = {"client": client, "engine": engine}
+        for job in (engine, client):
+            end = read_exit_status(told.output, _number(job))
+            if end is not None:
+                self._try_again(now, f"the next job {job} has ended: {end.reason}", AGAIN_S // 6)
+                return
+        ready = longest(said, ".ready")
+        began = began_at(told.output, _number(engine))
+        state.phase = "submitted" if began is None else "waiting"
+        state.expected = self._expected(now) if began is None else round(began)
+        if state.expected is not None:
+            state.expected += ready
+        self._say_dark(state.expected if state.expected is None else max(state.expected, int(now)))
+        url = self._address(_number(client))
+        if url is not None and self._answers(url):
+            self._door.forward(url)
+            state.phase, state.address, state.problem = "handing_over", url, None
+            state.dark_s = None
+
+    def _expected(self, now: float) -> int | None:
+        """When the scheduler says that it is to begin, asked for seldom."""
+        if now >= self._asked_at + ASK_S:
+            self._asked_at = now
+            self._want("expected")
+        try:
+            return int((self._told.door / "expected").read_text())
+        except (OSError, ValueError):
+            return None
+
+    def _say_dark(self, expected: int | None) -> None:
+        late = None if expected is None else expected - self.state.ends
+        self.state.dark_s = late if late and late > 0 else None
+
+    def _address(self, number: str) -> str | None:
+        scheme = self._told.url.partition(":")[0]
+        path = address_file(self._told.output, "client", number)
+        with contextlib.suppress(OSError, BadAddress):
+            return f"{scheme}://{parse_address(path.read_text(), 'client')}"
+        return None
+
+    # --- they have what comes from now on ---
+
+    def _hand_over(self, now: float) -> None:
+        state = self.state
+        if now >= state.ends - self._drain_s:
+            self._door.redirect(str(state.address))
+        if state.phase == "handing_over":
+            self._quiet = 0 if self._door.open_answers() else self._quiet + 1
+            if self._quiet >= 2:
+                self._want("relieve")
+                state.phase = "handed_over"
+        elif now >= state.ends:
+            self._want("end")
+
+    def _want(self, what: str) -> None:
+        """Of the job's script (lib/handover.sh)."""
+        (self._told.door / f"want.{what}").touch()
+
+
+def _number(job: str) -> str:
+    """Of an id that may name the cluster that has taken it, what its files are named after."""
+    return job.partition(";")[0]

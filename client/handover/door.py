@@ -1,0 +1,53 @@
+"""The door of this job, told of the one that comes after it (lib/door.cfg)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from client.door import ENGINES, command, statistics
+from engines.http.sockets import addresses_of
+from engines.http.urls import parse
+
+
+class Door:
+    """HAProxy, by its commands; each method raises OSError if it does not answer."""
+
+    def __init__(self, folder: Path) -> None:
+        """`folder` is that of its sockets and maps."""
+        self._commands, self._map = folder / "commands", folder / "handover"
+
+    def forward(self, url: str) -> None:
+        """Send what comes from now on to the door at a URL."""
+        base = parse(url, "ollama")
+        ip, port = addresses_of(base.host, base.port)[0]
+        for words in ("state maint", f"addr {ip} port {port}", "state ready"):
+            self._tell(f"set server next/next {words}")
+        self._set("to", url)
+
+    def keep(self) -> None:
+        """Send nothing there any more."""
+        self._set("to", None)
+
+    def redirect(self, url: str) -> None:
+        """Have whoever asks from now on ask there himself."""
+        self._set("moved", url)
+
+    def open_answers(self) -> int:
+        """Return how many requests the engines of this job have, or are about to have."""
+        rows = statistics(self._commands, ENGINES)
+        return sum(int(row["scur"] or 0) + int(row["qcur"] or 0) for row in rows)
+
+    def longest_s(self) -> float:
+        """Return how long the longest of the last answers of engines took."""
+        rows = statistics(self._commands, "show stat engines 2 -1")
+        return max((int(row.get("ttime_max") or 0) for row in rows), default=0) / 1000
+
+    def _set(self, key: str, url: str | None) -> None:
+        command(self._commands, f"del map {self._map} {key}")
+        if url is not None:
+            self._tell(f"add map {self._map} {key} {url}")
+
+    def _tell(self, line: str) -> None:
+        said = command(self._commands, line)
+        if said and "changed" not in said and "no need" not in said:
+            raise OSError(said)

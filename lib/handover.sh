@@ -1,0 +1,147 @@
+# shellcheck shell=bash
+# A deployment that outlives its jobs: its client's job has its successors submitted before its limit comes, hands
+# requests over to the next one, and ends. What is to be done when, client/handover/ says, which runs beside the client
+# service; what needs the scheduler is done here. Sourced after chain.sh and door.sh.
+#
+# Files of $PROXY_FOLDER:
+#   want.submit     the next jobs are to be submitted; then "submitted" says: 0, or 1 and why not
+#   want.expected   when the next one is to begin; then "expected" says it, in seconds since 1970, or nothing
+#   want.relieve    the next one serves, and nobody asks our engine any more: it is to end
+#   want.end        this job is to end: its successor serves
+#   want.stop       the deployment is to end: its time has come
+# and of $OUTPUT, beside those of chain.sh:
+#   deployments/ID.chain/handover.json  how it stands
+# shellcheck disable=SC2034,SC2153,SC2154,SC2329 # REASON; what the other libraries set; what serve calls
+
+SUBMITTER=   # the process that submits
+OTHERS=()    # what ends with this job, if nobody asks any more (idle.sh)
+HANDED_OVER= # 1 once the next jobs serve
+ASKER=       # the one that asks when the next job is to begin
+
+# begin_handover ARGUMENT...: of client/handover; it is begun again if it ends.
+begin_handover() {
+  local service
+  EACH_LOOK+=(look_at_handover)
+  note_chain "$CHAIN_JOB" client "$FULL_JOB_ID"
+  for service in "${!JOBS[@]}"; do note_chain "$CHAIN_JOB" "$service" "${JOBS[$service]}"; done
+  (
+    while :; do
+      "${RUN_IN[@]}" PYTHONPATH="$APP" "$PYTHON" -m client.handover --job "$CHAIN_JOB" --job-id "$JOB_ID" \
+        --engine-job "$SERVED_JOB" --job-end "${JOB_END:-$(($(now) - SECONDS + TIME_LIMIT))}" --limit "$TIME_LIMIT" \
+        --chain "$CHAIN_FOLDER" --output "$OUTPUT" --door "$PROXY_FOLDER" "$@"
+      say "what hands the deployment over has ended with exit code $?, and is begun again"
+      sleep 1
+    done
+  ) &
+  CHILDREN+=($!)
+}
+
+now() { printf '%(%s)T' -1; }
+
+look_at_handover() {
+  if [ -n "$SUBMITTER" ] && ! runs "$SUBMITTER"; then
+    forget_child "$SUBMITTER"
+    SUBMITTER=
+    mapfile -t -O "${#OTHERS[@]}" OTHERS < <(sed -n "s/^$((CHAIN_JOB + 1)) [a-z]* //p" "$CHAIN_FOLDER/jobs")
+  fi
+  if [ -n "$ASKER" ] && ! runs "$ASKER"; then
+    forget_child "$ASKER"
+    ASKER=
+  fi
+  if [ -z "$SUBMITTER" ] && wanted submit; then
+    say_when_submitted &
+    SUBMITTER=$!
+    CHILDREN+=("$SUBMITTER")
+  fi
+  if [ -z "$ASKER" ] && wanted expected; then
+    say_expected &
+    ASKER=$!
+    CHILDREN+=("$ASKER")
+  fi
+  if wanted relieve; then relieve_jobs ${JOBS[@]+"${JOBS[@]}"}; fi
+  if wanted stop; then end_chain; fi
+  if wanted end; then
+    REASON="its successor serves"
+    exit 0
+  fi
+}
+
+wanted() { [ -e "$PROXY_FOLDER/want.$1" ] && rm -f "$PROXY_FOLDER/want.$1"; }
+
+# end_chain: the time until which it was wanted has come.
+end_chain() {
+  REASON="the time limit of the deployment was reached: it was wanted until then"
+  cancel_jobs ${JOBS[@]+"${JOBS[@]}"}
+  exit 0
+}
+
+relieve_jobs() {
+  local id
+  HANDED_OVER=1
+  for id in "$@"; do (write_file "$OUTPUT/logs/${id%%;*}.told" "its successor serves"); done
+  tell_jobs "$@"
+}
+
+say_expected() {
+  local id
+  id=$(chain_said $((CHAIN_JOB + 1)) "$ENGINE_SERVICE")
+  (write_file "$PROXY_FOLDER/expected" "$(expected_start "$id")")
+}
+
+# say_when_submitted: in a process of its own, since the scheduler may be slow to answer.
+say_when_submitted() {
+  local why
+  if why=$(submit_successors 2>&1 >/dev/null); then
+    (write_file "$PROXY_FOLDER/submitted" 0)
+  else
+    : >"$PROXY_FOLDER/tried"
+    (write_file "$PROXY_FOLDER/submitted" 1 "$(tail -n 1 <<<"${why#*: }")")
+  fi
+}
+
+# submit_successors: what a try before has submitted, and has not ended, stays; the client's job is told the others.
+submit_successors() {
+  local next=$((CHAIN_JOB + 1)) service id new=0 begun=()
+  for service in ${CHAIN_SERVICES[@]+"${CHAIN_SERVICES[@]}"}; do
+    case $service in monitoring) continue ;; esac
+    id=$(successor "$service") || exit
+    if [ -z "$id" ]; then
+      submit_one "$next" "$service" '' ''
+      id=${SUCCESSORS[-1]} new=1
+      note_chain "$next" .submitted "$(now)"
+    fi
+    begun+=("$id")
+  done
+  id=$(successor client) || exit
+  if [ -n "$id" ] && [ "$new" = 1 ]; then cancel_jobs "$id"; fi
+  if [ -z "$id" ] || [ "$new" = 1 ]; then submit_one "$next" client '' "${begun[*]-}" --job "$next"; fi
+  id=$(successor monitoring) || exit
+  if [ -n "${JOBS[monitoring]-}" ] && [ -z "$id" ]; then submit_one "$next" monitoring "${JOBS[monitoring]}" ''; fi
+  is_stopped || return 0
+  cancel_jobs ${SUCCESSORS[@]+"${SUCCESSORS[@]}"}
+  fail "it was told to end: no further job is submitted"
+}
+
+# successor SERVICE: prints the id of that job of the next ones, if there is one that has not ended. One that was
+# submitted while nobody heard it is found by its name. False if the scheduler does not answer.
+successor() {
+  local id
+  id=$(chain_said $((CHAIN_JOB + 1)) "$1")
+  if [ -z "$id" ]; then
+    [ -e "$PROXY_FOLDER/tried" ] || return 0
+    id=$(unknown_job "$1") || fail "the scheduler does not answer"
+    [ -n "$id" ] || return 0
+    note_chain $((CHAIN_JOB + 1)) "$1" "$id"
+  fi
+  if ! job_over "$id"; then echo "$id"; fi
+}
+
+# unknown_job SERVICE: prints the number of a job of that name which `jobs` does not have.
+unknown_job() {
+  local number ours found
+  ours=" $(sed -n 's/^[0-9]* [a-z_.]* \([A-Za-z0-9]*\).*/\1/p' "$CHAIN_FOLDER/jobs" | tr '\n' ' ')"
+  found=$(jobs_named "${CHAIN_SCRIPTS##*/}.$1") || return
+  for number in $found; do
+    case $ours in *" $number "*) ;; *) echo "$number" && return ;; esac
+  done
+}

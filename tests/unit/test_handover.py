@@ -1,0 +1,428 @@
+"""A deployment that outlives its jobs: what a recipe asks for, when the next jobs are submitted,
+what becomes of those before, and what others are told of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from test_deployments import SITE, Jobs, look
+
+from client.handover.course import Course, Settings
+from client.handover.state import State, StateFile
+from client.handover.times import drain_of, end_of, longest
+from contracts.errors import UsageError
+from contracts.files import PROJECT
+from contracts.job_files import chain_folder, chain_said
+from hpc.commands.status import handover_lines
+from hpc.deployments.chain import Chain
+from hpc.deployments.records import Record, create_record
+from hpc.endpoints import OutputDir
+from hpc.planning.chain import bounded, in_jobs
+from hpc.planning.parts import Notes
+from hpc.recipe.schema import Recipe
+from hpc.scheduler.interface import Partition
+from hpc.site import Site
+
+HERE, NEXT = "http://10.0.0.1:5000", "http://10.0.0.2:5001"
+NOW = 1_000_000.0
+
+
+class FakeDoor:
+    """What the door was told."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+        self.open = 0
+
+    def forward(self, url: str) -> None:
+        self.told.append(f"forward {url}")
+
+    def keep(self) -> None:
+        self.told.append("keep")
+
+    def redirect(self, url: str) -> None:
+        self.told.append(f"redirect {url}")
+
+    def open_answers(self) -> int:
+        return self.open
+
+    def longest_s(self) -> float:
+        return 0.0
+
+
+class Job:
+    """A client's job of 600 s with an engine's, both begun 100 s ago, and its course."""
+
+    def __init__(self, folder: Path) -> None:
+        self.output, self.door = folder, FakeDoor()
+        self.chain = folder / "ID.chain"
+        self.hands = folder / "hands"
+        for made in (self.chain, self.hands, folder / "logs"):
+            made.mkdir()
+        self.healthy = {HERE}
+        self.settings = Settings(
+            job=1, job_id="2", engine="ollama", engine_job="1", job_end=int(NOW) + 200, limit=300,
+            chain=self.chain, scripts=str(folder / "s"), output=folder, door=self.hands, url=HERE,
+        )  # fmt: skip
+        self.begin("1", NOW - 100)
+        self.course = self.another()
+
+    def another(self, **changed: int) -> Course:
+        self.settings = replace(self.settings, **changed)  # type: ignore[arg-type]
+        self.course = Course(self.settings, self.door, self.healthy.__contains__)
+        return self.course
+
+    def begin(self, job: str, at: float) -> None:
+        path = self.output / "logs" / f"{job}.started"
+        path.touch()
+        os.utime(path, (at, at))
+
+    def look(self, now: float) -> State:
+        self.course.look(now)
+        return self.course.state
+
+    def wanted(self) -> list[str]:
+        """What the job's script was asked for since the last time."""
+        found = sorted(path.name for path in self.hands.glob("want.*"))
+        for name in found:
+            (self.hands / name).unlink()
+        return [name.removeprefix("want.") for name in found]
+
+    def submitted(self, now: float) -> None:
+        """The script has submitted the next jobs, 3 and 4."""
+        with (self.chain / "jobs").open("a") as file:
+            file.write("2 ollama 3\n2 client 4\n")
+        (self.hands / "submitted").write_text("0\n")
+        self.look(now)
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Job:
+    return Job(tmp_path)
+
+
+def test_the_lead_is_what_was_measured(job: Job) -> None:
+    state = job.look(NOW)
+    assert chain_said(job.chain)[1][".ready"] == "100"
+    assert chain_said(job.chain)[1][".serves"] == HERE
+    state = job.look(NOW + 1)
+    assert state.lead == {"ready": 100, "queue": 0, "drain": 30}
+    assert state.submit_at == state.ends - 145
+    assert job.wanted() == []
+
+
+def test_new_requests_go_to_the_next_door_once_the_model_answers_there(job: Job) -> None:
+    job.look(NOW)
+    at = NOW + 60
+    job.look(at)
+    assert job.wanted() == ["submit"]
+    job.submitted(at + 1)
+    assert job.look(at + 2).phase == "submitted"
+    job.begin("3", at + 3)
+    assert job.look(at + 4).phase == "waiting"
+    (job.output / "client_ip_4.txt").write_text("10.0.0.2:5001\n")
+    assert job.look(at + 5).phase == "waiting", "its model does not answer yet"
+    assert job.door.told == []
+    job.healthy.add(NEXT)
+    state = job.look(at + 6)
+    assert (state.phase, state.address, job.door.told) == (
+        "handing_over",
+        NEXT,
+        [f"forward {NEXT}"],
+    )
+
+
+def test_the_engine_ends_when_no_answer_is_open_and_the_door_at_the_end(job: Job) -> None:
+    test_new_requests_go_to_the_next_door_once_the_model_answers_there(job)
+    job.door.open, now = 1, NOW + 70
+    for second in range(10):
+        assert job.look(now + second).phase == "handing_over"
+    assert "relieve" not in job.wanted()
+    job.door.open = 0
+    job.look(now + 11)
+    assert job.look(now + 12).phase == "handed_over"
+    assert job.wanted() == ["relieve"]
+    ends = job.course.state.ends
+    job.look(ends - 31)
+    assert job.door.told == [f"forward {NEXT}"]
+    job.look(ends - 29)
+    assert job.door.told[-1] == f"redirect {NEXT}"
+    assert job.wanted() == []
+    job.look(ends)
+    assert job.wanted() == ["end"]
+
+
+def test_what_is_refused_is_said_and_tried_again_a_minute_later(job: Job) -> None:
+    job.look(NOW)
+    job.look(NOW + 60)
+    (job.hands / "submitted").write_text("1\nQOSMaxSubmitJobPerUserLimit\n")
+    state = job.look(NOW + 61)
+    assert (state.phase, state.problem) == ("serving", "QOSMaxSubmitJobPerUserLimit")
+    job.wanted()
+    job.look(NOW + 100)
+    assert job.wanted() == []
+    job.look(NOW + 122)
+    assert job.wanted() == ["submit"]
+
+
+def test_a_next_job_that_has_ended_is_submitted_again(job: Job) -> None:
+    job.look(NOW)
+    job.look(NOW + 60)
+    job.wanted()
+    job.submitted(NOW + 61)
+    (job.output / "logs" / "3.rc").write_text("1\nno such model\n")
+    state = job.look(NOW + 62)
+    assert (state.phase, state.successor) == ("serving", None)
+    assert state.problem == "the next job 3 has ended: no such model"
+    job.look(NOW + 80)
+    assert job.wanted() == ["submit"]
+
+
+def test_how_long_nobody_will_answer_is_said_while_the_next_jobs_wait(job: Job) -> None:
+    job.look(NOW)
+    job.look(NOW + 60)
+    job.submitted(NOW + 61)
+    job.wanted()
+    job.look(NOW + 130)
+    assert job.wanted() == ["expected"]
+    (job.hands / "expected").write_text(f"{int(NOW) + 500}\n")
+    state = job.look(NOW + 131)
+    assert state.expected == NOW + 600, "100 s after it begins"
+    assert state.dark_s == NOW + 600 - state.ends
+
+
+def test_the_last_job_has_none_after_it_and_the_time_ends_the_deployment(job: Job) -> None:
+    job.another(max_jobs=1)
+    job.look(NOW)
+    assert job.look(NOW + 190).submit_at is None
+    job.another(lasts=100)
+    job.look(NOW)
+    assert job.wanted() == []
+    job.look(NOW + 100)
+    assert job.wanted() == ["stop"]
+    assert chain_said(job.chain)[1][".until"] == str(int(NOW) + 100)
+
+
+def test_begun_again_it_goes_on_with_the_jobs_that_are_submitted(job: Job) -> None:
+    job.look(NOW)
+    job.look(NOW + 60)
+    job.submitted(NOW + 61)
+    job.wanted()
+    job.another()
+    for second in range(3):
+        job.look(NOW + 62 + second)
+    assert job.course.state.phase == "submitted"
+    assert "submit" not in job.wanted()
+    assert chain_said(job.chain)[1][".ready"] == "100", "it is not measured twice"
+
+
+def test_one_job_at_a_time_says_how_it_stands(tmp_path: Path) -> None:
+    path = tmp_path / "handover.json"
+    before, after = StateFile(path), StateFile(path)
+    old, new = State(1, None, ends=100), State(2, None, ends=200)
+    before.write(old, 50)
+    after.write(new, 50)
+    assert json.loads(path.read_text())["job"] == 1
+    old.phase = "handed_over"
+    before.write(old, 51)
+    after.write(new, 51)
+    old.problem = "late"
+    before.write(old, 52)
+    assert json.loads(path.read_text())["job"] == 2
+
+
+@pytest.mark.parametrize(
+    ("job_end", "began", "limit", "end"),
+    [(1000, 700.0, 300, 985), (1000, 690.0, 300, 975), (9000, None, 3600, 8850)],
+)
+def test_a_job_ends_before_what_ends_it(
+    job_end: int, began: float | None, limit: int, end: int
+) -> None:
+    assert end_of(job_end, began, limit) == end
+
+
+def test_open_answers_have_as_long_as_the_longest_took() -> None:
+    assert [drain_of(seconds, 3600) for seconds in (0, 45.5, 5000)] == [30, 46, 900]
+    assert longest({1: {".ready": "7"}, 2: {".ready": "9"}, 3: {".ready": "x"}}, ".ready") == 9
+
+
+# --- what a recipe asks for ----------------------------------------------------------------------
+
+
+def asked(**infrastructure: object) -> Recipe:
+    job = {"service": {"model": "tiny"}, "infrastructure": infrastructure}
+    return Recipe.model_validate({"job": job})
+
+
+SHORT = [Partition("gpu", True, True, False, 8, 7200.0), Partition("cpu", False, False, True, 8)]
+
+
+def test_a_time_beyond_the_partitions_limit_makes_jobs_of_that_limit() -> None:
+    site = Site.model_validate({"name": "x", "scheduler": "slurm"})
+    recipe, lasting = in_jobs(asked(time="3-00:00:00"), site, SHORT)
+    assert recipe.time_seconds == 7200
+    assert lasting is not None
+    assert (lasting.lasts_s, lasting.until) == (3 * 86400, None)
+    recipe, lasting = in_jobs(asked(time="01:00:00"), site, SHORT)
+    assert (recipe.time_seconds, lasting) == (3600, None)
+
+
+@pytest.mark.parametrize(
+    ("infrastructure", "sentence"),
+    [
+        ({"max_jobs": 3}, "job.infrastructure.max_jobs bounds jobs that follow one another"),
+        ({"until": "2020-01-01T08:00"}, "which has passed"),
+        (
+            {"until": "stopped", "gpu_hours": 0.5},
+            "gpu_hours is 0.5, but one job of 01:00:00 takes 1",
+        ),
+    ],
+)
+def test_what_makes_no_sense_is_refused(infrastructure: dict[str, object], sentence: str) -> None:
+    site = Site.model_validate({"name": "x", "scheduler": "slurm"})
+    with pytest.raises(UsageError, match=sentence):
+        recipe, lasting = in_jobs(asked(**infrastructure), site, SHORT)
+        bounded(lasting, recipe, 1, Notes({}, {}))
+
+
+# --- what is recorded, and shown -----------------------------------------------------------------
+
+
+@pytest.fixture
+def record(tmp_path: Path) -> Record:
+    output = OutputDir(tmp_path / "output")
+    output.prepare()
+    record = create_record(
+        output.path, "demo-1124-120000-aaaa", {"site": SITE, "chain": {"job": 1}}
+    )  # type: ignore[typeddict-item]
+    record.add_job("ollama", "1", f"{record.id}.ollama")
+    record.add_job("client", "2", f"{record.id}.client")
+    record.update(state="ready", endpoints={"client": HERE, "ollama": []})
+    chain_folder(output.path, record.id).mkdir()
+    return record
+
+
+def test_the_jobs_that_serve_are_the_deployments(
+    record: Record, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = OutputDir(record.path.parent.parent)
+    jobs = Chain(output.path, record.id).folder / "jobs"
+    jobs.write_text(f"1 client 2\n1 ollama 1\n1 .serves {HERE}\n2 ollama 3\n2 client 4\n")
+    four = Jobs(j1="RUNNING", j2="RUNNING", j3="RUNNING", j4="PENDING")
+    assert look(record, output, monkeypatch, four) == "ready"
+    assert record.jobs == {"ollama": "1", "client": "2"}, "the next ones do not serve yet"
+    (output.path / "client_ip_4.txt").write_text("10.0.0.2:5001\n")
+    with jobs.open("a") as file:
+        file.write(f"2 .serves {NEXT}\n")
+    assert look(record, output, monkeypatch, four) == "ready"
+    assert (record.jobs, record.client) == ({"ollama": "3", "client": "4"}, NEXT)
+
+
+def test_dark_is_not_ended(record: Record, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The jobs before have ended, and the next ones wait: they are the deployment's."""
+    output = OutputDir(record.path.parent.parent)
+    jobs = Chain(output.path, record.id).folder / "jobs"
+    jobs.write_text(f"1 .serves {HERE}\n2 ollama 3\n2 client 4\n")
+    jobs_now = Jobs(j1="TIMEOUT", j2="TIMEOUT", j3="PENDING", j4="PENDING")
+    assert look(record, output, monkeypatch, jobs_now) == "starting"
+    assert record.jobs == {"ollama": "3", "client": "4"}
+
+
+def test_status_says_how_the_hand_over_stands(record: Record) -> None:
+    record.note(handover={"job": 1, "ends": 1000, "phase": "waiting", "dark_s": 90,
+                          "successor": {"client": "4"}, "problem": None})  # fmt: skip
+    (line,) = handover_lines([record])
+    assert "the next one 4 loads its model; dark for 00:01:30 then" in line
+
+
+# --- the script ----------------------------------------------------------------------------------
+
+HANDS = """
+. lib/service.sh
+. lib/chain.sh
+. lib/handover.sh
+fail() { echo "client: $*" >&2; exit 1; }
+job_over() { [ "$1" = "$ENDED" ]; }
+jobs_named() { echo "$NAMED"; }
+cancel_jobs() { echo "cancel $*" >>"$OUTPUT/said"; }
+tell_jobs() { echo "tell $*" >>"$OUTPUT/said"; }
+submit_script() {
+  echo "submit [$1] [$2] ${*:3}" >>"$OUTPUT/said"
+  [ "${3##*/}" != "$REFUSED" ] || { echo "sbatch: error: not now" >&2; return 1; }
+  echo "$((100 + $(wc -l <"$OUTPUT/said")))"
+}
+OUTPUT=$1 PROXY_FOLDER=$1 JOB_ID=7 FULL_JOB_ID=7 SERVICE=client ENGINE_SERVICE=ollama CHILDREN=()
+ENDED=${ENDED-} NAMED=${NAMED-} REFUSED=${REFUSED-}
+CHAIN_SCRIPTS=$1/ID CHAIN_SERVICES=(ollama monitoring)
+JOBS=([ollama]=5 [monitoring]=6)
+begin_chain "$1/chain"
+"""
+
+
+def hands(folder: Path, script: str, **told: str) -> str:
+    """What is printed by the job's script that does so much."""
+    (folder / "logs").mkdir(exist_ok=True)
+    done = subprocess.run(
+        ["bash", "-c", HANDS + script, "bash", str(folder)], env={**os.environ, **told},
+        capture_output=True, text=True, timeout=60, cwd=PROJECT,
+    )  # fmt: skip
+    said = folder / "said"
+    return done.stdout + done.stderr + (said.read_text() if said.exists() else "")
+
+
+def test_the_same_scripts_are_submitted_and_nobody_is_waited_for_but_one_writer(
+    tmp_path: Path,
+) -> None:
+    said = hands(tmp_path, "say_when_submitted").splitlines()
+    at = f"{tmp_path}/ID"
+    assert said == [
+        f"submit [] [] {at}.ollama.sh",
+        f"submit [] [101] {at}.client.sh --job 2",
+        f"submit [6] [] {at}.monitoring.sh",
+    ]
+    assert (tmp_path / "submitted").read_text() == "0\n"
+    found = chain_said(tmp_path / "chain")[2]
+    assert {k: v for k, v in found.items() if k != ".submitted"} == {
+        "ollama": "101", "client": "102", "monitoring": "103",
+    }  # fmt: skip
+
+
+def test_what_was_submitted_before_it_was_refused_is_not_submitted_again(tmp_path: Path) -> None:
+    hands(tmp_path, "say_when_submitted", REFUSED="ID.client.sh")
+    assert "not now" in (tmp_path / "submitted").read_text()
+    said = hands(tmp_path, "say_when_submitted").splitlines()
+    assert [line for line in said if "ollama" in line] == [f"submit [] [] {tmp_path}/ID.ollama.sh"]
+
+
+def test_a_job_that_was_taken_though_nobody_heard_it_is_found_by_its_name(tmp_path: Path) -> None:
+    hands(tmp_path, "say_when_submitted", REFUSED="ID.ollama.sh")
+    hands(tmp_path, "say_when_submitted", NAMED="55")
+    assert chain_said(tmp_path / "chain")[2]["ollama"] == "55"
+
+
+def test_one_that_has_ended_is_submitted_anew_with_who_asks_it(tmp_path: Path) -> None:
+    hands(tmp_path, "say_when_submitted")
+    said = hands(tmp_path, "say_when_submitted", ENDED="101").splitlines()[3:]
+    assert said == [
+        f"submit [] [] {tmp_path}/ID.ollama.sh",
+        "cancel 102",
+        f"submit [] [104] {tmp_path}/ID.client.sh --job 2",
+    ]
+
+
+def test_told_to_stop_it_submits_nothing(tmp_path: Path) -> None:
+    (tmp_path / "chain").mkdir()
+    (tmp_path / "chain" / "stop").touch()
+    assert hands(tmp_path, "say_when_submitted") == ""
+    assert "told to end" in (tmp_path / "submitted").read_text()
+
+
+def test_the_engine_is_told_why_it_ends(tmp_path: Path) -> None:
+    said = hands(tmp_path, "touch $PROXY_FOLDER/want.relieve; look_at_handover")
+    assert said.split()[0] == "tell"
+    assert (tmp_path / "logs" / "5.told").read_text() == "its successor serves\n"
