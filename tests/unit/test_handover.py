@@ -279,7 +279,7 @@ def test_a_time_beyond_the_partitions_limit_makes_jobs_of_that_limit() -> None:
         ({"until": "2020-01-01T08:00"}, "which has passed"),
         (
             {"until": "stopped", "gpu_hours": 0.5},
-            "gpu_hours is 0.5, but one job of 01:00:00 takes 1",
+            "is 0.5, but one job of 01:00:00 takes 1",
         ),
     ],
 )
