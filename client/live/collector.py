@@ -10,9 +10,11 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from client.api.answers import Sleeping
 from client.batches.jobs import Batches
 from client.benchmarks import Benchmarks, place_of
 from client.errors import RequestError
+from client.idle.sleeping import sleeping
 from client.live.engines import Engines
 from client.live.jobs import Jobs
 from client.live.logs import Logs
@@ -31,6 +33,8 @@ M = TypeVar("M", bound=BaseModel)
 
 #: Seconds between looks at what changes seldom.
 _SELDOM_S = 5.0
+#: What a deployment is whose engine is there only while somebody asks.
+_ASLEEP = {"sleeping": "sleeping", "waking": "starting"}
 _HEALTHY, _DEGRADED, _UNHEALTHY = "healthy", "degraded", "unhealthy"
 
 
@@ -80,8 +84,9 @@ class Collector:
         ids = self._jobs.ids(record)
         self._jobs.watch(ids, handover)
         jobs = self._jobs.all(ids, handover)
-        replicas = self._replicas(record)
-        deployment = self._deployment(record, jobs, replicas, idle)
+        asleep = sleeping(self._settings)
+        replicas = () if asleep else self._replicas(record)
+        deployment = self._deployment(record, jobs, replicas, idle, asleep)
         queued, _ = self._queue()
         place = place_of(self._settings.record) if self._settings.record else None
         seen = Seen(
@@ -129,11 +134,14 @@ class Collector:
         jobs: Sequence[Job],
         replicas: Sequence[Engine],
         idle: Idle | None,
+        asleep: Sleeping | None,
     ) -> Deployment:
         engine = DEPLOYED[self._settings.engine].service
         states = {job.service: job for job in jobs}
         state, reason = _judged(replicas)
-        if self._engines is None:
+        if asleep is not None:
+            state, reason = _ASLEEP[asleep.status], asleep.reason
+        elif self._engines is None:
             state, reason = _HEALTHY, ""
         elif (own := states.get(engine)) is not None and own.state == "FAILED":
             state, reason = _UNHEALTHY, f"The {engine} job {own.id} {own.reason}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
@@ -23,8 +23,8 @@ _OUT = "does not answer"
 class Engines:
     """All replicas of the deployment."""
 
-    def __init__(self, service: OllamaClientService, output: Path, job: str) -> None:
-        self._service, self._gpus_file = service, output / "logs" / f"{job}.gpus"
+    def __init__(self, service: OllamaClientService, output: Path, job: Callable[[], str]) -> None:
+        self._service, self._logs, self._job = service, output / "logs", job
         self._known: dict[str, tuple[Judgement, ModelState | None]] = {}
         self._asked: dict[str, Future[tuple[Judgement, ModelState | None]]] = {}
         self._asked_at = -ASK_S
@@ -81,6 +81,7 @@ class Engines:
 
     def _gpus(self) -> tuple[str, ...]:
         try:
-            return tuple(self._gpus_file.read_text("utf-8", "replace").splitlines())
+            path = self._logs / f"{self._job()}.gpus"
+            return tuple(path.read_text("utf-8", "replace").splitlines())
         except OSError:
             return ()

@@ -42,6 +42,6 @@ def add_live(
         )
         return queued, in_flight
 
-    engines = None if service is None else Engines(service, settings.output, settings.ollama_job)
+    engines = None if service is None else Engines(service, settings.output, settings.engine_job)
     collector = Collector(settings, settings.deployment, recorder, runs, queue, engines, batches)
     Hub(collector, recorder, settings.door / _SOCKET).follow()

@@ -157,6 +157,14 @@ def test_who_does_not_read_is_let_go_and_the_others_go_on(
     slow.close()
 
 
+def test_an_engine_that_is_there_on_request_alone_sleeps(output: Path) -> None:
+    settings = ServiceSettings(output, "", "m", "42", "d-1", output, on_request=True)
+    runs = Benchmarks(output / "benchmarks")
+    collector = Collector(settings, "d-1", Recorder(), runs, lambda: (0, 0), None, None)
+    told = json.loads(collector.look()["deployment"])
+    assert (told["state"], told["reason"]) == ("sleeping", "the first request begins an engine")
+
+
 @pytest.mark.parametrize(
     ("line", "status"),
     [("POST /events", 405), ("DELETE /state", 405), ("GET /other", 404)],
