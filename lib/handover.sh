@@ -22,8 +22,10 @@ ASKER=       # the one that asks when the next job is to begin
 begin_handover() {
   local service
   EACH_LOOK+=(look_at_handover)
-  note_chain "$CHAIN_JOB" client "$FULL_JOB_ID"
-  for service in "${!JOBS[@]}"; do note_chain "$CHAIN_JOB" "$service" "${JOBS[$service]}"; done
+  if [ "$CHAIN_JOB" = 1 ]; then # orch has submitted these
+    note_chain 1 client "$JOB_ID"
+    for service in "${!JOBS[@]}"; do note_chain 1 "$service" "${JOBS[$service]}"; done
+  fi
   (
     while :; do
       "${RUN_IN[@]}" PYTHONPATH="$APP" "$PYTHON" -m client.handover --job "$CHAIN_JOB" --job-id "$JOB_ID" \
@@ -58,7 +60,11 @@ look_at_handover() {
     ASKER=$!
     CHILDREN+=("$ASKER")
   fi
-  if wanted relieve; then relieve_jobs ${JOBS[@]+"${JOBS[@]}"}; fi
+  if wanted relieve; then
+    relieve_jobs ${JOBS[@]+"${JOBS[@]}"}
+    submit_monitoring &
+    CHILDREN+=($!)
+  fi
   if wanted stop; then end_chain; fi
   if wanted end; then
     REASON="its successor serves"
@@ -115,11 +121,15 @@ submit_successors() {
   id=$(successor client) || exit
   if [ -n "$id" ] && [ "$new" = 1 ]; then cancel_jobs "$id"; fi
   if [ -z "$id" ] || [ "$new" = 1 ]; then submit_one "$next" client '' "${begun[*]-}" --job "$next"; fi
-  id=$(successor monitoring) || exit
-  if [ -n "${JOBS[monitoring]-}" ] && [ -z "$id" ]; then submit_one "$next" monitoring "${JOBS[monitoring]}" ''; fi
   is_stopped || return 0
   cancel_jobs ${SUCCESSORS[@]+"${SUCCESSORS[@]}"}
   fail "it was told to end: no further job is submitted"
+}
+
+# submit_monitoring: one at a time writes its database, so that it begins when the one before has ended.
+submit_monitoring() {
+  case " ${CHAIN_SERVICES[*]} " in *' monitoring '*) ;; *) return 0 ;; esac
+  submit_one $((CHAIN_JOB + 1)) monitoring "${JOBS[monitoring]-}" ''
 }
 
 # successor SERVICE: prints the id of that job of the next ones, if there is one that has not ended. One that was

@@ -126,11 +126,10 @@ def _take_up(
     serving = max((number for number, words in said.items() if _SERVES in words), default=0)
     newest = max((n for n, words in said.items() if "client" in words), default=0)
     number = max(serving, newest if over else 0)
-    changed = number > facts["job"]
+    jobs = {**record.jobs, **_jobs_in(said.get(number, {}))} if number > 1 else record.jobs
+    changed = number > facts["job"] or (number == facts["job"] and jobs != record.jobs)
     if changed:
-        record.succeed(
-            {**record.jobs, **_jobs_in(said[number])}, {"chain": {**facts, "job": number}}
-        )
+        record.succeed(jobs, {"chain": {**facts, "job": number}})
     if record.state == "starting" and serving == record.as_json()["chain"]["job"]:
         _make_ready(record, output)
     return changed
