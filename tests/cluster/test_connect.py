@@ -44,6 +44,35 @@ server = http.server.ThreadingHTTPServer(("", 0), Answers)
 print("at", server.server_port, flush=True)
 server.serve_forever()
 """
+#: Asks one stream after another, by turns on a connection that it keeps and on a new one, until a
+#: file is there. Prints how many came to their end, and what became of the others.
+STREAMS = """
+import http.client, json, pathlib, sys
+from urllib.parse import urlsplit
+url, token, stop = sys.argv[1:]
+authorization = "Bearer " + pathlib.Path(token).read_text().strip()
+body = json.dumps({"prompt": "Hi", "stream": True, "options": {"num_predict": 100}})
+headers = {"Authorization": authorization, "Content-Type": "application/json"}
+def connection():
+    return http.client.HTTPConnection(urlsplit(url).netloc, timeout=120)
+def ask(at):
+    at.request("POST", "/query", body, headers)
+    answer = at.getresponse()
+    lines = answer.read().splitlines()
+    if answer.status == 200 and json.loads(lines[-1])["done"]:
+        return None
+    return [answer.status, lines[-1:]]
+kept, done, failed = connection(), 0, []
+while not pathlib.Path(stop).exists():
+    for at in (kept, connection()):
+        try:
+            said = ask(at)
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            said = repr(error)
+        done += said is None
+        failed += [said] if said else []
+print(json.dumps([done, failed]))
+"""
 
 
 class Ssh:
@@ -52,7 +81,7 @@ class Ssh:
     def __init__(self, project: Project) -> None:
         self.project, self.cluster = project, project.cluster
         self.folder = project.folder / "ssh"
-        self.daemons: list[HostProcess] = []
+        self.daemons: dict[str, HostProcess] = {}
         make = f"""umask 077; rm -rf {self.folder}; mkdir -p {self.folder}/bin; cd {self.folder}
             ssh-keygen -q -t ed25519 -N '' -f key; ssh-keygen -q -t ed25519 -N '' -f host_key
             printf '#!/bin/sh\\nexec /usr/bin/ssh -F {self.folder}/config "$@"\\n' >bin/ssh
@@ -66,21 +95,17 @@ class Ssh:
         path.chmod(0o644)
         return path
 
-    def serve(
-        self, host: str = LOGIN, port: int = PORT, user: str = "hpcuser", more: str = ""
-    ) -> None:
+    def serve(self, host: str = LOGIN, port: int = PORT, more: str = "") -> None:
         """Start sshd on a host, and wait until it listens."""
         config = self._write(f"sshd_{host}", SSHD.format(folder=self.folder, more=more))
         command = ["/usr/sbin/sshd", "-D", "-e", "-p", str(port), "-f", str(config)]
-        self.daemons.append(self.cluster.popen(host, *command, user=user))
+        self.daemons[host] = self.cluster.popen(host, *command)
         wait_until(lambda: port in self.cluster.listening(host), PATIENCE_S, f"sshd on {host}")
 
     def kill(self, host: str = LOGIN) -> None:
         """End sshd there, and all its connections."""
         self.cluster.on(host, "pkill", "-KILL", "sshd", user="root")
-        for daemon in self.daemons:
-            daemon.end()
-        self.daemons.clear()
+        self.daemons.pop(host).end()
 
     def connect(self, *options: str) -> HostProcess:
         """orch.py --connect at home."""
@@ -100,7 +125,7 @@ class Ssh:
 def ssh(project: Project) -> Iterator[Ssh]:
     it = Ssh(project)
     yield it
-    for host in (LOGIN, "cpu1", "cpu2"):
+    for host in list(it.daemons):
         it.kill(host)
 
 
@@ -243,7 +268,9 @@ def test_a_door_that_the_login_node_may_not_pass_on_to_is_reached_by_its_own_nod
     node = project.record()["endpoints"]["client"].split("://")[1].split(":")[0]
     host = project.host_of(project.job_id("client"))
     ssh.serve(more=f"PermitOpen {node}:22")
-    ssh.serve(host, 22, user="root")
+    anybody = ["sysctl", "-qw", "net.ipv4.ip_unprivileged_port_start=0"]
+    project.cluster.on(host, *anybody, user="root", check=True)
+    ssh.serve(host, 22)
     process, found = connected()
     assert_healthy(project, found)
     process.send_signal(signal.SIGKILL)
@@ -253,3 +280,32 @@ def test_a_door_that_the_login_node_may_not_pass_on_to_is_reached_by_its_own_nod
         PATIENCE_S,
         "ssh to end",
     )
+
+
+@pytest.mark.long
+def test_a_hand_over_is_followed_and_no_request_fails(
+    project: Project, ssh: Ssh, connected: Callable[..., tuple[HostProcess, Any]]
+) -> None:
+    """Of real jobs of two minutes: three of them."""
+    assert project.orch("--stop", "all").returncode == 0
+    none = {"n_clients": 1, "n_requests_per_client": 0}
+    result = project.orch(project.recipe("chain.json", time="2:00", until="stopped", **none))
+    assert result.returncode == 0, result.stderr
+    ssh.serve()
+    process, found = connected()
+    stop = ssh.folder / "stop"
+    arguments = [found["url"], found["token_file"], str(stop)]
+    streams = project.cluster.popen(HOME, "python3", "-c", STREAMS, *arguments)
+    seen = {project.record()["endpoints"]["client"]}
+
+    def moved_twice() -> bool:
+        seen.add(project.orch("--address").stdout.strip())
+        return len(seen - {""}) > 2
+
+    wait_until(moved_twice, 600, "two hand-overs")
+    stop.touch()
+    done, failed = json.loads(streams.end().stdout)
+    assert (failed, done > 100) == ([], True)
+    said = closed(process)
+    doors = {line.partition(" leads to ")[2] for line in said.splitlines()} - {""}
+    assert len(doors) >= 2, said
