@@ -18,8 +18,8 @@ from hpc.connecting.ssh import Unreachable
 from hpc.console import Console
 from hpc.web import NoAnswer, call
 
-#: Seconds between two questions for the address: as a rule, and when there is reason to doubt it.
-#: Each asks the scheduler.
+#: Seconds between two questions for the address: as a rule, and if there is reason to doubt it, or
+#: TLS would hide that. Each asks the scheduler.
 LOOK_S, SOON_S = 60.0, 15.0
 #: Seconds before ssh is tried again.
 FIRST_S, MOST_S = 1.0, 30.0
@@ -104,7 +104,7 @@ class Session:
                     raise
                 self._tell(error.message)
             await asyncio.sleep(asked + SOON_S - time.monotonic())
-            if self._splice.route is not None:
+            if self._splice.route is not None and not self._url.startswith("https:"):
                 with contextlib.suppress(asyncio.TimeoutError):
                     await asyncio.wait_for(self._doubt.wait(), LOOK_S - SOON_S)
         if address.state == "failed":

@@ -22,7 +22,7 @@ HOME = WORK / USER
 #: Keys of the recipe's infrastructure; all others are the service's.
 INFRASTRUCTURE = {
     "partition", "client_partition", "account", "qos", "nodes", "gpus", "cpus", "mem_gb", "time",
-    "replicas_per_node",
+    "replicas_per_node", "until", "max_jobs", "gpu_hours",
 }  # fmt: skip
 #: Everything is to work with a proxy in the environment that leads nowhere.
 PROXY = {"http_proxy": "http://127.0.0.1:1"}
