@@ -12,18 +12,21 @@ from pathlib import Path
 @dataclass(frozen=True)
 class EngineJob:
     """The id of the engine's job, empty if there is none; why the last one failed, empty if it did
-    not; and since when that is so, a Unix time."""
+    not; since when that is so, a Unix time; and when a job that waits is to begin, 0 if that is not
+    known."""
 
     job: str = ""
     problem: str = ""
     since: float = 0.0
+    expected: float = 0.0
 
 
 class EngineFiles:
     """Those files."""
 
     def __init__(self, folder: Path) -> None:
-        self._engine, self._wake = folder / "engine", folder / "wake"
+        self._engine, self._expected = folder / "engine", folder / "expected"
+        self._wake = folder / "wake"
         self._idle, self._awake = folder / "idle", folder / "awake"
 
     def read(self) -> EngineJob:
@@ -33,7 +36,14 @@ class EngineFiles:
             since = self._engine.stat().st_mtime
         except OSError:  # not begun
             return EngineJob()
-        return EngineJob("" if self._idle.exists() else job.strip(), problem.strip(), since)
+        job = "" if self._idle.exists() else job.strip()
+        return EngineJob(job, problem.strip(), since, self._start())
+
+    def _start(self) -> float:
+        try:
+            return float(self._expected.read_text("utf-8", "replace"))
+        except (OSError, ValueError):  # nobody knows
+            return 0.0
 
     def wake(self) -> None:
         """Have a job submitted if there is none. Raises OSError."""

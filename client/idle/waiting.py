@@ -164,7 +164,8 @@ class WaitingRoom:
                     f"{engine.problem}; it is tried again when somebody asks.", BACKOFF_S
                 )
             if waited > patience_s:
-                left = max(self._took_s - waited, BACKOFF_S)
+                queue_s = engine.expected - time.time() if engine.expected else -waited
+                left = max(queue_s + self._took_s, BACKOFF_S)
                 raise NoEngine(f"The engine is on its way ({_job(engine)}); ask again.", left)
             if sign is not None and waited - signed >= SIGN_S:
                 sign(f"waits for the engine since {waited:.0f} s ({_job(engine)})")
@@ -205,7 +206,10 @@ class WaitingRoom:
 
 
 def _job(engine: EngineJob) -> str:
-    return f"job {engine.job}" if engine.job else "its job is about to be submitted"
+    if not engine.job:
+        return "its job is about to be submitted"
+    left = engine.expected - time.time()
+    return f"job {engine.job}{f', which is to begin in {left:.0f} s' if left > 0 else ''}"
 
 
 def _object(body: bytes) -> JsonObject:

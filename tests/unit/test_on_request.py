@@ -6,6 +6,7 @@ import json
 import socket
 import subprocess
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -86,7 +87,8 @@ JOB = """
 . lib/service.sh
 . lib/chain.sh
 . lib/on_request.sh
-job_over() { return 1; }
+job_over() { [ -n "${OVER-}" ]; }
+expected_start() { echo 1795000000; }
 cancel_jobs() { echo "cancel $*"; }
 submit_script() {
   [ ! -e "$OUTPUT/full" ] || { echo 'sbatch: error: no' >&2; return 1; }
@@ -102,9 +104,15 @@ for what in $2; do
     wake) touch "$DOOR/wake" ;;
     idle) echo 'idle for 30 minutes' >"$DOOR/idle" ;;
     dies) printf '1\\nso it was\\n' >"$OUTPUT/logs/$ENGINE_JOB.rc" ;;
+    asks) ENGINE_LOOKS=0 ;;
+    over) ENGINE_LOOKS=0 OVER=1 ;;
     *) touch "$OUTPUT/$what" ;;
   esac
   keep_engine
+  while [ -n "$ENGINE_ASKER" ]; do
+    wait "$ENGINE_ASKER"
+    keep_engine
+  done
   echo "$what: $(tr '\\n' '|' <"$DOOR/engine")"
 done
 exit 0
@@ -157,6 +165,15 @@ def test_why_one_failed_is_told_and_the_next_request_tries_again(job, tmp_path):
         "none: |the Ollama job 1 has ended (exit code 1: so it was)|",
         "wake: 2||",
         "cancel 2",
+    ]
+
+
+def test_the_scheduler_says_when_a_job_begins_and_that_one_was_cancelled(job, tmp_path):
+    assert job("wake", "asks", "over") == [
+        "wake: 1||",
+        "asks: 1||",
+        "cancel 1",
+        "over: |the Ollama job 1 has ended (it was cancelled, or its node has failed)|",
     ]
 
 
@@ -406,3 +423,13 @@ def test_the_model_is_listed_without_waking_anybody(tmp_path):
     _, body, _ = wait_room(tmp_path, "/v1/models", {}, lambda _: None, "GET")
     assert [one["id"] for one in json.loads(body)["data"]] == ["tiny"]
     assert not (tmp_path / "wake").exists()
+
+
+def test_who_waits_for_the_queue_is_told_how_long_as_far_as_that_is_known(tmp_path, monkeypatch):
+    monkeypatch.setattr(waiting, "PATIENCE_S", 0.3)
+    (tmp_path / "engine").write_text("7\n\n")
+    (tmp_path / "expected").write_text(f"{time.time() + 600:.0f}\n")
+    head, body, _ = wait_room(tmp_path, "/query", {}, lambda _: None)
+    again = int(head.partition("Retry-After: ")[2].split()[0])
+    assert 600 < again <= 631
+    assert "(job 7, which is to begin in " in json.loads(body)["error"]["message"]
