@@ -3,6 +3,7 @@ and no more before it is ended. What waits meanwhile is in client/idle/waiting.p
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -42,11 +43,10 @@ class Sleeper:
 
     def _look_on(self) -> None:
         wait = threading.Event()
-        while not wait.wait(LOOK_S):
-            try:
+        while True:
+            with contextlib.suppress(OSError):  # HAProxy does not answer: next time
                 self.look(time.time())
-            except OSError:
-                continue  # HAProxy does not answer, or the folder is full: next time
+            wait.wait(LOOK_S)
 
     def look(self, now: float) -> None:
         """Look once. Raises OSError."""

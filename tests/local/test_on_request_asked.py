@@ -17,7 +17,9 @@ def test_the_first_request_begins_an_engine_that_ends_when_nobody_asks(place):
     def state():
         return http("GET", f"{url}/health")[1]["status"]
 
-    assert (state(), place.records()[0]["idle"]["state"]) == ("sleeping", "sleeping")
+    assert state() == "sleeping"
+    told = wait_for(lambda: place.records()[0]["idle"], PATIENCE_S)
+    assert (told["state"], told["ends"]) == ("sleeping", None)
     status, answer = http("POST", f"{url}/query", {"prompt": "Hi", "options": {"num_predict": 4}})
     assert (status, bool(answer["response"])) == (200, True)
     wait_for(lambda: state() == "sleeping", PATIENCE_S)
