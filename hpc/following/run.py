@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 class Run:
     """Used as a context. When it fails, the deployment's jobs are cancelled; a benchmark that is
-    not valid, a batch that has ended it, and a lost terminal, leave the deployment as it is."""
+    not valid, a batch that has ended it, and a lost terminal, leave the deployment as it is; so
+    does all else, but for Ctrl-C, once one is ready that outlives its jobs."""
 
     def __init__(
         self,
@@ -46,9 +47,7 @@ class Run:
 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         try:
-            if error is not None and not isinstance(
-                error, (BatchEnded, BenchmarkInvalid, Detached)
-            ):
+            if error is not None and not self._goes_on(error):
                 with held():
                     self._fail(error)
         finally:
@@ -58,6 +57,14 @@ class Run:
         if error is None and self._given.detach:
             again = self._output.command("--attach", self.record.id)
             self._console.say(f"{self.record.id} goes on by itself; {again}")
+
+    def _goes_on(self, error: BaseException) -> bool:
+        """Whether the deployment does, for others: also if what was asked of it did not outlive its
+        jobs, as it does itself."""
+        lasts = self.record.chain is not None and self.record.state == "ready"
+        return isinstance(error, (BatchEnded, BenchmarkInvalid, Detached)) or (
+            lasts and not isinstance(error, Interrupted)
+        )
 
     def _fail(self, error: BaseException) -> None:
         if self._given.keep_on_failure and not isinstance(error, Interrupted):

@@ -24,11 +24,6 @@ REFUSALS = (
     ("3 more memory than nodes have", {"mem_gb": 900}, "Requested node configuration is not"),
     ("3 more GPUs than nodes have", {"gpus": 5}, "Requested node configuration is not"),
     (
-        "3 more time than the partition has",
-        {"partition": "short", "gpus": 0, "time": "1:00:00"},
-        r"never start the ollama job \d+: .*longer than .*\(PartitionTimeLimit\); lower",
-    ),
-    (
         "3 more nodes than the partition has",
         {"partition": "cpu", "gpus": 0, "nodes": 3},
         r"never start the ollama job \d+: .*that many nodes .*\(PartitionNodeLimit\); change",

@@ -16,7 +16,7 @@ PROJECT = Path(__file__).resolve().parents[2]
 SMALL = PROJECT / ".tools" / "models" / "SmolLM2-135M-Instruct.Q4_1.gguf"
 TINY = PROJECT / ".tools" / "models" / "tiny.gguf"
 JOB = ("security", "tls", "share", "notify")
-INFRASTRUCTURE = ("time", "gpus", "nodes", "replicas_per_node")
+INFRASTRUCTURE = ("time", "until", "max_jobs", "gpus", "nodes", "replicas_per_node")
 ORCH = [sys.executable, str(PROJECT / "orch.py")]
 
 
