@@ -96,7 +96,7 @@ def _dark(handover: Handover | None) -> Iterator[Warning]:
 
 def _ends_soon(seen: Seen, now: float) -> Iterator[Warning]:
     ending = [job for job in seen.jobs if job.ends is not None and job.ends - now < SOON_S]
-    for job in ending if seen.handover is None else ():
+    for job in () if _goes_on(seen.handover) else ending:
         if job.successor is None and job.state == "RUNNING" and job.ends is not None:
             yield Warning(
                 what=f"The {job.service} job {job.id} ends at {_clock(job.ends)}, and no other "
@@ -108,6 +108,11 @@ def _ends_soon(seen: Seen, now: float) -> Iterator[Warning]:
             what=f"Without a request it goes idle at {_clock(seen.idle.ends)}.",
             remedy="Any request of a model puts that off.",
         )
+
+
+def _goes_on(handover: Handover | None) -> bool:
+    """Whether others are to take the place of these jobs."""
+    return handover is not None and (handover.max_jobs is None or handover.job < handover.max_jobs)
 
 
 def _full(queued: int) -> Iterator[Warning]:

@@ -30,8 +30,10 @@ def changes(before: State | None, after: State) -> Iterator[Line]:
             yield "replica", f"{one.address} {words}"
     if after.benchmark and (before is None or _mark(before.benchmark) != _mark(after.benchmark)):
         yield "bench", benchmark_words(after.benchmark)
-    if after.handover and (before is None or before.handover != after.handover):
-        yield "handover", handover_words(after.handover)
+    if after.handover and (words := handover_words(after.handover)) != (
+        handover_words(before.handover) if before and before.handover else ""
+    ):
+        yield "handover", words
     known = {one.what for one in before.warnings} if before else set()
     for warning in after.warnings:
         if warning.what not in known:

@@ -166,6 +166,13 @@ def test_what_is_wrong_is_told(output: Path, seen: dict[str, object], words: str
     assert words in what
 
 
+def test_jobs_that_hand_over_end_without_a_warning_but_for_the_last(output: Path) -> None:
+    ending = [job(1000 + SOON_S / 2)]
+    first, last = (Handover(job=number, max_jobs=2, phase="serving") for number in (1, 2))
+    assert warned(output, jobs=ending, handover=first) == []
+    assert len(warned(output, jobs=ending, handover=last)) == 1
+
+
 def test_a_model_that_may_be_on_cpus_is_no_warning(output: Path) -> None:
     assert warned(output, replicas=[replica(device="cpu")], on_gpu=False) == []
 
