@@ -64,11 +64,15 @@ def _forbid_successors(record: Record, scheduler: Scheduler, output: OutputDir) 
 
 
 def _end_successors(record: Record, scheduler: Scheduler, output: OutputDir) -> None:
-    """One may have been submitted while those before it were told to end."""
+    """One may have been submitted while those before it were told to end; and those before those
+    that serve may not have ended yet."""
+    served = record.jobs
     while found := _not_recorded(record, scheduler):
         record.succeed({**record.jobs, **found})
         scheduler.cancel(found.values())
         _wait_until_over(record, scheduler, Ends(record, output))
+    if record.chain is not None and record.jobs != served:
+        record.succeed(served)
 
 
 def _end_last_engine(record: Record, scheduler: Scheduler, output: OutputDir) -> None:

@@ -142,6 +142,8 @@ def test_rendered_scripts_pass_shellcheck(
         recipe_data["job"]["service"].update(idle)
         told = {"command": ["a b", "$(c)"], "webhook": "https://h/x?y=1&z"}
         recipe_data["job"]["notify"] = told
+        if per_node > 1:
+            recipe_data["job"]["infrastructure"]["until"] = "stopped"
     plan = make_plan(parse_recipe(recipe_data), site, monitoring=monitoring)
     render_all(plan, services(), output)
     scripts = sorted((tmp_path / "scripts").glob("*.sh"))
