@@ -77,7 +77,7 @@ wanted() { [ -e "$PROXY_FOLDER/want.$1" ] && rm -f "$PROXY_FOLDER/want.$1"; }
 # end_chain: the time until which it was wanted has come.
 end_chain() {
   REASON="the time limit of the deployment was reached: it was wanted until then"
-  cancel_jobs ${JOBS[@]+"${JOBS[@]}"}
+  end_jobs "$REASON" ${JOBS[@]+"${JOBS[@]}"}
   exit 0
 }
 

@@ -420,3 +420,9 @@ def test_the_engine_is_told_why_it_ends_and_one_writer_follows_the_other(tmp_pat
     assert sorted(said[0].split()) == ["5", "6", "tell"]
     assert said[1] == f"submit [6] [] {tmp_path}/ID.monitoring.sh"
     assert (tmp_path / "logs" / "5.told").read_text() == "its successor serves\n"
+
+
+def test_the_deployments_end_is_the_end_of_all_its_jobs(tmp_path: Path) -> None:
+    said = hands(tmp_path, "touch $PROXY_FOLDER/want.stop; look_at_handover; echo not reached")
+    assert sorted(said.split()) == ["5", "6", "cancel"]
+    assert "it was wanted until then" in (tmp_path / "logs" / "6.told").read_text()
