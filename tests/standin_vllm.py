@@ -21,8 +21,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 VERSION = "0.32.0"
-#: Seconds that a token takes.
-PACE_S = 0.002
+#: Seconds that a token takes, and the first one.
+PACE_S = float(os.environ.get("STANDIN_PACE_S", "0.002"))
+FIRST_S = float(os.environ.get("STANDIN_FIRST_S", PACE_S))
 TYPES = {"auto": "bfloat16"}
 NO_TEMPLATE = (
     "As of transformers v4.44, default chat template is no longer allowed, so you must provide a "
@@ -233,7 +234,7 @@ class Answer:
 
     def letters(self):
         for number in range(self.count):
-            time.sleep(PACE_S)
+            time.sleep(PACE_S if number else FIRST_S)
             self.add(generated=1)
             yield chr(97 + number % 26)
 
