@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -116,9 +118,11 @@ class Ssh:
 
     def left_at_home(self) -> list[str]:
         """ssh's processes, and folders of ours."""
-        processes = self.cluster.on(HOME, "pgrep", "-ax", "ssh").stdout.splitlines()
         folders = self.cluster.seen_by(HOME, "/tmp").glob("orch-*")
-        return [*processes, *map(str, folders)]
+        return [*self.processes_at_home(), *map(str, folders)]
+
+    def processes_at_home(self) -> list[str]:
+        return self.cluster.on(HOME, "pgrep", "-ax", "ssh").stdout.splitlines()
 
 
 @pytest.fixture
@@ -264,7 +268,7 @@ def test_a_moved_door_is_followed_and_streams_come_to_their_end(
 def test_a_door_that_the_login_node_may_not_pass_on_to_is_reached_by_its_own_node(
     project: Project, ssh: Ssh, connected: Callable[..., tuple[HostProcess, Any]]
 ) -> None:
-    """And killed in whatever way, it leaves no ssh behind."""
+    """And killed by SIGKILL it leaves its folder behind, for its user alone, but no ssh."""
     node = project.record()["endpoints"]["client"].split("://")[1].split(":")[0]
     host = project.host_of(project.job_id("client"))
     ssh.serve(more=f"PermitOpen {node}:22")
@@ -273,13 +277,9 @@ def test_a_door_that_the_login_node_may_not_pass_on_to_is_reached_by_its_own_nod
     ssh.serve(host, 22)
     process, found = connected()
     assert_healthy(project, found)
-    process.send_signal(signal.SIGKILL)
-    process.end()
-    wait_until(
-        lambda: not [one for one in ssh.left_at_home() if "/usr/bin/ssh" in one],
-        PATIENCE_S,
-        "ssh to end",
-    )
+    os.kill(process.command_pid(), signal.SIGKILL)
+    wait_until(lambda: not ssh.processes_at_home(), PATIENCE_S, "ssh to end")
+    shutil.rmtree(project.cluster.seen_by(HOME, found["token_file"]).parent)
 
 
 @pytest.mark.long
@@ -299,8 +299,8 @@ def test_a_hand_over_is_followed_and_no_request_fails(
     seen = {project.record()["endpoints"]["client"]}
 
     def moved_twice() -> bool:
-        seen.add(project.orch("--address").stdout.strip())
-        return len(seen - {""}) > 2
+        seen.add(project.record()["endpoints"]["client"])  # which the connection has refreshed
+        return len(seen - {None}) > 2
 
     wait_until(moved_twice, 600, "two hand-overs")
     stop.touch()
