@@ -74,7 +74,7 @@ def disturbed(batch: Batch, out: str, kills: int) -> subprocess.CompletedProcess
         before = whole_lines(path)
         at_work = max(moment, before.count(b"\n") + 1)  # an answer of what is at work now
         command = command or batch.start(out)
-        until(lambda m=at_work: whole_lines(path).count(b"\n") >= m, ENDS_S, what)  # type: ignore[misc]
+        reach(at_work, path, command)
         there = batch.deployments()
         batch.kill(what, command)
         if batch.kinds[what] and ended(batch, command, there):
@@ -85,6 +85,16 @@ def disturbed(batch: Batch, out: str, kills: int) -> subprocess.CompletedProcess
     if command is not None:
         command.wait(ENDS_S * 4)
     return batch.run(out)
+
+
+def reach(lines: int, path: Path, command: subprocess.Popen[str]) -> None:
+    """Wait until so many answers are there."""
+
+    def there() -> bool:
+        return whole_lines(path).count(b"\n") >= lines
+
+    until(lambda: there() or command.poll() is not None, ENDS_S, f"answer {lines}")
+    assert there(), (command.returncode, *command.communicate())
 
 
 def ended(batch: Batch, command: subprocess.Popen[str], deployments: int) -> bool:

@@ -19,6 +19,7 @@ from batch_kills import ENDS_S, check
 from events import PATIENCE_S
 from project import Project
 from slurmcluster import HostProcess, wait_until
+from test_faults_use import no_cable, site
 from test_replicas import is_server
 
 #: Our scripts hand over 20 s earlier: until then a busy machine, too, has an engine that answers.
@@ -74,6 +75,23 @@ def test_the_next_job_goes_on_with_it_and_stop_leaves_none_behind(project: Proje
 
 
 @pytest.mark.long
+def test_a_batch_ends_when_its_engines_node_has_failed(project: Project) -> None:
+    """The job could not say so; nobody but the client's job looks, and it does not wait for the
+    time limit."""
+    out = lines(project, 5000, 400)
+    profile = site(project, directives=["--no-requeue"])
+    begun = project.orch(recipe(project), "--site", profile, "--detach")
+    assert begun.returncode == 0, begun.stderr
+    wait_until(lambda: out.exists() and bool(answered(out)), PATIENCE_S, "an answer")
+    with no_cable(project.cluster, "gpu1"):
+        wait_until(lambda: project.records()[-1]["state"] == "failed", ENDS_S, "the batch's end")
+        client = project.job_id("client")
+        said = (project.output / "logs" / f"{client}.rc").read_text()
+        assert "could not say so: its node has failed" in said
+    nothing_lives(project)
+
+
+@pytest.mark.long
 def test_a_batch_longer_than_its_jobs_ends_by_itself(project: Project) -> None:
     out = lines(project, 3000, 400)
     result = project.orch(recipe(project, time=SHORT), timeout=3600)
@@ -83,6 +101,12 @@ def test_a_batch_longer_than_its_jobs_ends_by_itself(project: Project) -> None:
     assert record["state"] == "ended"
     assert record["batch"]["job"] >= 3
     project.assert_nothing_left()
+
+
+def nothing_lives(project: Project) -> None:
+    """What was killed could not clean up its temporary files; all else is gone."""
+    left = project.leaks.found
+    wait_until(lambda: all(one.startswith("file ") for one in left()), PATIENCE_S, "the last job")
 
 
 class Killed:
@@ -161,9 +185,5 @@ class Killed:
 
 @pytest.mark.long
 def test_twenty_kills_cost_no_answer_and_ask_none_again(project: Project) -> None:
-    """What was killed could not clean up its temporary files; nothing else is left."""
     check(Killed(project, 5000), kills=20)
-    leaks = project.leaks
-    wait_until(
-        lambda: all(one.startswith("file ") for one in leaks.found()), PATIENCE_S, "the last job"
-    )
+    nothing_lives(project)
