@@ -14,6 +14,7 @@ from events import until
 
 #: A kill by kill -9 is noticed within seconds; a busy machine takes long to deploy.
 ENDS_S = 300.0
+TRIES = 3
 
 
 class Batch(Protocol):
@@ -73,8 +74,7 @@ def disturbed(batch: Batch, out: str, kills: int) -> subprocess.CompletedProcess
     for what, moment in moments(batch.number, kills, batch.kinds):
         before = whole_lines(path)
         at_work = max(moment, before.count(b"\n") + 1)  # an answer of what is at work now
-        command = command or batch.start(out)
-        reach(at_work, path, command)
+        command = brought_to(at_work, batch, out, command)
         there = batch.deployments()
         batch.kill(what, command)
         if batch.kinds[what] and ended(batch, command, there):
@@ -82,19 +82,34 @@ def disturbed(batch: Batch, out: str, kills: int) -> subprocess.CompletedProcess
             assert command.returncode in batch.kinds[what], (what, command.returncode, *said)
             command = None
         assert whole_lines(path).startswith(before), "what was answered stays"
-    if command is not None:
-        command.wait(ENDS_S * 4)
+    brought_to(batch.number, batch, out, command).wait(ENDS_S)
     return batch.run(out)
 
 
-def reach(lines: int, path: Path, command: subprocess.Popen[str]) -> None:
-    """Wait until so many answers are there."""
+def brought_to(
+    lines: int, batch: Batch, out: str, command: subprocess.Popen[str] | None
+) -> subprocess.Popen[str]:
+    """Give the command, if it is not under way, and wait until so many answers are there. It fails
+    if it takes up jobs of which the scheduler does not know yet that they were killed: then it is
+    given again."""
+    for _ in range(TRIES):
+        command = command or batch.start(out)
+        if reached(lines, batch.path(out), command):
+            return command
+        said = command.communicate()
+        assert command.returncode == 4, (command.returncode, *said)
+        command = None
+    raise AssertionError(f"no answer {lines} in {TRIES} tries: {said}")
+
+
+def reached(lines: int, path: Path, command: subprocess.Popen[str]) -> bool:
+    """Whether so many answers have come before the command has ended."""
 
     def there() -> bool:
         return whole_lines(path).count(b"\n") >= lines
 
     until(lambda: there() or command.poll() is not None, ENDS_S, f"answer {lines}")
-    assert there(), (command.returncode, *command.communicate())
+    return there()
 
 
 def ended(batch: Batch, command: subprocess.Popen[str], deployments: int) -> bool:
