@@ -33,7 +33,7 @@ job_has_ended() {
   local said
   said=$(cat "$OUTPUT/local_jobs/$1.json" 2>/dev/null) || return
   [[ $said != *'"state": "RUNNING"'* && $said != *'"state": "PENDING"'* ]] && return
-  [[ $said =~ \"runner_pid\":\ ([0-9]+) ]] && ! kill -0 "${BASH_REMATCH[1]}" 2>/dev/null
+  [[ $said =~ \"runner_pid\":\ ([0-9]+) ]] && ! runs "${BASH_REMATCH[1]}"
 }
 
 # Its runner has written all of it down: client/live/jobs.py reads that itself.

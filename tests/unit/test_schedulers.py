@@ -255,6 +255,7 @@ def test_slurm_begins_one_replica_on_each_node(tmp_path):
     [
         ("slurm", "10", "local1", True),
         ("slurm", "10", "local2", False),
+        ("slurm", "10", "local3", True),
         ("local", "local5", "8", True),
         ("local", "local5", "9", False),
         ("local", "local5", "prepare-x", False),
@@ -265,12 +266,16 @@ def test_a_job_of_another_scheduler_in_the_same_directory_is_asked_for_there(
 ):
     (tmp_path / "local_jobs").mkdir()
     (tmp_path / "local_jobs" / "local1.json").write_text('{"state": "CANCELLED"}')
-    runs = f'{{"state": "RUNNING", "runner_pid": {os.getpid()}}}'
-    (tmp_path / "local_jobs" / "local2.json").write_text(runs)
+    killed = subprocess.Popen(["true"])  # and whoever has begun it has not asked for its end yet
+    os.waitid(os.P_PID, killed.pid, os.WEXITED | os.WNOWAIT)
+    for number, runner_pid in (("2", os.getpid()), ("3", killed.pid)):
+        runs = f'{{"state": "RUNNING", "runner_pid": {runner_pid}}}'
+        (tmp_path / "local_jobs" / f"local{number}.json").write_text(runs)
     squeue = 'squeue() { echo "JOBID|STATE"; echo "8|FAILED"; echo "9|RUNNING"; }'
     commands = f"OUTPUT={tmp_path}; {squeue}; job_over {asked} && echo over"
     which = "SLURM_JOB_ID" if name == "slurm" else "ORCH_JOB_ID"
     assert bash(name, commands, **{which: ours}) == (["over"] if over else [])
+    killed.wait()
 
 
 def test_a_script_without_its_library_ends_at_once(deploy, stub, tmp_path):
