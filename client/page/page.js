@@ -10,6 +10,7 @@ const POST = { "orch-page": "1", "content-type": "application/json" };
 
 let state = null; // as contracts/live.py has it
 let skew = 0; // seconds that the deployment's clock is ahead of ours
+let at = null, next = null, job = null; // the door that we came to, the one that has come since, and whose events we hear
 let source = null, heard = 0, opened = false, lostSince = null, looking = false;
 
 // --- pieces ---
@@ -109,6 +110,9 @@ const PHASES = {
 };
 function showHandover(hand) {
   if (!hand) return section("handover", []);
+  note(hand.address);
+  if (job !== null && hand.job !== job) listen(); // our door passes new requests on: the next jobs know how things stand
+  job = hand.job;
   const lines = [el("p", {}, `Job ${hand.job}${hand.max_jobs ? ` of at most ${hand.max_jobs}` : ""}. ${PHASES[hand.phase] ?? hand.phase}`)];
   if (hand.phase === "serving" && hand.submit_at) lines.push(el("p", {}, "The next ones are submitted in ", left(hand.submit_at), "."));
   if (hand.successor) lines.push(el("p", {}, `Next: job ${[hand.successor.client, hand.successor.engine].filter(Boolean).join(" and ")}`, hand.expected ? `, expected to serve at ${clock(hand.expected)}.` : "."));
@@ -324,8 +328,14 @@ const SHOW = {
   deployment: showDeployment, jobs: showJobs, replicas: showReplicas, series: showSeries, benchmark: showBenchmark, batches: showWork,
   campaign: showWork, handover: showHandover, warnings: showWarnings, logs: showLogs, copy: showCopy, reports: showReports,
 };
+function note(address) {
+  if (!address) return;
+  at ??= address;
+  if (address !== at) next = address;
+}
 function takeWhole(whole) {
   state = whole;
+  note(whole.deployment.address);
   skew = whole.time - Date.now() / 1000;
   for (const [key, show] of Object.entries(SHOW)) show(state[key]);
 }
@@ -369,9 +379,10 @@ async function look() {
   }
 }
 function gone() {
-  const next = state?.handover?.address, moved = next && new URL(next);
-  if (moved && moved.hostname === location.hostname && moved.host !== location.host) return location.replace(moved.href); // the cookie is good there
-  if (moved && moved.host !== location.host) return lost(`The deployment has moved to ${next}.`, "A tunnel of orch.py --connect follows by itself; else have a link to it printed: orch.py --link.");
+  if (next && new URL(at).host === location.host) { // by no tunnel
+    if (new URL(next).hostname === location.hostname) return location.replace(new URL(next).href); // the cookie is good there
+    return lost(`The deployment has moved to ${next}.`, "Have a link to it printed: orch.py --link.");
+  }
   lost("The deployment does not answer any more.", `It has ended, or the way to it is broken (a tunnel?). See orch.py --status${state ? ` ${state.deployment.id}` : ""}. It is asked again each second.`);
 }
 function lost(what, remedy) {

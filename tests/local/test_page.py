@@ -182,6 +182,7 @@ class Told(ThreadingHTTPServer):
     def __init__(self, port=0, **parts):
         super().__init__(("127.0.0.1", port), ToldAnswer)
         state = json.loads((PROJECT / "tests" / "unit" / "live_state.json").read_text())
+        state["deployment"]["address"] = self.url
         self.state, self.left = json.dumps({**state, **parts}), threading.Event()
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
