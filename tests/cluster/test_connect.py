@@ -61,9 +61,9 @@ def ask(at):
     at.request("POST", "/query", body, headers)
     answer = at.getresponse()
     lines = answer.read().splitlines()
-    if answer.status == 200 and json.loads(lines[-1])["done"]:
+    if answer.status == 200 and lines and json.loads(lines[-1]).get("done"):
         return None
-    return [answer.status, lines[-1:]]
+    return [answer.status, str(answer.headers), str(lines[-1:])]
 kept, done, failed = connection(), 0, []
 while not pathlib.Path(stop).exists():
     for at in (kept, connection()):
@@ -304,7 +304,9 @@ def test_a_hand_over_is_followed_and_no_request_fails(
 
     wait_until(moved_twice, 600, "two hand-overs")
     stop.touch()
-    done, failed = json.loads(streams.end().stdout)
+    ended = streams.end()
+    assert ended.returncode == 0, ended.stderr
+    done, failed = json.loads(ended.stdout)
     assert (failed, done > 100) == ([], True)
     said = closed(process)
     doors = {line.partition(" leads to ")[2] for line in said.splitlines()} - {""}
