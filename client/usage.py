@@ -4,7 +4,6 @@ queues: HAProxy tells of each request that has ended, and who reads answers of t
 from __future__ import annotations
 
 import contextlib
-import os
 import socket
 import threading
 import time
@@ -22,6 +21,7 @@ from client.queues import QUEUES, Queues
 from client.settings import ServiceSettings
 from contracts.files import write_whole
 from contracts.named_tokens import Usage, Used, read_usage, usage_file
+from engines.http.sockets import own_socket
 
 #: Seconds between writes of what has changed.
 WRITE_S = 2.0
@@ -86,14 +86,7 @@ class UsageByName(Collector):
 
     def follow(self, at: Path) -> None:
         """Take reports at a socket from now on, beside everything else. Raises OSError."""
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        with contextlib.suppress(FileNotFoundError):
-            at.unlink()  # of a process before us
-        before = os.umask(0o177)  # nobody else reports
-        try:
-            sock.bind(str(at))
-        finally:
-            os.umask(before)
+        sock = own_socket(at, socket.SOCK_DGRAM)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _WAITING)
         threading.Thread(target=self._take_reports, args=(sock,), daemon=True).start()
         threading.Thread(target=self._write_on, daemon=True).start()

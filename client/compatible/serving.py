@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import os
 import resource
 import signal
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
 from client.compatible.http_server import ClientConnection, Handler
 from client.compatible.socket_address import SocketAddress
 from contracts.errors import ServiceError
+from engines.http.sockets import own_socket
 
 #: Connections that wait to be taken: many clients may begin at once.
 _BACKLOG = 4096
@@ -48,15 +49,13 @@ async def _listening(
     listen: SocketAddress, protocol: Callable[[], asyncio.Protocol]
 ) -> asyncio.Server:
     loop = asyncio.get_running_loop()
-    before = os.umask(0o177)  # a socket is nobody's but ours
     try:
         if listen.path:
-            return await loop.create_unix_server(protocol, listen.path, backlog=_BACKLOG)
+            sock = own_socket(Path(listen.path), socket.SOCK_STREAM)
+            return await loop.create_unix_server(protocol, sock=sock, backlog=_BACKLOG)
         return await loop.create_server(protocol, listen.host, listen.port, backlog=_BACKLOG)
     except OSError as error:
         raise ServiceError(f"It cannot listen at {listen}: {error}.") from error
-    finally:
-        os.umask(before)
 
 
 def _all_files() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
+import socket
 import threading
 import time
 from collections.abc import Callable, Coroutine
@@ -18,6 +18,7 @@ from client.compatible.http_server import JSON, ClientConnection, Request
 from client.live.collector import Collector, whole
 from client.live.series import Recorder
 from contracts.live.state import POINT, STEP_S, WHOLE
+from engines.http.sockets import own_socket
 
 EVENTS = "text/event-stream; charset=utf-8"
 #: Seconds between looks while somebody watches, and between signs of life.
@@ -64,20 +65,16 @@ class Hub:
         self._pool = ThreadPoolExecutor(1)  # what waits for files and engines
 
     def follow(self) -> None:
-        """Serve from now on, beside everything else."""
-        threading.Thread(target=lambda: asyncio.run(self._serve()), daemon=True).start()
+        """Serve from now on, beside everything else. Raises OSError."""
+        sock = own_socket(self._at, socket.SOCK_STREAM)
+        threading.Thread(target=lambda: asyncio.run(self._serve(sock)), daemon=True).start()
 
-    async def _serve(self) -> None:
+    async def _serve(self, sock: socket.socket) -> None:
         self._looking, self._came = asyncio.Lock(), asyncio.Event()
-        self._at.unlink(missing_ok=True)  # of a process before us
         connections: set[ClientConnection] = set()
-        before = os.umask(0o177)  # nobody else asks
-        try:
-            await asyncio.get_running_loop().create_unix_server(
-                lambda: ClientConnection(self._handle, connections), str(self._at)
-            )
-        finally:
-            os.umask(before)
+        await asyncio.get_running_loop().create_unix_server(
+            lambda: ClientConnection(self._handle, connections), sock=sock
+        )
         while True:
             await self._turn()
             wait = LOOK_S if self._viewers else STEP_S - time.time() % STEP_S

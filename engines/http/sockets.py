@@ -1,4 +1,5 @@
-"""Sockets: the addresses of a name, and options by which the end of the other host is noticed.
+"""Sockets: the addresses of a name, options by which the end of the other host is noticed, those of
+our own at a path.
 
 A process that dies closes its connections; a node that loses its power or its network says nothing,
 and an answer of minutes would be awaited to its timeout.
@@ -10,6 +11,7 @@ import errno
 import os
 import socket
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from time import monotonic
 from typing import Any, TypeGuard
 
@@ -102,3 +104,16 @@ def connect(host: str, port: int, timeout_s: float) -> socket.socket:
         except OSError as error:
             errors.append(error)
     raise none_answered(addresses, errors)
+
+
+def own_socket(at: Path, kind: socket.SocketKind) -> socket.socket:
+    """Return a socket at a path, which nobody else opens, in place of what a process before us had
+    there. Raises OSError."""
+    sock = socket.socket(socket.AF_UNIX, kind)
+    at.unlink(missing_ok=True)
+    before = os.umask(0o177)
+    try:
+        sock.bind(str(at))
+    finally:
+        os.umask(before)
+    return sock
