@@ -125,10 +125,15 @@ class Project:
         command = ["curl", "-sS", "--noproxy", "*", *self.header(url), *arguments, url]
         return json.loads(self.cluster.on("login1", *command, check=True).stdout)
 
+    def _record_files(self) -> list[Path]:
+        """Those of deployments; beside them are others, that say how one stands."""
+        paths = (self.output / "deployments").glob("*.json")
+        return [path for path in paths if "." not in path.stem]
+
     def header(self, url: str) -> list[str]:
         """Options of curl by which the client service at a URL lets its owner in, and is known if
         it speaks TLS; none for what is no client service of this output directory's."""
-        for path in (self.output / "deployments").glob("*.json"):
+        for path in self._record_files():
             record = json.loads(path.read_text())
             header = path.with_suffix("") / "user.header"
             if url.startswith(record["endpoints"]["client"] or "none ") and header.exists():
@@ -139,7 +144,7 @@ class Project:
 
     def record(self) -> dict[str, Any]:
         """The newest deployment as its record says, whatever orch makes of it."""
-        paths = (self.output / "deployments").glob("*.json")
+        paths = self._record_files()
         records: list[dict[str, Any]] = [json.loads(path.read_text()) for path in paths]
         return max(records, key=lambda record: record["created"])
 
