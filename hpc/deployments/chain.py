@@ -159,7 +159,8 @@ def progress(record: Record) -> BatchFacts:
 
 
 def _endpoints(record: Record, output: OutputDir) -> Endpoints | None:
-    """Of the newest jobs; None as long as the client service is not there."""
+    """Of the newest jobs, with all services that the record has them of: without one it would be no
+    record. None as long as the client service is not there."""
     token_file = internal_token_file(output.path, record.id)
     found: Endpoints = {}
     for service, before in record.endpoints.items():
@@ -167,7 +168,7 @@ def _endpoints(record: Record, output: OutputDir) -> Endpoints | None:
         try:
             addresses = output.addresses(service, record.jobs[owner])
         except (BadAddressFile, KeyError):
-            continue
+            addresses = []
         plain = service in MONITORING_SERVICES
         urls: list[str] = [
             f"http://{address}" if plain else url_of(address, token_file) for address in addresses

@@ -20,7 +20,7 @@ from contracts.files import PROJECT
 from contracts.job_files import chain_folder, chain_said
 from hpc.commands.status import handover_lines
 from hpc.deployments.chain import Chain
-from hpc.deployments.records import Record, create_record
+from hpc.deployments.records import Record, create_record, load_records
 from hpc.endpoints import OutputDir
 from hpc.planning.chain import bounded, in_jobs
 from hpc.planning.parts import Notes
@@ -293,18 +293,22 @@ def test_what_makes_no_sense_is_refused(infrastructure: dict[str, object], sente
 # --- what is recorded, and shown -----------------------------------------------------------------
 
 
-@pytest.fixture
-def record(tmp_path: Path) -> Record:
-    output = OutputDir(tmp_path / "output")
+def recorded(folder: Path, engine: str, **endpoints: list[str]) -> Record:
+    output = OutputDir(folder / "output")
     output.prepare()
     record = create_record(
         output.path, "demo-1124-120000-aaaa", {"site": SITE, "chain": {"job": 1}}
     )  # type: ignore[typeddict-item]
-    record.add_job("ollama", "1", f"{record.id}.ollama")
+    record.add_job(engine, "1", f"{record.id}.{engine}")
     record.add_job("client", "2", f"{record.id}.client")
-    record.update(state="ready", endpoints={"client": HERE, "ollama": []})
+    record.update(state="ready", endpoints={"client": HERE, "ollama": [], **endpoints})
     chain_folder(output.path, record.id).mkdir()
     return record
+
+
+@pytest.fixture
+def record(tmp_path: Path) -> Record:
+    return recorded(tmp_path, "ollama")
 
 
 def test_the_jobs_that_serve_are_the_deployments(
@@ -321,6 +325,20 @@ def test_the_jobs_that_serve_are_the_deployments(
         file.write(f"2 .serves {NEXT}\n")
     assert look(record, output, monkeypatch, four) == "ready"
     assert (record.jobs, record.client) == ({"ollama": "3", "client": "4"}, NEXT)
+
+
+def test_a_record_of_another_engine_stays_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has endpoints of Ollama's all the same: none."""
+    record = recorded(tmp_path, "vllm", vllm=[HERE])
+    output = OutputDir(record.path.parent.parent)
+    jobs = Chain(output.path, record.id).folder / "jobs"
+    jobs.write_text(f"1 .serves {HERE}\n2 vllm 3\n2 client 4\n2 .serves {NEXT}\n")
+    (output.path / "client_ip_4.txt").write_text("10.0.0.2:5001\n")
+    look(record, output, monkeypatch, Jobs(j3="RUNNING", j4="RUNNING"))
+    (found,) = load_records(output.path)
+    assert (found.client, found.endpoints["ollama"], found.endpoints["vllm"]) == (NEXT, [], [])
 
 
 def test_dark_is_not_ended(record: Record, monkeypatch: pytest.MonkeyPatch) -> None:
