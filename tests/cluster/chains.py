@@ -97,17 +97,9 @@ class Chain:
             f"job {job} to be {phase}",
         )
 
-    def served_by(self, number: int) -> None:
-        """Wait until the door of these jobs, from 1 on, is the newest one that is published."""
-
-        def published() -> bool:
-            jobs = self.jobs
-            if len(jobs) < number:
-                return False
-            path = self.project.output / f"client_ip_{jobs[number - 1].get('client')}.txt"
-            return path.exists()
-
-        wait_until(published, NEXT_S, f"the door of jobs {number}")
+    def due(self) -> dict[str, Any]:
+        """What it says once it is known when the next jobs are due."""
+        return self.wait(lambda told: told["submit_at"], "the time of the next jobs")
 
     def loop(self, **how: Any) -> OpenLoop:
         """Streams through its door, by all APIs of its engine; `how` as OpenLoop has it."""

@@ -63,7 +63,7 @@ def test_orch_is_killed_right_after_the_start(project: Project, fault: Fault) ->
 def test_streams_longer_than_the_overlap_finish(project: Project) -> None:
     with paced(project) as (engine, _):
         chain = begin(project, **engine, **{"time": "4:00"})
-        serving = chain.until("serving")
+        serving = chain.due()
         long_s = serving["lead_s"] + 15
         with chain.loop() as loop:
             wait_until(lambda: time() > serving["submit_at"] - 30, NEXT_S, "the time before")
@@ -104,7 +104,7 @@ def loading(project: Project, chain: Chain, hold: Path) -> None:
 
 def handing_over(project: Project, chain: Chain, hold: Path) -> None:
     """The next one serves, and the old one finishes what is open."""
-    due = chain.until("serving")["submit_at"]
+    due = chain.due()["submit_at"]
     wait_until(lambda: time() > due - 5, NEXT_S, "the time before")
     chain.loop().ask(600)
     chain.until("handing_over")
