@@ -54,6 +54,8 @@ def _run(story: "Story") -> int:
         from hpc.command_line import main
 
         return main(story)
+    except SystemExit as end:  # argparse's own way out, after --help or words that it does not know
+        return int(end.code or 0)
     except ImportError as error:
         package = (error.name or "").split(".")[0]
         if _is_ours(package):

@@ -3,6 +3,8 @@ Anthropic's."""
 
 from __future__ import annotations
 
+import math
+
 from contracts.json_object import JsonObject
 
 #: The path of Anthropic's API.
@@ -165,3 +167,26 @@ class TooSlow(ApiError):
     """The engine did not answer in time."""
 
     status, code = 504, "timeout"
+
+
+class NoEngine(ApiError):
+    """There is none yet, or it could not be begun."""
+
+    status, code = 503, "no_engine"
+
+    def __init__(self, message: str, again_s: float) -> None:
+        super().__init__(message)
+        self._again_s = max(1, math.ceil(again_s))
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """When to come again, in seconds."""
+        return {"Retry-After": str(self._again_s)}
+
+    def as_body(self, target: str) -> JsonObject:
+        """Likewise; Ollama's API and our own have other shapes."""
+        if target.startswith("/v1/"):
+            return super().as_body(target)
+        if target.startswith("/api/"):
+            return {"error": self.message}
+        return {"error": {"type": "service_unavailable", "message": self.message}}

@@ -18,8 +18,11 @@ from contracts.job_files import (
     read_exit_status,
 )
 
-#: Seconds until what failed is tried again, and between questions when a job is to begin.
+#: Seconds until what was refused is tried again, and between questions when a job is to begin.
 AGAIN_S, ASK_S = 60, 60
+#: Seconds until next jobs that have ended are submitted again: twice as many each time, up to the
+#: second of these.
+ENDED_S, MOST_S = 10, 600
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,7 @@ class Course:
         self._told, self._door, self._answers = settings, door, answers
         self._ready = self._submitting = False
         self._quiet = 0
+        self._ended = 0  # how often next jobs have ended before they served
         self._drain_s = drain_of(0, settings.limit)
         self._asked_at = self._not_before = 0.0
         self.state = State(settings.job, settings.max_jobs, settings.job_end)
@@ -181,7 +185,9 @@ class Course:
         for job in (engine, client):
             end = read_exit_status(told.output, _number(job))
             if end is not None:
-                self._try_again(now, f"the next job {job} has ended: {end.reason}", AGAIN_S // 6)
+                after_s = min(ENDED_S * 2**self._ended, MOST_S)
+                self._ended += 1
+                self._try_again(now, f"the next job {job} has ended: {end.reason}", after_s)
                 return
         ready = longest(said, ".ready")
         began = began_at(told.output, _number(engine))

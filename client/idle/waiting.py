@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from client.compatible.engine_client import Asked, EngineClient
 from client.compatible.engine_connection import EngineConnection
-from client.compatible.errors import MESSAGES, ApiError
+from client.compatible.errors import MESSAGES, ApiError, NoEngine
 from client.compatible.http_server import JSON, ClientConnection, Request
 from client.idle.engine_job import EngineFiles, EngineJob
 from contracts.json_object import JsonObject
@@ -30,29 +30,6 @@ _ANSWERED = ("retry-after", "orch-replica", "orch-retried")
 #: Told how long it has been waited.
 Sign = Callable[[str], None]
 _STREAM_BY_DEFAULT = ("/api/generate", "/api/chat")
-
-
-class NoEngine(ApiError):
-    """There is none yet, or it could not be begun."""
-
-    status, code = 503, "no_engine"
-
-    def __init__(self, message: str, again_s: float) -> None:
-        super().__init__(message)
-        self._again_s = max(1, math.ceil(again_s))
-
-    @property
-    def headers(self) -> dict[str, str]:
-        """When to come again, in seconds."""
-        return {"Retry-After": str(self._again_s)}
-
-    def as_body(self, target: str) -> JsonObject:
-        """Likewise; Ollama's API and our own have other shapes."""
-        if target.startswith("/v1/"):
-            return super().as_body(target)
-        if target.startswith("/api/"):
-            return {"error": self.message}
-        return {"error": {"type": "service_unavailable", "message": self.message}}
 
 
 @dataclass(frozen=True)

@@ -181,6 +181,12 @@ def test_a_next_job_that_has_ended_is_submitted_again(job: Job) -> None:
     assert state.problem == "the next job 3 has ended: no such model"
     job.look(NOW + 80)
     assert job.wanted() == ["submit"]
+    job.submitted(NOW + 81)
+    job.look(NOW + 82)
+    job.look(NOW + 95)
+    assert job.wanted() == [], "of what ends each time, not too many jobs are submitted"
+    job.look(NOW + 103)
+    assert job.wanted() == ["submit"]
 
 
 def test_how_long_nobody_will_answer_is_said_while_the_next_jobs_wait(job: Job) -> None:
