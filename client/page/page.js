@@ -142,10 +142,12 @@ function drawn({ name, unit, lines }, series) {
   const title = `${name}: ${words.map(([, called, value]) => `${called} ${value === "–" ? "none now" : value}`).join(", ")}; at most ${figure(top, unit)} in 15 minutes`;
   const picture = svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", role: "img", "aria-label": title },
     svg("line", { class: "axis", x1: 0, x2: WIDTH, y1: HEIGHT - 1, y2: HEIGHT - 1 }), svg("line", { class: "axis", x1: 0, x2: WIDTH, y1: 2, y2: 2 }),
-    ...lines.flatMap(([key], n) => runs(of(key)).map((points) => svg("polyline", { class: n ? "second" : "first", points: points.map(([x, v]) => `${place(x, of(key).length)},${height(v, top)}`).join(" ") }))));
+    ...lines.flatMap(([key], n) => runs(of(key)).map((points) => curve(n ? "second" : "first", points.map(([x, v]) => `${place(x, of(key).length)},${height(v, top)}`)))));
   return el("figure", {}, el("figcaption", {}, name, el("span", {}, ...words.flatMap(([kind, called, value], n) => [n ? " · " : "", el("span", { class: kind }), `${called} `, el("b", {}, value)]))),
     picture, el("div", { class: "scale", "aria-hidden": "true" }, el("span", {}, "15 min ago"), el("span", {}, `top: ${figure(top, unit)}`), el("span", {}, "now")));
 }
+// A point with no neighbours is a dot.
+const curve = (kind, points) => (points.length > 1 ? svg("polyline", { class: kind, points: points.join(" ") }) : svg("polyline", { class: `${kind} dot`, points: `${points[0]} ${points[0]}` }));
 const place = (x, count) => (WIDTH - (count - 1 - x) * (WIDTH / (MOST - 1))).toFixed(1);
 const height = (value, top) => (HEIGHT - 2 - (top ? value / top : 0) * (HEIGHT - 6)).toFixed(1);
 /** Points without a gap between them; one alone is drawn as a dot. */
