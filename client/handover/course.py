@@ -18,8 +18,10 @@ from contracts.job_files import (
     read_exit_status,
 )
 
-#: Seconds until what was refused is tried again, and between questions when a job is to begin.
-AGAIN_S, ASK_S = 60, 60
+#: Seconds until what was refused is tried again: at most, and at least if this job ends soon.
+AGAIN_S, SOON_S = 60, 5
+#: Seconds between questions when a job is to begin.
+ASK_S = 60
 #: Seconds until next jobs that have ended are submitted again: twice as many each time, up to the
 #: second of these.
 ENDED_S, MOST_S = 10, 600
@@ -166,9 +168,10 @@ class Course:
         if code.strip() == "0":
             self.state.phase, self.state.problem, self._not_before = "submitted", None, 0.0
         else:
-            self._try_again(now, why.strip() or "the next jobs cannot be submitted")
+            after_s = min(AGAIN_S, max(SOON_S, (self.state.ends - now) / 4))
+            self._try_again(now, why.strip() or "the next jobs cannot be submitted", after_s)
 
-    def _try_again(self, now: float, problem: str, after_s: int = AGAIN_S) -> None:
+    def _try_again(self, now: float, problem: str, after_s: float) -> None:
         state = self.state
         state.phase, state.problem, self._not_before = "serving", problem, now + after_s
         state.successor = state.expected = state.address = None

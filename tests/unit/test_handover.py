@@ -157,17 +157,17 @@ def test_the_engine_ends_when_no_answer_is_open_and_the_door_at_the_end(job: Job
     assert job.wanted() == ["end"]
 
 
-def test_what_is_refused_is_said_and_tried_again_a_minute_later(job: Job) -> None:
+def test_what_is_refused_is_said_and_tried_again_while_there_is_time(job: Job) -> None:
     job.look(NOW)
     job.look(NOW + 60)
     (job.hands / "submitted").write_text("1\nQOSMaxSubmitJobPerUserLimit\n")
     state = job.look(NOW + 61)
     assert (state.phase, state.problem) == ("serving", "QOSMaxSubmitJobPerUserLimit")
     job.wanted()
-    job.look(NOW + 100)
+    job.look(NOW + 85)
     assert job.wanted() == []
-    job.look(NOW + 122)
-    assert job.wanted() == ["submit"]
+    job.look(NOW + 95)
+    assert job.wanted() == ["submit"], "after a quarter of the time that is left"
 
 
 def test_a_next_job_that_has_ended_is_submitted_again(job: Job) -> None:
