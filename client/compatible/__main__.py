@@ -9,7 +9,7 @@ from pathlib import Path
 
 import uvloop
 
-from client.compatible.bearers import report_nothing, reporter
+from client.compatible.bearers import Reporter, report_nothing
 from client.compatible.engine_client import EngineClient
 from client.compatible.http_server import Handler
 from client.compatible.passing.routes import PassingRoutes
@@ -75,7 +75,7 @@ def _engine(given: argparse.Namespace) -> EngineClient:
 def _handler(given: argparse.Namespace) -> Handler:
     """What answers, by what the engine speaks. Raises UsageError."""
     engine, kind = _engine(given), DEPLOYED[given.kind]
-    report = reporter(given.report) if given.report else report_nothing
+    report = Reporter(given.report) if given.report else report_nothing
     if kind.api == OLLAMA:
         return Routes(engine, given.model, report).handle
     return PassingRoutes(engine, kind.title, given.model, report).handle
