@@ -65,6 +65,11 @@ class Chain:
         return chain_said(self.folder)
 
     @property
+    def job_ids(self) -> set[str]:
+        """The ids of all jobs that are, were or are to be the deployment's."""
+        return {job_id for words in self.said.values() for job_id in _jobs_in(words).values()}
+
+    @property
     def handover(self) -> JsonObject | None:
         """How a hand-over stands (client/handover/state.py); None if nobody says it."""
         try:

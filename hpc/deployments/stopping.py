@@ -73,6 +73,9 @@ def _end_successors(record: Record, scheduler: Scheduler, output: OutputDir) -> 
         _wait_until_over(record, scheduler, Ends(record, output))
     if record.chain is not None and record.jobs != served:
         record.succeed(served)
+    # All of them are over; one whose node died with it has removed nothing.
+    for job_id in Chain(output.path, record.id).job_ids:
+        output.forget(job_id)
 
 
 def _end_last_engine(record: Record, scheduler: Scheduler, output: OutputDir) -> None:

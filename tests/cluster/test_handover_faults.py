@@ -145,7 +145,9 @@ def test_the_next_job_stays_pending(project: Project, fault: Fault) -> None:
             wait_until(lambda: not chain.find(), NEXT_S, "the old door's end")
             dark = time() - LONGEST_S
             assert_all_ok([s for s in loop.streams if s.end and s.due < dark])
-            assert project.records()[-1]["state"] == "starting"
+            wait_until(
+                lambda: project.records()[-1]["state"] == "starting", NEXT_S, "the old jobs' end"
+            )
             project.cluster.on("login1", "scancel", filler, check=True)
             chain.until("serving", job=2)
             healed = time()

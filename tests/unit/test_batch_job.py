@@ -194,6 +194,17 @@ def test_stop_ends_pending_successors_first_and_one_that_is_just_submitted(outpu
     assert jobs.states["9"] == "RUNNING"
 
 
+def test_stop_removes_what_a_job_left_whose_node_died_long_ago(output, chain):
+    lines = "2 ollama 3\n2 client 4\n3 ollama 5\n3 client 6\n"
+    (Chain(output.path, chain.id).folder / "jobs").write_text(lines)
+    left = output.path / "ollama_ip_3.txt"
+    left.write_text("10.0.0.3:11434\n")
+    jobs = Jobs(j3="NODE_FAIL", j4="COMPLETED", j5="RUNNING", j6="RUNNING")
+    stopping.stop(chain, jobs, output)
+    assert sorted(jobs.cancelled) == ["5", "6"]
+    assert not left.exists()
+
+
 def test_jobs_that_have_no_batch_are_stopped_as_before(output):
     record = create_record(output.path, "demo-1124-120000-bbbb", {"site": SITE})
     record.add_job("client", "1")
