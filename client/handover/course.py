@@ -135,8 +135,9 @@ class Course:
         if self._may_go_on(until):
             self._drain_s = drain_of(self._door.longest_s(), told.limit)
             lead = Lead(longest(said, ".ready"), longest(said, ".queued"), self._drain_s)
-            state.lead, state.lead_s = vars(lead), lead.seconds
-            state.submit_at = int(max(state.ends - lead.seconds, self._not_before))
+            # After a long wait in the queue no job would serve before it hands over, and so on.
+            state.lead, state.lead_s = vars(lead), min(lead.seconds, told.limit // 2)
+            state.submit_at = int(max(state.ends - state.lead_s, self._not_before))
         else:
             state.submit_at = None
             return

@@ -116,6 +116,14 @@ def test_the_lead_is_what_was_measured(job: Job) -> None:
     assert job.wanted() == []
 
 
+def test_a_long_wait_in_the_queue_leaves_each_job_half_of_its_time(job: Job) -> None:
+    (job.chain / "jobs").write_text(f"1 .ready 5\n1 .queued 900\n1 .serves {HERE}\n")
+    job.look(NOW)
+    state = job.look(NOW + 1)
+    assert (state.lead_s, state.submit_at) == (150, state.ends - 150)
+    assert job.wanted() == []
+
+
 def test_new_requests_go_to_the_next_door_once_the_model_answers_there(job: Job) -> None:
     job.look(NOW)
     at = NOW + 60
