@@ -108,12 +108,16 @@ def connect(host: str, port: int, timeout_s: float) -> socket.socket:
 
 def own_socket(at: Path, kind: socket.SocketKind) -> socket.socket:
     """Return a socket at a path, which nobody else opens, in place of what a process before us had
-    there. Raises OSError."""
+    there. Whoever sees it there is not refused. Raises OSError."""
     sock = socket.socket(socket.AF_UNIX, kind)
-    at.unlink(missing_ok=True)
+    unready = at.with_name(f".{at.name}")
+    unready.unlink(missing_ok=True)
     before = os.umask(0o177)
     try:
-        sock.bind(str(at))
+        sock.bind(str(unready))
     finally:
         os.umask(before)
+    if kind == socket.SOCK_STREAM:
+        sock.listen()
+    unready.replace(at)
     return sock
