@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from contracts.job_files import certificate_digest, url_of
+from contracts.jobs.ids import number_of
 from contracts.load import (
     MOST_WAITING,
     RESERVED_THREADS,
@@ -22,7 +23,6 @@ from hpc.images import client_image
 from hpc.planning.plan import Plan
 from hpc.planning.share import notify_of
 from hpc.recipe.batch import folders_of
-from hpc.scheduler.job_ids import number_of
 from hpc.service import Launched, Ready, Service
 from retrieval.settings import section
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from contracts.job_files import MONITORING_USER, monitoring_login
+from contracts.jobs.ids import number_of
 from hpc.deployment import Deployment
 from hpc.endpoints import MONITORING_SERVICES
 from hpc.following.target import Target
-from hpc.scheduler.job_ids import number_of
 from hpc.service import Launched, Ready, Service
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from contracts.files import PROJECT, write_atomically
+from contracts.jobs.ids import cluster_of
 from hpc.deployments.records import Record
 from hpc.endpoints import OutputDir
 from hpc.planning.monitoring import PROGRAMS, MonitoringPlan, images_of_parts
@@ -18,7 +19,6 @@ from hpc.planning.parts import JobPlan
 from hpc.planning.plan import Plan
 from hpc.rendering import render
 from hpc.scheduler.interface import Scheduler, Submission
-from hpc.scheduler.job_ids import cluster_of
 from hpc.scheduler.registry import kind_of
 from hpc.site import Site
 

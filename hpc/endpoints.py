@@ -24,8 +24,8 @@ from contracts.job_files import (
     parse_address,
     read_exit_status,
 )
+from contracts.jobs.ids import number_of
 from hpc.deployments.login import make_login
-from hpc.scheduler.job_ids import number_of
 
 if TYPE_CHECKING:
     from hpc.deployments.facts import ImageFacts, ModelFacts, ReplicaFacts

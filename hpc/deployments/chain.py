@@ -20,10 +20,10 @@ from contracts.job_files import (
     read_end,
     url_of,
 )
+from contracts.jobs.states import JobStatus
 from contracts.json_object import JsonObject
 from hpc.deployments.records import Record
 from hpc.endpoints import MONITORING_SERVICES, BadAddressFile, OutputDir
-from hpc.scheduler.states import JobStatus
 
 if TYPE_CHECKING:
     from hpc.deployments.facts import BatchFacts, ChainFacts, Endpoints

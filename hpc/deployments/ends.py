@@ -9,11 +9,11 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 
+from contracts.jobs.ids import number_of
+from contracts.jobs.states import GONE, JobStatus
 from hpc.deployments.records import Record
 from hpc.endpoints import OutputDir
-from hpc.scheduler.job_ids import number_of
 from hpc.scheduler.registry import kind_of
-from hpc.scheduler.states import GONE, JobStatus
 
 #: Slurm ends a job at its limit, give or take its own slack (OverTimeLimit, KillWait).
 LIMIT_SLACK_S = 3600.0

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from hpc.scheduler.job_ids import number_of
+from contracts.jobs.ids import number_of
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from contracts.jobs.states import JobStatus
 from hpc.deployments.records import Record
 from hpc.endpoints import OutputDir
 from hpc.recipe.words import validate
 from hpc.scheduler.interface import Known, Scheduler
 from hpc.scheduler.registry import kind_of
-from hpc.scheduler.states import JobStatus
 from hpc.site import Site
 
 

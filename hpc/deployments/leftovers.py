@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from contracts.errors import SchedulerUnavailable
+from contracts.jobs.ids import number_of
+from contracts.jobs.states import GONE, JobStatus
 from hpc.deployments.ends import Ends
 from hpc.deployments.records import Record, load_records
 from hpc.endpoints import OutputDir
 from hpc.scheduler.interface import Scheduler
-from hpc.scheduler.job_ids import number_of
 from hpc.scheduler.kind import Kind
-from hpc.scheduler.states import GONE, JobStatus
 
 #: The deployment that a job is of, and its service.
 Owner = tuple[Record, str]

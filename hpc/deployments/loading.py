@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hpc.scheduler.job_ids import number_of
+from contracts.jobs.ids import number_of
 
 if TYPE_CHECKING:
     from hpc.deployments.facts import LoadingFacts

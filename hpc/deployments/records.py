@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 from contracts.errors import UsageError
 from contracts.files import write_atomically
 from contracts.job_files import forget_tokens
+from contracts.jobs.ids import cluster_of, join, number_of
 from engines.json_values import part_of, text_of
-from hpc.scheduler.job_ids import cluster_of, join, number_of
 from hpc.times import parse_time
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ class Record:
 
     @property
     def jobs(self) -> dict[str, str]:
-        """Job ids (hpc/scheduler/job_ids.py) by service, in the order of their submission."""
+        """Job ids (contracts/jobs/ids.py) by service, in the order of their submission."""
         jobs = self._facts["jobs"].items()
         return {service: join(str(job["id"]), job.get("cluster", "")) for service, job in jobs}
 

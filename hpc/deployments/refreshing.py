@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from contracts.errors import SchedulerError, UsageError
 from contracts.job_files import IDLE, not_told, read_idle
+from contracts.jobs.states import GONE, JobStatus
 from hpc.deployments.chain import Chain, progress, state_after, take_up
 from hpc.deployments.ends import Ends
 from hpc.deployments.facts import Endpoints
@@ -15,7 +16,6 @@ from hpc.deployments.on_request import take_up_engine
 from hpc.deployments.records import Record, find_record, load_records
 from hpc.endpoints import BadAddressFile, OutputDir
 from hpc.scheduler.interface import Scheduler
-from hpc.scheduler.states import GONE, JobStatus
 
 
 def refresh(records: Sequence[Record], output: OutputDir) -> None:

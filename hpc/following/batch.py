@@ -9,6 +9,7 @@ from batch.files import Files
 from batch.state import BatchState, read_state
 from contracts.errors import BatchEnded, SchedulerUnavailable, ServiceError
 from contracts.job_files import ExitStatus
+from contracts.jobs.states import GONE
 from hpc.console import Console, Rows
 from hpc.deployments.chain import Chain, state_after, take_up
 from hpc.deployments.ends import Ends
@@ -19,7 +20,6 @@ from hpc.following.polling import POLL_INTERVAL_S
 from hpc.lines import Lines
 from hpc.scheduler.interface import Scheduler
 from hpc.scheduler.registry import kind_of
-from hpc.scheduler.states import GONE
 
 #: Between two looks at the files of the batch, and at jobs on this machine.
 LOOK_S, LOOK_HERE_S = 0.5, 2.0

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 
 from contracts.errors import BenchmarkInvalid, ServiceError
 from contracts.job_files import ExitStatus
+from contracts.jobs.states import JobStatus
 from hpc.endpoints import OutputDir
 from hpc.following.polling import Poller
 from hpc.following.waiting import COMPLETING_PATIENCE_S, TOLD_TO_END, completing_patience_s
 from hpc.scheduler.interface import Scheduler
-from hpc.scheduler.states import JobStatus
 
 
 class JobEnded(ServiceError):

@@ -7,9 +7,9 @@ import time
 from collections.abc import Iterable
 
 from contracts.errors import SchedulerUnavailable
+from contracts.jobs.states import GONE, JobStatus
 from hpc.following.background import Background
 from hpc.scheduler.interface import Scheduler
-from hpc.scheduler.states import GONE, JobStatus
 
 #: By then Slurm has looked at a new job, as a rule, and knows why it does not start.
 FIRST_POLL_S = 1.0

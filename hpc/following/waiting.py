@@ -12,12 +12,12 @@ from collections.abc import Callable, Sequence
 
 from contracts.errors import DeadlineError, OrchError, SchedulerError, ServiceError
 from contracts.job_files import ExitStatus
+from contracts.jobs.states import GONE, JobStatus, Outlook, Verdict
 from hpc.endpoints import OutputDir
 from hpc.following.polling import END_PATIENCE_S, Poller
 from hpc.following.probing import STARTING_TICK_S, Prober
 from hpc.following.target import Target
 from hpc.scheduler.interface import Scheduler
-from hpc.scheduler.states import GONE, JobStatus, Outlook, Verdict
 
 #: While all that we wait for is in the queue; a second look per quarter second is still prompt.
 QUEUED_TICK_S = 0.25

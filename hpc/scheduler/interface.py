@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from hpc.scheduler.states import JobStatus, Reason
+from contracts.jobs.states import JobStatus, Reason
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class Scheduler(Protocol):
         """What there is; nothing if there are no partitions."""
 
     def submit(self, job: Submission) -> str:
-        """Submit and return the job's id, of letters and digits (hpc/scheduler/job_ids.py).
+        """Submit and return the job's id, of letters and digits (contracts/jobs/ids.py).
 
         Nothing has been submitted if it raises, but for SchedulerUnavailable: then the job may
         have been taken, to be found by its name.

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 
 from contracts.errors import SchedulerError
 from contracts.job_files import internal_token_file, url_of
+from contracts.jobs.ids import number_of
+from contracts.jobs.states import GONE, JobStatus, Verdict
 from contracts.live.state import Deployment, Job, State
 from engines.json_values import part_of, text_of
 from hpc.deployments.chain import take_up
@@ -16,9 +18,7 @@ from hpc.deployments.records import Record, find_record
 from hpc.deployments.refreshing import refresh
 from hpc.endpoints import BadAddressFile, OutputDir
 from hpc.scheduler.interface import Scheduler
-from hpc.scheduler.job_ids import number_of
 from hpc.scheduler.registry import kind_of
-from hpc.scheduler.states import GONE, JobStatus, Verdict
 
 #: Seconds between two questions to the scheduler; to this machine's, which reads files.
 ASK_S, ASK_HERE_S = 15.0, 1.0

@@ -12,6 +12,7 @@ import pytest
 import clientServiceHandler
 import ollamaService
 from contracts.errors import SchedulerError, SchedulerUnavailable
+from contracts.jobs.states import JobStatus
 from hpc.deployment import Deployment
 from hpc.deployments import leftovers, stopping
 from hpc.deployments.records import Record, create_record
@@ -22,7 +23,6 @@ from hpc.scheduler.slurm import calls
 from hpc.scheduler.slurm.answers import parse_squeue
 from hpc.scheduler.slurm.commands import SlurmScheduler
 from hpc.scheduler.slurm.kind import SlurmKind
-from hpc.scheduler.states import JobStatus
 from hpc.site import Site
 
 SLURM = Path(__file__).with_name("fake_slurm.py")

@@ -15,6 +15,7 @@ import pytest
 
 from contracts.errors import ServiceError
 from contracts.files import PROJECT
+from contracts.jobs.states import JobStatus
 from hpc.connecting.address import Address, read_address
 from hpc.connecting.places import There
 from hpc.connecting.session import Session
@@ -24,7 +25,6 @@ from hpc.console import Console
 from hpc.deployments import refreshing
 from hpc.deployments.records import create_record
 from hpc.endpoints import OutputDir
-from hpc.scheduler.states import JobStatus
 
 WORD = "w" * 43
 SITE = {"name": "slurm", "scheduler": "slurm"}

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from contracts.errors import SchedulerUnavailable
+from contracts.jobs.states import JobStatus
 from hpc.deployments import leftovers, refreshing, stopping
 from hpc.deployments.records import Record, create_record, find_record, load_records
 from hpc.endpoints import OutputDir
 from hpc.scheduler.slurm.kind import SlurmKind
-from hpc.scheduler.states import JobStatus
 
 SITE = {"name": "slurm", "scheduler": "slurm"}
 SLURM = SlurmKind()

@@ -5,12 +5,12 @@ import json
 import pytest
 
 from contracts.errors import SchedulerError, SchedulerUnavailable
+from contracts.jobs.states import JobStatus
 from hpc.console import Console
 from hpc.deployments.records import create_record
 from hpc.endpoints import OutputDir
 from hpc.following.follower import Follower
 from hpc.following.job_watch import JobEnded, MeasuredDied
-from hpc.scheduler.states import JobStatus
 from hpc.service import Launched
 from orch import services
 

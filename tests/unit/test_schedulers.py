@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 from events import until
 
+from contracts.jobs.states import JobStatus, Outlook, Reason
 from hpc.deployments.records import load_records
 from hpc.scheduler import registry
 from hpc.scheduler.interface import Partition
 from hpc.scheduler.kind import Kind
 from hpc.scheduler.local import runner
-from hpc.scheduler.states import JobStatus, Outlook, Reason
 
 ROOT = Path(__file__).resolve().parents[2]
 LIB = ROOT / "lib"

@@ -10,12 +10,12 @@ import pytest
 from events import PATIENCE_S, until
 
 from contracts.errors import SchedulerError, SchedulerUnavailable
+from contracts.jobs.states import JobStatus, Verdict
 from hpc.scheduler.interface import Submission
 from hpc.scheduler.slurm import calls, commands
 from hpc.scheduler.slurm.answers import parse_sacct, parse_sbatch, parse_sinfo, parse_squeue
 from hpc.scheduler.slurm.commands import SlurmScheduler
 from hpc.scheduler.slurm.environment import clean_environment
-from hpc.scheduler.states import JobStatus, Verdict
 
 SINFO = """cpu*|up|1-00:00:00|32|(null)
 gpu|up|1-00:00:00|32|gpu:4

@@ -13,10 +13,10 @@ from contracts.errors import (
     ServiceError,
 )
 from contracts.jobs.reasons import explain
+from contracts.jobs.states import JobStatus
 from hpc.endpoints import OutputDir
 from hpc.following import probing, waiting
 from hpc.following.waiting import Target, Waiter
-from hpc.scheduler.states import JobStatus
 
 
 class Clock:

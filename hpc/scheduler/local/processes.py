@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING
 
 from contracts.errors import SchedulerError
 from contracts.files import write_atomically
+from contracts.jobs.states import JobStatus, Outlook, Reason
 from hpc.scheduler.interface import Partition, Submission
 from hpc.scheduler.slurm.environment import clean_environment
-from hpc.scheduler.states import JobStatus, Outlook, Reason
 
 if TYPE_CHECKING:
     from hpc.scheduler.local.runner import LocalJob

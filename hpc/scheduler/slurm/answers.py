@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from contracts.jobs.ids import join, number_of
+from contracts.jobs.states import JobStatus
 from hpc.scheduler.interface import Partition
-from hpc.scheduler.job_ids import join, number_of
-from hpc.scheduler.states import JobStatus
 from hpc.times import parse_time
 
 #: Of each job: id, state, nodes, begin (expected, while it waits), time left, name, reason.

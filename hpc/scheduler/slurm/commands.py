@@ -9,9 +9,10 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 
 from contracts.errors import SchedulerError, SchedulerUnavailable
+from contracts.jobs.ids import cluster_of, number_of
+from contracts.jobs.states import JobStatus, Reason
 from hpc import signals
 from hpc.scheduler.interface import Partition, Submission
-from hpc.scheduler.job_ids import cluster_of, number_of
 from hpc.scheduler.slurm import TITLE
 from hpc.scheduler.slurm.answers import (
     SACCT_FORMAT,
@@ -23,7 +24,6 @@ from hpc.scheduler.slurm.answers import (
 )
 from hpc.scheduler.slurm.calls import Commands
 from hpc.scheduler.slurm.environment import clean_environment
-from hpc.scheduler.states import JobStatus, Reason
 
 #: A controller that is started anew is back within a minute; each try may take 10 s by itself.
 SUBMIT_TRIES = 3

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
+from contracts.jobs.ids import number_of
 from hpc.scheduler.interface import Submission
-from hpc.scheduler.job_ids import number_of
 from hpc.scheduler.resources import Resources
 from hpc.times import parse_time
 
