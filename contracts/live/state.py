@@ -33,7 +33,9 @@ class Idle(Part):
     """A deployment that ends, or sleeps, when nobody asks it anything."""
 
     timeout_s: float = Field(description="Seconds without a request until then.")
-    ends: float | None = Field(description="When that is; null while a request is in flight.")
+    ends: float | None = Field(
+        description="When that is; null if no engine answers, as one comes with a request."
+    )
 
 
 class Deployment(Part):

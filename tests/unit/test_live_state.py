@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
-from contracts.live.state import POINTS, STEP_S, Point, State
+from client.handover.state import State as HandoverFile
+from contracts.job_files import IdleState
+from contracts.live.state import POINTS, STEP_S, Handover, Idle, Point, State
 
 EXAMPLE = Path(__file__).with_name("live_state.json").read_text("utf-8")
 
@@ -45,3 +48,17 @@ def test_a_point_is_added_and_the_oldest_goes() -> None:
     assert state.series is not None
     assert state.series.start == 100
     assert state.series.queued == (1,) * POINTS
+
+
+def test_files_of_the_jobs_have_the_keys_by_which_the_state_tells_of_them() -> None:
+    """A part that lacks a key of its file, or has another, would be told as null for good."""
+    handover = asdict(
+        HandoverFile(
+            2, 5, 900, "waiting", 47, {"ready": 2}, 800, {"client": "4", "engine": "3"},
+            950, 50, "http://a:1", "QOS.",
+        )
+    )  # fmt: skip
+    told = Handover.model_validate(handover).model_dump()
+    assert told == {key: value for key, value in handover.items() if key != "lead"}
+    idle = IdleState(30.0, 100.0, 130.0).as_facts()
+    assert Idle.model_validate(idle).model_dump().items() <= idle.items()
