@@ -81,7 +81,7 @@ class EngineServers:
         with self._looking:
             told, self._told = self._told, []
             for number in range(1, len(told) + 1):
-                self._command(f"set server engines/engine{number} state maint")
+                tell(self._commands, f"set server engines/engine{number} state maint")
 
     def keep_from(self, unfit: Sequence[str]) -> None:
         """Let these have no requests, as long as there is another one."""
@@ -116,18 +116,18 @@ class EngineServers:
             ip, port_number = addresses_of(host, int(port))[0]
             self._by_socket[f"{ip}:{port_number}"] = address
             server = f"engines/engine{number}"
-            self._command(f"set server {server} state maint")  # it may be down where it was
-            self._command(f"set server {server} addr {ip} port {port_number}")
+            tell(self._commands, f"set server {server} state maint")  # it may be down where it was
+            tell(self._commands, f"set server {server} addr {ip} port {port_number}")
         self._set_states(addresses)
         for number in range(len(addresses) + 1, len(self._told) + 1):
-            self._command(f"set server engines/engine{number} state maint")
+            tell(self._commands, f"set server engines/engine{number} state maint")
 
     def _set_states(self, addresses: Sequence[str]) -> None:
         """Raises OSError."""
         unfit = frozenset() if self._unfit.issuperset(addresses) else self._unfit
         for number, address in enumerate(addresses, start=1):
             state = "drain" if address in unfit else "ready"
-            self._command(f"set server engines/engine{number} state {state}")
+            tell(self._commands, f"set server engines/engine{number} state {state}")
 
     def _states(self) -> dict[str, dict[str, str]]:
         """What HAProxy says of each engine, by its address; nothing if it does not answer."""
@@ -138,11 +138,6 @@ class EngineServers:
         names = ((f"engine{n}", address) for n, address in enumerate(self._told, start=1))
         return {address: rows[name] for name, address in names if name in rows}
 
-    def _command(self, line: str) -> None:
-        said = command(self._commands, line)
-        if said and "changed" not in said and "no need" not in said:
-            raise OSError(said)
-
 
 def command(commands: Path, line: str) -> str:
     """Return what HAProxy says to a command at its socket. Raises OSError: it does not answer."""
@@ -151,6 +146,13 @@ def command(commands: Path, line: str) -> str:
         sock.connect(str(commands))
         sock.sendall(f"{line}\n".encode())
         return sock.makefile().read().strip()
+
+
+def tell(commands: Path, line: str) -> None:
+    """Have HAProxy do what a command says. Raises OSError: it does not answer, or refuses."""
+    said = command(commands, line)
+    if said and "changed" not in said and "no need" not in said:
+        raise OSError(said)
 
 
 def statistics(commands: Path, which: str = _ALL) -> list[dict[str, str]]:

@@ -61,6 +61,20 @@ def internal_token_file(output: Path, deployment: str) -> Path:
     return output / "deployments" / deployment / "internal.token"
 
 
+def user_token_file(output: Path, deployment: str) -> Path:
+    """Return where the token is that a deployment's owner sends (lib/door.sh)."""
+    return internal_token_file(output, deployment).with_name("user.token")
+
+
+def began_at(output: Path, number: str) -> float | None:
+    """Return when a job's script last began to run (s since 1970); None if it has not. A job that
+    was requeued and runs anew has another time."""
+    try:
+        return fresh(output / "logs" / f"{number}.started").stat().st_mtime
+    except OSError:
+        return None
+
+
 #: The user of the monitoring's login.
 MONITORING_USER = "orch"
 

@@ -54,12 +54,11 @@ work_until_limit() {
   forget_child "$worker"
 }
 
-now() { printf '%(%s)T' -1; }
-
 # batch_seconds: how long there is to work: until the limit of the client's or of the engine's job comes, which began
 # before it, less the time that the next ones take to be submitted. Slurm tells long jobs up to two minutes before.
 batch_seconds() {
-  local end=${JOB_END:-$(($(now) - SECONDS + TIME_LIMIT))} began margin=20
+  local end began margin=20
+  end=$(job_end)
   if [ "$TIME_LIMIT" -ge 600 ]; then margin=150; fi
   began=$(stat -c %Y "$OUTPUT/logs/$SERVED_JOB.started" 2>/dev/null) || began=$end
   if [ $((began + TIME_LIMIT)) -lt "$end" ]; then end=$((began + TIME_LIMIT)); fi

@@ -29,7 +29,7 @@ begin_handover() {
   (
     while :; do
       "${RUN_IN[@]}" PYTHONPATH="$APP" "$PYTHON" -m client.handover --job "$CHAIN_JOB" --job-id "$JOB_ID" \
-        --engine-job "$SERVED_JOB" --job-end "${JOB_END:-$(($(now) - SECONDS + TIME_LIMIT))}" --limit "$TIME_LIMIT" \
+        --engine-job "$SERVED_JOB" --job-end "$(job_end)" --limit "$TIME_LIMIT" \
         --chain "$CHAIN_FOLDER" --output "$OUTPUT" --door "$PROXY_FOLDER" "$@"
       say "what hands the deployment over has ended with exit code $?, and is begun again"
       sleep 1
@@ -37,8 +37,6 @@ begin_handover() {
   ) &
   CHILDREN+=($!)
 }
-
-now() { printf '%(%s)T' -1; }
 
 look_at_handover() {
   if [ -n "$SUBMITTER" ] && ! runs "$SUBMITTER"; then
@@ -82,9 +80,8 @@ end_chain() {
 }
 
 relieve_jobs() {
-  local id
   HANDED_OVER=1
-  for id in "$@"; do (write_file "$OUTPUT/logs/${id%%;*}.told" "its successor serves"); done
+  note_why "its successor serves" "$@"
   tell_jobs "$@"
 }
 

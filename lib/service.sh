@@ -432,9 +432,14 @@ job_over() {
 
 # end_jobs WHY ID...: others of this deployment, with exit code 0.
 end_jobs() {
+  note_why "$@"
+  cancel_jobs "${@:2}"
+}
+
+# note_why WHY ID...: those that are told to end by this deployment end with exit code 0, and say why.
+note_why() {
   local id
   for id in "${@:2}"; do (write_file "$OUTPUT/logs/${id%%;*}.told" "$1"); done
-  cancel_jobs "${@:2}"
 }
 
 # gone_silently ID FILE: whether a job has ended that could not say so, since its node has failed. The scheduler is
@@ -468,7 +473,10 @@ ask_scheduler() {
 }
 
 # job_end: when this job's time limit ends, in seconds since 1970.
-job_end() { echo "${JOB_END:-$(($(date +%s) - SECONDS + TIME_LIMIT))}"; }
+job_end() { echo "${JOB_END:-$(($(now) - SECONDS + TIME_LIMIT))}"; }
+
+# now: in seconds since 1970
+now() { printf '%(%s)T' -1; }
 
 # --- what there is -------------------------------------------------------------------------------
 

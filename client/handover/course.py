@@ -9,14 +9,16 @@ from pathlib import Path
 from typing import Protocol
 
 from client.handover.state import State
-from client.handover.times import Lead, began_at, drain_of, end_of, longest
+from client.handover.times import Lead, drain_of, end_of, longest
 from contracts.job_files import (
     BadAddress,
     address_file,
+    began_at,
     chain_said,
     parse_address,
     read_exit_status,
 )
+from contracts.jobs.ids import number_of
 
 #: Seconds until what was refused is tried again: at most, and at least if this job ends soon.
 AGAIN_S, SOON_S = 60, 5
@@ -187,20 +189,20 @@ class Course:
         client, engine = ids.get("client", ""), ids.get(told.engine, "")
         state.successor = {"client": client, "engine": engine}
         for job in (engine, client):
-            end = read_exit_status(told.output, _number(job))
+            end = read_exit_status(told.output, number_of(job))
             if end is not None:
                 after_s = min(ENDED_S * 2**self._ended, MOST_S)
                 self._ended += 1
                 self._try_again(now, f"the next job {job} has ended: {end.reason}", after_s)
                 return
         ready = longest(said, ".ready")
-        began = began_at(told.output, _number(engine))
+        began = began_at(told.output, number_of(engine))
         state.phase = "submitted" if began is None else "waiting"
         state.expected = self._expected(now) if began is None else round(began)
         if state.expected is not None:
             state.expected += ready
         self._say_dark(state.expected if state.expected is None else max(state.expected, int(now)))
-        url = self._address(_number(client))
+        url = self._address(number_of(client))
         if url is not None and self._answers(url):
             self._door.forward(url)
             state.phase, state.address, state.problem = "handing_over", url, None
@@ -244,8 +246,3 @@ class Course:
     def _want(self, what: str) -> None:
         """Of the job's script (lib/handover.sh)."""
         (self._told.door / f"want.{what}").touch()
-
-
-def _number(job: str) -> str:
-    """Of an id that may name the cluster that has taken it, what its files are named after."""
-    return job.partition(";")[0]

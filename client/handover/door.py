@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from pathlib import Path
 
-from client.door import ENGINES, command, statistics
+from client.door import ENGINES, command, statistics, tell
 from engines.http.sockets import addresses_of
 from engines.http.urls import parse
 
@@ -26,7 +26,7 @@ class Door:
         base = parse(url, "ollama")
         ip, port = addresses_of(base.host, base.port)[0]
         for words in ("state maint", f"addr {ip} port {port}", "state ready"):
-            self._tell(f"set server next/next {words}")
+            tell(self._commands, f"set server next/next {words}")
         self._set("to", url)
 
     def keep(self) -> None:
@@ -59,9 +59,4 @@ class Door:
     def _set(self, key: str, url: str | None) -> None:
         command(self._commands, f"del map {self._map} {key}")
         if url is not None:
-            self._tell(f"add map {self._map} {key} {url}")
-
-    def _tell(self, line: str) -> None:
-        said = command(self._commands, line)
-        if said and "changed" not in said and "no need" not in said:
-            raise OSError(said)
+            tell(self._commands, f"add map {self._map} {key} {url}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 #: Seconds of the lead beside what was measured: looks, and what a scheduler takes to begin a job.
 SLACK_S = 15
@@ -46,11 +45,3 @@ def longest(said: Mapping[int, Mapping[str, str]], word: str, last: int = 5) -> 
     """Return the most that the last of a deployment's jobs have measured of something."""
     found = [words[word] for _, words in sorted(said.items()) if word in words]
     return max((int(value) for value in found[-last:] if value.isdecimal()), default=0)
-
-
-def began_at(output: Path, job_id: str) -> float | None:
-    """Return when a job began; None if it has not."""
-    try:
-        return (output / "logs" / f"{job_id}.started").stat().st_mtime
-    except OSError:
-        return None

@@ -23,6 +23,7 @@ from client.live.warnings import Seen, warnings_of
 from client.live.work import Campaigns, batches, benchmark, reports
 from client.self_benchmark import own_url
 from client.settings import ServiceSettings
+from contracts.job_files import user_token_file
 from contracts.json_object import JsonObject
 from contracts.live.copy_lines import tunnel, ways_to_ask
 from contracts.live.state import Copy, Deployment, Engine, Handover, Idle, Job
@@ -36,8 +37,6 @@ _SELDOM_S = 5.0
 #: What a deployment is whose engine is there only while somebody asks.
 _ASLEEP = {"sleeping": "sleeping", "waking": "starting"}
 _HEALTHY, _DEGRADED, _UNHEALTHY = "healthy", "degraded", "unhealthy"
-
-
 #: Says how many requests wait at the door, and how many are worked on.
 Queue = Callable[[], tuple[int, int]]
 
@@ -169,7 +168,7 @@ class Collector:
     def _copy(self, address: str) -> list[Copy]:
         if not address:
             return []
-        token = self._folder / self._id / "user.token"
+        token = user_token_file(self._settings.output, self._id)
         queries = self._engines is not None
         native = DEPLOYED[self._settings.engine].api == "ollama"
         lines = ways_to_ask(address, token, queries=queries, native=native)

@@ -8,11 +8,10 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 
 from client.settings import ServiceSettings
 from contracts.files import write_whole
-from contracts.job_files import read_exit_status
+from contracts.job_files import began_at, read_exit_status
 from contracts.jobs.ids import join, number_of
 from contracts.jobs.reasons import explain
 from contracts.jobs.states import JobStatus, Verdict
@@ -116,13 +115,13 @@ class Jobs:
 
     def _limit_s(self) -> float | None:
         """Of our own job, which is that of all."""
-        began = self._began(self._settings.job_id or "")
+        began = began_at(self._output, self._settings.job_id or "")
         end = self._settings.job_end
         return None if began is None or end is None else end - began
 
     def _see(self, job_id: str, said: Mapping[str, _Seen]) -> _Seen:
         number = number_of(job_id)
-        host, began = self._host(number), self._began(number)
+        host, began = self._host(number), began_at(self._output, number)
         status = read_exit_status(self._output, number)
         if status is not None:
             state = "COMPLETED" if status.exit_code == 0 else "FAILED"
@@ -148,19 +147,11 @@ class Jobs:
 
     def _host(self, number: str) -> str | None:
         try:
-            lines = self._started(number).read_text("utf-8", "replace").splitlines()
+            path = self._output / "logs" / f"{number}.started"
+            lines = path.read_text("utf-8", "replace").splitlines()
         except OSError:
             return None
         return lines[0] if lines else None
-
-    def _began(self, number: str) -> float | None:
-        try:
-            return self._started(number).stat().st_mtime
-        except OSError:
-            return None
-
-    def _started(self, number: str) -> Path:
-        return self._output / "logs" / f"{number}.started"
 
     def _local(self, number: str) -> _Seen | None:
         """A job of this machine, by what its runner has written."""
@@ -193,8 +184,7 @@ def _of_line(number: str, state: str, begins: str, ends: str, nodes: str, reason
     status = JobStatus(state)
     words, waits = status.words, status.verdict is Verdict.WAITING
     if waits and reason:
-        why = explain(reason, number)
-        words += f": {why.words}" + (f"; {why.remedy}" if why.remedy else "")
+        words += f": {explain(reason, number)}"
     at = _moment(begins)
     return _Seen(
         state,

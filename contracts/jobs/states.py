@@ -108,6 +108,9 @@ class Reason:
     words: str
     remedy: str = ""
 
+    def __str__(self) -> str:
+        return f"{self.words}; {self.remedy}" if self.remedy else self.words
+
 
 #: Neither the queue nor accounting of the controller that we ask know of the job: it may have
 #: ended, or be another controller's.

@@ -9,7 +9,7 @@ import sys
 
 from contracts.errors import UsageError
 from contracts.files import PROJECT
-from contracts.job_files import authority_file, internal_token_file
+from contracts.job_files import authority_file, user_token_file
 from hpc.console import Console
 from hpc.deployments.refreshing import live_record
 from hpc.endpoints import OutputDir
@@ -20,7 +20,7 @@ def run(given: argparse.Namespace, output: OutputDir, _console: Console) -> None
     record = live_record(str(given.recipe or ""), output)
     if record.client is None:
         raise UsageError(f"{record.id} is {record.state}, not ready; wait with --attach.")
-    token_file = internal_token_file(output.path, record.id).with_name("user.token")
+    token_file = user_token_file(output.path, record.id)
     command = [sys.executable, "-m", "batch", str(given.batch.absolute())]
     command += ["--url", record.client, "--model", record.model]
     for option, path in (

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pydantic import ValidationError
 
 from contracts.errors import Interrupted
-from contracts.job_files import internal_token_file
+from contracts.job_files import user_token_file
 from contracts.live.state import WHOLE, State
 from hpc.console import Console
 from hpc.deployments.refreshing import chosen_record
@@ -75,9 +75,9 @@ class Watch:
 
     def _follow_service(self, url: str) -> str | None:
         """Until it ends, or has handed over: return where to, else None."""
-        token = internal_token_file(self._output.path, self._before.record.id)
+        token = user_token_file(self._output.path, self._before.record.id)
         try:
-            for event in events(url, token.with_name("user.token")):
+            for event in events(url, token):
                 self._note = ""
                 self._take(event)
                 handover = self._state.handover

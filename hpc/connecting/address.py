@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from contracts.errors import ServiceError
-from contracts.job_files import BadAddress, authority_file, parse_address
+from contracts.job_files import BadAddress, authority_file, parse_address, user_token_file
 from engines.json_values import text_of
 from hpc.deployments.records import LIVE_STATES, Record
 from hpc.endpoints import OutputDir
@@ -44,7 +44,7 @@ class Address:
 def address_of(record: Record, output: OutputDir) -> Address:
     """The address of a deployment, as its refreshed record has it."""
     url = record.client if record.live else None
-    token = output.path / "deployments" / record.id / "user.token"
+    token = user_token_file(output.path, record.id)
     authority = authority_file(token)
     return Address(
         id=record.id,

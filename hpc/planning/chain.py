@@ -18,7 +18,10 @@ from hpc.site import Site
 from hpc.times import format_time, parse_time
 
 #: What a job's successor is asked for ahead of its time limit.
-LEAD = "time to ready + wait in the queue + open answers (30 s to a quarter of the limit)"
+LEAD = (
+    "time to ready + wait in the queue + open answers (30 s to a quarter of the limit), "
+    "half of the limit at most"
+)
 _BOUNDS = ("max_jobs", "gpu_hours")
 
 

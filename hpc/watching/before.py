@@ -106,8 +106,7 @@ class Before:
         if status is GONE:
             words = "is not known to the scheduler" if self._statuses else "is not looked up yet"
         elif status.verdict is Verdict.WAITING and status.reason:
-            why = scheduler.explain(status.reason, job_id)
-            words += f": {why.words}" + (f"; {why.remedy}" if why.remedy else "")
+            words += f": {scheduler.explain(status.reason, job_id)}"
         waits, left = status.verdict is Verdict.WAITING, status.left_s
         runs = status.verdict is Verdict.RUNNING and left is not None
         return Job(

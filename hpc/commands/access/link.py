@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from contracts.errors import ServiceError
+from contracts.job_files import user_token_file
 from hpc.connecting.link import make_link
 from hpc.console import Console
 from hpc.deployments.refreshing import live_record
@@ -16,8 +17,7 @@ def run(given: argparse.Namespace, output: OutputDir, console: Console) -> None:
     record = live_record(given.link, output)
     if record.client is None:
         raise ServiceError(f"{record.id} has no address yet; ask again once --status shows one.")
-    token = output.path / "deployments" / record.id / "user.token"
-    link = make_link(record.client, token)
+    link = make_link(record.client, user_token_file(output.path, record.id))
     if given.json:
         console.json({"id": record.id, "url": link.url, "expires": link.expires})
         return
