@@ -133,18 +133,29 @@ on_signal() {
 }
 
 finish() {
-  local code=$1 at_end
+  local code=$1 at_end result=$OUTPUT/logs/$JOB_ID.rc
   trap - EXIT
   # Cleaning up is not to be interrupted; SIGKILL follows soon enough.
   trap '' TERM INT
+  if taken_over; then
+    PUBLISHED=() AT_END=() TEMPORARY=() result=
+    REASON="it was requeued while nobody reached $HOST, and runs elsewhere"
+  fi
   unpublish
   stop_children
   unpublish # what one of them was about to write
   for at_end in ${AT_END[@]+"${AT_END[@]}"}; do "$at_end" "$code"; done
   rm -rf ${TEMPORARY[@]+"${TEMPORARY[@]}"} ${FOLDERS[@]+"${FOLDERS[@]}"}
   say "ends with exit code $code${REASON:+: $REASON}"
-  write_file "$OUTPUT/logs/$JOB_ID.rc" "$code" "$REASON"
+  [ -z "$result" ] || write_file "$result" "$code" "$REASON"
   exit "$code"
+}
+
+# taken_over: whether the scheduler gave this node up, and began the job again on another one, whose files have the same
+# names. What runs here is ended once the node is there again.
+taken_over() {
+  local host
+  { read -r host <"$OUTPUT/logs/$JOB_ID.started"; } 2>/dev/null && [ "$host" != "$HOST" ]
 }
 
 unpublish() { rm -f ${PUBLISHED[@]+"${PUBLISHED[@]}"}; } # so written, an empty array is no error in bash < 4.4

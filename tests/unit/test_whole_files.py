@@ -71,6 +71,31 @@ def test_a_signal_to_the_whole_job_leaves_no_half_written_file(tmp_path):
     assert names(output / "logs") == ["local1.rc", "local1.started"]
 
 
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_a_run_that_was_given_up_leaves_the_files_of_the_one_that_took_its_place(
+    tmp_path, elsewhere
+):
+    """Its node comes back, and the scheduler ends what it finds there, as any job."""
+    (tmp_path / "logs").mkdir()
+    begun_again = f"echo another-node >{tmp_path}/logs/$JOB_ID.started" if elsewhere else ":"
+    script = f"""{LIBRARY}; service_begin test {tmp_path} 600
+    AT_END=(cancels); cancels() {{ touch {tmp_path}/cancelled; }}
+    publish_address 10.0.0.1:1; make_folder; echo "$FOLDER" >{tmp_path}/folder
+    {begun_again}
+    kill -TERM $$"""
+    done = subprocess.run(
+        ["bash", "-uc", script],
+        env={**os.environ, "ORCH_JOB_ID": "local1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 143, done
+    assert (tmp_path / "test_ip_local1.txt").exists() == elsewhere
+    assert (tmp_path / "logs" / "local1.rc").exists() != elsewhere
+    assert (tmp_path / "cancelled").exists() != elsewhere
+    assert not Path((tmp_path / "folder").read_text().strip()).exists()
+
+
 def test_a_job_says_why_it_cannot_write(tmp_path):
     (tmp_path / "logs").mkdir()
     gone = tmp_path / "gone" / "address"
