@@ -135,6 +135,11 @@ def chain_folder(output: Path, deployment: str) -> Path:
     return output / "deployments" / f"{deployment}.chain"
 
 
+def handover_file(chain: Path) -> Path:
+    """Return where, in such a folder, the job that serves says how a hand-over stands."""
+    return chain / "handover.json"
+
+
 def chain_said(folder: Path) -> dict[int, dict[str, str]]:
     """Return what `jobs` of such a folder says of each number of the deployment's jobs: ids of jobs
     by service, and what else is known by words that begin with a dot."""

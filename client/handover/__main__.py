@@ -10,8 +10,9 @@ from pathlib import Path
 
 from client.handover.course import Course, Settings
 from client.handover.door import Door
-from client.handover.state import STATE_FILE, StateFile
+from client.handover.state import StateFile
 from contracts.errors import OrchError
+from contracts.job_files import handover_file
 from engines.http.asking import NoAnswer, asking
 from engines.http.headers import headers_of
 from engines.http.urls import parse
@@ -55,7 +56,7 @@ def main() -> None:
     answers = _asker(given.pop("token_file"), given.pop("ca"))
     settings = Settings(**given)
     course = Course(settings, Door(settings.door), answers)
-    file, said = StateFile(settings.chain / STATE_FILE), ""
+    file, said = StateFile(handover_file(settings.chain)), ""
     while True:
         try:
             now = time.time()

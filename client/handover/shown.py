@@ -9,9 +9,9 @@ from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from client.api.answers import HandedOver, Health
-from client.handover.state import STATE_FILE, State, read_state
+from client.handover.state import State, read_state
 from client.settings import ServiceSettings
-from contracts.job_files import chain_folder
+from contracts.job_files import chain_folder, handover_file
 
 _DARK = "Seconds for which nobody will answer when this job ends: the next one will not be there."
 
@@ -21,7 +21,7 @@ class Shown(Collector):
 
     def __init__(self, settings: ServiceSettings) -> None:
         folder = chain_folder(settings.output, settings.deployment or "none")
-        self._path = folder / STATE_FILE
+        self._path = handover_file(folder)
 
     def in_health(self, found: Health) -> Health:
         """Return the same with how it goes on."""

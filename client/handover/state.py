@@ -34,10 +34,6 @@ class State:
     problem: str | None = None
 
 
-#: Its name.
-STATE_FILE = "handover.json"
-
-
 def read_state(path: Path) -> State | None:
     """Return what the file says; None if there is none, or a version of this wrote it that knew
     other keys."""

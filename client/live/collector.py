@@ -23,7 +23,7 @@ from client.live.warnings import Seen, warnings_of
 from client.live.work import Campaigns, batches, benchmark, reports
 from client.self_benchmark import own_url
 from client.settings import ServiceSettings
-from contracts.job_files import user_token_file
+from contracts.job_files import chain_folder, handover_file, idle_file, user_token_file
 from contracts.json_object import JsonObject
 from contracts.live.copy_lines import tunnel, ways_to_ask
 from contracts.live.state import Copy, Deployment, Engine, Handover, Idle, Job
@@ -78,8 +78,10 @@ class Collector:
     def look(self) -> dict[str, bytes]:
         """Return all parts but the series, by their keys."""
         record = self._object(self._folder / f"{self._id}.json")
-        handover = self._model(self._folder / f"{self._id}.chain" / "handover.json", Handover)
-        idle = self._model(self._folder / f"{self._id}.idle.json", Idle)
+        handover = self._model(
+            handover_file(chain_folder(self._settings.output, self._id)), Handover
+        )
+        idle = self._model(idle_file(self._settings.output, self._id), Idle)
         ids = self._jobs.ids(record)
         self._jobs.watch(ids, handover)
         jobs = self._jobs.all(ids, handover)

@@ -16,6 +16,7 @@ from contracts.job_files import (
     chain_folder,
     chain_said,
     fresh,
+    handover_file,
     internal_token_file,
     read_end,
     url_of,
@@ -73,7 +74,7 @@ class Chain:
     def handover(self) -> JsonObject | None:
         """How a hand-over stands (client/handover/state.py); None if nobody says it."""
         try:
-            found = json.loads(fresh(self.folder / "handover.json").read_text())
+            found = json.loads(fresh(handover_file(self.folder)).read_text())
         except (OSError, ValueError):
             return None
         return found if isinstance(found, dict) else None
