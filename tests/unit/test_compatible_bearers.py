@@ -32,10 +32,17 @@ def test_more_reports_than_linux_lets_wait_for_their_reader_come_all_the_same(tm
     assert {one["user"] for one in found} == {"ada"}
 
 
-def test_a_report_of_nobodys_or_to_nobody_is_none(tmp_path):
-    async def reported():
-        report = Reporter(tmp_path / "nobody")
-        report(request("ada"), {})
-        report(request(""), {})
+def test_what_nobody_takes_is_lost_and_what_is_nobodys_is_not_reported(tmp_path):
+    at = tmp_path / "ended"
 
-    asyncio.run(reported())
+    async def reported():
+        report = Reporter(at)
+        report(request("ada"), {})  # nobody is there
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as reader:
+            reader.bind(str(at))
+            reader.setblocking(False)
+            report(request(""), {})
+            report(request("bob"), {})
+            return [json.loads(await asyncio.get_running_loop().sock_recv(reader, 2048))]
+
+    assert [one["user"] for one in asyncio.run(reported())] == ["bob"]
