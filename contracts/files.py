@@ -113,6 +113,13 @@ def write_whole(path: Path, parts: Iterable[str], mode: int | None = None) -> No
             temporary.unlink()
 
 
+def remove_whole(path: Path) -> None:
+    """Remove such a file, if it is there, and what was being written there when its writer was
+    killed. Raises OSError."""
+    for one in (path, *path.parent.glob(f".{path.name}.{'?' * len(uuid.uuid4().hex)}")):
+        one.unlink(missing_ok=True)
+
+
 class FileError(OrchError):
     """A file of ours could not be written."""
 

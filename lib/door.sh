@@ -21,6 +21,8 @@ make_tokens() {
   for name in users sessions scrapers secrets in_flight per_minute handover; do
     (umask 077 && : >"$PROXY_FOLDER/$name") || fail "cannot write into $PROXY_FOLDER"
   done
+  USAGE_FILE=$folder/usage.json
+  AT_END+=(end_usage)
   [ "$SECURITY" != none ] || return 0
   INTERNAL_TOKEN=$folder/internal.token
   token_file "$INTERNAL_TOKEN"
@@ -36,6 +38,9 @@ make_tokens() {
   (umask 077 && printf 'Authorization: Bearer %s\n' "$token" >"$folder/user.header") ||
     fail "cannot write $folder/user.header; make room in that file system"
 }
+
+# What each name has used is kept; see client/usage.py.
+end_usage() { [ -n "${HANDED_OVER-}" ] || forget_half_written "$USAGE_FILE"; }
 
 # start_behind_door DEFAULT_PORT FUNCTION NAME=VALUE...: FUNCTION starts the service at SERVICE_AT. The variables are
 # HAProxy's. Sets PORT, and SERVICE_PID to the service's.

@@ -12,7 +12,7 @@ begin_idle() {
   AT_END+=(forget_idle)
 }
 
-forget_idle() { [ -n "${HANDED_OVER-}" ] || rm -f "$IDLE_FILE"; }
+forget_idle() { [ -n "${HANDED_OVER-}" ] || forget_written "$IDLE_FILE"; }
 
 # end_when_idle: for EACH_LOOK.
 end_when_idle() {

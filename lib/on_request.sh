@@ -8,8 +8,8 @@
 #   expected  likewise: when a job that waits in the queue is to begin, in seconds since 1970, if the scheduler says it
 # and of the processes that ask the scheduler, which may be slow:
 #   asked   "submitted", "refused" or "over", and below it the job, or why not
-# Sourced after door.sh and chain.sh: in `jobs` of that, as the deployment's first, orch finds the engine's job.
-# shellcheck disable=SC2153,SC2154 # what job scripts and the other libraries set
+# Sourced after door.sh, idle.sh and chain.sh: in `jobs` of that, as the deployment's first, orch finds the engine's job.
+# shellcheck disable=SC2034,SC2153,SC2154 # what job scripts and the other libraries set
 
 ENGINE_JOB=    # as submit_script has it
 ENGINE_ASKER=  # the process that submits it, or asks how it is
@@ -17,10 +17,10 @@ ENGINE_LOOKS=0 # until that is asked again
 
 # begin_on_request FILE: what is told of the end beforehand, which goes with this job.
 begin_on_request() {
-  TEMPORARY+=("$1")
+  IDLE_FILE=$1 # for forget_idle
   tell_engine
   EACH_LOOK+=(keep_engine)
-  AT_END+=(end_engine)
+  AT_END+=(end_engine forget_idle)
 }
 
 # start_waiting COMMAND...: where requests wait. It is begun again if it ends.

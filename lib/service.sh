@@ -103,6 +103,15 @@ write_file() {
   fi
 }
 
+# forget_written PATH: removes a file that Python of ours writes, and what it was writing there when it was ended; see
+# write_whole() in contracts/files.py.
+forget_written() {
+  rm -f "$1"
+  forget_half_written "$1"
+}
+
+forget_half_written() { rm -f "${1%/*}/.${1##*/}".????????????????????????????????; }
+
 # random_word LENGTH: sets WORD to letters and digits that nobody guesses.
 random_word() {
   local LC_ALL=C some # C: by bytes

@@ -17,7 +17,10 @@ begin_watch() {
   (umask 077 && mkdir -p "$WATCH_FOLDER") || fail "cannot make $WATCH_FOLDER; make room in that file system"
   rm -f "$WATCH_FOLDER/watched" # of a job before this one
   EACH_LOOK+=(look_at_jobs)
+  AT_END+=(end_watch)
 }
+
+end_watch() { [ -n "${HANDED_OVER-}" ] || forget_written "$WATCH_FOLDER/watched"; }
 
 # A controller that is away is waited for by a process of its own.
 look_at_jobs() {

@@ -9,8 +9,8 @@ import time
 from collections.abc import Sequence
 
 from contracts.errors import SchedulerError, SchedulerUnavailable
-from contracts.files import PROJECT
-from contracts.job_files import monitoring_login
+from contracts.files import PROJECT, remove_whole
+from contracts.job_files import idle_file, monitoring_login
 from hpc.deployments.chain import Chain, follows, progress, take_up
 from hpc.deployments.ends import Ends
 from hpc.deployments.jobs import adopt
@@ -48,6 +48,8 @@ def stop(record: Record, scheduler: Scheduler, output: OutputDir, state: str = "
         _end_successors(record, scheduler, output)
     if comes_and_goes(record):
         _end_last_engine(record, scheduler, output)
+    with contextlib.suppress(OSError):  # as a rule the client's job has removed it
+        remove_whole(idle_file(output.path, record.id))
     record.update(state=state)
     if record.batch is not None:
         record.update(batch=progress(record))

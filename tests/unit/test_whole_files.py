@@ -1,13 +1,15 @@
 """A file of ours is there as a whole or not at all, also where its writer is interrupted."""
 
 import os
+import signal
 import stat
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from contracts.files import FileError, write_atomically
+from contracts.files import FileError, remove_whole, write_atomically
 
 LIB = Path(__file__).resolve().parents[2] / "lib"
 LIBRARY = f". {LIB}/service.sh; . {LIB}/scheduler/local.sh"
@@ -46,6 +48,34 @@ def test_where_it_cannot_be_written_one_sentence_says_so(tmp_path, folder, why):
     (tmp_path / "file").touch()
     with pytest.raises(FileError, match=rf"cannot write .*{folder}/record: {why}; make room"):
         write_atomically(tmp_path / folder / "record", "text")
+
+
+@pytest.fixture
+def killed_while_writing(tmp_path):
+    """A folder with a file whose writer was killed at its second version, and a lock beside it."""
+    (tmp_path / "idle.json").write_text("first")
+    (tmp_path / ".idle.json.lock").touch()
+    code = f"""import os, pathlib, signal; from contracts.files import write_whole
+os.fchmod = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+write_whole(pathlib.Path({str(tmp_path / "idle.json")!r}), ["second"], 0o644)"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=LIB.parent, check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert len(names(tmp_path)) == 3
+    return tmp_path
+
+
+def test_what_a_killed_writer_left_goes_with_the_file(killed_while_writing):
+    remove_whole(killed_while_writing / "idle.json")
+    assert names(killed_while_writing) == [".idle.json.lock"]
+
+
+def test_what_a_killed_writer_left_goes_at_the_end_of_its_job(killed_while_writing):
+    script = f"{LIBRARY}; forget_half_written {killed_while_writing}/idle.json"
+    subprocess.run(["bash", "-uc", script], check=True)
+    assert names(killed_while_writing) == [".idle.json.lock", "idle.json"]
+    script = f"{LIBRARY}; forget_written {killed_while_writing}/idle.json"
+    subprocess.run(["bash", "-uc", script], check=True)
+    assert names(killed_while_writing) == [".idle.json.lock"]
 
 
 def test_a_signal_to_the_whole_job_leaves_no_half_written_file(tmp_path):
