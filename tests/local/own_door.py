@@ -93,14 +93,18 @@ class Door:
 
     deployment = "d-1"
 
-    def __init__(self, output, in_flight=1, **told):
+    def __init__(self, output, in_flight=1, engine_job=41, **told):
         """`told`: what else HAProxy is told."""
         self.engine, self.output, self.in_flight, self.told = Engine(), output, in_flight, told
+        self.engine_job = engine_job
         self.folder = Path(tempfile.mkdtemp(prefix="door."))  # names of sockets are short
         self.tokens = tokens_folder(output, self.deployment)
-        self.tokens.parent.mkdir(parents=True)
-        (output / "ollama_ip_41.txt").write_text(f"127.0.0.1:{self.engine.server_port}\n")
-        (self.folder / "users").write_text(f"{digest_of('owners-word')} owner\n")
+        self.tokens.parent.mkdir(parents=True, exist_ok=True)
+        address = output / f"ollama_ip_{engine_job}.txt"
+        address.write_text(f"127.0.0.1:{self.engine.server_port}\n")
+        (self.folder / "users").write_text(
+            f"{digest_of('owners-word')} owner\n{digest_of('inner')} deployment\n"
+        )
         (self.folder / "secrets").write_text("engine inner\n")
         for name in ("in_flight", "per_minute", "scrapers", "sessions", "handover"):
             (self.folder / name).touch()
@@ -128,7 +132,7 @@ class Door:
         self.service = self.run(
             [sys.executable, "-m", "gunicorn", "--config", "client/serving.py", "--bind",
              f"unix:{self.folder}/service", "--threads", "8", "clientService:create_app()"],
-            ORCH_OUTPUT_DIR=self.output, ORCH_OLLAMA_JOB="41", ORCH_MODEL="known",
+            ORCH_OUTPUT_DIR=self.output, ORCH_OLLAMA_JOB=self.engine_job, ORCH_MODEL="known",
             ORCH_DEPLOYMENT=self.deployment, ORCH_DOOR=self.folder,
         )  # fmt: skip
 

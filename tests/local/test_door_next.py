@@ -1,37 +1,98 @@
 """A door that has a successor: what is asked here is answered there, and the client goes there."""
 
 import contextlib
+import json
 from http.client import HTTPConnection
 
+import pytest
 from events import PATIENCE_S, until
-from own_door import Door
+from own_door import ALL, Door
 
 from client.handover.door import Door as Told
 
-HEAD = {"Authorization": "Bearer owners-word"}
+OWNER = "owners-word"
+HEAD = {"Authorization": f"Bearer {OWNER}"}
 
 
-def test_who_keeps_his_connection_is_told_and_comes_anew(tmp_path):
-    """By https nobody in between could see that he is to go elsewhere: the door closes."""
-    with contextlib.ExitStack() as doors:
-        old, new = (Door(tmp_path / name) for name in ("old", "new"))
-        for door in (old, new):
-            doors.callback(door.close)
+@pytest.fixture
+def doors(tmp_path):
+    """Two of one deployment: that of a job, and that of the next one."""
+    with contextlib.ExitStack() as started:
+        made = [Door(tmp_path, engine_job=job) for job in (41, 42)]
+        for door in made:
+            started.callback(door.close)
             door.start()
-        at = f"http://127.0.0.1:{new.port}"
-        connection = HTTPConnection("127.0.0.1", old.port, timeout=PATIENCE_S)
-        doors.callback(connection.close)
+        yield made
 
-        def asked():
+
+def at(door):
+    return f"http://127.0.0.1:{door.port}"
+
+
+def forward(old, new):
+    Told(old.folder).forward(at(new))
+    until(lambda: asked(old, "GET", "/slots", HEAD)[1]["orch-address"])
+
+
+def asked(door, method, path, head, body=None):
+    """Status and head of an answer."""
+    connection = HTTPConnection("127.0.0.1", door.port, timeout=PATIENCE_S)
+    with contextlib.closing(connection):
+        connection.request(method, path, body, head)
+        answer = connection.getresponse()
+        answer.read()
+        return answer.status, answer.headers
+
+
+def test_who_keeps_his_connection_is_told_and_comes_anew(doors):
+    """By https nobody in between could see that he is to go elsewhere: the door closes."""
+    old, new = doors
+    connection = HTTPConnection("127.0.0.1", old.port, timeout=PATIENCE_S)
+    with contextlib.closing(connection):
+
+        def again():
             connection.request("GET", "/slots", headers=HEAD)
             answer = connection.getresponse()
             assert answer.read() and answer.status == 200
             return answer.headers["orch-address"], answer.will_close
 
-        assert asked() == (None, False)
-        Told(old.folder).forward(at)
-        assert until(lambda: (found := asked())[0] and found) == (at, True)
-        Told(old.folder).redirect(at)
+        assert again() == (None, False)
+        Told(old.folder).forward(at(new))
+        assert until(lambda: (found := again())[0] and found) == (at(new), True)
+        Told(old.folder).redirect(at(new))
         connection.request("GET", "/slots", headers=HEAD)
         moved = connection.getresponse()
-        assert (moved.status, moved.headers["Location"]) == (307, f"{at}/slots")
+        assert (moved.status, moved.headers["Location"]) == (307, f"{at(new)}/slots")
+
+
+def test_a_browsers_requests_are_its_bearers_at_the_next_door_too(doors):
+    old, new = doors
+    word = old.give("clara", in_flight=1)
+    until(lambda: new.status("GET", "/slots", word) == 200)
+    cookie = cookie_of(old, word)
+    forward(old, new)
+    body = json.dumps({"model": "known", "prompt": "one", "stream": False})
+    by_page = {"Cookie": cookie, "Orch-Page": "1", "Content-Type": "application/json"}
+    first = HTTPConnection("127.0.0.1", old.port, timeout=PATIENCE_S)
+    with contextlib.closing(first):
+        # Whom a browser, or a token, claims to be does not count.
+        first.request("POST", "/api/generate", body, {**by_page, "Orch-Browser": "owner"})
+        until(lambda: new.engine.begun == ["one"])
+        token = {"Authorization": f"Bearer {word}", "Content-Type": "application/json"}
+        for claimed in ({}, {"Orch-Browser": "owner"}):
+            assert asked(new, "POST", "/api/generate", {**token, **claimed}, body)[0] == 429
+        new.engine.let.release(ALL)
+        assert first.getresponse().status == 200
+    claims_to_be_her = {**token, **HEAD, "Orch-Browser": "clara"}
+    assert asked(new, "POST", "/api/generate", claims_to_be_her, body)[0] == 200
+    counts = {user: f'orch_user_requests_total{{user="{user}"}}' for user in ("clara", "owner")}
+    until(lambda: [new.metrics().get(counts[user]) for user in ("clara", "owner")] == [3, 1])
+
+
+def cookie_of(door, word):
+    """What a browser sends that has opened a link of a bearer's."""
+    connection = HTTPConnection("127.0.0.1", door.port, timeout=PATIENCE_S)
+    with contextlib.closing(connection):
+        connection.request("POST", "/links", headers={"Authorization": f"Bearer {word}"})
+        path = json.loads(connection.getresponse().read())["path"]
+    return asked(door, "GET", path, {})[1]["Set-Cookie"].partition(";")[0]
