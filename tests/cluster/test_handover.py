@@ -15,6 +15,7 @@ from chains import (
     NEXT_S,
     PACE_S,
     Chain,
+    Job,
     all_gpus,
     assert_all_ok,
     assert_served_by,
@@ -59,31 +60,40 @@ def test_orch_is_killed_right_after_the_start(project: Project, fault: Fault) ->
     assert_stops(project)
 
 
+#: Seconds between the end of long streams and that of the job which answers them.
+SPARE_S = 10
+
+
 @pytest.mark.long
-def test_streams_longer_than_the_overlap_finish(project: Project) -> None:
+@pytest.mark.parametrize(("time_limit", "long_s"), [("2:00", 60), ("4:00", 90)])
+def test_streams_longer_than_the_overlap_finish(
+    project: Project, fault: Fault, time_limit: str, long_s: int
+) -> None:
+    """They end shortly before the old job has to, which waits for none beyond its time limit."""
     with paced(project) as (engine, _):
-        chain = begin(project, **engine, **{"time": "4:00"})
-        serving = chain.due()
-        long_s = serving["lead_s"] + 15
+        chain = begin(project, **engine, **{"time": time_limit})
+        begins = chain.due()["ends"] - long_s - SPARE_S
         with chain.loop() as loop:
-            wait_until(lambda: time() > serving["submit_at"] - 30, NEXT_S, "the time before")
+            wait_until(lambda: time() > begins, NEXT_S, "the time of long streams")
+            fault.happens(
+                f"streams of {long_s} s begin {SPARE_S + long_s} s before the end of a job"
+            )
             before = [loop.ask(round(long_s / PACE_S)) for _ in range(5)]
-            submitted = chain.until("submitted")
             chain.until("serving", job=2)
             wait_until(lambda: all(s.end for s in before), NEXT_S, "the end of long streams")
         assert_all_ok(loop.streams)
-        (old,) = [j for j in chain.accounted() if (j.number, j.service) == (1, "vllm")]
-        (new,) = [j for j in chain.accounted() if (j.number, j.service) == (2, "vllm")]
-        wait_until(lambda: accounted_end(chain, old.id) > 0, PATIENCE_S, "the old engine's end")
-        overlap = accounted_end(chain, old.id) - new.begin
-        assert min(s.end - s.sent for s in before) > overlap, submitted
+        old, new = (one["vllm"] for one in chain.jobs)
+        wait_until(lambda: accounted(chain, old).end > 0, PATIENCE_S, "the old engine's end")
+        overlap = accounted(chain, old).end - accounted(chain, new).begin
+        shortest = min(s.end - s.first for s in before)
+        assert shortest > max(overlap, 0.9 * long_s)
+        fault.seen(f"an overlap of {overlap:.0f} s, {len(loop.streams)} streams, none failed")
         assert_stops(project)
 
 
-def accounted_end(chain: Chain, job_id: str) -> float:
-    """When a job ended; 0 while it goes on."""
+def accounted(chain: Chain, job_id: str) -> Job:
     (job,) = [job for job in chain.accounted() if job.id == job_id]
-    return job.end
+    return job
 
 
 # --- --stop at any moment ------------------------------------------------------------------------
