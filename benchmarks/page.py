@@ -24,7 +24,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(PROJECT), str(PROJECT / "tests"), str(PROJECT / "tests" / "local")]
+sys.path[:0] = [str(PROJECT), str(PROJECT / "tests")]
 
 from browser import browser, opened, says  # noqa: E402
 from deployments import Deployed, deployed, orch  # noqa: E402

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from browser import browser, opened, program, says
 from project import PROXY, Project
-from slurmcluster import HostProcess, wait_until
+from slurmcluster import NAMESPACE, HostProcess, wait_until
 
 HOME, LOGIN, PORT = "head", "login1", 2222
 PATIENCE_S = 120.0
@@ -224,6 +225,44 @@ def assert_secret(project: Project, found: Any) -> None:
     assert path.parent.stat().st_mode & 0o777 == 0o700
     for host in (HOME, LOGIN):
         assert word not in project.cluster.on(host, "ps", "-efww", user="root", check=True).stdout
+
+
+def test_the_page_opens_at_home_and_does_all_that_it_does_at_the_door(
+    project: Project, ssh: Ssh, connected: Callable[..., tuple[HostProcess, Any]], tmp_path: Path
+) -> None:
+    """In a browser there, by the link that works once."""
+    ssh.serve()
+    process, found = connected()
+    with browser(browser_at_home(tmp_path)) as chromium, opened(chromium) as page:
+        page.goto(found["link"])
+        says(page, "#state", "^healthy$")
+        says(page, "#jobs tbody", "ollama.*running.*client.*running")
+        page.fill("#prompt-tokens", "20")
+        page.press("#prompt-tokens", "Enter")
+        says(page, "#prompt-figures", r"^\d+ tokens?, the first after")
+        assert page.locator("#answer").inner_text()
+        for field, number in (("n-clients", 2), ("n-requests", 3), ("n-tokens", 4)):
+            page.fill(f"#{field}", str(number))
+        page.click("#benchmark button[type=submit]")
+        assert "6 answered, 0 failed" in says(page, "#benchmark-found", "answered")
+        says(page, "#benchmark-now", "done, 6 of 6")
+        assert all(url.startswith((f"{found['url']}/", "data:")) for url in page.asked)
+        assert page.complaints == []
+        with opened(chromium) as another:
+            assert another.goto(found["link"]).status == 401
+            assert another.goto(f"{found['url']}/").status == 401
+        assert project.orch("--stop", "all").returncode == 0
+        says(page, "#lost", f"does not answer.*--status {project.record()['id']}")
+    process.send_signal(signal.SIGKILL)
+
+
+def browser_at_home(folder: Path) -> Path:
+    """A program that begins it with the network of home alone."""
+    path = folder / "browser"
+    enter = f"nsenter --net=/run/netns/{NAMESPACE}{HOME}"
+    path.write_text(f'#!/bin/sh\nexec {enter} {program()} "$@"\n')
+    path.chmod(0o755)
+    return path
 
 
 def assert_reached_from_the_login_node(project: Project) -> None:

@@ -23,12 +23,13 @@ def program():
 
 
 @contextlib.contextmanager
-def browser():
-    """One that has nothing of anybody's, and asks no proxy."""
+def browser(begin=None):
+    """One that has nothing of anybody's, and asks no proxy. `begin` is a program that begins it
+    elsewhere, if it is not to run here."""
     with sync_playwright() as playwright:
         # Root has no sandbox of it in a container; what it is shown is ours.
         made = playwright.chromium.launch(
-            executable_path=program(), args=["--no-sandbox", "--no-proxy-server"]
+            executable_path=begin or program(), args=["--no-sandbox", "--no-proxy-server"]
         )
         try:
             yield made
