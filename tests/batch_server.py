@@ -27,9 +27,9 @@ class Known:
     """How it answers, and what it has seen.
 
     `failures`: status codes with which it answers a question before its answer, by the question;
-    0 is a connection that ends; by "*" those of all others. `slots`: what /slots says (None: 404).
-    `gate`: answers wait until it is set, but for so many as may go `through`. `token`: what it
-    asks for.
+    0 is a connection that ends, -1 an answer that is no JSON object; by "*" those of all others.
+    `slots`: what /slots says (None: 404). `gate`: answers wait until it is set, but for so many as
+    may go `through`. `token`: what it asks for.
     """
 
     port: int = 0
@@ -85,8 +85,8 @@ class _Handler(BaseHTTPRequestHandler):
             known.in_flight -= 1
         if status == 0:
             self.close_connection = True
-        elif status == 200:
-            self._answer(200, _answer_to(self.path, question))
+        elif status in (200, -1):
+            self._answer(200, _answer_to(self.path, question) if status > 0 else [question])
         else:
             self._answer(status, {"error": {"message": f"no {question} today"}})
 

@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 
 import pytest
 from batch_kills import ENDS_S, check
+from chains import NEXT_S, all_gpus, assert_stops
 from events import PATIENCE_S
 from project import Project
 from slurmcluster import HostProcess, wait_until
@@ -73,6 +74,25 @@ def test_the_next_job_goes_on_with_it_and_stop_leaves_none_behind(project: Proje
     project.assert_nothing_left()
     assert len(set(answered(out))) == len(answered(out)), "no line is answered twice"
     assert project.records()[-1]["batch"]["state"] == "interrupted"
+
+
+@pytest.mark.long
+def test_stop_leaves_no_successor_that_waits_in_the_queue(project: Project) -> None:
+    """Submitted at the time limit, its next jobs find all GPUs taken."""
+    out = lines(project, 5000, 400)
+    begun = project.orch(recipe(project, time=SHORT), "--detach")
+    assert begun.returncode == 0, begun.stderr
+    wait_until(lambda: out.exists() and bool(answered(out)), PATIENCE_S, "an answer")
+    filler = all_gpus(project)
+    first = set(project.record()["jobs"].values())
+
+    def wait_in_the_queue() -> bool:
+        queue = set(project.cluster.queue())
+        return not queue & first and len(queue - {filler}) == len(first)
+
+    wait_until(wait_in_the_queue, NEXT_S, "the next jobs")
+    assert_stops(project, filler)
+    assert len(set(answered(out))) == len(answered(out)), "no line is answered twice"
 
 
 @pytest.mark.long

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 from collections.abc import Iterable
@@ -15,7 +16,9 @@ import pytest
 from faults import Fault
 from images import Images
 from project import HOME, PROXY, USER, Project, pip_settings
-from slurmcluster import PATIENCE_S, wait_until
+from servers import command_line
+from slurmcluster import PATIENCE_S, WORK, wait_until
+from test_batch_jobs import SHORT, answered, lines
 from test_replicas import devices_of, is_server, serving
 
 SERVICES = ["ollama", "client"]
@@ -124,6 +127,36 @@ def test_llamacpp_runs_from_an_image_of_its_own_layout(project: Project, images:
     loaded = record["loaded_model"]
     assert (loaded["where"], bool(loaded["version"])) == ("cpu", True)
     assert project.orch("--stop", record["id"]).returncode == 0
+    project.assert_nothing_left()
+
+
+@pytest.mark.long
+def test_a_batch_is_worked_off_in_images_over_several_jobs(project: Project, boxes: str) -> None:
+    """Its files are in a folder that an image is shown for them alone."""
+    files = WORK / "data"
+    files.mkdir(exist_ok=True)
+    shutil.chown(files, USER, USER)
+    given = lines(project, 2500, 400).with_name("prompts.jsonl").rename(files / "prompts.jsonl")
+    out = files / "answers.jsonl"
+    out.unlink(missing_ok=True)
+    recipe = project.recipe(
+        "batch.json", time=SHORT, n_clients=1, n_requests_per_client=0,
+        batch={"input": str(given), "output": str(out), "max_jobs": 20},
+    )  # fmt: skip
+    command = project.start(recipe, "--site", boxes)
+
+    def workers() -> list[int]:
+        there = [pid for host in ("cpu1", "cpu2") for pid in project.cluster.pids(host)]
+        return [pid for pid in there if b"-m\0batch\0" in command_line(pid)]
+
+    wait_until(lambda: bool(workers()), PATIENCE_S, "the worker")
+    assert all(Path(f"/proc/{pid}/root/.singularity.d").is_dir() for pid in workers()), "contained"
+    result = command.end(3600)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert sorted(answered(out)) == sorted(f"q{n}" for n in range(2500))
+    record = project.records()[-1]
+    assert record["state"] == "ended" and record["batch"]["job"] >= 2
+    assert set(record["images"]) == set(SERVICES)
     project.assert_nothing_left()
 
 

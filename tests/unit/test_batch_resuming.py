@@ -7,6 +7,7 @@ import random
 import resource
 import signal
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -247,27 +248,63 @@ def test_a_second_worker_is_refused_and_leaves_the_state_to_the_first(
     assert ended.files.state.read_bytes() == before
 
 
-def test_where_there_is_no_room_it_stops_and_goes_on_when_there_is(
-    tmp_path: Path, known: Known, capsys: pytest.CaptureFixture[str]
-) -> None:
+@contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
     """A limit on the size of files takes a part of a write, as a full disk does."""
-    batch = made(tmp_path, known.url, prompts(30))
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     try:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (4000, before[1]))
-        assert main(batch.words()) == 4
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+        yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
         signal.signal(signal.SIGXFSZ, ignored)
+
+
+@pytest.mark.parametrize("full", ["answers", "ledger", "errors"])
+def test_where_there_is_no_room_it_stops_and_goes_on_when_there_is(
+    tmp_path: Path, known: Known, capsys: pytest.CaptureFixture[str], full: str
+) -> None:
+    """Whichever of its files is the one for which there is none."""
+    more = "" if full == "ledger" else "x" * 500  # its entries are longer than short answers
+    lines = [
+        {
+            "custom_id": f"c{i}",
+            "url": "/api/generate",
+            "body": {"model": "m", "prompt": f"q{i}{more}"},
+        }
+        for i in range(30)
+    ]
+    if full == "errors":
+        known.failures["*"] = [400] * 30
+    batch = made(tmp_path, known.url, lines)
+    with files_of_at_most(6000):
+        assert main(batch.words()) == 4
     said = capsys.readouterr().err
+    assert said.startswith(f"batch: cannot write {getattr(batch.files, full)}: File too large; ")
     assert said.count("\n") == 1 and "make room there, then give the same command again" in said
     assert batch.state().state == "interrupted"
-    recorded = batch.recorded()
+    assert not list(tmp_path.glob(".*")), "nothing half-written"
+    answers, recorded = batch.files.answers.read_bytes(), batch.recorded()
+    known.failures.clear()
     known.asked.clear()
     assert main(batch.words()) == 0
-    assert len(recorded) > 0 and not recorded & {name.replace("q", "c") for name in known.asked}
-    assert_whole(batch, 30)
+    assert bool(recorded) == (full != "errors")
+    assert not recorded & {name.rstrip("x").replace("q", "c") for name in known.asked}
+    assert batch.files.answers.read_bytes().startswith(answers[: answers.rfind(b"\n") + 1])
+    assert sorted(a["custom_id"] for a in batch.answers()) == sorted(f"c{i}" for i in range(30))
+
+
+def test_where_there_is_no_room_for_its_check_nothing_is_sent(
+    tmp_path: Path, known: Known, capsys: pytest.CaptureFixture[str]
+) -> None:
+    batch = made(tmp_path, known.url, prompts(300))
+    with files_of_at_most(1000):
+        assert main(batch.words()) == 4
+    said = capsys.readouterr().err
+    assert said.startswith("batch: cannot keep what a batch's check needs in ")
+    assert said.count("\n") == 1 and "or name another folder by TMPDIR" in said
+    assert not known.asked and batch.state().state == "interrupted"
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -16,9 +16,11 @@ from batch_runs import made, prompts
 from batch_server import Known, known_answers
 from events import until
 
+from batch import progress
 from batch.__main__ import main
-from batch.asking import retries, slots
+from batch.asking import door, retries, slots
 from batch.asking.retries import MOST_ATTEMPTS, Failure, Outage, wait_before
+from batch.asking.sending import Tally
 from batch.asking.slots import Slots
 from batch.progress import Progress, Rates, in_words
 from batch.state import BatchState
@@ -62,7 +64,7 @@ def test_what_would_fail_again_is_asked_once(
     assert f"1 failed (1 http_{status})" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("status", [0, 408, 409, 500, 502, 504])
+@pytest.mark.parametrize("status", [-1, 0, 408, 409, 500, 502, 504])
 def test_what_may_be_the_lines_own_fault_is_asked_so_often_and_no_more(
     tmp_path: Path, known: Known, status: int
 ) -> None:
@@ -71,13 +73,26 @@ def test_what_may_be_the_lines_own_fault_is_asked_so_often_and_no_more(
     assert main(batch.words()) == 4
     assert known.asked == {"q0": 1, "q1": MOST_ATTEMPTS, "q2": 1}
     [error] = batch.errors()
-    assert error["error"]["code"] == (f"http_{status}" if status else "connection")
-    assert (error["response"] is None) == (status == 0)
+    code = {0: "connection", -1: "bad_answer"}.get(status, f"http_{status}")
+    assert error["error"]["code"] == code
+    assert (error["response"] is None) == (status <= 0)
     # A line that has failed is asked again by the same command, and the errors are the new ones.
     known.failures.clear()
     assert main(batch.words()) == 0
     assert known.asked == {"q0": 1, "q1": MOST_ATTEMPTS + 1, "q2": 1}
     assert batch.errors() == []
+
+
+def test_a_line_without_an_answer_in_time_is_a_class_of_its_own(
+    tmp_path: Path, known: Known, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(door, "ANSWER_S", 0.05)
+    known.gate.clear()
+    batch = made(tmp_path, known.url, prompts(1))
+    assert main(batch.words()) == 4
+    [error] = batch.errors()
+    assert error["error"] == {"code": "timeout", "message": "no answer came in time"}
+    assert known.asked == {"q0": MOST_ATTEMPTS}
 
 
 def test_what_fails_and_is_answered_then_is_no_failure(tmp_path: Path, known: Known) -> None:
@@ -272,6 +287,37 @@ def test_how_far_it_is_in_a_line() -> None:
     assert in_words(state, rates, Counter(http_400=3)) == (
         "1,250 of 5,000 answered (25.0%), 12.3/s, 0 tokens/s, 5 min 4 s left, failed: 3 http_400"
     )
+
+
+def test_a_rate_is_of_the_last_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr(progress, "monotonic", lambda: now)
+    rates, tally = Rates(), Tally()
+    for second in range(1, 122):
+        now, one = float(second), 4 if second <= 60 else 1
+        tally.answered += one
+        tally.input_tokens += 10 * one
+        tally.output_tokens += 30 * one
+        rates.sample(tally)
+        if second == 60:
+            assert (rates.answers, rates.tokens) == (4.0, 160.0)
+    assert (rates.answers, rates.tokens) == (1.0, 40.0)
+
+
+def test_the_state_says_rate_tokens_and_time_left_while_it_works(
+    tmp_path: Path, known: Known
+) -> None:
+    known.gate.clear()
+    known.through = 4
+    batch = made(tmp_path, known.url, prompts(12))
+    with batch.start() as process:
+        until(lambda: known.in_flight == 4 and batch.state().completed == 4)
+        state = batch.state()
+        assert (state.total, state.input_tokens, state.output_tokens) == (12, 8, 12)
+        assert state.rate > 0 and state.eta_s == pytest.approx(8 / state.rate, rel=0.05, abs=0.1)
+        known.gate.set()
+        process.communicate()
+    assert (batch.state().eta_s, batch.state().output_tokens) == (0.0, 36)
 
 
 def test_a_log_has_a_line_seldom_and_says_about_once_a_minute_that_nothing_is_taken(
