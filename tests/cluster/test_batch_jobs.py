@@ -84,7 +84,7 @@ def test_stop_leaves_no_successor_that_waits_in_the_queue(project: Project) -> N
     assert begun.returncode == 0, begun.stderr
     wait_until(lambda: out.exists() and bool(answered(out)), PATIENCE_S, "an answer")
     filler = all_gpus(project)
-    first = set(project.record()["jobs"].values())
+    first = {str(job["id"]) for job in project.record()["jobs"].values()}
 
     def wait_in_the_queue() -> bool:
         queue = set(project.cluster.queue())

@@ -2,17 +2,23 @@
 end of all of them."""
 
 import json
+import os
 import subprocess
+from pathlib import Path
 
 import pytest
 from test_batch_input import BROKEN
 from test_deployments import SITE, Jobs, look
 
+from batch.files import Files
+from batch.state import BatchState, write_state
 from contracts.errors import UsageError
 from contracts.files import PROJECT
+from hpc.console import Console
 from hpc.deployments import stopping
 from hpc.deployments.chain import Chain
 from hpc.deployments.records import Record, create_record, load_records
+from hpc.following.batch import BatchFollower
 from hpc.recipe.batch import BatchFiles
 from hpc.recipe.reading import load_recipe
 
@@ -212,6 +218,22 @@ def test_jobs_that_have_no_batch_are_stopped_as_before(output):
     stopping.stop(record, jobs, output)
     assert not Chain(output.path, record.id).folder.exists()
     assert isinstance(record, Record)
+
+
+def test_orch_shows_rate_tokens_and_time_left_of_this_deployment_alone(output, chain):
+    """What an earlier one has left beside the same answers is nothing of it."""
+    follower = BatchFollower(chain, Jobs(), output, Console())
+    state = Files(Path(chain.batch["output"])).state
+    write_state(state, BatchState(total=50, completed=20, failed=1, rate=2.04, output_tokens=900,
+                                  eta_s=14.4))  # fmt: skip
+    assert follower._line() == (
+        "20 of 50 lines are answered, 1 have failed; 2.0 requests/s, 900 tokens, 14 s left"
+    )
+    assert follower._rows()[1] == [
+        "2 (1 of at most 5)", "20 of 50", "1", "2.0 requests/s", "900 tokens", "14 s"
+    ]  # fmt: skip
+    os.utime(state, (0, 0))
+    assert follower._line() == "the jobs are not at work yet"
 
 
 # --- the script ----------------------------------------------------------------------------------
