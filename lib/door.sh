@@ -10,9 +10,10 @@
 #   deployments/scrape.token          what Prometheus sends to any deployment of this output directory; orch has made it
 # shellcheck disable=SC2034,SC2153,SC2329 # what job scripts read; SERVICE; what start_on_port calls
 
-INTERNAL_TOKEN= # the file of what the deployment's own parts send
-SERVICE_AT=     # the service's socket, as gunicorn has it
-DOOR=           # the folder of HAProxy's sockets
+INTERNAL_TOKEN=   # the file of what the deployment's own parts send
+SERVICE_AT=       # the service's socket, as gunicorn has it
+START_SECONDS=120 # what the door asks has so long to start
+DOOR=             # the folder of HAProxy's sockets
 
 # make_tokens DEPLOYMENT: without security there are none, and the door lets everybody in.
 make_tokens() {
@@ -57,13 +58,21 @@ start_behind_door() {
   end_with "$LISTENER_PID" "$service" &
   CHILDREN+=($!)
   SERVICE_PID=$service
-  until [ -S "$PROXY_FOLDER/service" ]; do
+  await_socket service
+}
+
+# await_socket NAME: until what the door asks there answers. Before that, it is not open to anybody.
+await_socket() {
+  local end=$((SECONDS + START_SECONDS))
+  until [ -S "$PROXY_FOLDER/$1" ]; do
     kill -0 "$SERVICE_PID" 2>/dev/null || stopped_while_starting "$SERVICE"
+    [ "$SECONDS" -lt "$end" ] || fail "nothing listens at the door's socket $1 after $START_SECONDS s; see above for why it does not start"
     sleep 0.05
   done
 }
 
 # start_translation COMMAND...: the APIs of OpenAI and Anthropic in front of the engines. It is begun again if it ends.
+# It takes as long to start as the service: so it is begun first, and awaited once that is there.
 start_translation() {
   keep_begun 'what answers the APIs of OpenAI and Anthropic' "$@" --listen "unix:$PROXY_FOLDER/translation" \
     --engine "unix:$PROXY_FOLDER/engines" --report "$PROXY_FOLDER/ended"

@@ -149,6 +149,9 @@ def test_rendered_scripts_pass_shellcheck(
     scripts = sorted((tmp_path / "scripts").glob("*.sh"))
     assert len(scripts) == (4 if monitoring else 2)
     assert [script.read_text().count("#!/bin/bash\n") for script in scripts] == [1] * len(scripts)
+    (client,) = (script.read_text() for script in scripts if script.name.endswith(".client.sh"))
+    # Nobody is told of a door that cannot pass on yet what is asked there.
+    assert client.index("\nawait_socket translation\n") < client.index("\npublish_address ")
     check = subprocess.run(["shellcheck", "-x", *scripts], capture_output=True, text=True)
     assert check.stdout == ""
     form = ["shfmt", "-i", "2", "-ci", "-d", *scripts]

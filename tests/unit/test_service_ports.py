@@ -59,3 +59,31 @@ s = socket.create_server(('127.0.0.1', $PORT), reuse_port=False); time.sleep(60)
         said = bash(script)
     assert f"did not start on port {port} (try 1)" in said
     assert f"serves on {port}" not in said and "serves on " in said
+
+
+DOOR = f"set +u; . {LIBRARY.parent}/haproxy.sh; . {LIBRARY.parent}/door.sh; SERVICE=test JOB_ID=1"
+
+
+def test_what_the_door_asks_is_awaited_until_it_listens(tmp_path):
+    listens = f"import socket; socket.socket(socket.AF_UNIX).bind('{tmp_path}/translation')"
+    said = bash(f"""{DOOR} PROXY_FOLDER={tmp_path} SERVICE_PID=$$
+    (until [ -e {tmp_path}/go ]; do sleep 0.01; done; python3 -c "{listens}") &
+    sleep() {{ touch {tmp_path}/go; command sleep "$@"; }} # nothing was there at the first look
+    await_socket translation; [ -S {tmp_path}/translation ] && echo awaited""")
+    assert said == "awaited"
+
+
+@pytest.mark.parametrize(
+    ("lives", "sentence"),
+    [(True, "nothing listens at the door's socket translation after 0 s"),
+     (False, "test stopped while starting")],
+)  # fmt: skip
+def test_what_never_listens_ends_the_job_in_a_sentence(tmp_path, lives, sentence):
+    pid = "$$" if lives else "$(sh -c 'echo $$')"
+    done = subprocess.run(
+        ["bash", "-uc", f""". {LIBRARY}; {DOOR} HOST=h PROXY_FOLDER={tmp_path} SERVICE_PID={pid}
+        START_SECONDS={0 if lives else 100}; await_socket translation"""],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert sentence in done.stderr
