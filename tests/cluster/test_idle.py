@@ -11,6 +11,8 @@ from slurmcluster import wait_until
 
 IDLE = "10s"
 NO_LOAD = {"n_clients": 1, "n_requests_per_client": 0}
+#: One token: a model of random weights ends no answer by itself.
+BODY = json.dumps({"prompt": "Hi", "options": {"num_predict": 1}})
 
 
 def test_nobody_asks_and_all_jobs_end_with_a_reason(project: Project) -> None:
@@ -45,7 +47,7 @@ def test_the_first_request_has_the_gpu_job_submitted_and_stop_leaves_nothing(
     url = project.record()["endpoints"]["client"]
     assert project.curl(f"{url}/health")["status"] == "sleeping"
     began = time.monotonic()
-    ask = ["-H", "Content-Type: application/json", "-d", json.dumps({"prompt": "Hi"})]
+    ask = ["-H", "Content-Type: application/json", "-d", BODY]
     assert project.curl(f"{url}/query", *ask)["response"]
     print(f"wake_s {time.monotonic() - began:.2f}")
     record = project.records()[-1]
