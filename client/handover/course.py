@@ -10,14 +10,7 @@ from typing import Protocol
 
 from client.handover.state import State
 from client.handover.times import Lead, drain_of, end_of, longest
-from contracts.job_files import (
-    BadAddress,
-    address_file,
-    began_at,
-    chain_said,
-    parse_address,
-    read_exit_status,
-)
+from contracts.job_files import began_at, chain_said, read_exit_status
 from contracts.jobs.ids import number_of
 
 #: Seconds until what was refused is tried again: at most, and at least if this job ends soon.
@@ -202,7 +195,9 @@ class Course:
         if state.expected is not None:
             state.expected += ready
         self._say_dark(state.expected if state.expected is None else max(state.expected, int(now)))
-        url = self._address(number_of(client))
+        # Once it says so itself: who hears from our door that there is another one asks where it
+        # is, and is told of those alone.
+        url = ids.get(".serves")
         if url is not None and self._answers(url):
             self._door.forward(url)
             state.phase, state.address, state.problem = "handing_over", url, None
@@ -221,13 +216,6 @@ class Course:
     def _say_dark(self, expected: int | None) -> None:
         late = None if expected is None else expected - self.state.ends
         self.state.dark_s = late if late and late > 0 else None
-
-    def _address(self, number: str) -> str | None:
-        scheme = self._told.url.partition(":")[0]
-        path = address_file(self._told.output, "client", number)
-        with contextlib.suppress(OSError, BadAddress):
-            return f"{scheme}://{parse_address(path.read_text(), 'client')}"
-        return None
 
     # --- they have what comes from now on ---
 

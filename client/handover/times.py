@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-#: Seconds of the lead beside what was measured: looks, and what a scheduler takes to begin a job.
-SLACK_S = 15
+#: Seconds of the lead beside what was measured: looks, what a scheduler takes to begin a job, and
+#: that `orch.py --connect`, which asks for the address every 15 s at most, is at the next door
+#: before the old one answers nobody any more.
+SLACK_S = 30
 #: For so many seconds answers stay open at least, when no longer one was seen.
 LEAST_DRAIN_S = 30
 #: Jobs as long as this are told to end by --signal, up to two minutes before their limit

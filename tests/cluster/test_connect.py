@@ -341,12 +341,14 @@ def test_a_hand_over_is_followed_and_no_request_fails(
         seen.add(project.record()["endpoints"]["client"])  # which the connection has refreshed
         return len(seen - {None}) > 2
 
-    wait_until(moved_twice, 600, "two hand-overs")
-    stop.touch()
-    ended = streams.end()
-    assert ended.returncode == 0, ended.stderr
+    try:
+        wait_until(moved_twice, 600, "two hand-overs")
+    finally:
+        stop.touch()
+        ended, said = streams.end(), closed(process)
+        print(ended.stdout, ended.stderr, said, sep="\n")  # shown if it fails
+    assert ended.returncode == 0
     done, failed = json.loads(ended.stdout)
     assert (failed, done > 100) == ([], True)
-    said = closed(process)
     doors = {line.partition(" leads to ")[2] for line in said.splitlines()} - {""}
-    assert len(doors) >= 2, said
+    assert len(doors) >= 2

@@ -14,11 +14,12 @@ from test_deployments import SITE, Jobs, look
 
 from client.handover.course import Course, Settings
 from client.handover.state import State, StateFile
-from client.handover.times import drain_of, end_of, longest
+from client.handover.times import SLACK_S, drain_of, end_of, longest
 from contracts.errors import UsageError
 from contracts.files import PROJECT
 from contracts.job_files import chain_folder, chain_said
 from hpc.commands.status import handover_lines
+from hpc.connecting.session import SOON_S
 from hpc.deployments.chain import Chain
 from hpc.deployments.records import Record, create_record, load_records
 from hpc.endpoints import OutputDir
@@ -107,12 +108,13 @@ def job(tmp_path: Path) -> Job:
 
 
 def test_the_lead_is_what_was_measured(job: Job) -> None:
+    job.begin("1", NOW - 80)
     state = job.look(NOW)
-    assert chain_said(job.chain)[1][".ready"] == "100"
+    assert chain_said(job.chain)[1][".ready"] == "80"
     assert chain_said(job.chain)[1][".serves"] == HERE
     state = job.look(NOW + 1)
-    assert state.lead == {"ready": 100, "queue": 0, "drain": 30}
-    assert state.submit_at == state.ends - 145
+    assert state.lead == {"ready": 80, "queue": 0, "drain": 30}
+    assert state.submit_at == state.ends - 140
     assert job.wanted() == []
 
 
@@ -133,10 +135,11 @@ def test_new_requests_go_to_the_next_door_once_the_model_answers_there(job: Job)
     assert job.look(at + 2).phase == "submitted"
     job.begin("3", at + 3)
     assert job.look(at + 4).phase == "waiting"
-    (job.output / "client_ip_4.txt").write_text("10.0.0.2:5001\n")
-    assert job.look(at + 5).phase == "waiting", "its model does not answer yet"
-    assert job.door.told == []
     job.healthy.add(NEXT)
+    assert job.look(at + 5).phase == "waiting", "who asks where it is would not be told"
+    assert job.door.told == []
+    with (job.chain / "jobs").open("a") as file:
+        file.write(f"2 .serves {NEXT}\n")
     state = job.look(at + 6)
     assert (state.phase, state.address, job.door.told) == (
         "handing_over",
@@ -263,6 +266,10 @@ def test_a_job_ends_before_what_ends_it(
 def test_open_answers_have_as_long_as_the_longest_took() -> None:
     assert [drain_of(seconds, 3600) for seconds in (0, 45.5, 5000)] == [30, 46, 900]
     assert longest({1: {".ready": "7"}, 2: {".ready": "9"}, 3: {".ready": "x"}}, ".ready") == 9
+
+
+def test_who_follows_is_at_the_next_door_before_the_old_one_sends_everybody_away() -> None:
+    assert SLACK_S > SOON_S
 
 
 # --- what a recipe asks for ----------------------------------------------------------------------
