@@ -18,7 +18,7 @@ BatchStatus = Literal["checking", "in_progress", "completed", "failed", "cancell
 class BatchState(BaseModel):
     """What is in the file. More keys may come."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, defer_build=True)
 
     state: BatchStatus = "checking"
     #: Lines of the input that hold something.

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from client.api.answers import ErrorWords
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from client.api.answers import ErrorWords
 
 
 class RequestError(Exception):
@@ -14,6 +17,8 @@ class RequestError(Exception):
     @property
     def words(self) -> ErrorWords:
         """What the caller is told."""
+        from client.api.answers import ErrorWords  # pydantic's; many who raise these have no caller
+
         return ErrorWords(type=self.kind, message=str(self))
 
 

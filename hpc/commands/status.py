@@ -15,7 +15,6 @@ from hpc.console import Console, columns
 from hpc.deployments.records import Record, find_record, load_records
 from hpc.deployments.refreshing import refresh
 from hpc.endpoints import OutputDir
-from hpc.following.report import share_of
 from hpc.times import format_time
 
 if TYPE_CHECKING:
@@ -144,7 +143,12 @@ def told_lines(records: Sequence[Record]) -> list[str]:
 
 def replica_lines(records: Sequence[Record]) -> list[str]:
     """One line for each of several replicas on a node: what it has there."""
-    return [f"  {one['url']}   {share_of(one)}" for r in records for one in r.replicas]
+    several = [one for record in records for one in record.replicas]
+    if not several:
+        return []
+    from hpc.following.report import share_of  # slow to import, and most have none
+
+    return [f"  {one['url']}   {share_of(one)}" for one in several]
 
 
 def _status_row(record: Record) -> list[str]:

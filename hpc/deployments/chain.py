@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from batch.files import Files
-from batch.state import read_state
 from contracts.files import write_atomically
 from contracts.job_files import (
     ExitStatus,
@@ -148,6 +147,8 @@ def _make_ready(record: Record, output: OutputDir) -> None:
 
 def progress(record: Record) -> BatchFacts:
     """What is known of the batch of a record, and how far it is."""
+    from batch.state import read_state  # slow to import, and most deployments have no batch
+
     facts = record.batch or {}
     path = Files(Path(facts["output"])).state
     state = read_state(path)

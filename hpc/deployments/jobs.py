@@ -7,14 +7,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from contracts.jobs.states import JobStatus
 from hpc.deployments.records import Record
 from hpc.endpoints import OutputDir
-from hpc.recipe.words import validate
 from hpc.scheduler.interface import Known, Scheduler
 from hpc.scheduler.registry import kind_of
-from hpc.site import Site
 
 
 def scheduler_of(records: Sequence[Record], output: OutputDir) -> Scheduler:
     """The scheduler that deployments were submitted to, all of them to the same."""
+    from hpc.recipe.words import validate
+    from hpc.site import Site  # slow to import, and most deployments have ended
+
     first = records[0]
     site = validate(Site, first.site, "the deployment's site profile")
     names = {job_id: name for record in records for job_id, name in record.names.items() if name}

@@ -6,7 +6,6 @@ from __future__ import annotations
 from contracts.job_files import chain_folder, chain_said
 from contracts.json_object import JsonObject
 from engines.json_values import part_of, text_of
-from engines.servers.deployable import DEPLOYED
 from hpc.deployments.records import Record
 from hpc.endpoints import OutputDir
 
@@ -21,6 +20,8 @@ def take_up_engine(record: Record, output: OutputDir) -> None:
     deployment."""
     if not comes_and_goes(record):
         return
+    from engines.servers.deployable import DEPLOYED  # slow to import, and most engines stay
+
     service = DEPLOYED[text_of(_service(record), "engine") or "ollama"].service
     engine = chain_said(chain_folder(output.path, record.id)).get(1, {}).get(service)
     ended = not engine or output.exit_status(engine) is not None
