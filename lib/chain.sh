@@ -18,11 +18,16 @@ CHAIN_REMEDY=     # what is said after why a job cannot be submitted
 SUCCESSORS=()     # jobs that were submitted
 declare -A JOBS   # of the other services, by these
 
-# begin_chain FOLDER [NUMBER]: takes from `jobs` which job of the deployment this is, and sets JOBS.
+# begin_chain FOLDER [NUMBER]: NUMBER: which job of the deployment this is.
 begin_chain() {
-  local number service id
   CHAIN_FOLDER=$1 CHAIN_JOB=${2:-1}
   mkdir -p "$CHAIN_FOLDER" || fail "cannot make $CHAIN_FOLDER; make room in that file system"
+  know_jobs
+}
+
+# know_jobs: takes JOBS from `jobs`, to which others may come after this one has begun.
+know_jobs() {
+  local number service id
   while read -r number service id; do
     [ "$number" = "$CHAIN_JOB" ] || continue
     case $service in .* | client) ;; *) JOBS[$service]=$id ;; esac

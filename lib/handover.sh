@@ -59,6 +59,7 @@ look_at_handover() {
     CHILDREN+=("$ASKER")
   fi
   if wanted relieve; then
+    know_jobs
     relieve_jobs ${JOBS[@]+"${JOBS[@]}"}
     submit_monitoring &
     CHILDREN+=($!)
@@ -75,6 +76,7 @@ wanted() { [ -e "$PROXY_FOLDER/want.$1" ] && rm -f "$PROXY_FOLDER/want.$1"; }
 # end_chain: the time until which it was wanted has come.
 end_chain() {
   REASON="the time limit of the deployment was reached: it was wanted until then"
+  know_jobs
   end_jobs "$REASON" ${JOBS[@]+"${JOBS[@]}"}
   exit 0
 }
@@ -123,7 +125,8 @@ submit_successors() {
   fail "it was told to end: no further job is submitted"
 }
 
-# submit_monitoring: one at a time writes its database, so that it begins when the one before has ended.
+# submit_monitoring: one at a time writes its database, so that it begins when the one before has ended. By then the next
+# client's job has begun, and knows it only if it looks (know_jobs).
 submit_monitoring() {
   case " ${CHAIN_SERVICES[*]} " in *' monitoring '*) ;; *) return 0 ;; esac
   submit_one $((CHAIN_JOB + 1)) monitoring "${JOBS[monitoring]-}" ''

@@ -3,7 +3,7 @@
 # a file of this job, DOOR/idle, that nobody has asked for so long. Sourced after door.sh.
 # shellcheck disable=SC2153,SC2154 # what the other libraries set
 
-OTHERS=() # the deployment's other jobs
+OTHERS=() # the deployment's other jobs, but those of chain.sh
 
 # begin_idle FILE: what is told of the end beforehand goes with the job, unless others go on.
 begin_idle() {
@@ -18,6 +18,7 @@ forget_idle() { [ -n "${HANDED_OVER-}" ] || forget_written "$IDLE_FILE"; }
 end_when_idle() {
   [ -e "$DOOR/idle" ] || return 0
   read -r REASON <"$DOOR/idle"
-  end_jobs "$REASON" ${OTHERS[@]+"${OTHERS[@]}"}
+  if [ -n "${CHAIN_FOLDER-}" ]; then know_jobs; fi
+  end_jobs "$REASON" ${OTHERS[@]+"${OTHERS[@]}"} ${JOBS[@]+"${JOBS[@]}"}
   exit 0
 }

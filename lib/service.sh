@@ -70,6 +70,7 @@ service_begin() {
   clean_environment
   write_file "$OUTPUT/logs/$JOB_ID.started" "$HOST"
   say "job $JOB_ID runs on $HOST"
+  remove_abandoned
 }
 
 # A scheduler may hand the submitter's environment to the job. These variables would change what the
@@ -209,13 +210,31 @@ forget_child() {
 
 # --- starting ------------------------------------------------------------------------------------
 
-# make_folder: sets FOLDER, of this node, which nobody else enters, and which goes with the job.
+# make_folder: sets FOLDER, of this node, which nobody else enters, and which goes with the job. Who is killed, as all are on a
+# node that was given up and is there again, removes nothing: so the kernel's lock on `held` says that somebody of the job
+# is left. It is there under its name once it is locked, with the name of the node, since TMPDIR may be a shared folder.
 make_folder() {
+  local lock
   # Its name is kept first: the job may be told to end as soon as it is there.
   random_word 10
   FOLDER=${TMPDIR:-/tmp}/orch.$WORD
   FOLDERS+=("$FOLDER")
   mkdir -m 700 "$FOLDER" || fail "cannot make a folder in ${TMPDIR:-/tmp} on $HOST; make room there"
+  if command -v flock >/dev/null && { exec {lock}>"$FOLDER/.held"; } 2>/dev/null; then
+    echo "$HOST" >&"$lock" && flock --nonblock "$lock" && mv "$FOLDER/.held" "$FOLDER/held"
+  fi 2>/dev/null
+}
+
+# remove_abandoned: the folders of our killed jobs on this node.
+remove_abandoned() {
+  local folder host lock
+  for folder in "${TMPDIR:-/tmp}"/orch.??????????; do
+    if [ -O "$folder" ] && [ ! -L "$folder" ] && read -r host <"$folder/held" && [ "$host" = "$HOST" ] &&
+      exec {lock}<"$folder/held"; then
+      if flock --nonblock "$lock"; then rm -rf "$folder"; fi
+      exec {lock}<&-
+    fi
+  done 2>/dev/null
 }
 
 # load_modules LINE...: `module load` of each line, by a shell of its own (see load_modules.sh); what that

@@ -61,7 +61,8 @@ def main() -> None:
         try:
             now = time.time()
             course.look(now)
-            file.write(course.state, now)
+            if course.serves:
+                file.write(course.state, now)
         except (OSError, OrchError) as error:
             if str(error) != said:
                 said = str(error)

@@ -54,12 +54,13 @@ class Door(Protocol):
 
 
 class Course:
-    """What is to be done now; `state` says how it stands."""
+    """What is to be done now; `state` says how it stands, once this job `serves`."""
 
     def __init__(self, settings: Settings, door: Door, answers: Callable[[str], bool]) -> None:
         """`answers`: whether a request would be answered at a URL."""
         self._told, self._door, self._answers = settings, door, answers
-        self._ready = self._submitting = False
+        self.serves = False  # the model has answered here
+        self._submitting = False
         self._quiet = 0
         self._ended = 0  # how often next jobs have ended before they served
         self._drain_s = drain_of(0, settings.limit)
@@ -75,7 +76,7 @@ class Course:
         if until is not None and now >= until:
             self._want("stop")
             return
-        if not self._ready:
+        if not self.serves:
             self._note_ready(said, now, began)
         elif state.phase == "serving":
             self._serve(said, until, now)
@@ -104,10 +105,10 @@ class Course:
     ) -> None:
         """Once the model answers here: what that took is what the next one is expected to take. It
         is known if this job, or this process, was begun again."""
-        self._ready = ".serves" in said.get(self._told.job, {})
-        if self._ready or not self._answers(self._told.url):
+        self.serves = ".serves" in said.get(self._told.job, {})
+        if self.serves or not self._answers(self._told.url):
             return
-        self._ready = True
+        self.serves = True
         if began is not None:
             self._note(".ready", str(max(1, round(now - began))))
             submitted = self._submitted()

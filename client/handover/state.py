@@ -49,7 +49,7 @@ _GONE_S = 20
 
 class StateFile:
     """That file, written whole at each change, by one job at a time: the one that serves says how
-    it stands until it has handed over, then the next one does."""
+    it stands until it has handed over or is gone, then the next one does, once it serves."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

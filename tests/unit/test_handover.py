@@ -107,6 +107,17 @@ def job(tmp_path: Path) -> Job:
     return Job(tmp_path)
 
 
+def test_a_job_serves_once_the_model_answers_there_and_still_if_it_is_begun_again(job: Job) -> None:
+    job.healthy.clear()
+    assert job.look(NOW).submit_at is None and not job.course.serves
+    job.healthy.add(HERE)
+    job.look(NOW + 1)
+    assert job.course.serves
+    job.healthy.clear()
+    job.another().look(NOW + 2)
+    assert job.course.serves
+
+
 def test_the_lead_is_what_was_measured(job: Job) -> None:
     job.begin("1", NOW - 80)
     state = job.look(NOW)
@@ -459,6 +470,15 @@ def test_the_engine_is_told_why_it_ends_and_one_writer_follows_the_other(tmp_pat
     assert sorted(said[0].split()) == ["5", "6", "tell"]
     assert said[1] == f"submit [6] [] {tmp_path}/ID.monitoring.sh"
     assert (tmp_path / "logs" / "5.told").read_text() == "its successor serves\n"
+
+
+def test_monitoring_that_was_submitted_after_the_client_had_begun_is_told_and_followed(
+    tmp_path: Path,
+) -> None:
+    script = "note_chain 1 monitoring 9; touch $PROXY_FOLDER/want.relieve; look_at_handover; wait"
+    said = hands(tmp_path, script).splitlines()
+    assert sorted(said[0].split()) == ["5", "9", "tell"]
+    assert said[1] == f"submit [9] [] {tmp_path}/ID.monitoring.sh"
 
 
 def test_the_deployments_end_is_the_end_of_all_its_jobs(tmp_path: Path) -> None:

@@ -126,6 +126,51 @@ def test_a_run_that_was_given_up_leaves_the_files_of_the_one_that_took_its_place
     assert not Path((tmp_path / "folder").read_text().strip()).exists()
 
 
+class Job:
+    """A script of ours with a folder of its node, which goes on until its stdin ends."""
+
+    def __init__(self, tmp_path, child="true"):
+        (tmp_path / "logs").mkdir(exist_ok=True)
+        script = f"{LIBRARY}; service_begin test {tmp_path} 600; make_folder; {child} 0<&0 &"
+        self.process = subprocess.Popen(
+            ["bash", "-uc", f"{script} echo $FOLDER; read"],
+            env={**os.environ, "TMPDIR": str(tmp_path)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self.process.stdout.readline()
+        self.folder = Path(self.process.stdout.readline().strip())
+
+    def end(self):
+        self.process.communicate()
+
+
+def test_what_a_killed_job_left_on_its_node_goes_when_the_next_one_begins(tmp_path):
+    killed, other, lives = Job(tmp_path), Job(tmp_path), Job(tmp_path)
+    for job in killed, other:
+        job.process.kill()
+        job.end()
+    (other.folder / "held").write_text("another-node\n")
+    Job(tmp_path).end()
+    assert not killed.folder.exists()
+    assert other.folder.exists(), "TMPDIR may be a folder that nodes share"
+    assert names(lives.folder) == ["held"]
+    lives.end()
+    assert not lives.folder.exists()
+
+
+def test_what_is_left_of_a_job_whose_script_was_killed_keeps_its_folder(tmp_path):
+    job = Job(tmp_path, child="cat")
+    job.process.kill()
+    job.process.wait()
+    Job(tmp_path).end()
+    assert job.folder.exists()
+    job.end()
+    Job(tmp_path).end()
+    assert not job.folder.exists()
+
+
 def test_a_job_says_why_it_cannot_write(tmp_path):
     (tmp_path / "logs").mkdir()
     gone = tmp_path / "gone" / "address"
