@@ -86,6 +86,7 @@ def test_the_engines_job_is_the_deployments_as_long_as_it_lives(tmp_path):
 JOB = """
 . lib/service.sh
 . lib/chain.sh
+. lib/idle.sh
 . lib/on_request.sh
 job_over() { [ -n "${OVER-}" ]; }
 expected_start() { echo 1795000000; }
