@@ -34,7 +34,7 @@ from client.api.json_body import read, sent, validate
 from client.batches.routes import refused
 from client.batches.service import add_batches
 from client.benchmarks import Benchmarks, Described, Measured, new_id
-from client.errors import BenchmarkFailed, Busy, Conflict, NoRetrieval, NotServed, RequestError
+from client.errors import BenchmarkFailed, Conflict, NoRetrieval, NotServed, RequestError
 from client.handover.shown import Shown
 from client.idle.service import watch_idle
 from client.idle.sleeping import sleeping
@@ -120,7 +120,8 @@ def _add_ollama(
     metrics.show(State(settings, service.queries, benchmarks, service.replicas))
     handover = Shown(settings)
     metrics.show(handover)
-    retrieval = Retriever(sources, service.embed, service.addresses)
+    retrieval = Retriever(sources, service.embed, service.addresses, settings.output)
+    metrics.show(retrieval)
     _add_ollama_routes(app, service, retrieval, handover)
     batches = add_batches(app, settings, tokens, user)
     watch_idle(
@@ -178,7 +179,7 @@ def _add_errors(app: Flask) -> None:
     @app.errorhandler(RequestError)
     def ours(error: RequestError) -> tuple[Response, int]:
         answer, status = sent(Error(error=error.words), error.status)
-        if isinstance(error, Busy):
+        if error.passes:
             answer.headers["Retry-After"] = "5"  # as the door says it
         return answer, status
 

@@ -9,10 +9,12 @@ if TYPE_CHECKING:
 
 
 class RequestError(Exception):
-    """What a caller is told: a sentence, `kind` for programs, and the HTTP status."""
+    """What a caller is told: a sentence, `kind` for programs, the HTTP status, and whether it
+    `passes`: then he is told when to ask again."""
 
     status = 500
     kind = "internal"
+    passes = False
 
     @property
     def words(self) -> ErrorWords:
@@ -109,7 +111,7 @@ class Unsupported(RequestError):
 class Busy(RequestError):
     """The engine's own queue is full."""
 
-    status, kind = 429, "ollama_busy"
+    status, kind, passes = 429, "ollama_busy", True
 
 
 class OllamaFailed(RequestError):
@@ -138,9 +140,9 @@ class QdrantFailed(RequestError):
 
 
 class QdrantUnreachable(RequestError):
-    """Qdrant does not answer, or its storage is in use by another deployment."""
+    """Qdrant does not answer, is about to open its storage, or another deployment uses that."""
 
-    status, kind = 503, "qdrant_unreachable"
+    status, kind, passes = 503, "qdrant_unreachable", True
 
 
 class Unreachable(RequestError):

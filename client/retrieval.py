@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import json
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from client.api.answers import (
     DEGRADED,
@@ -21,6 +26,7 @@ from client.api.bodies import Chunk, Nearest, Points, Query
 from client.errors import (
     BadInput,
     NoRetrieval,
+    NotReady,
     OllamaFailed,
     OtherCollection,
     QdrantFailed,
@@ -51,6 +57,10 @@ _KINDS: Mapping[type[errors.RetrievalError], type[RequestError]] = {
 }
 
 
+_METRIC = "orch_client_retrieval_running"
+_UNDER_WAY = "Requests that find or store chunks now."
+
+
 @dataclass(frozen=True)
 class Retrieved:
     """What a question finds, best first, and how long its steps took, in seconds."""
@@ -60,10 +70,11 @@ class Retrieved:
     search_s: float
 
 
-class Retriever:
+class Retriever(Collector):
     """Finds and stores chunks. If there are no `settings`, each call raises NoRetrieval.
 
-    `embed` sends a body to /api/embed; `addresses` are the replicas that it may go to.
+    `embed` sends a body to /api/embed; `addresses` are the replicas that it may go to; in `output`
+    Qdrant's job writes where it is.
     """
 
     def __init__(
@@ -71,11 +82,16 @@ class Retriever:
         settings: RetrievalSettings | None,
         embed: Callable[[bytes], JsonObject],
         addresses: AddressFile,
+        output: Path,
     ) -> None:
         self._settings = settings
         self._embed_body = embed
         self._addresses = addresses
+        job = (settings.job if settings else None) or ""
+        self._qdrant = AddressFile(output, job, "qdrant", "Qdrant")
         self._store = _store(settings) if settings else None
+        self._lock = threading.Lock()
+        self._under_way = 0
 
     # --- questions ---
 
@@ -94,8 +110,7 @@ class Retriever:
 
     def find(self, question: str, which: Nearest) -> Retrieved:
         """Return the chunks nearest to a question. Raises as `prepare` does."""
-        settings, store = self._configured()
-        with _in_words():
+        with self._asking() as (settings, store):
             started_at = time.perf_counter()
             vector = self._embed_question(question)
             embedded = time.perf_counter()
@@ -117,9 +132,8 @@ class Retriever:
         there, remove its other versions. Those that the model does not embed are named.
 
         Raises BadInput if Qdrant does not take them, and what `prepare` raises."""
-        settings, store = self._configured()
         source, version = points.source, points.version
-        with _in_words():
+        with self._asking() as (settings, store):
             document = (settings.collection, source, version)
             by_id = {point_id(*document, chunk.position): chunk for chunk in points.chunks}
             missing = store.missing(list(by_id)) if by_id else set()
@@ -161,12 +175,13 @@ class Retriever:
     def judge(self, health: Health, problem: str | None) -> Health:
         """Return what /health says, with the state of the collection if there is retrieval: a
         service that does not reach it, or could not embed a question (`problem`), is degraded."""
-        if self._settings is None or self._store is None:
+        if self._settings is None:
             return health
         points = None
         try:
+            _, store = self._configured()
             with _in_words():
-                points = self._store.points()
+                points = store.points()
         except RequestError as error:
             problem = str(error)
         state = Collection(
@@ -188,7 +203,37 @@ class Retriever:
             raise NoRetrieval(
                 "This deployment has no retrieval; give its recipe a section job.service.retrieval."
             )
+        if self._settings.job is not None:
+            self._locate(self._settings)
         return self._settings, self._store
+
+    def _locate(self, settings: RetrievalSettings) -> None:
+        """Find the server's job, which may not be there yet, or have begun anew elsewhere. Raises
+        QdrantUnreachable."""
+        try:
+            found = replace(settings, place=f"http://{self._qdrant.read()[0]}")
+        except NotReady as error:
+            raise QdrantUnreachable(str(error)) from error
+        with self._lock:
+            if found != self._settings:
+                self._settings, self._store = found, _store(found)
+
+    @contextlib.contextmanager
+    def _asking(self) -> Iterator[tuple[RetrievalSettings, Store]]:
+        """Where to find or to store, with errors as answers; it is under way until this ends."""
+        with self._lock:
+            self._under_way += 1
+        try:
+            with _in_words():
+                yield self._configured()
+        finally:
+            with self._lock:
+                self._under_way -= 1
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield how many are finding or storing, if there is retrieval."""
+        if self._settings is not None:
+            yield GaugeMetricFamily(_METRIC, _UNDER_WAY, value=float(self._under_way))
 
     def _embed(self, texts: Sequence[str]) -> Embedded:
         settings, _ = self._configured()

@@ -103,7 +103,7 @@ class Deployment:
 
 #: Those of lib/ that templates have sourced, beside service.sh.
 LIBRARIES = (
-    *("haproxy", "door", "watch", "tls", "munge", "chain", "batch", "handover"),
+    *("haproxy", "door", "watch", "tls", "munge", "chain", "batch", "handover", "storage"),
     *(
         "idle",
         "on_request",

@@ -6,6 +6,7 @@
 # Files of $PROXY_FOLDER:
 #   want.submit     the next jobs are to be submitted; then "submitted" says: 0, or 1 and why not
 #   want.expected   when the next one is to begin; then "expected" says it, in seconds since 1970, or nothing
+#   want.release    the next Qdrant waits for the storage that ours has open, which is to end
 #   want.relieve    the next one serves, and nobody asks our engine any more: it is to end
 #   want.end        this job is to end: its successor serves
 #   want.stop       the deployment is to end: its time has come
@@ -29,7 +30,7 @@ begin_handover() {
   (
     while :; do
       "${RUN_IN[@]}" PYTHONPATH="$APP" "$PYTHON" -m client.handover --job "$CHAIN_JOB" --job-id "$JOB_ID" \
-        --engine-job "$SERVED_JOB" --job-end "$(job_end)" --limit "$TIME_LIMIT" \
+        --engine-job "$SERVED_JOB" --qdrant-job "${JOBS[qdrant]-}" --job-end "$(job_end)" --limit "$TIME_LIMIT" \
         --chain "$CHAIN_FOLDER" --output "$OUTPUT" --door "$PROXY_FOLDER" "$@"
       say "what hands the deployment over has ended with exit code $?, and is begun again"
       sleep 1
@@ -58,7 +59,9 @@ look_at_handover() {
     ASKER=$!
     CHILDREN+=("$ASKER")
   fi
+  if wanted release; then relieve_jobs "${JOBS[qdrant]}"; fi
   if wanted relieve; then
+    HANDED_OVER=1
     know_jobs
     relieve_jobs ${JOBS[@]+"${JOBS[@]}"}
     submit_monitoring &
@@ -81,10 +84,12 @@ end_chain() {
   exit 0
 }
 
+# relieve_jobs ID...: those of them that have not ended.
 relieve_jobs() {
-  HANDED_OVER=1
-  note_why "its successor serves" "$@"
-  tell_jobs "$@"
+  local id there=()
+  for id in "$@"; do [ -e "$OUTPUT/logs/${id%%;*}.rc" ] || there+=("$id"); done
+  note_why "its successor serves" ${there[@]+"${there[@]}"}
+  tell_jobs ${there[@]+"${there[@]}"}
 }
 
 say_expected() {
@@ -111,7 +116,7 @@ submit_successors() {
     case $service in monitoring) continue ;; esac
     id=$(successor "$service") || exit
     if [ -z "$id" ]; then
-      submit_one "$next" "$service" '' ''
+      submit_next "$next" "$service"
       id=${SUCCESSORS[-1]} new=1
       note_chain "$next" .submitted "$(now)"
     fi
@@ -123,6 +128,14 @@ submit_successors() {
   is_stopped || return 0
   cancel_jobs ${SUCCESSORS[@]+"${SUCCESSORS[@]}"}
   fail "it was told to end: no further job is submitted"
+}
+
+# submit_next NUMBER SERVICE: to begin at once, beside ours; one Qdrant at a time has the storage (storage.sh).
+submit_next() {
+  case $2 in
+    qdrant) submit_one "$1" "$2" '' '' --after "${JOBS[qdrant]}" ;;
+    *) submit_one "$1" "$2" '' '' ;;
+  esac
 }
 
 # submit_monitoring: one at a time writes its database, so that it begins when the one before has ended. By then the next

@@ -8,6 +8,7 @@
 #   logs/ID.gpus               the GPUs that it has, and their driver
 #   logs/ID.image              the image that it runs in (see containers.sh)
 #   logs/ID.seal               how its engine is kept from others (see seal.sh)
+#   logs/ID.prepared           its Qdrant waits for the one before it (see storage.sh)
 #   logs/ID.told               another job of the deployment has told it to end: why
 #   logs/ID.rc                 the job has ended (first line: exit code, second: why)
 #
@@ -63,7 +64,7 @@ service_begin() {
   # shellcheck disable=SC2034 # monitoring.sh reads JOB_SERVICE: SERVICE is another beside the job's own
   SERVICE=$1 JOB_SERVICE=$1 OUTPUT=$2 TIME_LIMIT=$3
   # What this job left when it ran before and was requeued from a node that went down.
-  rm -f "$OUTPUT/logs/$JOB_ID".{rc,started,image,seal,answer,loading,told} "$OUTPUT/${SERVICE}_ip_$JOB_ID.txt"
+  rm -f "$OUTPUT/logs/$JOB_ID".{rc,started,image,seal,answer,loading,told,prepared} "$OUTPUT/${SERVICE}_ip_$JOB_ID.txt"
   trap 'finish $?' EXIT
   trap 'on_signal 143' TERM
   trap 'on_signal 130' INT

@@ -32,7 +32,8 @@ class RetrievalSettings:
     """Where the points are and how they are found.
 
     `place`: the absolute path of a folder (Qdrant's local mode, in the client service) or the URL
-    of a server. `grpc_port`: gRPC is used if it is given. `key_file`: holds the server's API
+    of a server. `job`: the one whose address file says where the server is, whatever `place` says.
+    `grpc_port`: gRPC is used if it is given. `key_file`: holds the server's API
     key, for its owner alone. `embedding_model`: as Ollama knows it. `top_k`: hits where a request
     does not say how many.
     """
@@ -43,11 +44,12 @@ class RetrievalSettings:
     top_k: int = DEFAULT_TOP_K
     grpc_port: int | None = None
     key_file: Path | None = None
+    job: str | None = None
 
     @property
     def embedded(self) -> bool:
         """Whether the points are in a folder of ours rather than with a server."""
-        return not self.place.startswith(("http://", "https://"))
+        return self.place.startswith("/")
 
     def key(self) -> str | None:
         """Return the API key, read each time. Raises ValueError if others could read it, too."""
@@ -72,15 +74,16 @@ def section(collection: str, embedding_model: str, top_k: int) -> str:
 def retrieval_settings_from(
     environment: Mapping[str, str] = os.environ,
 ) -> RetrievalSettings | None:
-    """Return settings from ORCH_RETRIEVAL (JSON), ORCH_QDRANT (path or URL), ORCH_QDRANT_GRPC_PORT
-    and ORCH_QDRANT_KEY_FILE; None if there is no ORCH_RETRIEVAL.
+    """Return settings from ORCH_RETRIEVAL (JSON), ORCH_QDRANT (path or URL) or ORCH_QDRANT_JOB,
+    ORCH_QDRANT_GRPC_PORT and ORCH_QDRANT_KEY_FILE; None if there is no ORCH_RETRIEVAL.
 
     Raises ValueError naming the variable that is wrong.
     """
     text, place = environment.get("ORCH_RETRIEVAL", ""), environment.get("ORCH_QDRANT", "")
     if not text:
         return None
-    if not place.startswith(("/", "http://", "https://")):
+    job = environment.get("ORCH_QDRANT_JOB") or None
+    if job is None and not place.startswith(("/", "http://", "https://")):
         raise ValueError(f"ORCH_QDRANT is {place!r}, but must be an absolute path or a URL")
     port = environment.get("ORCH_QDRANT_GRPC_PORT") or None
     if port is not None and not (re.fullmatch(r"[0-9]{1,5}", port) and 0 < int(port) < 65536):
@@ -88,6 +91,7 @@ def retrieval_settings_from(
     key_file = environment.get("ORCH_QDRANT_KEY_FILE") or None
     return RetrievalSettings(
         place=place,
+        job=job,
         grpc_port=int(port) if port else None,
         key_file=Path(key_file) if key_file else None,
         **_parsed(text),

@@ -104,7 +104,7 @@ class Collection(Open):
 
     collection: Text = Field(description="Its name.")
     embedding_model: Text = Field(description="The model that its vectors are made with.")
-    qdrant: Text = Field(description="`embedded`, or the server's URL.")
+    qdrant: Text = Field(description="`embedded`, or the server's URL, once it is known.")
     ok: bool = Field(description="Whether a question could be asked of it.")
     reason: Text | None = Field(description="Why not.")
     points: Count | None = Field(description="How many are in it.")

@@ -31,6 +31,7 @@ def _given() -> argparse.Namespace:
         parser.add_argument(f"--{name}", type=Path, required=True)
     for name in ("until", "lasts", "max-jobs"):
         parser.add_argument(f"--{name}", type=int)
+    parser.add_argument("--qdrant-job", default="")
     for name in ("token-file", "ca"):
         parser.add_argument(f"--{name}", type=Path)
     return parser.parse_args()

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Protocol
 
 from client.handover.state import State
+from client.handover.storage import Storage
 from client.handover.times import Lead, drain_of, end_of, longest
 from contracts.job_files import began_at, chain_said, read_exit_status
 from contracts.jobs.ids import number_of
 
+QDRANT = "qdrant"
 #: Seconds until what was refused is tried again: at most, and at least if this job ends soon.
 AGAIN_S, SOON_S = 60, 5
 #: Seconds between questions when a job is to begin.
@@ -41,6 +43,8 @@ class Settings:
     until: int | None = None
     lasts: int | None = None
     max_jobs: int | None = None
+    #: That of Qdrant, if it is a job of its own.
+    qdrant_job: str = ""
 
 
 class Door(Protocol):
@@ -50,6 +54,7 @@ class Door(Protocol):
     def keep(self) -> None: ...
     def redirect(self, url: str) -> None: ...
     def open_answers(self) -> int: ...
+    def retrievals(self) -> int: ...
     def longest_s(self) -> float: ...
 
 
@@ -65,6 +70,7 @@ class Course:
         self._ended = 0  # how often next jobs have ended before they served
         self._drain_s = drain_of(0, settings.limit)
         self._asked_at = self._not_before = 0.0
+        self._storage = Storage(settings.output, settings.qdrant_job, door.retrievals)
         self.state = State(settings.job, settings.max_jobs, settings.job_end)
 
     def look(self, now: float) -> None:
@@ -182,7 +188,9 @@ class Course:
         ids = said.get(told.job + 1, {})
         client, engine = ids.get("client", ""), ids.get(told.engine, "")
         state.successor = {"client": client, "engine": engine}
-        for job in (engine, client):
+        if QDRANT in ids:
+            state.successor[QDRANT] = ids[QDRANT]
+        for job in state.successor.values():
             end = read_exit_status(told.output, number_of(job))
             if end is not None:
                 after_s = min(ENDED_S * 2**self._ended, MOST_S)
@@ -199,7 +207,9 @@ class Course:
         # Once it says so itself: who hears from our door that there is another one asks where it
         # is, and is told of those alone.
         url = ids.get(".serves")
-        if url is not None and self._answers(url):
+        awaited = self._storage.awaited(ids.get(QDRANT, ""))
+        if url is not None and awaited and self._answers(url):
+            self._storage.moved(now)
             self._door.forward(url)
             state.phase, state.address, state.problem = "handing_over", url, None
             state.dark_s = None
@@ -222,11 +232,13 @@ class Course:
 
     def _hand_over(self, now: float) -> None:
         state = self.state
+        if self._storage.to_be_told(now, (state.successor or {}).get(QDRANT, "")):
+            self._want("release")
         if now >= state.ends - self._drain_s:
             self._door.redirect(str(state.address))
         if state.phase == "handing_over":
             self._quiet = 0 if self._door.open_answers() else self._quiet + 1
-            if self._quiet >= 2:
+            if self._quiet >= 2 and self._storage.released:
                 self._want("relieve")
                 state.phase = "handed_over"
         elif now >= state.ends:

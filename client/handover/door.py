@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from pathlib import Path
 
@@ -42,14 +43,20 @@ class Door:
         of the client service, which may ask them past the door, is one."""
         rows = statistics(self._commands, ENGINES)
         found = sum(int(row["scur"] or 0) + int(row["qcur"] or 0) for row in rows)
-        return found or int(self._measures())
+        return found or self._metric(b"orch_client_benchmark_running")
 
-    def _measures(self) -> bool:
+    def retrievals(self) -> int:
+        """Return how many requests find or store chunks by this job's client service."""
+        return self._metric(b"orch_client_retrieval_running")
+
+    def _metric(self, name: bytes) -> int:
+        """What the client service says of itself; 0 if it does not say it."""
         with socket.socket(socket.AF_UNIX) as sock:
             sock.settimeout(_SERVICE_S)
             sock.connect(str(self._service))
             sock.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
-            return b"\norch_client_benchmark_running 1" in sock.makefile("rb").read()
+            found = re.search(rb"\n" + name + rb" (\d+)", sock.makefile("rb").read())
+        return int(found[1]) if found else 0
 
     def longest_s(self) -> float:
         """Return how long the longest of the last answers of engines took."""

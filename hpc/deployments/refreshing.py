@@ -87,6 +87,7 @@ def _refresh(record: Record, statuses: dict[str, JobStatus], output: OutputDir) 
     record.note(job_states=details)
     if record.live:
         _follow_moved(record, output)
+        _follow_storage(record, output)
         idle = read_idle(output.path, record.id)
         record.note(idle=None if idle is None else idle.as_facts())
     if lost:
@@ -105,6 +106,15 @@ def _follow_moved(record: Record, output: OutputDir) -> None:
         if len(now) == len(before) and now != before:
             endpoints: Endpoints = {**record.endpoints, service: now}
             record.update(endpoints=endpoints, **output.replicas(job, now))
+
+
+def _follow_storage(record: Record, output: OutputDir) -> None:
+    """Qdrant's next job is there later than the others, and one that was requeued elsewhere."""
+    if "qdrant" not in record.endpoints or "qdrant" not in record.jobs:
+        return
+    for address in _addresses(output, "qdrant", record.jobs["qdrant"]):
+        if record.endpoints["qdrant"] != f"http://{address}":
+            record.update(endpoints={**record.endpoints, "qdrant": f"http://{address}"})
 
 
 def _addresses(output: OutputDir, service: str, job: str) -> list[str]:

@@ -105,22 +105,29 @@ def whole_number(value: object) -> int:
     return value
 
 
+#: For how long nothing is found or stored when the jobs change.
+PAUSE = (
+    "at each hand-over, from when one Qdrant ends until the next has opened the storage: seconds, "
+    "in which /search, /points and /query with retrieval answer 503 with Retry-After"
+)
+
+
 def plan_qdrant(
-    recipe: Recipe, site: Site, make: MakeJob, notes: Notes, turns: bool
+    recipe: Recipe, site: Site, make: MakeJob, notes: Notes, follows: bool
 ) -> JobPlan | None:
-    """The job of Qdrant's server, if there is retrieval and a server to be had, and no jobs take
-    `turns` at the storage."""
+    """The job of Qdrant's server, if there is retrieval and a server to be had; whether another one
+    `follows` it, to which it hands the storage over."""
     retrieval = recipe.job.service.wanted_retrieval
     if retrieval is None:
         return None
-    if turns:
-        why = "jobs that follow one another take turns at the collection"
-    elif site.runtime == "host" and not (site.modules or shutil.which("qdrant")):
+    if site.runtime == "host" and not (site.modules or shutil.which("qdrant")):
         why = "there is no qdrant on PATH"
     elif site.runtime != "host" and site.images.qdrant is None:
         why = "the site profile names no image (images.qdrant)"
     else:
         notes.add("qdrant", "a job of its own", "what can be had here")
+        if follows:
+            notes.add("retrieval_pauses", PAUSE, "one server at a time opens the storage")
         return make("qdrant", retrieval.cpus, retrieval.mem_gb)
     notes.add("qdrant", "in the client service", why)
     return None

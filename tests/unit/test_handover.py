@@ -38,7 +38,7 @@ class FakeDoor:
 
     def __init__(self) -> None:
         self.told: list[str] = []
-        self.open = 0
+        self.open = self.retrieving = 0
 
     def forward(self, url: str) -> None:
         self.told.append(f"forward {url}")
@@ -51,6 +51,9 @@ class FakeDoor:
 
     def open_answers(self) -> int:
         return self.open
+
+    def retrievals(self) -> int:
+        return self.retrieving
 
     def longest_s(self) -> float:
         return 0.0
@@ -73,7 +76,7 @@ class Job:
         self.begin("1", NOW - 100)
         self.course = self.another()
 
-    def another(self, **changed: int) -> Course:
+    def another(self, **changed: int | str) -> Course:
         self.settings = replace(self.settings, **changed)  # type: ignore[arg-type]
         self.course = Course(self.settings, self.door, self.healthy.__contains__)
         return self.course
@@ -479,6 +482,22 @@ def test_monitoring_that_was_submitted_after_the_client_had_begun_is_told_and_fo
     said = hands(tmp_path, script).splitlines()
     assert sorted(said[0].split()) == ["5", "9", "tell"]
     assert said[1] == f"submit [9] [] {tmp_path}/ID.monitoring.sh"
+
+
+def test_the_next_qdrant_waits_for_ours_which_ends_when_it_is_asked_to(tmp_path: Path) -> None:
+    begin = "CHAIN_SERVICES=(ollama qdrant) JOBS=([ollama]=5 [qdrant]=6)\n"
+    said = hands(tmp_path, f"{begin}say_when_submitted").splitlines()
+    at = f"{tmp_path}/ID"
+    assert said[1:] == [
+        f"submit [] [] {at}.qdrant.sh --after 6",
+        f"submit [] [101 102] {at}.client.sh --job 2",
+    ]
+    said = hands(tmp_path, f"{begin}touch $PROXY_FOLDER/want.release; look_at_handover").splitlines()
+    assert said[-1] == "tell 6"
+    assert (tmp_path / "logs" / "6.told").read_text() == "its successor serves\n"
+    (tmp_path / "logs" / "6.rc").write_text("0\nits successor serves\n")
+    said = hands(tmp_path, f"{begin}touch $PROXY_FOLDER/want.relieve; look_at_handover").splitlines()
+    assert said[-1] == "tell 5", "one that has ended is told nothing"
 
 
 def test_the_deployments_end_is_the_end_of_all_its_jobs(tmp_path: Path) -> None:

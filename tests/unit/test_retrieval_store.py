@@ -298,6 +298,8 @@ def test_settings_come_by_environment(tmp_path):
     more = {"ORCH_QDRANT_GRPC_PORT": "6334", "ORCH_QDRANT_KEY_FILE": str(tmp_path)}
     found = retrieval_settings_from({"ORCH_RETRIEVAL": text, "ORCH_QDRANT": "http://h:1", **more})
     assert (found.embedded, found.grpc_port, found.key_file) == (False, 6334, tmp_path)
+    found = retrieval_settings_from({"ORCH_RETRIEVAL": text, "ORCH_QDRANT_JOB": "7"})
+    assert (found.embedded, found.job) == (False, "7")
     assert retrieval_settings_from({}) is None
 
 
