@@ -492,11 +492,12 @@ def test_the_next_qdrant_waits_for_ours_which_ends_when_it_is_asked_to(tmp_path:
         f"submit [] [] {at}.qdrant.sh --after 6",
         f"submit [] [101 102] {at}.client.sh --job 2",
     ]
-    said = hands(tmp_path, f"{begin}touch $PROXY_FOLDER/want.release; look_at_handover").splitlines()
+    wanted = begin + "touch $PROXY_FOLDER/want.{}; look_at_handover"
+    said = hands(tmp_path, wanted.format("release")).splitlines()
     assert said[-1] == "tell 6"
     assert (tmp_path / "logs" / "6.told").read_text() == "its successor serves\n"
     (tmp_path / "logs" / "6.rc").write_text("0\nits successor serves\n")
-    said = hands(tmp_path, f"{begin}touch $PROXY_FOLDER/want.relieve; look_at_handover").splitlines()
+    said = hands(tmp_path, wanted.format("relieve")).splitlines()
     assert said[-1] == "tell 5", "one that has ended is told nothing"
 
 

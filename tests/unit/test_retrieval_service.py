@@ -5,6 +5,7 @@ from pathlib import Path
 
 import embedding_server
 import pytest
+import qdrant_server
 
 import clientService
 from client.retrieval import Retriever
@@ -14,6 +15,7 @@ from retrieval import turns
 from retrieval.documents import find_files
 from retrieval.ingest import ingest
 from retrieval.settings import Chunking, section
+from retrieval.store import Store
 
 JOB = "41"
 BINARY = "it is binary, not text (or UTF-16 without a byte-order mark)"
@@ -338,6 +340,40 @@ def test_a_qdrant_that_does_not_answer_degrades_the_service(start):
     health = service.health()
     assert (health["status"], health["retrieval"]["points"]) == ("degraded", None)
     assert service.post("/query", prompt="without retrieval it goes on").status_code == 200
+
+
+def test_a_qdrant_is_found_where_its_job_is_now(start, place, monkeypatch):
+    monkeypatch.setenv("ORCH_QDRANT_JOB", "45")
+    service = start(qdrant="")
+    answer = service.post("/search", query="x")
+    assert "Waiting for the Qdrant job 45" in words_of(answer, 503, "qdrant_unreachable")
+    assert answer.headers["Retry-After"] == "5"
+    assert service.health()["retrieval"]["qdrant"] == ""
+    for _ in range(2):  # it is requeued, and begins anew
+        with qdrant_server.running(str(place / "points")) as server:
+            (place / "qdrant_ip_45.txt").write_text(f"127.0.0.1:{server.port}\n")
+            run(service, place)
+            health = service.health()["retrieval"]
+            assert (health["ok"], health["points"]) == (True, 4)
+            assert health["qdrant"] == f"http://127.0.0.1:{server.port}"
+    (place / "qdrant_ip_45.txt").unlink()
+    (place / "logs" / "45.rc").write_text("0\nits successor serves\n")
+    words = words_of(service.post("/search", query="x"), 503, "qdrant_unreachable")
+    assert words == "The Qdrant job 45 has ended (exit code 0: its successor serves)."
+
+
+def test_how_many_ask_qdrant_is_told_while_they_do(filled, monkeypatch):
+    found = []
+    search = Store.search
+
+    def slow(self, *arguments):
+        found.append(filled.client.get("/metrics").get_data(as_text=True))
+        return search(self, *arguments)
+
+    monkeypatch.setattr(Store, "search", slow)
+    assert filled.post("/search", query="x").status_code == 200
+    assert "\norch_client_retrieval_running 1.0\n" in found[0]
+    assert "\norch_client_retrieval_running 0.0\n" in filled.client.get("/metrics").text
 
 
 def test_a_storage_that_another_deployment_uses_is_named(filled, place, monkeypatch):

@@ -98,7 +98,9 @@ CLAIM = """
 . lib/service.sh
 . lib/storage.sh
 fail() { echo "$*" >&2; exit 1; }
-ask_scheduler() { [ "$1" = job_has_ended ] && [ "$2" = "$ENDED" ] || { [ "$1" = state_of_job ] && echo "$STATE"; }; }
+ask_scheduler() {
+  case $1 in job_has_ended) [ "$2" = "$ENDED" ] ;; *) echo "$STATE" ;; esac
+}
 cancel_jobs() { echo "cancel $*"; }
 sleep() { command sleep 0.02; }
 OUTPUT=$1 STORAGE=$1/server JOB_ID=7 FULL_JOB_ID='7;c' SERVICE=qdrant TEMPORARY=()
