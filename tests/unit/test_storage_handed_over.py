@@ -29,10 +29,9 @@ def job(tmp_path: Path) -> Job:
     job.look(NOW)
     job.look(NOW + 60)
     with (job.chain / "jobs").open("a") as file:
-        file.write("2 qdrant 7\n")
+        file.write(f"2 qdrant 7\n2 .serves {NEXT}\n")
     job.submitted(NOW + 61)
     job.wanted()
-    (job.output / "client_ip_4.txt").write_text("10.0.0.2:5001\n")
     job.healthy.add(NEXT)
     job.begin("3", NOW + 62)
     return job
