@@ -116,7 +116,7 @@ submit_successors() {
     case $service in monitoring) continue ;; esac
     id=$(successor "$service") || exit
     if [ -z "$id" ]; then
-      submit_next "$next" "$service"
+      submit_beside "$next" "$service"
       id=${SUCCESSORS[-1]} new=1
       note_chain "$next" .submitted "$(now)"
     fi
@@ -130,8 +130,8 @@ submit_successors() {
   fail "it was told to end: no further job is submitted"
 }
 
-# submit_next NUMBER SERVICE: to begin at once, beside ours; one Qdrant at a time has the storage (storage.sh).
-submit_next() {
+# submit_beside NUMBER SERVICE: to begin at once, beside ours; one Qdrant at a time has the storage (storage.sh).
+submit_beside() {
   case $2 in
     qdrant) submit_one "$1" "$2" '' '' --after "${JOBS[qdrant]}" ;;
     *) submit_one "$1" "$2" '' '' ;;
