@@ -51,8 +51,11 @@ class Input:
 
     @property
     def changed(self) -> bool:
-        """Whether somebody has written to it since."""
-        now = os.fstat(self._file.fileno())
+        """Whether somebody has written to it since. Raises UsageError."""
+        try:
+            now = os.fstat(self._file.fileno())
+        except OSError as error:  # a network file system on which it was removed
+            raise self._unreadable(error) from error
         return (now.st_size, now.st_mtime_ns) != (self._first.st_size, self._first.st_mtime_ns)
 
     def lines(self, told: Callable[[bytes], object] | None = None) -> Iterator[Unit | Broken]:
@@ -87,10 +90,13 @@ class Input:
         try:
             return self._file.readline(MOST_OF_A_LINE + 1)
         except OSError as error:
-            raise UsageError(
-                f"the batch {self.path} cannot be read any further: {error.strerror}; check its "
-                "disk, then give the same command again."
-            ) from error
+            raise self._unreadable(error) from error
+
+    def _unreadable(self, error: OSError) -> UsageError:
+        return UsageError(
+            f"the batch {self.path} cannot be read any further: {error.strerror}; check its disk, "
+            "then give the same command again."
+        )
 
     def _pass_over(self, line: bytes, told: Callable[[bytes], object] | None) -> None:
         while line and not line.endswith(b"\n"):

@@ -94,6 +94,12 @@ class Past:
         A last line that is not whole is cut away. Raises FileError, and UsageError if there are
         answers without a ledger.
         """
+        try:
+            yield from self._answers()
+        except OSError as error:
+            raise _failed(self._files, error) from error
+
+    def _answers(self) -> Iterator[Done | Mark]:
         self.runs, self.adopted = [], []
         position, known = 0, False
         for entry in entries(self._files.ledger):
@@ -123,11 +129,8 @@ class Past:
         return len(data) == done.size and checksum_of(data) == done.checksum
 
     def read(self, done: Done) -> bytes:
-        """Return an answer's line. Raises FileError."""
-        try:
-            return os.pread(self._file.fileno(), done.size, done.at)
-        except OSError as error:
-            raise _failed(self._files, error) from error
+        """Return an answer's line. Raises OSError."""
+        return os.pread(self._file.fileno(), done.size, done.at)
 
     def _between(self, begin: int, end: int) -> Iterator[Done | Mark]:
         """The lines of which the ledger knows nothing."""

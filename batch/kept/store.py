@@ -13,7 +13,9 @@ import shutil
 import tempfile
 import threading
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
+from typing import IO
 
 from batch.files import Files
 from batch.given.check import Checked, Index
@@ -76,48 +78,31 @@ class Store:
 
     def _write_anew(self, past: Past, known: Recovered) -> None:
         """Leave out of the answers what is of no line of the input; all of them as they were
-        are kept beside them."""
+        are kept beside them. Raises FileError."""
         path = self._files.answers
         new = path.with_name(f".{path.name}.new")
-        with tempfile.TemporaryFile("w+") as spool:
-            try:
+        try:
+            with tempfile.TemporaryFile("w+", dir=path.parent) as spool:
                 with new.open("wb") as file:
-                    end, place = 0, 0
-                    for done in past.answers():
-                        if done is Mark.AGAIN:
-                            file.seek(0)
-                            file.truncate()
-                            spool.seek(0)
-                            spool.truncate()
-                            end, place = 0, 0
-                            continue
-                        if isinstance(done, Done) and place in known.kept:
-                            file.write(past.read(done))
-                            spool.write(json.dumps(done.moved(end).entry()) + "\n")
-                            end += done.size
-                        place += 1
+                    _copy_kept(past, known, file, spool)
                     file.flush()
                     os.fsync(file.fileno())
+                spool.seek(0)  # which writes what is left of it: nothing has been changed so far
                 self._files.before.unlink(missing_ok=True)
                 try:
                     os.link(path, self._files.before)
                 except OSError:  # a file system without hard links
                     shutil.copyfile(path, self._files.before)
                 new.replace(path)
-            except OSError as error:
-                raise _failed(path, error) from error
-            finally:
-                with contextlib.suppress(OSError):
-                    new.unlink()
-            self._journal.add(REWRITTEN)
-            spool.seek(0)
-            entries: list[JsonObject] = []
-            for line in spool:
-                entries.append(json.loads(line))
-                if len(entries) == _AT_ONCE:
-                    self._journal.add(*entries)
-                    entries = []
-            self._journal.add(*entries, on_disk=True)
+                self._journal.add(REWRITTEN)
+                while some := [json.loads(line) for line in islice(spool, _AT_ONCE)]:
+                    self._journal.add(*some)
+            self._journal.sync()
+        except OSError as error:
+            raise _failed(path, error) from error
+        finally:
+            with contextlib.suppress(OSError):
+                new.unlink()
 
     def answered(
         self, unit: Unit, attempt: int, status: int, request_id: str | None, body: JsonObject
@@ -181,6 +166,23 @@ class Store:
                     os.close(file)
             self._answers = self._errors = -1
             self._journal.close()
+
+
+def _copy_kept(past: Past, known: Recovered, answers: IO[bytes], spool: IO[str]) -> None:
+    """Write the answers that are kept, and to the spool their entries. Raises OSError."""
+    end, place = 0, 0
+    for done in past.answers():
+        if done is Mark.AGAIN:
+            for file in (answers, spool):
+                file.seek(0)
+                file.truncate()
+            end, place = 0, 0
+            continue
+        if isinstance(done, Done) and place in known.kept:
+            answers.write(past.read(done))
+            spool.write(json.dumps(done.moved(end).entry()) + "\n")
+            end += done.size
+        place += 1
 
 
 def _failed(path: Path, error: OSError) -> FileError:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from batch_server import Known, known_answers
 from batch.__main__ import main
 from batch.given.check import check_file
 from batch.given.lines import unit_of_json, unit_of_text
+from batch.given.reading import Input
 from contracts.errors import UsageError
 
 
@@ -109,6 +112,21 @@ def test_a_file_that_is_no_batch_is_refused(tmp_path: Path, data: bytes, why: st
     path.write_bytes(data)
     with pytest.raises(UsageError, match=why):
         check_file(path)
+
+
+def test_a_file_that_is_removed_on_its_server_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Input(made(tmp_path, "", prompts(1)).given) as given:
+        assert not given.changed
+
+        def stale(_: int) -> None:
+            raise OSError(errno.ESTALE, "Stale file handle")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "fstat", stale)
+            with pytest.raises(UsageError, match="cannot be read any further: Stale file handle;"):
+                _ = given.changed
 
 
 def test_text_that_is_not_utf_8_is_named_by_its_line(tmp_path: Path) -> None:

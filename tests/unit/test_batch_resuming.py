@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import random
 import resource
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from batch_runs import Batch, content, made, prompts
@@ -16,6 +19,7 @@ from batch_server import Known, known_answers
 from events import until
 
 from batch.__main__ import main
+from batch.kept import recovery, store
 from batch.kept.store import Store
 
 SLOTS = 4
@@ -305,6 +309,40 @@ def test_where_there_is_no_room_for_its_check_nothing_is_sent(
     assert said.startswith("batch: cannot keep what a batch's check needs in ")
     assert said.count("\n") == 1 and "or name another folder by TMPDIR" in said
     assert not known.asked and batch.state().state == "interrupted"
+
+
+def test_where_there_is_no_room_to_take_answers_out_all_stay(
+    known: Known, ended: Batch, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made(ended.given.parent, known.url, prompts(8)[1:])
+    before = ended.files.answers.read_bytes()
+    full = SimpleNamespace(TemporaryFile=lambda *_, **__: Path("/dev/full").open("w+"))  # noqa: SIM115
+    with monkeypatch.context() as patched:
+        patched.setattr(store, "tempfile", full)
+        assert main(ended.words()) == 4
+    said = capsys.readouterr().err
+    assert said.startswith(f"batch: cannot write {ended.files.answers}: No space left on device; ")
+    assert said.count("\n") == 1 and ended.files.answers.read_bytes() == before
+    assert not list(ended.given.parent.glob(".*")), "nothing half-written"
+    assert main(ended.words()) == 0
+    assert len(ended.answers()) == 7 and not known.asked
+
+
+def test_a_cut_answer_that_cannot_be_taken_away_is_one_sentence(
+    known: Known, ended: Batch, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended.files.answers.write_bytes(ended.files.answers.read_bytes()[:-1])
+
+    def broken(file: int, size: int) -> None:
+        if size < os.fstat(file).st_size:
+            raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(recovery.os, "ftruncate", broken)
+        assert main(ended.words()) == 4
+    said = capsys.readouterr().err
+    assert said.startswith(f"batch: cannot read or write {ended.files.answers}: Input/output error")
+    assert said.count("\n") == 1 and not known.asked
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
