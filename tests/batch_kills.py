@@ -135,5 +135,6 @@ def check(batch: Batch, kills: int) -> None:
     others = {one: (found[one], expected[one]) for one in found if found[one] != expected[one]}
     assert not others, f"{len(others)} are others: {[*others.items()][:5]}"
     # Of each kill one request of a slot was under way, and one may have been answered and not yet
-    # written.
+    # written. The logs lack what an engine that was killed had said last, some lines a kill: that
+    # each line has one answer, and each answer stays where it is, was seen above.
     assert batch.asked() - batch.number <= batch.number + 2 * kills * batch.slots

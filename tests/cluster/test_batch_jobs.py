@@ -3,7 +3,6 @@ parts killed."""
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import random
@@ -17,7 +16,7 @@ from typing import Any, ClassVar
 import pytest
 from batch_kills import ENDS_S, check
 from chains import NEXT_S, all_gpus, assert_stops
-from events import PATIENCE_S
+from events import PATIENCE_S, kill_all
 from project import Project
 from slurmcluster import HostProcess, wait_until
 from test_faults_use import no_cable, site
@@ -180,17 +179,17 @@ class Killed:
             return
         if what in ("orch", "all"):
             os.kill(command.command_pid(), signal.SIGKILL)
-        for service, job in self.project.record()["jobs"].items():
-            if what in (service, "all"):
-                self._kill_job(job["id"])
+        jobs = self.project.record()["jobs"].items()
+        ours = [job["id"] for service, job in jobs if what in (service, "all")]
+        # At once, as by a node that fails: an engine that outlives what writes its log would
+        # answer what nobody counts.
+        kill_all([pid for number in ours for pid in self._of_job(number)])
 
-    def _kill_job(self, number: str) -> None:
+    def _of_job(self, number: str) -> list[int]:
         """All of its processes, and its script first: it is not to clean up."""
         cluster, name = self.project.cluster, f"SLURM_JOB_ID={number}\0".encode()
-        for pid in cluster.pids(self.project.host_of(number)):
-            if name in cluster.told_by(pid, "environ"):
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+        there = cluster.pids(self.project.host_of(number))
+        return [pid for pid in there if name in cluster.told_by(pid, "environ")]
 
     def _servers(self) -> list[int]:
         """The replicas that are there; one that was killed comes back."""
