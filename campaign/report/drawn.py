@@ -101,7 +101,7 @@ def effects(results: Results) -> list[Plot]:
             and (row := _row(f"{names[it.factor]} {spelled(it.level)}", it.of))
         ]
         if rows:
-            svg = plots.intervals(f"effect-{figure.key}", figure.name, rows, "% change", 0.0)
+            svg = plots.intervals(f"effect-{figure.key}", figure.name, rows)
             made.append(Plot(svg, ""))
     return made
 
@@ -118,7 +118,7 @@ def differences(
             if it.figure == figure.key and (row := _row(f"cell {numbers[it.cell]}", it))
         ]
         if rows:
-            svg = plots.intervals(f"differs-{figure.key}", figure.name, rows, "% change", 0.0)
+            svg = plots.intervals(f"differs-{figure.key}", figure.name, rows)
             made.append(Plot(svg, ""))
     return made
 

@@ -215,15 +215,12 @@ class Row:
     marked: bool = False
 
 
-def intervals(
-    name: str, title: str, rows: Sequence[Row], axis: str, line_at: float | None = None
-) -> str:
-    """Draw a row for each value with its interval, marked ones as squares, and a line at
-    `line_at`; hollow: no interval."""
+def intervals(name: str, title: str, rows: Sequence[Row]) -> str:
+    """Draw a row for each change in percent with its interval, marked ones as squares, and a line
+    at none; hollow: no interval."""
 
     def fill(axes: Axes) -> None:
-        if line_at is not None:
-            axes.axvline(line_at, color=INK, linewidth=0.8)
+        axes.axvline(0.0, color=INK, linewidth=0.8)
         for place, row in enumerate(rows):
             colour, mark = (RED, "s") if row.marked else (BLUE, "o")
             low, high = row.at.low, row.at.high
@@ -235,7 +232,7 @@ def intervals(
         axes.set_yticks(range(len(rows)), [row.label for row in rows])
         axes.set_ylim(len(rows) - 0.5, -0.5)
         axes.locator_params(axis="x", nbins=5)
-        axes.set_xlabel(axis)
+        axes.set_xlabel("% change")
 
     return _draw(name, title, fill, max(1.5, 0.9 + _ROW_IN * len(rows)))
 

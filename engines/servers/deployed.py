@@ -32,6 +32,16 @@ OPENAIS_QUERY: Mapping[str, str] = {
     **{name: name for name in ("temperature", "top_p", "seed", "stop",
                                "presence_penalty", "frequency_penalty")},
 }  # fmt: skip
+#: Where a server with the APIs of OpenAI and Anthropic is asked.
+OPENAIS_PATHS = (
+    *("/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/responses"),
+    *("/v1/messages", "/v1/messages/count_tokens"),
+)
+#: What a server cannot do that has one model, and keeps it.
+OF_ONE_MODEL: Mapping[str, str] = {
+    "retrieval": "its server has one model, and does not embed while it answers",
+    "keep_alive": "its server keeps the model in memory for as long as it runs",
+}
 
 
 def _nothing() -> Mapping[str, str]:

@@ -15,7 +15,7 @@ from contracts.json_object import JsonObject
 from engines.engine import Facts, LoadedModel
 from engines.json_values import count_of, part_of, text_of
 from engines.openai import MODELS, OPENAI
-from engines.servers.deployed import OPENAIS_QUERY, Allowed, Deployed
+from engines.servers.deployed import OF_ONE_MODEL, OPENAIS_PATHS, OPENAIS_QUERY, Allowed, Deployed
 from engines.servers.llamacpp_options import OPTIONS, arguments
 
 if TYPE_CHECKING:
@@ -101,11 +101,7 @@ LLAMACPP = Deployed(
     allowed=Allowed(
         read=(HEALTH, PROPS, SLOTS, METRICS, "/v1/models"),
         read_below=(),
-        ask=(
-            *("/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/responses"),
-            *("/v1/messages", "/v1/messages/count_tokens"),
-            *("/tokenize", "/apply-template"),
-        ),
+        ask=(*OPENAIS_PATHS, "/tokenize", "/apply-template"),
     ),
     health=HEALTH,
     exporter="--metrics",
@@ -119,8 +115,5 @@ LLAMACPP = Deployed(
             for name in ("top_k", "min_p", "repeat_penalty", "repeat_last_n", "typical_p")
         },
     },
-    cannot={
-        "retrieval": "its server has one model, and does not embed while it answers",
-        "keep_alive": "its server keeps the model in memory for as long as it runs",
-    },
+    cannot=OF_ONE_MODEL,
 )

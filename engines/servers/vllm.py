@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from contracts.errors import ServiceError
 from engines.engine import Facts
 from engines.openai import MODELS, OPENAI, listing
-from engines.servers.deployed import OPENAIS_QUERY, Allowed, Deployed
+from engines.servers.deployed import OF_ONE_MODEL, OPENAIS_PATHS, OPENAIS_QUERY, Allowed, Deployed
 from engines.servers.ollama_options import OPTIONS as OLLAMAS
 from engines.servers.options import NAME, SWITCH, Options, Variable, number, text_of
 
@@ -109,11 +109,7 @@ VLLM = Deployed(
     allowed=Allowed(
         read=(HEALTH, VERSION, METRICS, "/v1/models"),
         read_below=(),
-        ask=(
-            *("/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/responses"),
-            *("/v1/messages", "/v1/messages/count_tokens"),
-            *("/tokenize", "/detokenize"),
-        ),
+        ask=(*OPENAIS_PATHS, "/tokenize", "/detokenize"),
     ),
     health=HEALTH,
     exporter="--metrics",
@@ -126,8 +122,5 @@ VLLM = Deployed(
         **{name: name for name in ("top_k", "min_p")},
         "repeat_penalty": "repetition_penalty",
     },
-    cannot={
-        "retrieval": "its server has one model, and does not embed while it answers",
-        "keep_alive": "its server keeps the model in memory for as long as it runs",
-    },
+    cannot=OF_ONE_MODEL,
 )

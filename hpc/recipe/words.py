@@ -87,6 +87,8 @@ def _requirement(error: ErrorDetails) -> str:
     return template.format(**error.get("ctx", {}))
 
 
+#: Characters of a wrong value that are shown.
+_SHOWN = 60
 _NAME = "must be made of letters, digits, '.', '_' and '-', and not start with '-' or '.'"
 #: What is said of the patterns of names.
 _NAMES = {
@@ -95,9 +97,9 @@ _NAMES = {
 }
 
 
-def _shorten(value: object, limit: int = 60) -> str:
+def _shorten(value: object) -> str:
     text = ascii(value) if not isinstance(value, (dict, list)) else type(value).__name__
-    return text if len(text) <= limit else text[: limit - 3] + "..."
+    return text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "..."
 
 
 def _suggestion(kind: type[BaseModel], location: Location) -> str:

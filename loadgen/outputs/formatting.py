@@ -16,9 +16,9 @@ def number(value: float | None, digits: int = 2) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:,.{digits}f}"
 
 
-def with_unit(value: float | None, unit: str, digits: int = 2) -> str:
+def with_unit(value: float | None, unit: str) -> str:
     """Format a number and its unit, or n/a alone."""
-    return NA if value is None else f"{number(value, digits)} {unit}"
+    return NA if value is None else f"{number(value)} {unit}"
 
 
 def ms(seconds: float | None) -> str:

@@ -9,11 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from batch_runs import content, made, prompts
+from batch_runs import check_file, content, made, prompts
 from batch_server import Known, known_answers
 
 from batch.__main__ import main
-from batch.given.check import check_file
 from batch.given.lines import unit_of_json, unit_of_text
 from batch.given.reading import Input
 from contracts.errors import UsageError

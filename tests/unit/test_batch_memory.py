@@ -9,10 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from batch_runs import Batch
+from batch_runs import Batch, check_file
 from batch_server import Known, known_answers
 
-from batch.given.check import check_file
 from batch.given.lines import unit_of_json
 from batch.kept.entries import Begin, Done, checksum_of, line_of
 
