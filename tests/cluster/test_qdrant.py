@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from chains import CHAIN, NEXT_S
 from events import kill_all
 from project import HOME, PROXY, USER, Project
 from slurmcluster import PATIENCE_S, wait_until
@@ -162,6 +163,28 @@ def _processes_of(project: Project, host: str, service: str) -> list[int]:
                 found.append(pid)
     assert found
     return found
+
+
+@pytest.mark.long
+def test_the_next_jobs_have_the_points_of_those_before(
+    project: Project, qdrant: dict[str, str], documents: Path
+) -> None:
+    record = deploy(project, qdrant, **CHAIN)
+    added = ingest(project, documents)["added"]
+    first = record["jobs"]["qdrant"]["id"]
+
+    def has_moved() -> bool:
+        now = project.records()[-1]
+        if now["jobs"]["qdrant"]["id"] == first or not now["endpoints"]["qdrant"]:
+            return False
+        health = project.curl(now["endpoints"]["client"] + "/health")
+        return bool(health["retrieval"]["points"] == added)
+
+    wait_until(has_moved, NEXT_S, "the next Qdrant to have all points")
+    ended = project.output / "logs" / f"{first}.rc"
+    assert ended.read_text() == "0\nits successor serves\n"
+    assert project.orch("--stop", record["id"]).returncode == 0
+    project.assert_nothing_left()
 
 
 def test_a_second_job_on_the_same_storage_is_refused(
