@@ -106,10 +106,7 @@ def whole_number(value: object) -> int:
 
 
 #: For how long nothing is found or stored when the jobs change.
-PAUSE = (
-    "at each hand-over, from when one Qdrant ends until the next has opened the storage: seconds, "
-    "in which /search, /points and /query with retrieval answer 503 with Retry-After"
-)
+PAUSE = "seconds at each hand-over (503 with Retry-After)"
 
 
 def plan_qdrant(
