@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterator
 from time import monotonic
@@ -21,7 +22,7 @@ from batch.kept.recovery import Bits, Recovered
 from batch.kept.store import Store
 from batch.state import BatchState, BatchStatus, write_state
 from contracts.errors import DeadlineError, UsageError
-from contracts.files import FileError
+from contracts.files import FileError, remove_whole
 from ledger.conditions import Conditions
 
 #: Seconds of answers that the loss of a node may take with it: who writes may have to wait for it.
@@ -43,6 +44,8 @@ class Work:
 
         Raises OrchError, also DeadlineError when the time is over.
         """
+        with contextlib.suppress(OSError):  # with what a kill has left half-written
+            remove_whole(self._files.state)
         self.tell("checking")
         checked, index = check(given)
         try:

@@ -42,6 +42,13 @@ class Store:
         self._answers = self._errors = -1
         self._end = 0
         self._conditions = ""
+        with contextlib.suppress(OSError):  # what a kill has left half-written
+            self._new.unlink()
+
+    @property
+    def _new(self) -> Path:
+        """Where the answers are written anew."""
+        return self._files.answers.with_name(f".{self._files.answers.name}.new")
 
     def begin(
         self, given: Checked, index: Index, conditions: Conditions, accept_changes: bool
@@ -79,8 +86,7 @@ class Store:
     def _write_anew(self, past: Past, known: Recovered) -> None:
         """Leave out of the answers what is of no line of the input; all of them as they were
         are kept beside them. Raises FileError."""
-        path = self._files.answers
-        new = path.with_name(f".{path.name}.new")
+        path, new = self._files.answers, self._new
         try:
             with tempfile.TemporaryFile("w+", dir=path.parent) as spool:
                 with new.open("wb") as file:

@@ -188,6 +188,17 @@ def test_a_ledger_that_was_killed_while_all_was_written_anew_loses_nothing(
     assert len(ended.answers()) == 7
 
 
+def test_what_a_kill_left_half_written_goes_and_nothing_of_others(
+    known: Known, ended: Batch
+) -> None:
+    folder, name = ended.given.parent, ended.files.answers.name
+    others = folder / f".{name}.swp"
+    for left in (f".{name}.state.json.{'0a' * 16}", f".{name}.new", others.name):
+        (folder / left).write_text("{")
+    assert main(ended.words()) == 0
+    assert [*folder.glob(".*")] == [others] and not known.asked
+
+
 def test_answers_of_quite_another_input_are_left_alone(
     known: Known, ended: Batch, capsys: pytest.CaptureFixture[str]
 ) -> None:
