@@ -12,8 +12,6 @@ import uvloop
 from client.compatible.bearers import Reporter, report_nothing
 from client.compatible.engine_client import EngineClient
 from client.compatible.http_server import Handler
-from client.compatible.passing.routes import PassingRoutes
-from client.compatible.routes import Routes
 from client.compatible.serving import serve
 from client.compatible.socket_address import parse_socket
 from contracts.errors import OrchError, UsageError
@@ -77,7 +75,11 @@ def _handler(given: argparse.Namespace) -> Handler:
     engine, kind = _engine(given), DEPLOYED[given.kind]
     report = Reporter(given.report) if given.report else report_nothing
     if kind.api == OLLAMA:
+        from client.compatible.routes import Routes  # one of the two is needed: both are large
+
         return Routes(engine, given.model, report).handle
+    from client.compatible.passing.routes import PassingRoutes
+
     return PassingRoutes(engine, kind.title, given.model, report).handle
 
 
