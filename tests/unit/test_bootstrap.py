@@ -80,3 +80,10 @@ def test_a_reader_that_goes_away_is_no_failure():
     command = f"{orch} --help | true; exit ${{PIPESTATUS[0]}}"
     result = run("bash", "-c", command)
     assert (result.returncode, result.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("module", ["hpc.commands.status", "client.handover.__main__"])
+def test_what_is_begun_often_does_not_load_the_types_of_recipes_and_answers(module):
+    """They are two thirds of its time, and it seldom needs them."""
+    code = f"import sys, {module}; sys.exit('pydantic' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=PROJECT).returncode == 0
