@@ -19,6 +19,7 @@
 #   JOB_END      when its time limit ends, in seconds since 1970; empty if the scheduler does not say
 #   SUBMIT_HOST  where it was submitted; empty if that is this machine
 #   RANK         which one this is of what run_on_nodes has begun; empty if it is told by an argument
+#   REQUEUED     not empty if the job ran before, on a node that went down or was taken from it
 #   JOB_GPUS     the job's GPUs on this node, 0,1 or so, if the scheduler says it; else empty
 # and has these functions:
 #   granted_cores               prints the cores of the job's tasks, as the scheduler says; the least counts
@@ -64,7 +65,7 @@ service_begin() {
   # shellcheck disable=SC2034 # monitoring.sh reads JOB_SERVICE: SERVICE is another beside the job's own
   SERVICE=$1 JOB_SERVICE=$1 OUTPUT=$2 TIME_LIMIT=$3
   # What this job left when it ran before and was requeued from a node that went down.
-  rm -f "$OUTPUT/logs/$JOB_ID".{rc,started,image,seal,answer,loading,told,prepared} "$OUTPUT/${SERVICE}_ip_$JOB_ID.txt"
+  rm -f "$OUTPUT/logs/$JOB_ID".{rc,started,image,seal,answer,loading,prepared} "$OUTPUT/${SERVICE}_ip_$JOB_ID.txt"
   trap 'finish $?' EXIT
   trap 'on_signal 143' TERM
   trap 'on_signal 130' INT
@@ -72,6 +73,19 @@ service_begin() {
   write_file "$OUTPUT/logs/$JOB_ID.started" "$HOST"
   say "job $JOB_ID runs on $HOST"
   remove_abandoned
+  end_if_told
+}
+
+# end_if_told: when it ran before, on a node that nobody reached, it could not be told to end.
+end_if_told() {
+  local told=$OUTPUT/logs/$JOB_ID.told
+  [ -e "$told" ] || return 0
+  TEMPORARY+=("$told")
+  if [ -n "${REQUEUED-}" ]; then
+    read -r REASON <"$told"
+    exit 0
+  fi
+  rm -f "$told" # of another job, which had this number
 }
 
 # A scheduler may hand the submitter's environment to the job. These variables would change what the

@@ -55,6 +55,7 @@ class Door(Protocol):
     def redirect(self, url: str) -> None: ...
     def open_answers(self) -> int: ...
     def retrievals(self) -> int: ...
+    def engine_answers(self) -> bool: ...
     def longest_s(self) -> float: ...
 
 
@@ -238,7 +239,8 @@ class Course:
             self._door.redirect(str(state.address))
         if state.phase == "handing_over":
             self._quiet = 0 if self._door.open_answers() else self._quiet + 1
-            if self._quiet >= 2 and self._storage.released:
+            lost = now >= state.ends and not self._door.engine_answers()
+            if lost or (self._quiet >= 2 and self._storage.released):
                 self._want("relieve")
                 state.phase = "handed_over"
         elif now >= state.ends:

@@ -45,6 +45,12 @@ class Door:
         found = sum(int(row["scur"] or 0) + int(row["qcur"] or 0) for row in rows)
         return found or self._metric(b"orch_client_benchmark_running")
 
+    def engine_answers(self) -> bool:
+        """Return whether an engine of this job is there; what has come to one that is not may wait
+        for it on and on."""
+        rows = statistics(self._commands, ENGINES)
+        return any(row["status"].startswith(("UP", "DRAIN")) for row in rows)
+
     def retrievals(self) -> int:
         """Return how many requests find or store chunks by this job's client service."""
         return self._metric(b"orch_client_retrieval_running")

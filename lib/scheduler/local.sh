@@ -8,6 +8,7 @@ FULL_JOB_ID=$JOB_ID
 JOB_END=
 SUBMIT_HOST=
 RANK=
+REQUEUED=
 JOB_GPUS=
 
 granted_cores() { :; }

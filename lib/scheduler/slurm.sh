@@ -9,6 +9,7 @@ JOB_END=${SLURM_JOB_END_TIME-} # since version 22.05
 # One that another job has submitted goes by where that was submitted.
 SUBMIT_HOST=${ORCH_SUBMIT_HOST:-${SLURM_SUBMIT_HOST-}}
 RANK=${SLURM_PROCID-}
+REQUEUED=${SLURM_RESTART_COUNT-}
 JOB_GPUS=${SLURM_STEP_GPUS:-${SLURM_JOB_GPUS-}}
 
 granted_cores() { printf '%s\n' "${SLURM_CPUS_PER_TASK-}" "${SLURM_CPUS_ON_NODE-}"; }

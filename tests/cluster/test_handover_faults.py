@@ -28,6 +28,8 @@ from project import Project
 from slurmcluster import Cluster, wait_until
 from test_faults_use import answer, no_cable
 
+from contracts.job_files import read_exit_status
+
 #: Streams take less; those that are open when a job has to end without another are cut.
 LONGEST_S = 5.0
 #: An engine on one of two nodes, so that the next one may be on the other.
@@ -111,6 +113,11 @@ def test_a_node_is_killed_in_an_overlap(project: Project, fault: Fault, whose: s
         streams = loop.stop()
         assert_all_ok([stream for stream in streams if stream.due > healed])
         fault.seen(f"{lost(streams)}, then as ever")
+        if whose == "old":
+            first = chain.first["vllm"]
+            wait_until(lambda: first not in project.cluster.queue(), NEXT_S, "its end")
+            end = read_exit_status(project.output, first)
+            assert end and (end.exit_code, end.reason) == (0, "its successor serves"), end
         clean(project, chain, killed)
         assert_stops(project)
 

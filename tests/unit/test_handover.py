@@ -39,6 +39,7 @@ class FakeDoor:
     def __init__(self) -> None:
         self.told: list[str] = []
         self.open = self.retrieving = 0
+        self.up = True
 
     def forward(self, url: str) -> None:
         self.told.append(f"forward {url}")
@@ -54,6 +55,9 @@ class FakeDoor:
 
     def retrievals(self) -> int:
         return self.retrieving
+
+    def engine_answers(self) -> bool:
+        return self.up
 
     def longest_s(self) -> float:
         return 0.0
@@ -180,6 +184,19 @@ def test_the_engine_ends_when_no_answer_is_open_and_the_door_at_the_end(job: Job
     assert job.wanted() == []
     job.look(ends)
     assert job.wanted() == ["end"]
+
+
+def test_what_waits_for_an_engine_that_is_lost_does_not_keep_the_job_beyond_its_end(
+    job: Job,
+) -> None:
+    test_new_requests_go_to_the_next_door_once_the_model_answers_there(job)
+    job.door.open, ends = 1, job.course.state.ends
+    assert job.look(ends).phase == "handing_over", "its engine answers to the end"
+    job.door.up = False
+    assert job.look(ends - 1).phase == "handing_over", "it may come again"
+    assert job.look(ends).phase == "handed_over"
+    job.look(ends + 1)
+    assert {"end", "relieve"} <= set(job.wanted())
 
 
 def test_what_is_refused_is_said_and_tried_again_while_there_is_time(job: Job) -> None:

@@ -126,6 +126,25 @@ def test_a_run_that_was_given_up_leaves_the_files_of_the_one_that_took_its_place
     assert not Path((tmp_path / "folder").read_text().strip()).exists()
 
 
+@pytest.mark.parametrize("requeued", [False, True])
+def test_a_job_that_could_not_be_told_to_end_ends_when_it_is_begun_again(tmp_path, requeued):
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "7.told").write_text("its successor serves\n")
+    script = f". {LIB}/service.sh; . {LIB}/scheduler/slurm.sh; service_begin test {tmp_path} 600"
+    restarts = {"SLURM_RESTART_COUNT": "1"} if requeued else {}
+    done = subprocess.run(
+        ["bash", "-uc", f"{script}; echo goes on; exit 3"],
+        env={**os.environ, "SLURM_JOB_ID": "7", **restarts},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == (0 if requeued else 3), done
+    assert ("goes on" in done.stdout) != requeued
+    said = (tmp_path / "logs" / "7.rc").read_text().splitlines()
+    assert said == (["0", "its successor serves"] if requeued else ["3", ""])
+    assert names(tmp_path / "logs") == ["7.rc", "7.started"]
+
+
 class Job:
     """A script of ours with a folder of its node, which goes on until its stdin ends."""
 
