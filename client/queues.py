@@ -37,8 +37,9 @@ class Queues(Collector):
         for name, count in waiting.items():
             length.add_metric([name], count)
         yield length
-        up = sum(row["pxname"] == "engines" and row["status"] == "UP" and row["svname"] != "BACKEND"
-                 for row in rows)  # fmt: skip
+        # "UP 1/2" is one that has just come, or has missed a check.
+        up = sum(row["pxname"] == "engines" and row["svname"] != "BACKEND"
+                 and row["status"].startswith("UP") for row in rows)  # fmt: skip
         yield GaugeMetricFamily(
             "orch_door_replicas_up", "Replicas that the door gives requests to.", value=up
         )

@@ -4,10 +4,11 @@ queues: HAProxy tells of each request that has ended, and who reads answers of t
 from __future__ import annotations
 
 import contextlib
-import socket
+import fcntl
+import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Histogram
@@ -21,12 +22,11 @@ from client.queues import QUEUES, Queues
 from client.settings import ServiceSettings
 from contracts.files import write_whole
 from contracts.named_tokens import Usage, Used, read_usage, usage_file
-from engines.http.sockets import own_socket
 
 #: Seconds between writes of what has changed.
 WRITE_S = 2.0
-#: Bytes of a report at most, and of those that wait to be read.
-_MOST, _WAITING = 2048, 4 << 20
+#: Bytes of reports that wait to be read, at most: what Linux lets an ordinary user have.
+_WAITING = 1 << 20
 _ENGINES = "engines"  # of Ollama's own API, whose tokens nobody counts here
 _ASKS = "POST"  # as in lib/door.cfg: what looks how things stand is not counted
 
@@ -85,15 +85,16 @@ class UsageByName(Collector):
             used.completion_tokens += completion
 
     def follow(self, at: Path) -> None:
-        """Take reports at a socket from now on, beside everything else. Raises OSError."""
-        sock = own_socket(at, socket.SOCK_DGRAM)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _WAITING)
-        threading.Thread(target=self._take_reports, args=(sock,), daemon=True).start()
+        """Take the reports of a named pipe from now on, beside everything else. Raises OSError."""
+        pipe = os.fdopen(os.open(at, os.O_RDWR), "rb")  # also to write: so it has no end
+        with contextlib.suppress(OSError):  # one who has many of them has small ones
+            fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _WAITING)
+        threading.Thread(target=self._take_reports, args=(pipe,), daemon=True).start()
         threading.Thread(target=self._write_on, daemon=True).start()
 
-    def _take_reports(self, sock: socket.socket) -> None:
-        while True:
-            self.take(sock.recv(_MOST))
+    def _take_reports(self, reports: Iterable[bytes]) -> None:
+        for report in reports:
+            self.take(report)
 
     def take(self, report: bytes) -> None:
         """Count a report; what is none (HAProxy tells of engines there, too) says nothing."""

@@ -22,6 +22,7 @@ make_tokens() {
   for name in users sessions scrapers secrets in_flight per_minute handover; do
     (umask 077 && : >"$PROXY_FOLDER/$name") || fail "cannot write into $PROXY_FOLDER"
   done
+  mkfifo -m 600 "$PROXY_FOLDER/ended" || fail "cannot write into $PROXY_FOLDER"
   USAGE_FILE=$folder/usage.json
   AT_END+=(end_usage)
   [ "$SECURITY" != none ] || return 0
@@ -50,7 +51,11 @@ start_behind_door() {
   if [ "$SECURITY" = none ]; then open=1; fi
   SERVICE_AT=unix:$PROXY_FOLDER/service DOOR=$PROXY_FOLDER
   DOOR_IS_TOLD=("OPEN=$open" "${@:3}")
-  start_door() { run_haproxy door.cfg SHARED=0 ENGINE=none OLLAMA_API=0 ON_REQUEST=0 HEALTH=/ NEXT_NAME=none "${DOOR_IS_TOLD[@]}"; }
+  start_door() {
+    # Its log is a pipe that it holds open itself: what it reports waits there for the service.
+    run_haproxy door.cfg SHARED=0 ENGINE=none OLLAMA_API=0 ON_REQUEST=0 HEALTH=/ NEXT_NAME=none "${DOOR_IS_TOLD[@]}" \
+      1<>"$PROXY_FOLDER/ended"
+  }
   "$2"
   service=$SERVICE_PID
   start_on_port "$1" start_door

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import uvloop
 
-from client.compatible.bearers import Reporter, report_nothing
+from client.compatible.bearers import Report, Reporter, report_nothing
 from client.compatible.engine_client import EngineClient
 from client.compatible.http_server import Handler
 from client.compatible.serving import serve
 from client.compatible.socket_address import parse_socket
 from contracts.errors import OrchError, UsageError
 from engines.http.headers import headers_of
+from engines.http.sockets import in_words
 from engines.servers.deployable import DEPLOYED
 
 OLLAMA = "ollama"
@@ -51,7 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     p.add_argument(
         "--report", type=Path, metavar="FILE",
-        help="a datagram socket that is told of the tokens of each answer",
+        help="a named pipe that is told of the tokens of each answer",
     )  # fmt: skip
     p.add_argument(
         "--timeout", type=float, default=600.0, metavar="SECONDS",
@@ -73,7 +74,7 @@ def _engine(given: argparse.Namespace) -> EngineClient:
 def _handler(given: argparse.Namespace) -> Handler:
     """What answers, by what the engine speaks. Raises UsageError."""
     engine, kind = _engine(given), DEPLOYED[given.kind]
-    report = Reporter(given.report) if given.report else report_nothing
+    report = _report_to(given.report) if given.report else report_nothing
     if kind.api == OLLAMA:
         from client.compatible.routes import Routes  # one of the two is needed: both are large
 
@@ -81,6 +82,14 @@ def _handler(given: argparse.Namespace) -> Handler:
     from client.compatible.passing.routes import PassingRoutes
 
     return PassingRoutes(engine, kind.title, given.model, report).handle
+
+
+def _report_to(pipe: Path) -> Report:
+    """Raises UsageError."""
+    try:
+        return Reporter(pipe)
+    except OSError as error:
+        raise UsageError(f"--report {pipe} cannot be opened: {in_words(error)}.") from error
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
+import os
 import time
 from collections import deque
 from collections.abc import Callable
@@ -31,13 +31,11 @@ def report_nothing(request: Request, usage: JsonObject) -> None:
 
 
 class Reporter:
-    """Reports to a datagram socket, from an event loop. Linux lets ten reports wait for their
-    reader: one more is sent a moment later. Those that nobody takes are lost."""
+    """Reports to a named pipe, a line each, from an event loop: if it is full, a moment later."""
 
     def __init__(self, at: Path) -> None:
-        self._at = str(at)
-        self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._sock.setblocking(False)
+        """Raises OSError."""
+        self._pipe = os.open(at, os.O_RDWR | os.O_NONBLOCK)  # also to read: others may come later
         self._waiting: deque[bytes] = deque(maxlen=_MOST_WAITING)
         self._later: asyncio.TimerHandle | None = None
 
@@ -47,7 +45,8 @@ class Reporter:
         if not user:
             return
         counts = {name: usage.get(name, 0) for name in ("prompt_tokens", "completion_tokens")}
-        self._waiting.append(json.dumps({"user": user, **counts, **_times(request)}).encode())
+        report = json.dumps({"user": user, **counts, **_times(request)})
+        self._waiting.append(f"{report}\n".encode())
         if self._later is None:
             self._send()
 
@@ -55,12 +54,10 @@ class Reporter:
         self._later = None
         try:
             while self._waiting:
-                self._sock.sendto(self._waiting[0], self._at)
+                os.write(self._pipe, self._waiting[0])  # whole, or not at all: it is short
                 self._waiting.popleft()
         except BlockingIOError:
             self._later = asyncio.get_running_loop().call_later(_RETRY_S, self._send)
-        except OSError:
-            self._waiting.clear()
 
 
 def _times(request: Request) -> JsonObject:

@@ -7,7 +7,6 @@ import contextlib
 import gc
 import resource
 import signal
-import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -51,7 +50,7 @@ async def _listening(
     loop = asyncio.get_running_loop()
     try:
         if listen.path:
-            sock = own_socket(Path(listen.path), socket.SOCK_STREAM)
+            sock = own_socket(Path(listen.path))
             return await loop.create_unix_server(protocol, sock=sock, backlog=_BACKLOG)
         return await loop.create_server(protocol, listen.host, listen.port, backlog=_BACKLOG)
     except OSError as error:

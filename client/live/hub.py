@@ -66,7 +66,7 @@ class Hub:
 
     def follow(self) -> None:
         """Serve from now on, beside everything else. Raises OSError."""
-        sock = own_socket(self._at, socket.SOCK_STREAM)
+        sock = own_socket(self._at)
         threading.Thread(target=lambda: asyncio.run(self._serve(sock)), daemon=True).start()
 
     async def _serve(self, sock: socket.socket) -> None:

@@ -106,10 +106,10 @@ def connect(host: str, port: int, timeout_s: float) -> socket.socket:
     raise none_answered(addresses, errors)
 
 
-def own_socket(at: Path, kind: socket.SocketKind) -> socket.socket:
-    """Return a socket at a path, which nobody else opens, in place of what a process before us had
-    there. Whoever sees it there is not refused. Raises OSError."""
-    sock = socket.socket(socket.AF_UNIX, kind)
+def own_socket(at: Path) -> socket.socket:
+    """Return a socket that listens at a path, which nobody else opens, in place of what a process
+    before us had there. Whoever sees it there is not refused. Raises OSError."""
+    sock = socket.socket(socket.AF_UNIX)
     unready = at.with_name(f".{at.name}")
     unready.unlink(missing_ok=True)
     before = os.umask(0o177)
@@ -117,7 +117,6 @@ def own_socket(at: Path, kind: socket.SocketKind) -> socket.socket:
         sock.bind(str(unready))
     finally:
         os.umask(before)
-    if kind == socket.SOCK_STREAM:
-        sock.listen()
+    sock.listen()
     unready.replace(at)
     return sock

@@ -108,6 +108,8 @@ class Door:
         (self.folder / "secrets").write_text("engine inner\n")
         for name in ("in_flight", "per_minute", "scrapers", "sessions", "handover"):
             (self.folder / name).touch()
+        os.mkfifo(self.folder / "ended", 0o600)
+        self.reports = os.open(self.folder / "ended", os.O_RDWR)
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
         self.children = []
@@ -115,7 +117,7 @@ class Door:
     def start(self):
         self.serve()
         program = shutil.which("haproxy", path=f"{os.environ['PATH']}:/usr/sbin") or ""
-        self.run([program, "-db", "-f", str(ROOT / "lib" / "door.cfg")],
+        self.run([program, "-db", "-f", str(ROOT / "lib" / "door.cfg")], self.reports,
                  PROXY_FOLDER=self.folder, LISTEN_AT=f"127.0.0.1:{self.port}",
                  DEPLOYMENT=self.deployment, QUERIES=1,
                  OWN_ENGINES=1, ENGINE="Ollama", OLLAMA_API=1, HEALTH="/api/version",
@@ -136,9 +138,9 @@ class Door:
             ORCH_DEPLOYMENT=self.deployment, ORCH_DOOR=self.folder,
         )  # fmt: skip
 
-    def run(self, command, **variables):
+    def run(self, command, stdout=None, **variables):
         given = {name: str(value) for name, value in variables.items()}
-        child = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **given})
+        child = subprocess.Popen(command, stdout=stdout, cwd=ROOT, env={**os.environ, **given})
         self.children.append(child)
         return child
 
@@ -154,6 +156,7 @@ class Door:
             child.wait(PATIENCE_S)
         self.engine.shutdown()
         self.engine.server_close()
+        os.close(self.reports)
         shutil.rmtree(self.folder)
 
     # --- for tests ---

@@ -1,8 +1,14 @@
 """Tokens by name at a real door: who is let in, what he may, whose turn it is, what is counted."""
 
+import contextlib
 import json
+import os
+import signal
 import subprocess
 import time
+from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPConnection
+from pathlib import Path
 
 import pytest
 from events import PATIENCE_S, until
@@ -17,6 +23,9 @@ from contracts.named_tokens import (
     remove_token,
     usage_file,
 )
+
+#: Requests, and how many of them at once.
+BURST, ASKING = 2000, 20
 
 
 @pytest.fixture
@@ -129,6 +138,29 @@ def test_what_each_name_has_used_and_how_long_requests_waited_is_counted(door):
     until(lambda: read_usage(file).users.keys() == {"anna", "owner"})
     assert file.stat().st_mode & 0o777 == 0o600
     assert not any(word in each.read_text() for each in door.tokens.iterdir())
+
+
+def test_a_burst_is_counted_whole_though_who_counts_is_late(door):
+    word = door.give("anna")
+
+    def ask_some():
+        with contextlib.closing(HTTPConnection("127.0.0.1", door.port)) as connection:
+            for _ in range(BURST // ASKING):
+                connection.request("POST", "/api/show", "{}", {"Authorization": f"Bearer {word}"})
+                connection.getresponse().read()
+
+    master = door.service.pid
+    workers = Path(f"/proc/{master}/task/{master}/children").read_text().split()
+    for pid in workers:
+        os.kill(int(pid), signal.SIGSTOP)
+    try:
+        with ThreadPoolExecutor(ASKING) as many:
+            for asked in [many.submit(ask_some) for _ in range(ASKING)]:
+                asked.result(PATIENCE_S)
+    finally:
+        for pid in workers:
+            os.kill(int(pid), signal.SIGCONT)
+    until(lambda: door.metrics().get('orch_user_requests_total{user="anna"}') == BURST)
 
 
 # --- a deployment --------------------------------------------------------------------------------
