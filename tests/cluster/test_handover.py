@@ -82,7 +82,7 @@ def test_streams_longer_than_the_overlap_finish(
             chain.until("serving", job=2)
             wait_until(lambda: all(s.end for s in before), NEXT_S, "the end of long streams")
         assert_all_ok(loop.streams)
-        old, new = (one["vllm"] for one in chain.jobs)
+        old, new = (one["vllm"] for one in chain.jobs[:2])  # the third ones may be submitted
         wait_until(lambda: accounted(chain, old).end > 0, PATIENCE_S, "the old engine's end")
         overlap = accounted(chain, old).end - accounted(chain, new).begin
         shortest = min(s.end - s.first for s in before)
