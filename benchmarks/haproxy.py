@@ -29,16 +29,19 @@ def program() -> str | None:
 
 
 @contextlib.contextmanager
-def configured(name: str, *ready: Path, **told: object) -> Iterator[subprocess.Popen[bytes]]:
+def configured(
+    name: str, *ready: Path, log: int = subprocess.DEVNULL, **told: object
+) -> Iterator[subprocess.Popen[bytes]]:
     """HAProxy by a configuration of lib/, which is `told` its variables, once the sockets are there
-    that say that it is `ready`. Raises RuntimeError: it does not start."""
+    that say that it is `ready`; `log`: where it reports to. Raises RuntimeError: it does not start.
+    """
     found = program()
     if found is None:
         raise RuntimeError("there is no haproxy: run scripts/get_haproxy.sh")
     process = subprocess.Popen(
         [found, "-db", "-f", str(PROJECT / "lib" / name)],
         env={**os.environ, **{key: str(value) for key, value in told.items()}},
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        stdout=log, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     try:
         deadline = monotonic() + START_S
@@ -82,9 +85,14 @@ def haproxy(engines: int = 3, health: str = "/api/version", in_flight: int = 100
             "handover",
         ):
             (folder / file).touch()
+        os.mkfifo(folder / "ended", 0o600)
         told = {"PROXY_FOLDER": name, "LISTEN_AT": f"unix@{name}/door", "OPEN": 1, "SHARED": 0,
                 "QUERIES": 50, "OWN_ENGINES": 1, "ENGINE": "Ollama", "OLLAMA_API": 1,
                 "HEALTH": health, "ENGINES": engines, "IN_FLIGHT": in_flight,
                 "WAITING": MOST_WAITING, "CERTIFICATE": ""}  # fmt: skip
-        with configured("door.cfg", folder / "engines", folder / "commands", **told):
+        ready = folder / "engines", folder / "commands"
+        with (
+            (folder / "ended").open("rb+", 0) as log,
+            configured("door.cfg", *ready, log=log.fileno(), **told),
+        ):
             yield folder
