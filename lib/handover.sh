@@ -16,6 +16,7 @@
 
 SUBMITTER=   # the process that submits
 OTHERS=()    # what ends with this job, if nobody asks any more (idle.sh)
+RELIEVER=    # the process that tells our other jobs to end
 HANDED_OVER= # 1 once the next jobs serve
 ASKER=       # the one that asks when the next job is to begin
 
@@ -59,16 +60,16 @@ look_at_handover() {
     ASKER=$!
     CHILDREN+=("$ASKER")
   fi
-  if wanted release; then relieve_jobs "${JOBS[qdrant]}"; fi
+  if wanted release; then relieve "${JOBS[qdrant]}"; fi
   if wanted relieve; then
     HANDED_OVER=1
     know_jobs
-    relieve_jobs ${JOBS[@]+"${JOBS[@]}"}
+    relieve ${JOBS[@]+"${JOBS[@]}"}
     submit_monitoring &
     CHILDREN+=($!)
   fi
   if wanted stop; then end_chain; fi
-  if wanted end; then
+  if ! still_relieves && wanted end; then
     REASON="its successor serves"
     exit 0
   fi
@@ -82,6 +83,19 @@ end_chain() {
   know_jobs
   end_jobs "$REASON" ${JOBS[@]+"${JOBS[@]}"}
   exit 0
+}
+
+# relieve ID...: by a process of its own. scancel repeats what Slurm cannot do yet, for a minute if need be: with a job
+# whose node was lost that is until it is queued again (which then finds itself what it was to be told).
+relieve() {
+  relieve_jobs "$@" &
+  RELIEVER=$!
+  CHILDREN+=("$RELIEVER")
+}
+
+# still_relieves: as long as this job has the time to wait for that.
+still_relieves() {
+  [ -n "$RELIEVER" ] && runs "$RELIEVER" && [ "$(now)" -lt $(($(job_end) - 10)) ]
 }
 
 # relieve_jobs ID...: those of them that have not ended.

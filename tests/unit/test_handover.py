@@ -486,7 +486,7 @@ def test_told_to_stop_it_submits_nothing(tmp_path: Path) -> None:
 
 def test_the_engine_is_told_why_it_ends_and_one_writer_follows_the_other(tmp_path: Path) -> None:
     script = "touch $PROXY_FOLDER/want.relieve; look_at_handover; wait"
-    said = hands(tmp_path, script).splitlines()
+    said = sorted(hands(tmp_path, script).splitlines(), reverse=True)
     assert sorted(said[0].split()) == ["5", "6", "tell"]
     assert said[1] == f"submit [6] [] {tmp_path}/ID.monitoring.sh"
     assert (tmp_path / "logs" / "5.told").read_text() == "its successor serves\n"
@@ -496,7 +496,7 @@ def test_monitoring_that_was_submitted_after_the_client_had_begun_is_told_and_fo
     tmp_path: Path,
 ) -> None:
     script = "note_chain 1 monitoring 9; touch $PROXY_FOLDER/want.relieve; look_at_handover; wait"
-    said = hands(tmp_path, script).splitlines()
+    said = sorted(hands(tmp_path, script).splitlines(), reverse=True)
     assert sorted(said[0].split()) == ["5", "9", "tell"]
     assert said[1] == f"submit [9] [] {tmp_path}/ID.monitoring.sh"
 
@@ -509,13 +509,35 @@ def test_the_next_qdrant_waits_for_ours_which_ends_when_it_is_asked_to(tmp_path:
         f"submit [] [] {at}.qdrant.sh --after 6",
         f"submit [] [101 102] {at}.client.sh --job 2",
     ]
-    wanted = begin + "touch $PROXY_FOLDER/want.{}; look_at_handover"
+    wanted = begin + "touch $PROXY_FOLDER/want.{}; look_at_handover; wait"
     said = hands(tmp_path, wanted.format("release")).splitlines()
     assert said[-1] == "tell 6"
     assert (tmp_path / "logs" / "6.told").read_text() == "its successor serves\n"
     (tmp_path / "logs" / "6.rc").write_text("0\nits successor serves\n")
     said = hands(tmp_path, wanted.format("relieve")).splitlines()
     assert said[-1] == "tell 5", "one that has ended is told nothing"
+
+
+@pytest.mark.parametrize(
+    ("left_s", "said"), [(60, "waits\ntold\nends\n"), (5, "ends\n")], ids=["time", "no time"]
+)
+def test_what_cannot_be_told_to_end_holds_this_job_only_while_there_is_time(
+    tmp_path: Path, left_s: int, said: str
+) -> None:
+    """Slurm takes a minute for a job whose node was lost."""
+    script = f"""
+    tell_jobs() {{ until [ -e {tmp_path}/go ]; do sleep 0.01; done; }}
+    submit_monitoring() {{ :; }}
+    JOB_END=$(($(now) + {left_s}))
+    trap 'echo ends; touch {tmp_path}/go; wait' EXIT
+    touch $PROXY_FOLDER/want.{{relieve,end}}
+    look_at_handover
+    echo waits
+    touch {tmp_path}/go; wait
+    echo told
+    look_at_handover
+    """
+    assert hands(tmp_path, script) == said
 
 
 def test_the_deployments_end_is_the_end_of_all_its_jobs(tmp_path: Path) -> None:
