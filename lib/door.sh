@@ -66,7 +66,7 @@ start_behind_door() {
   await_socket service
 }
 
-# await_socket NAME: until what the door asks there answers. Before that, it is not open to anybody.
+# await_socket NAME: until what the door asks there listens. Before that, nobody is told of the door.
 await_socket() {
   local end=$((SECONDS + START_SECONDS))
   until [ -S "$PROXY_FOLDER/$1" ]; do

@@ -86,6 +86,15 @@ class Place:
         path.write_text(json.dumps(profile))
         return path
 
+    def on_path(self, name, standin):
+        """Put one of the tests' stand-ins, a file in tests/, first on the PATH by that name."""
+        program = self.folder / "bin" / name
+        program.parent.mkdir(exist_ok=True)
+        server = PROJECT / "tests" / standin
+        program.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{server}" "$@"\n')
+        program.chmod(0o755)
+        self.environment["PATH"] = f"{program.parent}:{self.environment['PATH']}"
+
     def deploy(self, *arguments, site="local"):
         """Deploy, and return the record."""
         result = self.orch(*arguments, "--site", site, "--json")

@@ -6,7 +6,6 @@ import http.client
 import json
 import os
 import signal
-import sys
 import threading
 import time
 from contextlib import contextmanager
@@ -14,7 +13,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from events import PATIENCE_S
-from place import PROJECT, TINY, wait_for
+from place import TINY, wait_for
 
 pytestmark = pytest.mark.long
 #: Of each job: a minute and a half.
@@ -24,12 +23,7 @@ TIME, JOB_S = "1:30", 90
 @pytest.fixture
 def deployed(place):
     """A chain of short jobs, with Qdrant's beside them."""
-    program = place.folder / "bin" / "qdrant"
-    program.parent.mkdir()
-    server = PROJECT / "tests" / "qdrant_server.py"
-    program.write_text(f'#!/bin/sh\nexec {sys.executable} {server} "$@"\n')
-    program.chmod(0o755)
-    place.environment["PATH"] = f"{program.parent}:{place.environment['PATH']}"
+    place.on_path("qdrant", "qdrant_server.py")
     section = {"collection": "shelf", "embedding_model": str(TINY), "chunk_tokens": 64,
                "chunk_overlap": 8}  # fmt: skip
     recipe = place.recipe(time=TIME, until="stopped", retrieval=section)

@@ -27,12 +27,7 @@ MANAGEMENT = (("POST", "/sleep"), ("POST", "/v1/load_lora_adapter"),
 
 def with_vllm(place):
     """The stand-in on the PATH of a place, and a model's folder; returns that."""
-    program = place.folder / "bin" / "vllm"
-    program.parent.mkdir()
-    standin = PROJECT / "tests" / "standin_vllm.py"
-    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{standin}" "$@"\n')
-    program.chmod(0o755)
-    place.environment["PATH"] = f"{program.parent}:{os.environ['PATH']}"
+    place.on_path("vllm", "standin_vllm.py")
     folder = place.folder / "tiny"
     script = PROJECT / "scripts" / "make_tiny_folder.py"
     subprocess.run([sys.executable, script, folder], check=True)
