@@ -142,8 +142,7 @@ class Routes:
             if answer.status != 200:
                 raise await refusal(answer, sent, self._lookups)
             if events is not None:
-                await stream(answer, events, client)
-                self._report(client.request, events.usage)
+                await stream(answer, events, client, self._report)
             else:
                 found = await json_of(answer)
                 client.answer(200, whole(found, sent.model))

@@ -6,9 +6,11 @@ import time
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Protocol
 
+from client.compatible.bearers import Report
 from client.compatible.engine_connection import EngineConnection
 from client.compatible.errors import ApiError, NotFound, WrongMethod
 from client.compatible.http_server import ClientConnection, Request
+from contracts.json_object import JsonObject
 
 MODELS = "/v1/models"
 EVENTS = "text/event-stream; charset=utf-8"
@@ -17,7 +19,10 @@ Route = Callable[[Request, ClientConnection], Coroutine[object, object, None]]
 
 
 class Streamed(Protocol):
-    """Makes events of the pieces of an engine's stream."""
+    """Makes events of the pieces of an engine's stream. `usage`: the counts of tokens, once they
+    have come."""
+
+    usage: JsonObject
 
     def feed(self, piece: bytes) -> bytes:
         """Return the events of a piece. Raises ApiError."""
@@ -44,9 +49,11 @@ def found_route(routes: Mapping[str, Mapping[str, Route]], request: Request) -> 
     return route
 
 
-async def stream(answer: EngineConnection, events: Streamed, client: ClientConnection) -> None:
-    """Pass a stream on as events, as they come; a failure on the way is the last of them, and ends
-    the connection."""
+async def stream(
+    answer: EngineConnection, events: Streamed, client: ClientConnection, report: Report
+) -> None:
+    """Pass a stream on as events, as they come, and report its tokens; a failure on the way is the
+    last of them, and ends the connection."""
     client.begin(200, EVENTS, answer)
     request = client.request
 
@@ -61,4 +68,7 @@ async def stream(answer: EngineConnection, events: Streamed, client: ClientConne
     except ApiError as error:
         last = events.failed(error)
         client.close_after()
+    finally:  # who has read the last event may leave before the answer is over
+        if events.usage:
+            report(request, events.usage)
     client.end(last)

@@ -1,9 +1,11 @@
 """The APIs of OpenAI and Anthropic in front of an engine that speaks them itself."""
 
+import contextlib
 import json
 
 import pytest
 from compatible_layer import CHAT, HELLO, STREAM_HEAD, layer, whole
+from events import until
 
 from client.compatible.passing.routes import PassingRoutes
 
@@ -184,6 +186,21 @@ def test_the_counts_of_the_other_apis_are_had_too(path, said):
         assert one.named(path, **OWN_BODIES[path]) == said
         assert "stream_options" not in one.native()
     assert reports == [(31, 4)]
+
+
+def test_those_are_had_though_the_client_leaves_once_it_has_read_the_last_event():
+    """As OpenAI's own does: the end of the answer, which comes in a packet of its own, is nothing
+    to it."""
+    reports = Reports()
+    with passing(CHUNKS[:-1], report=reports) as one:
+        with contextlib.closing(one.connect()) as connection:
+            connection.request("POST", CHAT, json.dumps({"messages": HELLO, "stream": True}))
+            answer = connection.getresponse()
+            while b"[DONE]" not in answer.readline():
+                pass
+            answer.close()
+        until(lambda: reports, what="the report")
+    assert reports == [(5, 2)]
 
 
 def test_those_of_a_whole_answer_are_had():

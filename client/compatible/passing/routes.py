@@ -102,8 +102,7 @@ class PassingRoutes:
         if answer.status != 200:
             raise await self._refusal(path, answer)
         if events is not None:
-            await stream(answer, events, client)
-            self._report(client.request, events.usage)
+            await stream(answer, events, client, self._report)
         else:
             found = collected(await answer.read()) if path in _CHUNKED else await json_of(answer)
             client.answer(200, found)
