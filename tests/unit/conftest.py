@@ -8,7 +8,7 @@ from pathlib import Path
 import haproxy
 import pytest
 from hypothesis import settings
-from paced_server import Pace, running
+from paced_server import running
 from programs import needed
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -71,19 +71,12 @@ def recipe_data():
     }
 
 
-@pytest.fixture(scope="module")
-def shared():
-    """A stand-in for Ollama that answers at a given pace; see `server`."""
+@pytest.fixture
+def server():
+    """A stand-in for Ollama that answers at a given pace: of this test alone, as services of others
+    go on to look at theirs."""
     with running() as server:
         yield server
-
-
-@pytest.fixture
-def server(shared):
-    """The stand-in, as it is by default and with nothing counted yet."""
-    shared.pace = Pace()
-    shared.forget()
-    return shared
 
 
 @pytest.fixture

@@ -11,11 +11,18 @@ from pathlib import Path
 
 import pytest
 from events import PATIENCE_S, undisturbed, until
-from paced_server import Pace
+from paced_server import Pace, running
 from served import CONFIG, THREADS, gunicorn
 
 ROOT = Path(__file__).resolve().parents[2]
 LONG = {"n_clients": 2, "n_requests_per_client": 5000, "id": "long", "wait": False}
+
+
+@pytest.fixture(scope="module")
+def shared():
+    """A stand-in for Ollama that answers at a given pace; see `server`."""
+    with running() as server:
+        yield server
 
 
 @pytest.fixture
