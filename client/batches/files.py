@@ -6,7 +6,9 @@ when that is whole. What a client calls a file stands in there, and never become
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import secrets
 import threading
 import time
@@ -17,13 +19,17 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from client.compatible.errors import NoSuchObject, NotKept, OutOfSpace, TooLarge
 from contracts.files import write_whole
+from contracts.job_files import fresh
 from contracts.json_object import JsonObject
 
 MOST_FILE_BYTES = 1 << 30
+#: Seconds after which a file that nobody has written to does not come in any more.
+STALE_S = 600
 #: Of each name, with what its batches have written.
 MOST_FILES, MOST_BYTES = 1000, 10 << 30
 BATCH, BATCH_OUTPUT = "batch", "batch_output"
 _PART = ".part"
+_ID = re.compile(r"file-[0-9a-z-]+")
 
 
 class FileRecord(BaseModel):
@@ -93,19 +99,30 @@ class FileStore:
         self._root, self._folder = folder, folder / "files"
         self._lock = threading.Lock()
         self._known: dict[str, FileRecord] = {}
-        for path in self._folder.glob("*"):
-            if path.suffix == _PART:  # of a process before us
-                path.unlink(missing_ok=True)
-            elif path.suffix == ".json":
-                self._remember(path)
+        for path in self._folder.glob(f"*{_PART}"):
+            with contextlib.suppress(FileNotFoundError):  # it has become a file just now
+                if time.time() - path.stat().st_mtime > STALE_S:  # of a process before us
+                    path.unlink()
+        self._refresh()
 
-    def _remember(self, path: Path) -> None:
+    def _refresh(self) -> None:
+        """Learn what the service of another job of the deployment has kept, or deleted."""
+        there = {path.stem for path in fresh(self._folder / ".").glob("*.json")}
+        known = {file_id: one for file_id, one in self._known.items() if file_id in there}
+        for file_id in there - known.keys():
+            found = self._read(file_id)
+            if found is not None:
+                known[file_id] = found
+        self._known = known
+
+    def _read(self, file_id: str) -> FileRecord | None:
+        """What is known of a file; None if there is none, or it is of no use."""
         try:
+            path = fresh(self._folder / f"{file_id}.json")
             found = FileRecord.model_validate_json(path.read_bytes())
         except (OSError, ValidationError):
-            return  # of no use: as if it were not there
-        if self.path(found).exists():
-            self._known[found.id] = found
+            return None
+        return found if self.path(found).exists() else None
 
     def begin(self, user: str) -> Upload:
         """Return where a file of this user's is written to. Raises OutOfSpace, NotKept."""
@@ -151,12 +168,13 @@ class FileStore:
     def of(self, user: str) -> list[FileRecord]:
         """Return the user's files, the oldest first."""
         with self._lock:
+            self._refresh()
             return sorted((one for one in self._known.values() if one.user == user),
                           key=lambda one: (one.created, one.id))  # fmt: skip
 
     def get(self, user: str, file_id: str) -> FileRecord:
         """Return a file of the user's. Raises NoSuchObject."""
-        found = self._known.get(file_id)
+        found = self._read(file_id) if _ID.fullmatch(file_id) else None
         if found is None or found.user != user:
             raise NoSuchObject(f"No such File object: {file_id[:100]}.", "id")
         return found
@@ -181,6 +199,7 @@ class FileStore:
             self._check(user, more)
 
     def _check(self, user: str, more: int) -> None:
+        self._refresh()
         sizes = [one.size for one in self._known.values() if one.user == user]
         if len(sizes) >= MOST_FILES:
             raise OutOfSpace(f"There are {len(sizes)} files of this token already, and may be "

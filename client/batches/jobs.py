@@ -1,22 +1,28 @@
 """All batches of a deployment: what was asked for, and a thread that works them off, one after
-another."""
+another, until the door sends requests on to the next job: its service goes on with them."""
 
 from __future__ import annotations
 
-import fcntl
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from batch.files import Files
 from batch.state import read_state
 from client.batches.files import FileStore, new_id, private_folder
-from client.batches.records import OVER, BatchBody, BatchRecord, Status
+from client.batches.records import (
+    ID_BEGINS,
+    OVER,
+    BatchBody,
+    BatchRecord,
+    Status,
+    outputs_of,
+    read_record,
+    read_records,
+)
+from client.batches.turn import Turn
 from client.batches.worker import Worker
 from client.compatible.errors import BadRequest, InUse, NoSuchObject, NotKept, OutOfSpace
 from client.named_tokens import NoToken
@@ -26,6 +32,8 @@ from contracts.files import write_whole
 MOST_OPEN, MOST_BATCHES = 100, 10_000
 #: Seconds between looks at what is under way, and until what could not be begun is tried again.
 LOOK_S, AGAIN_S = 0.2, 2.0
+#: Seconds between questions whether the next job has what comes from now on.
+ASK_S = 1.0
 #: Processes of one batch that may end before they have done what there is to do.
 MOST_ATTEMPTS = 5
 # Exit codes of `python -m batch`: all lines are answered; some have failed in the end.
@@ -41,21 +49,24 @@ Start = Callable[[BatchRecord, Path, Files, int], Worker]
 class Batches:
     """All of them, for any thread; there is one of these for a folder."""
 
-    def __init__(self, folder: Path, files: FileStore, ready: Callable[[], bool], start: Start):
-        """`ready` says whether there are engines that answer."""
+    def __init__(
+        self,
+        folder: Path,
+        files: FileStore,
+        ready: Callable[[], bool],
+        moved: Callable[[], bool],
+        start: Start,
+    ) -> None:
+        """`ready` says whether there are engines that answer, `moved` whether the next job's door
+        has what comes from now on. Raises OSError: the folder cannot be read."""
         self._folder, self.files = folder / "jobs", files
-        self._ready, self._start = ready, start
+        self._ready, self._moved, self._start = ready, moved, start
         self._changed = threading.Condition()
+        self._turn = Turn(self._folder)
         self._under_way = ""
-        #: The file that is locked by whoever works batches off.
-        self._lock: int | None = None
-        self._known: dict[str, BatchRecord] = {}
-        for path in self._folder.glob("*/batch.json"):
-            try:
-                found = BatchRecord.model_validate_json(path.read_bytes())
-            except (OSError, ValidationError):
-                continue  # of no use: as if it were not there
-            self._known[found.id] = found
+        self._leaves, self._asked_at = False, 0.0
+        #: While it is not our turn, others may change what is in the folder.
+        self._known = read_records(self._folder, {})
 
     # --- for the routes ---
 
@@ -66,8 +77,9 @@ class Batches:
             raise BadRequest(f"{source.id} has the purpose {source.purpose}, but a batch is made "
                              "of a file with the purpose batch.", "input_file_id",
                              "invalid_value")  # fmt: skip
-        record = BatchRecord(id=new_id("batch_"), user=user, asked=asked, created=time.time())
+        record = BatchRecord(id=new_id(ID_BEGINS), user=user, asked=asked, created=time.time())
         with self._changed:
+            self._refresh()
             own = self._of(user)
             waiting = sum(one.status not in OVER for one in own)
             if waiting >= MOST_OPEN or len(own) >= MOST_BATCHES:
@@ -87,17 +99,21 @@ class Batches:
     def of(self, user: str) -> list[BatchRecord]:
         """Return the user's batches, the oldest first."""
         with self._changed:
+            self._refresh()
             return sorted(self._of(user), key=lambda one: (one.created, one.id))
 
     def latest(self, most: int) -> list[BatchRecord]:
         """Return the latest batches, whoever's they are, the latest first."""
         with self._changed:
+            self._refresh()
             known = sorted(self._known.values(), key=lambda one: one.created, reverse=True)
         return known[:most]
 
     def get(self, user: str, batch_id: str) -> BatchRecord:
         """Return a batch of the user's. Raises NoSuchObject."""
-        found = self._known.get(batch_id)
+        with self._changed:
+            self._refresh()
+            found = self._known.get(batch_id) or self._late(batch_id)
         if found is None or found.user != user:
             raise NoSuchObject(f"No such Batch object: {batch_id[:100]}.", "id")
         return found
@@ -110,7 +126,7 @@ class Batches:
                 raise InUse(f"Cannot cancel a batch with status '{record.status}'.")
             if record.status not in ("cancelling", "finalizing"):
                 record = self._update(record, "cancelling")
-                if record.id != self._under_way:
+                if record.id != self._under_way and self._turn.handle is not None:
                     record = self._conclude(record)
             self._changed.notify_all()
         return record
@@ -129,6 +145,18 @@ class Batches:
     def _of(self, user: str) -> list[BatchRecord]:
         return [one for one in self._known.values() if one.user == user]
 
+    def _refresh(self) -> None:
+        if self._turn.handle is None:
+            self._known = read_records(self._folder, self._known)
+
+    def _late(self, batch_id: str) -> BatchRecord | None:
+        """A batch that was begun at the door of the job before, when we had its turn already."""
+        found = read_record(self._folder, batch_id)
+        if found is not None:
+            self._known[found.id] = found
+            self._changed.notify_all()
+        return found
+
     # --- one after another ---
 
     def follow(self) -> None:
@@ -136,23 +164,43 @@ class Batches:
         threading.Thread(target=self._work_on, daemon=True).start()
 
     def _work_on(self) -> None:
-        while True:
-            with self._changed:
-                while (record := self._next()) is None:
-                    self._changed.wait()
-                self._under_way = record.id
+        while not self._is_to_leave():
+            done, record = False, None
             try:
-                done = self._work(record)
+                record = self._begin()
+                done = record is not None and self._work(record)
             except OSError as error:
-                _log.warning("the batch %s waits: %s", record.id, error)
-                done = False
+                _log.warning("batches wait: %s", error)
             self._under_way = ""
             if not done:
-                with self._changed:
-                    self._changed.wait_for(lambda: self._is_to_end(record.id), AGAIN_S)
+                self._pause(record)
+        with self._changed:
+            self._turn.give_up()
 
-    def _is_to_end(self, batch_id: str) -> bool:
-        return self._known[batch_id].status == "cancelling"
+    def _is_to_leave(self) -> bool:
+        now = time.monotonic()
+        if not self._leaves and now >= self._asked_at + ASK_S:
+            self._leaves, self._asked_at = self._moved(), now
+        return self._leaves
+
+    def _begin(self) -> BatchRecord | None:
+        """The next one, which is under way from now on; None if there is none, or it is not our
+        turn. Raises OSError."""
+        with self._changed:
+            if self._turn.handle is None and self._turn.take():
+                self._known = read_records(self._folder, self._known)
+            record = None if self._turn.handle is None else self._next()
+            self._under_way = record.id if record else ""
+        return record
+
+    def _pause(self, record: BatchRecord | None) -> None:
+        """Until there may be something to do, or this batch, which cannot be gone on with just now,
+        is to end."""
+        with self._changed:
+            if record is None:
+                self._changed.wait(AGAIN_S)
+                return
+            self._changed.wait_for(lambda: self._known[record.id].status == "cancelling", AGAIN_S)
 
     def _next(self) -> BatchRecord | None:
         waiting = [one for one in self._known.values() if one.status not in OVER]
@@ -163,7 +211,7 @@ class Batches:
         if record.status in ("cancelling", "finalizing"):
             self._conclude(record)
             return True
-        lock = self._locked()
+        lock = self._turn.handle
         if lock is None or not self._ready():
             return False
         try:
@@ -174,36 +222,21 @@ class Batches:
             return True
         while (code := worker.wait(LOOK_S)) is None:
             record = self._look(record)
-            if record.status == "cancelling":
+            if record.status == "cancelling" or self._is_to_leave():
                 worker.end()
                 break
         self._ended(self._look(record), code)
         return self._known[record.id].status in OVER
-
-    def _locked(self) -> int | None:
-        """The file, locked: a service that was begun before us may not have ended yet, nor what it
-        has started. None: so it is. Raises OSError."""
-        if self._lock is None:
-            how = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
-            handle = os.open(self._folder / "lock", how, 0o600)
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                os.close(handle)
-                return None
-            except OSError as error:  # a file system without locks
-                _log.warning("batches: nothing is locked in %s: %s", self._folder, error)
-            self._lock = handle
-        return self._lock
 
     def _look(self, record: BatchRecord) -> BatchRecord:
         """What is known of it now: its process says how far it is, a user that it is to end."""
         state = read_state(self._outputs(record).state)
         with self._changed:
             record = self._known[record.id]
-            if state is not None:
+            if state is not None and state.state != "checking":  # that knows of no run before it
                 record = self._known[record.id] = record.model_copy(update={"progress": state})
-                if state.state == "in_progress" and record.status == "validating":
+                begun = state.state == "in_progress" and record.status == "validating"
+                if begun and not self._leaves:
                     record = self._update(record, "in_progress")
         return record
 
@@ -213,6 +246,8 @@ class Batches:
         if record.status == "cancelling" or (code in _WORKED_OFF and state == "completed"):
             self._conclude(record)
             return
+        if code is None:
+            return  # the next job's service goes on with it
         attempts = record.attempts + 1
         if code == _BAD_INPUT or state == "failed" or attempts >= MOST_ATTEMPTS:
             why = problem or f"What works it off has ended with exit code {code}."
@@ -246,7 +281,7 @@ class Batches:
         return record
 
     def _outputs(self, record: BatchRecord) -> Files:
-        return Files(self._folder / record.id / "out.jsonl")
+        return outputs_of(self._folder / record.id)
 
     def _update(self, record: BatchRecord, status: Status) -> BatchRecord:
         """Write down that its status is another one, and since when. Raises OSError."""
@@ -262,4 +297,4 @@ class Batches:
 
 def _output_id(batch_id: str, what: str) -> str:
     """The same however often a batch is concluded."""
-    return f"file-{batch_id.removeprefix('batch_')}-{what}"
+    return f"file-{batch_id.removeprefix(ID_BEGINS)}-{what}"

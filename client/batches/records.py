@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from batch.state import BatchState
+from batch.files import Files
+from batch.state import BatchState, read_state
+from contracts.job_files import fresh
 from contracts.json_object import JsonObject
 
 Status = Literal[
@@ -17,6 +20,9 @@ Status = Literal[
 OVER: Sequence[Status] = ("completed", "failed", "cancelled")
 #: What OpenAI's API calls the path of all lines of a batch.
 Endpoint = Literal["/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/responses"]
+#: How ids of batches begin, which are the names of their folders.
+ID_BEGINS = "batch_"
+_ID = re.compile(rf"{ID_BEGINS}[0-9a-f]+")
 _LINE = re.compile(r"\bline (\d+)\b")
 
 
@@ -100,6 +106,37 @@ class BatchRecord(BaseModel):
             return None
         said = (self.problem, *self.progress.details)
         return {"object": "list", "data": [_error(one) for one in said]}
+
+
+def outputs_of(folder: Path) -> Files:
+    """Return what is written of a batch in its folder."""
+    return Files(folder / "out.jsonl")
+
+
+def read_records(folder: Path, known: Mapping[str, BatchRecord]) -> dict[str, BatchRecord]:
+    """Return the batches of a folder, as they are there now, by their ids; what is known to be over
+    stays as it is. Raises OSError."""
+    found = {}
+    for path in fresh(folder / ".").glob(f"{ID_BEGINS}*"):
+        record = known.get(path.name)
+        if record is None or record.status not in OVER:
+            record = read_record(folder, path.name)
+        if record is not None:
+            found[record.id] = record
+    return found
+
+
+def read_record(folder: Path, batch_id: str) -> BatchRecord | None:
+    """Return a batch of a folder, as it is there now; None if there is none, or it is of no use."""
+    if not _ID.fullmatch(batch_id):
+        return None
+    path = folder / batch_id
+    try:
+        record = BatchRecord.model_validate_json(fresh(path / "batch.json").read_bytes())
+    except (OSError, ValidationError):
+        return None
+    state = None if record.status in OVER else read_state(outputs_of(path).state)
+    return record if state is None else record.model_copy(update={"progress": state})
 
 
 def _error(said: str) -> JsonObject:

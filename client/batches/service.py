@@ -15,6 +15,7 @@ from client.batches.routes import batch_routes
 from client.batches.slots import add_slots_route, slots_now
 from client.batches.worker import Worker
 from client.errors import DoorSilent
+from client.handover.door import Door
 from client.named_tokens import NamedTokens
 from client.settings import ServiceSettings
 from contracts.named_tokens import tokens_folder
@@ -38,10 +39,16 @@ def add_batches(
         except DoorSilent:
             return False
 
+    def moved() -> bool:
+        try:
+            return Door(settings.door).forwards()
+        except OSError:
+            return False
+
     def start(batch: BatchRecord, source: Path, files: Files, lock: int) -> Worker:
         return Worker(tokens, batch, settings.door / "door", source, files, lock)
 
-    batches = Batches(folder, FileStore(folder), ready, start)
+    batches = Batches(folder, FileStore(folder), ready, moved, start)
     batches.follow()
     app.register_blueprint(batch_routes(batches, user))
     return batches

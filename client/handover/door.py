@@ -30,6 +30,10 @@ class Door:
             tell(self._commands, f"set server next/next {words}")
         self._set("to", url)
 
+    def forwards(self) -> bool:
+        """Return whether what comes from now on is sent on."""
+        return '="to"' in command(self._commands, f"get map {self._map} to")
+
     def keep(self) -> None:
         """Send nothing there any more."""
         self._set("to", None)

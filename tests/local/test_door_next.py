@@ -96,3 +96,22 @@ def cookie_of(door, word):
         connection.request("POST", "/links", headers={"Authorization": f"Bearer {word}"})
         path = json.loads(connection.getresponse().read())["path"]
     return asked(door, "GET", path, {})[1]["Set-Cookie"].partition(";")[0]
+
+
+def test_a_batch_goes_on_at_the_next_door_and_nothing_answered_is_asked_again(doors):
+    """So does one that waits, of which the service of the next job was not told when it began."""
+    old, new = doors
+    lines = [f"p{number}" for number in range(60)]
+    batch, waits = old.begin_batch(lines), old.begin_batch(["other"])
+    until(lambda: old.engine.begun)
+    old.engine.let.release(10)
+    until(lambda: old.batch(batch)["request_counts"]["completed"] == 10)
+    forward(old, new)
+    until(lambda: new.engine.begun)
+    assert old.batch(batch)["status"] == "in_progress"
+    assert old.batch(batch)["request_counts"]["completed"] == 10
+    new.engine.let.release(ALL)
+    for one in (batch, waits):
+        until(lambda one=one: old.batch(one)["status"] == "completed")
+    assert len(new.engine.begun) == len(set(new.engine.begun)) == len(lines) - 10 + 1
+    assert old.answered(old.batch(batch)) == sorted(lines)

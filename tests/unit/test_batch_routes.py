@@ -26,11 +26,19 @@ class Service:
             raise AssertionError
 
         self.folder = folder / "batches"
-        self.batches = Batches(self.folder, FileStore(self.folder), lambda: False, never)
+        self.moved = self.looked = False
+        self.batches = Batches(
+            self.folder, FileStore(self.folder), self.ready, lambda: self.moved, never
+        )
         self.batches.follow()
         self.user, app = "anna", Flask(__name__)
         app.register_blueprint(batch_routes(self.batches, lambda: self.user))
         self.http = app.test_client()
+
+    def ready(self):
+        """Asked by whose turn it is."""
+        self.looked = True
+        return False
 
     def upload(self, content=LINES, name="in.jsonl", **fields):
         form = {"purpose": "batch", "file": (io.BytesIO(content), name), **fields}
@@ -188,6 +196,7 @@ def test_a_batch_that_waits_is_known_to_the_next_service_and_can_be_cancelled(se
     status, batch = service.ask(input_file_id=file_id, metadata={"for": "me"})
     assert (status, batch["status"], batch["metadata"]) == (200, "validating", {"for": "me"})
     assert service.http.delete(f"/v1/files/{file_id}").status_code == 409
+    service.moved = True  # to the door of the next one
     after = Service(tmp_path)
     assert after.get(f"/v1/batches/{batch['id']}") == (200, batch)
     cancelled = after.http.post(f"/v1/batches/{batch['id']}/cancel").json
@@ -196,3 +205,23 @@ def test_a_batch_that_waits_is_known_to_the_next_service_and_can_be_cancelled(se
     again = after.http.post(f"/v1/batches/{batch['id']}/cancel")
     assert (again.status_code, again.json["error"]["code"]) == (409, "conflict")
     assert after.http.delete(f"/v1/files/{file_id}").json["deleted"]
+
+
+def test_what_comes_to_the_service_before_while_the_next_one_has_its_turn_is_known_there(
+    service, tmp_path
+):
+    """A request that began before the door sent them on may end when it does."""
+    service.upload()
+    upload = service.batches.files.begin("anna")
+    upload.write(LINES)
+    service.moved = True
+    after = Service(tmp_path)
+    file_id = service.batches.files.keep(upload, "anna", "late.jsonl").id
+    assert after.get(f"/v1/files/{file_id}")[1]["filename"] == "late.jsonl"
+    first = after.ask(input_file_id=file_id)[1]["id"]
+    until(lambda: after.looked)
+    batch = service.ask(input_file_id=file_id)[1]
+    assert after.get(f"/v1/batches/{batch['id']}") == (200, batch)
+    listed = after.get("/v1/batches")[1]["data"]
+    assert [one["id"] for one in listed] == [batch["id"], first]
+    assert after.http.delete(f"/v1/files/{file_id}").status_code == 409
