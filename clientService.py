@@ -3,16 +3,15 @@
     python -m gunicorn --config client/serving.py --threads 64 'clientService:create_app()'
 
 Configured by environment:
-ORCH_OUTPUT_DIR, ORCH_OLLAMA_JOB with ORCH_ENGINE (what serves there:
-engines/servers/deployable.py), or
-ORCH_SERVER (contracts/given_server.py, as JSON), ORCH_MODEL, ORCH_JOB_ID, ORCH_DEPLOYMENT,
-ORCH_TOKEN_FILE (the token that Ollama asks for), ORCH_DOOR (the folder of HAProxy's sockets, by
-which Ollama is asked; lib/door.cfg), ORCH_QUERY_TIMEOUT (seconds that an answer may take; 600),
-ORCH_JOB_END (Unix time of the job's time limit), ORCH_SUBMIT_HOST (from where it was submitted),
-ORCH_MONITORING_JOB, ORCH_SHARE (who may log in, as a list in JSON), ORCH_IDLE_TIMEOUT (seconds
-without a request that end the deployment),
-ORCH_ON_REQUEST (1: of its engine alone, which the next one begins; then no ORCH_OLLAMA_JOB),
-ORCH_THREADS (client/serving.py sets it), and for retrieval as retrieval.settings says.
+ORCH_OUTPUT_DIR, ORCH_OLLAMA_JOB with ORCH_ENGINE (what serves there: its name in
+engines/servers/deployable.py), or ORCH_SERVER (contracts/given_server.py, as JSON), ORCH_MODEL,
+ORCH_JOB_ID, ORCH_DEPLOYMENT, ORCH_TOKEN_FILE (the token that Ollama asks for), ORCH_DOOR (the
+folder of HAProxy's sockets, by which Ollama is asked; lib/door.cfg), ORCH_QUERY_TIMEOUT (seconds
+that an answer may take; 600), ORCH_JOB_END (Unix time of the job's time limit), ORCH_SUBMIT_HOST
+(from where it was submitted), ORCH_MONITORING_JOB, ORCH_SHARE (who may log in, as a list in JSON),
+ORCH_IDLE_TIMEOUT (seconds without a request that end the deployment), ORCH_ON_REQUEST (1: of its
+engine alone, which the next one begins; then no ORCH_OLLAMA_JOB), ORCH_THREADS (client/serving.py
+sets it), and for retrieval as retrieval.settings says.
 """
 
 from __future__ import annotations
@@ -171,6 +170,7 @@ def _benchmarks(settings: ServiceSettings, *files: Path | None) -> Benchmarks:
         settings.output / "benchmarks",
         settings.record,
         lambda: monitoring_of(settings.output, settings.monitoring_job, settings.engine_job()),
+        settings.chain,
         *files,
     )
 
@@ -271,7 +271,10 @@ def _add_benchmark_routes(
             return sent(Begun(id=run_id, state=run.state), 202)
         while run is not None and not run.wait(_LOOK_S):
             check_waits(caller())
-        return _outcome(run, runs.describe(run_id), service).as_json()
+        found = runs.describe(run_id)
+        if found.state.state == child_process.RUNNING:  # the job before goes on with it
+            return sent(Begun(id=run_id, state=found.state.state), 202)
+        return _outcome(run, found, service).as_json()
 
     @app.get("/benchmark/<run_id>")
     def show(run_id: str) -> JsonObject:

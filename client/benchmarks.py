@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 
 from client.api.benchmark_answers import BenchmarkState, Progress
 from client.errors import BenchmarkFailed, CannotWrite, Conflict, Unknown
+from client.handover import benchmark as handed_over
 from client.settings import ServiceSettings
 from contracts.histograms import Tally, TallyCounts
 from contracts.json_object import JsonObject
@@ -78,12 +79,14 @@ class Benchmarks:
         folder: Path,
         context: Path | None = None,
         monitoring: Callable[[], child_process.MonitoringUrls] = child_process.MonitoringUrls,
+        chain: Path | None = None,
         token_file: Path | None = None,
         authority: Path | None = None,
         addresses: Path | None = None,
     ) -> None:
         """`context`: a file that goes into each result, if it is there. `monitoring` is asked at
-        the beginning of each run. `token_file`: the key that what is measured asks for;
+        the beginning of each run. `chain`: the folder that is there if jobs follow this one, whose
+        services may be asked about a run; `token_file`: the key that what is measured asks for;
         `authority`: what to trust if that speaks TLS; `addresses`: the file of where the engine's
         replicas are now."""
         RunSpec.model_rebuild()  # now: pydantic must not make it in several threads at once
@@ -91,7 +94,7 @@ class Benchmarks:
         self._context = context
         self._monitoring = monitoring
         self._token_file, self._authority = token_file, authority
-        self._addresses = addresses
+        self._addresses, self._chain = addresses, chain
         self._runs: dict[str, child_process.ChildRun] = {}
         self._lock = threading.Lock()
         self._past = Tally()  # of the runs that are over
@@ -135,7 +138,8 @@ class Benchmarks:
     def start(
         self, run_id: str, job: RunSpec, urls: Callable[[], list[str]]
     ) -> child_process.ChildRun | None:
-        """Start a run, or join the one with this id; None if its results are on disk already.
+        """Start a run, or join the one with this id; None if its results are on disk already, or
+        the job before goes on with it.
 
         Raises Conflict: another one runs, or the id is that of a run with other parameters;
         CannotWrite.
@@ -149,6 +153,8 @@ class Benchmarks:
             while len(self._runs) >= RUNS_REMEMBERED:
                 self._runs.pop(next(iter(self._runs)))
             self._runs[run_id] = run = self._begin(run_id, job, urls())
+            if self._chain is not None and self._chain.is_dir():
+                handed_over.announce(run)
             with self._counting:
                 self._going_on.append(run)
             return run
@@ -176,8 +182,8 @@ class Benchmarks:
     def _exists(self, run_id: str, job: RunSpec) -> bool:
         """Whether a run of this id goes on or has results; a failed one may be begun again."""
         run, folder = self._runs.get(run_id), self._folder / run_id
-        running = run is not None and run.state == child_process.RUNNING
-        if not running and not (folder / "summary.json").exists():
+        goes_on = handed_over.goes_on(folder) if run is None else run.state == child_process.RUNNING
+        if not goes_on and not (folder / "summary.json").exists():
             return False
         before = child_process.read_job(folder)
         if before is not None and before != job:
@@ -195,17 +201,29 @@ class Benchmarks:
             return _so_far(run)
         if not RUN_ID.fullmatch(run_id) or not folder.is_dir():
             raise Unknown(f"There is no benchmark {shown(run_id)}.")
+        if run is None and handed_over.goes_on(folder):
+            so_far = handed_over.progress(folder)
+            return Described(
+                BenchmarkState(id=run_id, state=child_process.RUNNING, progress=so_far)
+            )
         found = _stored(run_id, folder)
         if run is not None and run.state == child_process.CANCELLED and not found.result:
             return _so_far(run)  # before anything was measured
         return found
 
     def cancel(self, run_id: str) -> BenchmarkState:
-        """End a run; what was measured is kept. Raises Unknown, Conflict: it has ended."""
+        """End a run; what was measured is kept. Raises Unknown, CannotWrite, Conflict: it has
+        ended."""
         run = self._runs.get(run_id)
         if run is not None and run.state == child_process.RUNNING:
             run.cancel()
         found = self.describe(run_id).state
+        if found.state == child_process.RUNNING:
+            try:
+                handed_over.cancel(self._folder / run_id)
+            except OSError as error:
+                raise CannotWrite(f"The benchmark cannot be ended: {error}.") from error
+            found = self.describe(run_id).state
         if found.state != child_process.CANCELLED:
             raise Conflict(f"The benchmark {run_id} has ended already: {found.state}.")
         return found

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from client.idle.engine_job import EngineFiles
 from contracts.given_server import GivenServer
-from contracts.job_files import address_file
+from contracts.job_files import address_file, chain_folder
 from engines.servers.deployable import DEPLOYED
 
 _JOB_ID = re.compile(r"[A-Za-z0-9_.-]+")
@@ -55,6 +55,11 @@ class ServiceSettings:
         if self.deployment is None:
             return None
         return self.output / "deployments" / f"{self.deployment}.json"
+
+    @property
+    def chain(self) -> Path | None:
+        """The folder that is there if jobs follow this one."""
+        return None if self.deployment is None else chain_folder(self.output, self.deployment)
 
     def engine_job(self) -> str:
         """Return the id of the engine's job; "" if there is none now."""

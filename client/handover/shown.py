@@ -11,7 +11,7 @@ from prometheus_client.registry import Collector
 from client.api.answers import HandedOver, Health
 from client.handover.state import State, read_state
 from client.settings import ServiceSettings
-from contracts.job_files import chain_folder, handover_file
+from contracts.job_files import handover_file
 
 _DARK = "Seconds for which nobody will answer when this job ends: the next one will not be there."
 
@@ -20,12 +20,14 @@ class Shown(Collector):
     """How it stands, as it is told; nothing if no jobs follow those of the deployment."""
 
     def __init__(self, settings: ServiceSettings) -> None:
-        folder = chain_folder(settings.output, settings.deployment or "none")
-        self._path = handover_file(folder)
+        self._path = None if settings.chain is None else handover_file(settings.chain)
+
+    def _state(self) -> State | None:
+        return None if self._path is None else read_state(self._path)
 
     def in_health(self, found: Health) -> Health:
         """Return the same with how it goes on."""
-        state = read_state(self._path)
+        state = self._state()
         if state is None:
             return found
         shown = HandedOver(
@@ -35,7 +37,7 @@ class Shown(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Yield for how long nobody will answer."""
-        state = read_state(self._path)
+        state = self._state()
         if state is not None:
             yield GaugeMetricFamily(
                 "orch_handover_dark_seconds", _DARK, value=float(state.dark_s or 0)

@@ -14,6 +14,7 @@ import time
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import urljoin
 
 from events import PATIENCE_S, until
 
@@ -212,11 +213,11 @@ class Door:
     # --- files and batches ---
 
     def call(self, method, path, body=b"", word="owners-word", **fields):
-        """Status and JSON of an answer of /v1."""
+        """Status and JSON of an answer; of /v1, if the path is no whole one."""
         connection = HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_S)
         with contextlib.closing(connection):
             head = {"Authorization": f"Bearer {word}", **fields}
-            connection.request(method, f"/v1/{path}", body, head)
+            connection.request(method, urljoin("/v1/", path), body, head)
             answer = connection.getresponse()
             return answer.status, json.loads(answer.read())
 

@@ -9,6 +9,7 @@ from events import PATIENCE_S, until
 from own_door import ALL, Door
 
 from client.handover.door import Door as Told
+from contracts.job_files import chain_folder
 
 OWNER = "owners-word"
 HEAD = {"Authorization": f"Bearer {OWNER}"}
@@ -115,3 +116,19 @@ def test_a_batch_goes_on_at_the_next_door_and_nothing_answered_is_asked_again(do
         until(lambda one=one: old.batch(one)["status"] == "completed")
     assert len(new.engine.begun) == len(set(new.engine.begun)) == len(lines) - 10 + 1
     assert old.answered(old.batch(batch)) == sorted(lines)
+
+
+def test_a_benchmark_goes_on_and_the_next_door_says_how_far_it_is(doors, tmp_path):
+    old, new = doors
+    chain_folder(tmp_path, old.deployment).mkdir(parents=True)
+    load = {"id": "long", "n_clients": 2, "n_requests_per_client": 5, "wait": False, "warmup": 0}
+    head = {"Content-Type": "application/json"}
+    assert old.call("POST", "/benchmark", json.dumps(load), **head)[0] == 202
+    until(lambda: len(old.engine.begun) == 2)
+    forward(old, new)
+    old.engine.let.release(3)
+    until(lambda: (old.call("GET", "/benchmark/long")[1]["progress"] or {}).get("done") == 3)
+    old.engine.let.release(ALL)
+    until(lambda: old.call("GET", "/benchmark/long")[1]["state"] == "done")
+    ended = old.call("GET", "/benchmark/long")[1]
+    assert (ended["successful"], new.engine.begun) == (10, [])
