@@ -6,7 +6,11 @@ tests/cluster/test_connect.py has the real one. Doors are stand-ins, too.
 
 import asyncio
 import json
+import os
 import socket
+import stat
+import subprocess
+import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -17,6 +21,7 @@ from contracts.errors import ServiceError
 from contracts.files import PROJECT
 from contracts.jobs.states import JobStatus
 from hpc.connecting.address import Address, read_address
+from hpc.connecting.folder import own_folder
 from hpc.connecting.places import There
 from hpc.connecting.session import Session
 from hpc.connecting.splice import Route, Splice
@@ -383,6 +388,33 @@ def test_a_door_that_names_its_successor_or_is_silent_is_doubted(doors):
         mute.close()
 
     splicing(work)
+
+
+# --- its folder
+
+
+def test_what_a_killed_connection_has_left_is_removed_by_the_next_one(tmp_path, monkeypatch):
+    """And what another one holds is not."""
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    code = (
+        "import sys; from hpc.connecting.folder import own_folder\n"
+        "with own_folder() as f: (f / 'token').write_text('x'); print(f, flush=True); input()"
+    )
+    command = [sys.executable, "-c", code]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, cwd=PROJECT, **pipes) as killed:
+        left = Path(killed.stdout.readline().strip())
+        killed.kill()
+    assert (left / "token").exists()
+    with subprocess.Popen(command, cwd=PROJECT, **pipes) as other:
+        held = Path(other.stdout.readline().strip())
+        for folder in (left, held):
+            os.utime(folder, (1, 1))
+        with own_folder() as ours:
+            assert set(tmp_path.iterdir()) == {held, ours}
+            assert stat.S_IMODE(ours.stat().st_mode) == 0o700
+        other.communicate("\n")
+    assert list(tmp_path.iterdir()) == []
 
 
 # --- the session

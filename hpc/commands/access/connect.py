@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
 import shutil
 import signal
 import sys
-import tempfile
 from collections.abc import Coroutine
 from pathlib import Path
 
 from contracts.errors import UsageError
 from contracts.files import PROJECT
 from contracts.live.copy_lines import ways_to_ask
+from hpc.connecting.folder import own_folder
 from hpc.connecting.places import Here, Place, There
 from hpc.connecting.session import Ready, Session
 from hpc.connecting.ssh import read_via
@@ -27,19 +26,10 @@ _ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 def run(given: argparse.Namespace, output: OutputDir, console: Console) -> None:
     """Connect, print how the door is reached, and stay until Ctrl-C or the deployment's end. Raises
     UsageError, ServiceError."""
-    folder = Path(tempfile.mkdtemp(prefix="orch-", dir=_private()))  # of mode 700
-    try:
+    with own_folder() as folder:
         place = _place(given, output, folder)
         asyncio.run(_until_told(_session(place, given, console)))
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
     console.tell("connect", "closed")
-
-
-def _private() -> str | None:
-    """A folder of this user's alone, in memory, if the machine has one."""
-    folder = os.environ.get("XDG_RUNTIME_DIR")
-    return folder if folder and os.access(folder, os.W_OK) else None
 
 
 def _place(given: argparse.Namespace, output: OutputDir, folder: Path) -> Place:
