@@ -28,11 +28,13 @@ from retrieval.text import on_one_line
 
 #: For one batch: the service itself gives up on Ollama sooner, with a reason.
 BATCH_TIMEOUT_S = 3600.0
-#: A service that fails for so long is gone; in between it is asked again.
-PATIENCE_S, PAUSE_S = 10.0, 1.0
+#: A service that fails for so long is gone; in between it is asked again. One that says that it
+#: cannot answer now may be waiting for the storage at a hand-over (docs/handover.md).
+PATIENCE_S, UNAVAILABLE_S, PAUSE_S = 10.0, 120.0, 1.0
 #: What a service answers that would take another body, and one that may take this one later.
 _CONTENT = (400, 413, 422, 500)
-_LATER = (429, 502, 503, 504)
+_UNAVAILABLE = 503
+_LATER = (429, 502, _UNAVAILABLE, 504)
 #: Files that are named one by one when they cannot be read.
 SHOWN = 20
 
@@ -57,8 +59,9 @@ class ServicePoints:
 
     def _patiently(self, body: object, source: str) -> Answer:
         """The answer, which is no error of the moment. Raises ServiceError."""
-        deadline = time.monotonic() + PATIENCE_S
+        began = time.monotonic()
         while True:
+            patience_s = PATIENCE_S
             try:
                 answer = call(
                     "POST", f"{self._url}/points", body, BATCH_TIMEOUT_S, self._token_file
@@ -66,9 +69,11 @@ class ServicePoints:
                 if answer.status not in _LATER:
                     return answer
                 problem = answer.error
+                if answer.status == _UNAVAILABLE:
+                    patience_s = UNAVAILABLE_S
             except NoAnswer as error:
                 problem = error.message
-            if time.monotonic() + PAUSE_S > deadline:
+            if time.monotonic() + PAUSE_S > began + patience_s:
                 raise _broke_off(source, problem)
             time.sleep(PAUSE_S)
 

@@ -121,6 +121,30 @@ def test_an_embedder_that_takes_nothing_ends_the_ingest(service, tmp_path, monke
     assert run(tmp_path / "docs").added == 1
 
 
+@pytest.mark.parametrize("waits", [True, False])
+def test_a_service_that_waits_for_the_storage_is_awaited_for_longer(tmp_path, monkeypatch, waits):
+    """At a hand-over; one that fails in another way is not."""
+    monkeypatch.setattr("hpc.ingest.PATIENCE_S", 0.0)
+    monkeypatch.setattr("hpc.ingest.PAUSE_S", 0.01)
+    told = {"error": {"message": "Waiting for the Qdrant job 45."}}
+    taken = {
+        "added": 1,
+        "present": 0,
+        "removed": 0,
+        "refused": [],
+        "truncated": 0,
+        "complete": True,
+    }
+    answers = [web.Answer(503 if waits else 502, told, "")] * 3 + [web.Answer(200, taken, "")]
+    monkeypatch.setattr("hpc.ingest.call", lambda *_: answers.pop(0))
+    (tmp_path / "a.txt").write_text("fine")
+    if waits:
+        assert run(tmp_path).added == 1
+        return
+    with pytest.raises(ServiceError, match=r"broke off at .*a.txt: Waiting for the Qdrant job"):
+        run(tmp_path)
+
+
 @pytest.mark.parametrize("status", [400, 413, 500])
 def test_of_a_batch_that_is_refused_each_chunk_is_sent_alone(tmp_path, monkeypatch, status):
     stored = []
