@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Whether the search for the highest rate within an SLO finds a limit that is known.
 
-    .venv/bin/python benchmarks/search.py [--searches 20] [--requests 4000]
+    .venv/bin/python benchmarks/search.py [--searches 20] [--first 1] [--requests 4000]
 
 Each search is of campaign/search.py, from 1 to 200 requests/s for 95 % of requests in time; each of
 its runs is one of the load generator against known_server.c with 8 slots. In truth the limit is
@@ -46,17 +46,18 @@ def main() -> int:
     """Search and print."""
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     p.add_argument("--searches", type=int, default=20)
+    p.add_argument("--first", type=int, default=1, help="number of the first (default: 1)")
     p.add_argument("--requests", type=int, default=4000, help="of each run (default: 4000)")
     given = p.parse_args()
     true = Queue(SLOTS, TTFT + TOKENS * ITL, WAIT).limit(GOOD)
     print(f"in truth: {true:.2f} requests/s")
     missed = 0
-    for number in range(given.searches):
-        found = search(given.requests, seed=10**6 * (number + 1)).estimate
+    for number in range(given.first, given.first + given.searches):
+        found = search(given.requests, seed=10**6 * number).estimate
         off = found.value / true - 1
         missed += abs(off) > MOST_OFF or found.runs > MOST_RUNS
         print(
-            f"search {number + 1}: {found.value:.2f} ({found.low:.2f} to {found.high:.2f}), "
+            f"search {number}: {found.value:.2f} ({found.low:.2f} to {found.high:.2f}), "
             f"{off:+.1%}, {found.runs} runs"
         )
     print(f"{given.searches - missed} of {given.searches} within {MOST_OFF:.0%}")
