@@ -13,7 +13,7 @@ import ssl
 import threading
 import weakref
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableSequence
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -41,7 +41,7 @@ class Known:
     gate: threading.Event = field(default_factory=threading.Event)
     through: int = 0
     asked: Counter[str] = field(default_factory=Counter)
-    bodies: list[dict[str, Any]] = field(default_factory=list)
+    bodies: MutableSequence[dict[str, Any]] = field(default_factory=list)
     priorities: set[str | None] = field(default_factory=set)
     in_flight: int = 0
     most: int = 0

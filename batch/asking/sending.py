@@ -25,18 +25,20 @@ from batch.given.lines import Unit
 from batch.kept.store import Store
 from contracts.errors import OrchError, ServiceError
 
-#: Lines that wait for another attempt: beyond them no new one is begun.
-MOST_WAITING = 1000
+#: Lines that wait for another attempt, and their bytes: beyond them no new one is begun.
+MOST_WAITING, MOST_WAITING_BYTES = 1000, 16_000_000
 
 
 @dataclass(order=True)
 class Try:
-    """A line, and which attempt at it comes next. `due`: not before that (monotonic)."""
+    """A line, and which attempt at it comes next. `due`: not before that (monotonic); `size`: bytes
+    of its request, once it was asked."""
 
     due: float
     order: int
     unit: Unit = field(compare=False)
     attempt: int = field(compare=False, default=1)
+    size: int = field(compare=False, default=0)
 
 
 @dataclass
@@ -63,6 +65,7 @@ class Sender:
         self._slots, self._permits = slots, Permits()
         self._changed = threading.Condition()
         self._waiting: list[Try] = []
+        self._waiting_bytes = 0
         self._open = self._order = self._threads = 0
         self._read_all = False
         self._dice = random.Random()
@@ -108,7 +111,7 @@ class Sender:
             while (one := self._next()) and self._permits.acquire():
                 begun, before = monotonic(), self.tally.answered
                 try:
-                    outcome = self._ask(connection, one.unit)
+                    outcome = self._ask(connection, one)
                 finally:
                     self._permits.release()
                 self._settle(one, outcome, begun, before)
@@ -138,8 +141,11 @@ class Sender:
 
     def _due(self, now: float) -> Try | None:
         if self._waiting and self._waiting[0].due <= now:
-            return heapq.heappop(self._waiting)
-        if self._read_all or len(self._waiting) >= MOST_WAITING:
+            found = heapq.heappop(self._waiting)
+            self._waiting_bytes -= found.size
+            return found
+        enough = len(self._waiting) >= MOST_WAITING or self._waiting_bytes >= MOST_WAITING_BYTES
+        if self._read_all or enough:
             return None
         unit = next(self._units, None)
         if unit is None:
@@ -150,9 +156,11 @@ class Sender:
 
     # --- one line ---
 
-    def _ask(self, connection: Connection, unit: Unit) -> Reply | Failure:
+    def _ask(self, connection: Connection, one: Try) -> Reply | Failure:
+        body = one.unit.request(self._model)
+        one.size = len(body)
         try:
-            reply = connection.post(unit.path, unit.request(self._model))
+            reply = connection.post(one.unit.path, body)
         except (NoAnswer, NotReached) as error:
             return failure_without(error)
         if reply.status == 401:
@@ -171,6 +179,7 @@ class Sender:
         with self._changed:
             if again is not None:
                 heapq.heappush(self._waiting, again)
+                self._waiting_bytes += again.size
             elif isinstance(outcome, Reply):
                 self.outage.taken()
                 self.tally.answered += 1
@@ -205,7 +214,7 @@ class Sender:
             )
             return None
         wait = monotonic() + wait_before(attempt, failure, self._dice) if counts else pause
-        return Try(wait, one.order, one.unit, attempt)
+        return Try(wait, one.order, one.unit, attempt, one.size)
 
 
 def refused(door: Door, reply: Reply) -> WrongDoor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -72,6 +73,18 @@ def test_a_long_batch_takes_no_more_memory_than_a_short_one(tmp_path: Path, know
     assert known.asked.total() == 2 * MISSING
     assert most - least < 6 * MB
     assert sum(1 for _ in many.files.answers.open("rb")) == 25_000
+
+
+def test_long_lines_that_wait_for_another_attempt_are_few(tmp_path: Path, known: Known) -> None:
+    """250 MB, of which each line fails once."""
+    batch, known.bodies = Batch(tmp_path / "in.jsonl", known.url), deque(maxlen=0)
+    known.failures = {f"q{i}": [500] for i in range(125)}
+    with batch.given.open("w") as given:
+        for i in range(125):
+            line = {"model": "m", "prompt": f"q{i}", "system": "x" * 2 * MB}
+            given.write(json.dumps(line) + "\n")
+    assert most_memory(batch.start()) < 200 * MB
+    assert known.asked.total() == 2 * 125
 
 
 @pytest.mark.long
