@@ -282,8 +282,7 @@ def test_a_moved_door_is_followed_and_streams_come_to_their_end(
     ssh.serve()
     process, found = connected()
     streaming = cluster.popen(HOME, *ask(project, found, "/query", *query(20000)))
-    assert streaming.stdout is not None
-    first = streaming.stdout.readline()
+    said = streaming.read_until('"response"')
     successor = cluster.popen("gpu1", "python3", "-u", "-c", NEXT)
     port = successor.read_until("at ").split()[1]
     record = project.record()
@@ -297,7 +296,8 @@ def test_a_moved_door_is_followed_and_streams_come_to_their_end(
         return answer.stdout == "next"
 
     wait_until(moved, PATIENCE_S, "the next door to answer")
-    chunks = [json.loads(line) for line in (first + streaming.end().stdout).splitlines()]
+    said += streaming.read_until('"done":true')
+    chunks = [json.loads(line) for line in said.splitlines()]
     assert chunks[-1]["done"] and chunks[-1]["eval_count"] == 20000
     assert f"leads to http://gpu1:{port}" in closed(process)
     successor.send_signal(signal.SIGKILL)
