@@ -39,16 +39,18 @@ def announce(run: ChildRun) -> None:
 
 def _tell(run: ChildRun, handle: int) -> None:
     asked = run.folder / _CANCEL
-    asked.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        asked.unlink(missing_ok=True)  # of a run before that had this id
     while True:
-        with contextlib.suppress(OSError):  # no room: the one before is known
+        with contextlib.suppress(OSError):  # there is no room, or no answer: next time
+            if fresh(asked).exists():
+                run.cancel()
             os.pwrite(handle, json.dumps(run.progress()).ljust(_SIZE).encode(), 0)
         if run.wait(_LOOK_S):
             break
-        if fresh(asked).exists():
-            run.cancel()
     for path in (run.folder / _RUNNING, asked):
-        path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
     os.close(handle)
 
 
