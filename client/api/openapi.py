@@ -199,12 +199,13 @@ def _start() -> Schema:
         "requestBody": body_of("BenchmarkRequest"),
         "responses": {
             "200": in_json("The result.", named("BenchmarkResult")) | {"links": links},
-            "202": in_json("It has begun (wait: false).", named("Begun")) | {"links": links},
+            "202": in_json(_BEGUN, named("Begun")) | {"links": links},
             **failures(wrong),
         },
     }
 
 
+_BEGUN = "It has begun (wait: false), or the job before goes on with it (docs/handover.md)."
 _FOLLOWING = {"show": "showBenchmark", "cancel": "cancelBenchmark"}
 
 
@@ -230,6 +231,7 @@ def _cancel() -> Schema:
         "responses": {
             "200": in_json("It is cancelled.", named("BenchmarkState")),
             **failures({404: str(errors.Unknown.__doc__), 409: "It has ended by itself."}),
+            **failures({500: "Its folder takes no word that ends it in the job before."}),
             **failures({502: "Its results cannot be read."}),
         },
     }
