@@ -417,6 +417,22 @@ def test_what_a_killed_connection_has_left_is_removed_by_the_next_one(tmp_path, 
     assert list(tmp_path.iterdir()) == []
 
 
+def test_where_nothing_can_be_locked_it_is_made_and_others_are_left_alone(tmp_path, monkeypatch):
+    """NFS locks no folder."""
+
+    def refuse(*_):
+        raise OSError(9, "Bad file descriptor")
+
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    monkeypatch.setattr("fcntl.flock", refuse)
+    other = tmp_path / "orch-via-other"
+    other.mkdir()
+    os.utime(other, (1, 1))
+    with own_folder() as ours:
+        assert set(tmp_path.iterdir()) == {other, ours}
+    assert list(tmp_path.iterdir()) == [other]
+
+
 # --- the session
 
 
