@@ -28,13 +28,22 @@ _log = logging.getLogger(__name__)
 def announce(run: ChildRun) -> None:
     """Tell the services of other jobs of a run until it has ended, and end it if they ask so."""
     try:
-        how = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
-        handle = os.open(run.folder / _RUNNING, how, 0o600)
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        handle = _held(run.folder / _RUNNING)
     except OSError as error:  # a file system without locks
         _log.warning("the benchmark %s is not known to the next job: %s", run.id, error)
         return
     threading.Thread(target=_tell, args=(run, handle), daemon=True).start()
+
+
+def _held(path: Path) -> int:
+    """The file, which is there, and locked. Raises OSError."""
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(handle)
+        raise
+    return handle
 
 
 def _tell(run: ChildRun, handle: int) -> None:
