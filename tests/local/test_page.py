@@ -29,6 +29,12 @@ frontend many
 backend one
     server one "${TO}"
 """
+#: A real model may end any answer at once: who wants to stop one must not come after its end.
+STOPS_AT_THE_FIRST_WORD = """() => new MutationObserver((_, seen) => {
+    if (!document.querySelector("#answer").textContent) return;
+    seen.disconnect();
+    document.querySelector("#prompt-stop").click();
+}).observe(document.querySelector("#answer"), { childList: true })"""
 SIZES = {"wide": {"width": 1400, "height": 900}, "phone": {"width": 360, "height": 740}}
 STICKS_OUT = """[...document.querySelectorAll("html, section")]
     .filter((one) => one.scrollWidth > one.clientWidth).map((one) => one.textContent)"""
@@ -91,11 +97,11 @@ def test_a_prompt_streams_and_is_stopped(page):
     page.press("#prompt-tokens", "Enter")
     says(page, "#prompt-figures", r"^\d+ tokens?, the first after")
     assert page.locator("#answer").inner_text()
+    page.evaluate(STOPS_AT_THE_FIRST_WORD)
     page.fill("#prompt-tokens", "100000")
     page.click("#prompt button[type=submit]")
-    says(page, "#answer", r"\S")
-    page.click("#prompt-stop")
     says(page, "#prompt-figures", "^Stopped")
+    assert page.locator("#answer").inner_text()
     assert page.locator("#prompt button[type=submit]").is_enabled()
 
 
