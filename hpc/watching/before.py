@@ -11,7 +11,7 @@ from contracts.jobs.ids import number_of
 from contracts.jobs.states import GONE, JobStatus, Verdict
 from contracts.live.state import Deployment, Job, State
 from engines.json_values import part_of, text_of
-from hpc.deployments.chain import take_up
+from hpc.deployments.chain import Chain, take_up
 from hpc.deployments.ends import Ends
 from hpc.deployments.jobs import scheduler_of
 from hpc.deployments.records import Record, find_record
@@ -22,6 +22,9 @@ from hpc.scheduler.registry import kind_of
 
 #: Seconds between two questions to the scheduler; to this machine's, which reads files.
 ASK_S, ASK_HERE_S = 15.0, 1.0
+#: Seconds for which it is left to whoever stops a deployment to write down that it is stopped, once
+#: its jobs have ended: he looks each 5 s at the latest, and may have been killed.
+STOPS_S = 15.0
 
 
 class Before:
@@ -34,6 +37,7 @@ class Before:
         self._statuses: Mapping[str, JobStatus] = {}
         self._problem = ""
         self._asked_at = -self._every_s
+        self._over_at: float | None = None
 
     def look(self) -> State:
         """Return what is known now; the scheduler is asked if it is time."""
@@ -79,10 +83,21 @@ class Before:
             self._refresh()
 
     def _refresh(self) -> None:
+        self.record = find_record(self._output.path, self.record.id)
+        if self._is_being_stopped():
+            return
         try:
             refresh([self.record], self._output)
         except SchedulerError as error:
             self._problem = error.message
+
+    def _is_being_stopped(self) -> bool:
+        """Whether somebody stops it: that its jobs have ended then is no failure of theirs."""
+        if self.record.state != "stopping" or Chain(self._output.path, self.record.id).end:
+            return False
+        now = time.monotonic()
+        self._over_at = self._over_at or now
+        return now - self._over_at < STOPS_S
 
     def _deployment(self) -> Deployment:
         record = self.record

@@ -9,6 +9,9 @@ import pytest
 from rich.console import Console as Terminal
 
 from contracts.live.state import Job, State
+from hpc.deployments.records import Record, create_record
+from hpc.endpoints import OutputDir
+from hpc.watching.before import Before
 from hpc.watching.screen import Screen, bars
 from hpc.watching.words import changes
 
@@ -65,3 +68,22 @@ def test_a_benchmark_is_told_at_each_tenth() -> None:
     assert list(changes(EXAMPLE, one_more)) == []
     tenth = EXAMPLE.model_copy(update={"benchmark": run.model_copy(update={"done": 45})})
     assert [who for who, _ in changes(EXAMPLE, tenth)] == ["bench"]
+
+
+def test_who_stops_a_deployment_says_how_it_has_ended_unless_he_was_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That its jobs have ended, which he has seen to, is no failure."""
+
+    def refresh(records: list[Record], _output: OutputDir) -> None:
+        records[0].update(state="failed")
+
+    monkeypatch.setattr("hpc.watching.before.refresh", refresh)
+    output = OutputDir(tmp_path)
+    output.prepare()
+    record = create_record(tmp_path, "d-1", {"site": {"scheduler": "local"}, "model": "m"})
+    before = Before(record, output)
+    record.update(state="stopping")
+    assert not before.ended() and before.record.state == "stopping"
+    monkeypatch.setattr("hpc.watching.before.STOPS_S", 0.0)
+    assert before.ended() and before.record.state == "failed"
