@@ -1,5 +1,6 @@
 """A place to deploy in, and how to look at what is there."""
 
+import functools
 import json
 import os
 import ssl
@@ -181,13 +182,19 @@ _tokens = {}
 _trusted = {}
 
 
+@functools.cache
+def _trusting(authority):
+    """Made once: it reads all authorities of this machine, which takes more than a request."""
+    return ssl.create_default_context(cafile=authority)
+
+
 def http(method, url, body=None, timeout=300, token=None):
     """(status, parsed body, None where it is empty) of one request, past any proxy; with the token
     of the service's deployment, if no other one is given."""
     service = "/".join(url.split("/")[:3])
-    context = ssl.create_default_context(cafile=_trusted.get(service))
     opener = urllib.request.build_opener(
-        urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context)
+        urllib.request.ProxyHandler({}),
+        urllib.request.HTTPSHandler(context=_trusting(_trusted.get(service))),
     )
     data = None if body is None else json.dumps(body).encode()
     token = _tokens.get(service) if token is None else token

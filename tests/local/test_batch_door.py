@@ -137,11 +137,13 @@ def test_two_batches_at_once_keep_all_slots_busy_and_no_more(own_door, tmp_path)
     until(lambda: {one.split()[0] for one in door.engine.begun} == {"one", "two"})
 
     def settled():
-        """Whether no more are under way than there is room for; if not, one of them ends."""
-        if all(slots(door)[1]["batch"] == 2 for _ in range(5)):
-            return True
-        door.engine.let.release()
-        return False
+        """Whether no more are under way than there is room for; if so many are, one of them ends.
+        Fewer are between an answer and the next question: nothing is to end then, or on a busy
+        machine all lines would be through before it is seen."""
+        found = [slots(door)[1]["batch"] for _ in range(5)]
+        if max(found) > 2:
+            door.engine.let.release()
+        return set(found) == {2}
 
     until(settled)
     assert [batch.poll() for batch in batches] == [None, None], "both go on"
@@ -198,7 +200,8 @@ def test_a_batch_is_worked_off_and_the_next_one_waits_for_it(wide_door):
     assert over(door, second)["status"] == "completed"
     # Each of them is one of its user's.
     until(lambda: door.metrics()[OWNERS_TOKENS] - before == 5 * 13)
-    assert not list(door.output.rglob("token")) and not list(door.output.rglob("*.ledger.jsonl"))
+    assert not list(door.output.rglob("token"))
+    until(lambda: not list(door.output.rglob("*.ledger.jsonl")))  # which goes once it is completed
 
 
 def test_a_batch_that_is_cancelled_ends_at_once_and_keeps_what_it_has(wide_door):
@@ -209,7 +212,8 @@ def test_a_batch_that_is_cancelled_ends_at_once_and_keeps_what_it_has(wide_door)
     assert door.call("POST", f"batches/{batch_id}/cancel")[1]["status"] == "cancelling"
     batch = over(door, batch_id)
     assert batch["status"] == "cancelled"
-    assert batch["cancelled_at"] - batch["cancelling_at"] <= 2
+    # What is under way is not waited for, which the engine would answer after PATIENCE_S at best.
+    assert batch["cancelled_at"] - batch["cancelling_at"] < PATIENCE_S / 4
     assert len(door.answered(batch)) == 3
     until(lambda: slots(door)[1]["batch"] == 0)
     assert door.call("POST", f"batches/{batch_id}/cancel")[0] == 409
@@ -220,6 +224,7 @@ def test_a_service_that_begins_again_goes_on_with_what_was_under_way(own_door):
     batch_id = door.begin_batch(PROMPTS)
     door.engine.let.release(5)
     until(lambda: door.batch(batch_id)["request_counts"]["completed"] == 5)
+    until(lambda: len(door.engine.begun) == 5 + 2)  # so many more are under way, and stay so
     before = set(door.engine.begun)
     worker = worker_of(door)
     door.service.kill()

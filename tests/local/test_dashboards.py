@@ -87,8 +87,13 @@ def has_data(monitoring, query):
 
 def test_an_alert_fires_and_says_what_to_do(monitoring):
     """The stand-in's job ends in five minutes; all else is well."""
-    wait_for(lambda: [a for a in monitoring.alerts() if a["state"] == "firing"], PATIENCE_S)
-    (alert,) = monitoring.alerts()
+
+    def the_one():
+        """One that fires, and no other: on a busy machine a target may be late, for a moment."""
+        found = monitoring.alerts()
+        return [one["state"] for one in found] == ["firing"] and found
+
+    (alert,) = wait_for(the_one, PATIENCE_S, monitoring.alerts)
     assert alert["labels"]["alertname"] == "JobNearTimeLimit"
     assert alert["annotations"]["summary"] == "Job 7 (ollama) of d-1 ends soon"
     assert re.search(r"is reached in [345]m \d+s\.", alert["annotations"]["description"])

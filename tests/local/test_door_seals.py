@@ -29,7 +29,7 @@ BODIES = {
 def sealed(tmp_path, count, **more):
     """A door, and the engines and seals behind it."""
     with contextlib.ExitStack() as stack:
-        engines = [stack.enter_context(known_server(None, **PACE, **more)) for _ in range(count)]
+        engines = [stack.enter_context(known_server(None, **PACE | more)) for _ in range(count)]
         places, seals = [], []
         for engine in engines:
             with socket.create_server(("127.0.0.1", 0)) as free:
@@ -66,7 +66,9 @@ def test_what_had_not_begun_where_an_engine_dies_is_answered_elsewhere(tmp_path)
 
 def test_of_six_replicas_two_that_die_at_once_lose_nothing_that_had_not_begun(tmp_path):
     ways = list(BODIES) * 15
-    with sealed(tmp_path, 6) as (at, engines, seals), ThreadPoolExecutor(36) as pool:
+    # Slow enough that all six can be seen at work at once, one after another.
+    slow = sealed(tmp_path, 6, ttft=1)
+    with slow as (at, engines, seals), ThreadPoolExecutor(36) as pool:
         asked = [pool.submit(at.ask, path, BODIES[path]) for path in ways]
         until(lambda: all(working(engine) for engine in engines))
         for one in (*seals[:2], *engines[:2]):

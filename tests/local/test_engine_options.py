@@ -77,7 +77,8 @@ def test_options_reach_the_engine_and_a_requests_own_go_before_them(place):
 
     first, second = answer(seed=1), answer(seed=2)
     assert first["response"] == second["response"] and "e" not in first["response"]
-    assert answer(num_batch=32)["done"] and loads(place)[0][-1]["BatchSize"] == "32"
+    assert answer(num_batch=32)["done"]
+    wait_for(lambda: loads(place)[0][-1]["BatchSize"] == "32", PATIENCE_S)
     own = [answer(seed=seed, temperature=2, top_k=0, stop=["zzzzzz"]) for seed in (1, 2)]
     assert own[0]["response"] != own[1]["response"]
 
@@ -87,5 +88,6 @@ def test_options_reach_the_engine_and_a_requests_own_go_before_them(place):
     (summary,) = place.output.glob("benchmarks/*/summary.json")
     context = json.loads(summary.read_text())["provenance"]["context"]
     assert context["settings"] == settings
-    report = wait_for(lambda: list(place.output.glob("benchmarks/*/report.html")), PATIENCE_S)
+    # Drawn at the lowest priority: on a machine that is busy that takes its time.
+    report = wait_for(lambda: list(place.output.glob("benchmarks/*/report.html")), 5 * PATIENCE_S)
     assert "kv_cache_type" in report[0].read_text()

@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from browser import browser, opened, says, violations
-from events import until
+from events import PATIENCE_S, until
 from place import PROJECT
 
 PROXY = """
@@ -112,6 +112,8 @@ def test_a_benchmark_is_started_seen_and_its_report_read(page, tmp_path):
     found = says(page, "#benchmark-found", "answered")
     assert re.search(r"Requests\s+6 answered, 0 failed", found)
     run = re.match(r"(\S+): done, 6 of 6", says(page, "#benchmark-now", "done"))[1]
+    # Drawn at the lowest priority: on a machine that is busy that takes its time.
+    page.wait_for_selector(f"#reports a[href*='{run}']", timeout=5 * PATIENCE_S * 1000)
     with page.expect_navigation() as shown:  # no script runs in it, not even a test's
         page.click(f"#reports a[href*='{run}']")
     assert shown.value.status == 200

@@ -1,6 +1,7 @@
 """Who reaches the engine of a deployment: whoever has its token, by what is on the list, and nobody
 else."""
 
+import contextlib
 import os
 import re
 import shutil
@@ -194,9 +195,17 @@ def test_the_token_is_in_its_file_alone(sealed):
     assert len(token) == 43
     assert path.stat().st_mode & 0o777 == 0o600 and path.parent.stat().st_mode & 0o777 == 0o700
     files = [one for one in place.output.rglob("*") if one.is_file() and one != path]
-    assert not [one for one in files if token.encode() in one.read_bytes()]
-    arguments = (one / "cmdline" for one in Path("/proc").glob("[0-9]*"))
-    assert not [one for one in arguments if one.exists() and token.encode() in one.read_bytes()]
+    arguments = [one / "cmdline" for one in Path("/proc").glob("[0-9]*")]
+    assert not [one for one in (*files, *arguments) if token.encode() in content(one)]
+
+
+def content(path):
+    """What is in a file; nothing if it has gone since it was listed, as files of processes do, and
+    those that are half written."""
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
 
 
 def test_the_record_says_how_it_is_guarded(sealed):
@@ -232,8 +241,10 @@ def test_a_listener_that_dies_ends_the_job_which_says_so(place):
 
 def in_the_job(record, place, program):
     """The processes of a program in the Ollama job of a deployment: of the group of its script."""
-    groups = {os.getpgid(pid) for pid in of_the_job(place, f"{record['id']}.ollama.sh")}
-    found = []
+    groups, found = set(), []
+    for pid in of_the_job(place, f"{record['id']}.ollama.sh"):
+        with contextlib.suppress(ProcessLookupError):  # what a script has begun for a moment
+            groups.add(os.getpgid(pid))
     for path in Path("/proc").glob("[0-9]*"):
         try:
             words = (path / "cmdline").read_bytes().split(b"\0")

@@ -28,6 +28,8 @@ MANAGEMENT = (("POST", "/sleep"), ("POST", "/v1/load_lora_adapter"),
 def with_vllm(place):
     """The stand-in on the PATH of a place, and a model's folder; returns that."""
     place.on_path("vllm", "standin_vllm.py")
+    # Of 200 tokens ten seconds: an answer is under way still when somebody has seen it, and leaves.
+    place.environment["STANDIN_PACE_S"] = "0.05"
     folder = place.folder / "tiny"
     script = PROJECT / "scripts" / "make_tiny_folder.py"
     subprocess.run([sys.executable, script, folder], check=True)
