@@ -417,7 +417,8 @@ start_on_port() {
     "$2"
     wait_for_port && return
     say "did not start on port $PORT (try $try)"
-    port_used "$PORT" || break # the port was not the cause
+    # Twice: who has bound it, and kept ours from it, need not be seen at once on a busy node.
+    port_used "$PORT" || { sleep 0.5 && port_used "$PORT"; } || break # the port was not the cause
     other_port
   done
   stopped_while_starting "$SERVICE"
