@@ -29,7 +29,9 @@ def browser(begin=None):
     with sync_playwright() as playwright:
         # Root has no sandbox of it in a container; what it is shown is ours.
         made = playwright.chromium.launch(
-            executable_path=begin or program(), args=["--no-sandbox", "--no-proxy-server"]
+            executable_path=begin or program(),
+            args=["--no-sandbox", "--no-proxy-server"],
+            timeout=PATIENCE_S * 1000,
         )
         try:
             yield made

@@ -104,8 +104,22 @@ class Project:
             "login1", *command, env=environment, cwd=self.folder, timeout=timeout
         )
 
+    def orch_monitored(self, recipe: str, *how: str) -> subprocess.CompletedProcess[str]:
+        """The same with a recipe, whose use begins once its monitoring is there as a whole. Where
+        that is not required, orch waits for it for 15 s, and the Pushgateway, which is niced, may
+        take longer on a busy machine."""
+        begun = self.orch(recipe, *how, "--detach")
+        assert begun.returncode == 0, begun.stdout + begun.stderr
+        job_id = self.job_id("monitoring")
+        for part in ("prometheus", "pushgateway"):
+            address = self.output / f"{part}_ip_{job_id}.txt"
+            wait_until(address.exists, 4 * PATIENCE_S, part)
+        result = self.orch("--attach")
+        said = begun.stdout + result.stdout, begun.stderr + result.stderr
+        return subprocess.CompletedProcess(result.args, result.returncode, *said)
+
     def start(self, *arguments: str) -> HostProcess:
-        """The same in the background."""
+        """`orch` in the background."""
         command = ["python3", "-u", "orch.py", *arguments]
         return self.cluster.popen("login1", *command, env=PROXY, cwd=self.folder)
 

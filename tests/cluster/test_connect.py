@@ -281,7 +281,8 @@ def test_a_moved_door_is_followed_and_streams_come_to_their_end(
     cluster = project.cluster
     ssh.serve()
     process, found = connected()
-    streaming = cluster.popen(HOME, *ask(project, found, "/query", *query(20000)))
+    long = ["-m", "900", *query(20000)]  # a busy machine takes minutes for it
+    streaming = cluster.popen(HOME, *ask(project, found, "/query", *long))
     said = streaming.read_until('"response"')
     successor = cluster.popen("gpu1", "python3", "-u", "-c", NEXT)
     port = successor.read_until("at ").split()[1]
@@ -296,7 +297,7 @@ def test_a_moved_door_is_followed_and_streams_come_to_their_end(
         return answer.stdout == "next"
 
     wait_until(moved, PATIENCE_S, "the next door to answer")
-    said += streaming.read_until('"done":true')
+    said += streaming.read_until('"done":true', 900)
     chunks = [json.loads(line) for line in said.splitlines()]
     assert chunks[-1]["done"] and chunks[-1]["eval_count"] == 20000
     assert f"leads to http://gpu1:{port}" in closed(process)

@@ -22,6 +22,8 @@ from test_batch_jobs import SHORT, answered, lines
 from test_replicas import devices_of, is_server, serving
 
 SERVICES = ["ollama", "client"]
+#: Seconds for images to be made, of which pip and the compression take minutes of a busy machine.
+PREPARED_S = 1800
 
 
 def site_of(project: Project, **images: str) -> str:
@@ -45,7 +47,7 @@ def prepare(project: Project, recipe: str, site: str) -> subprocess.CompletedPro
     return subprocess.run(
         ["runuser", "-u", USER, "--", "env", "-i", *environment,
          "python3", "orch.py", recipe, "--site", site, "--prepare"],
-        cwd=project.folder, capture_output=True, text=True, timeout=300, check=False,
+        cwd=project.folder, capture_output=True, text=True, timeout=PREPARED_S, check=False,
     )  # fmt: skip
 
 

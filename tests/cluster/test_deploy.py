@@ -178,9 +178,9 @@ def test_interrupt_cancels_our_own_jobs(project: Project) -> None:
 def test_queue_timeout_gives_up_with_the_reason(project: Project) -> None:
     fill = ["sbatch", "-A", "research", "-p", "gpu", "--gres=gpu:4", "--wrap", "sleep 300"]
     project.cluster.on("login1", *fill, check=True)
-    result = project.orch(project.recipe(), "--queue-timeout", "3")
+    result = project.orch(project.recipe(), "--queue-timeout", "10")
     assert result.returncode == 5
-    assert re.search(r"in the queue after 3 s \(ollama job \d+: waits .*Resources", result.stderr)
+    assert re.search(r"in the queue after 10 s \(ollama job \d+: waits .*Resources", result.stderr)
     wait_until(lambda: len(project.cluster.queue()) == 1, PATIENCE_S, "the filler to be alone")
 
 

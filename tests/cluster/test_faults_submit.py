@@ -109,8 +109,10 @@ def test_disk_is_full_when_the_address_is_written(
         fault.happens("5 disk is full when the address is written")
         result = project.orch(recipe, *at)
     fault.ends(result, 4, rf"cannot write {small}/\S+: ?.*")
-    assert torn(small) == []
+    # First of all the end of the jobs: orch, which cannot note anything, does not wait for it, and
+    # while they clean up their files come and go.
     project.assert_nothing_left()
+    assert torn(small) == []
 
 
 # --- in the queue --------------------------------------------------------------------------------
@@ -125,9 +127,10 @@ def waiting(project: Project, *options: str) -> HostProcess:
 
 def test_pending_for_ever(project: Project, fault: Fault) -> None:
     filler = project.fill_gpus()
-    fault.happens("8 pending for ever, --queue-timeout 3")
-    result = project.orch(project.recipe(), "--queue-timeout", "3")
-    fault.ends(result, 5, r"in the queue after 3 s \(ollama job \d+: waits .*Resources")
+    # Slurm is asked after a second, and once more after five, if it had no reason yet.
+    fault.happens("8 pending for ever, --queue-timeout 10")
+    result = project.orch(project.recipe(), "--queue-timeout", "10")
+    fault.ends(result, 5, r"in the queue after 10 s \(ollama job \d+: waits .*Resources")
     wait_until(lambda: project.cluster.queue() == [filler], PATIENCE_S, "the end of ours")
     project.cluster.cancel_all()
 
@@ -151,7 +154,8 @@ def test_cancelled_by_somebody_else_while_pending(project: Project, fault: Fault
     job_id = project.job_id("ollama")
     project.cluster.on("head", "scancel", job_id, user="root", check=True)
     fault.happens("9 cancelled by somebody else while pending")
-    fault.ends(process.end(), 4, rf"Ollama job {job_id} (is|was) cancelled|{job_id} is CANCELLED")
+    # By the client's job, which begins now, or by Slurm, if orch asks it before that has ended.
+    fault.ends(process.end(), 4, rf"job {job_id} (is CANCELLED|\[CANCELLED\] was cancelled)")
     wait_until(lambda: project.cluster.queue() == [filler], PATIENCE_S, "the end of ours")
     project.cluster.cancel_all()
 

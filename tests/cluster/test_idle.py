@@ -7,7 +7,7 @@ import time
 
 from events import PATIENCE_S
 from project import USER, Project
-from slurmcluster import wait_until
+from slurmcluster import ENDS_S, wait_until
 
 IDLE = "10s"
 NO_LOAD = {"n_clients": 1, "n_requests_per_client": 0}
@@ -20,8 +20,8 @@ def test_nobody_asks_and_all_jobs_end_with_a_reason(project: Project) -> None:
     result = project.orch(project.recipe(idle_timeout=IDLE, **NO_LOAD), "--detach")
     assert result.returncode == 0, result.stderr
     wait_until(
-        lambda: project.records()[-1]["state"] == "ended", PATIENCE_S, "the end of the deployment"
-    )
+        lambda: project.records()[-1]["state"] == "ended", ENDS_S, "the end of the deployment"
+    )  # before it comes all of its start
     record = project.records()[-1]
     assert set(record["job_states"].values()) == {"ended: idle for 10 seconds"}
     for service in ("ollama", "client"):

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from events import until
+from events import PATIENCE_S, until
 from project import Project
 from test_containers import boxes as boxes  # a fixture
 
@@ -122,12 +122,13 @@ def all_targets(project: Project, record: dict[str, Any]) -> list[str]:
 def test_nor_into_the_monitoring(project: Project) -> None:
     """Neither figures nor questions nor pushes, of whatever a target file names."""
     recipe = project.recipe(monitoring={}, gpus=0, n_requests_per_client=0)
-    result = project.orch(recipe)
+    result = project.orch_monitored(recipe)
     assert result.returncode == 0, result.stdout + result.stderr
     record = project.record()
     password = project.output / "deployments" / "scrape.token"
     assert f"user orch, password in {password}" in result.stdout
-    targets = until(lambda: all_targets(project, record))  # exporters come beside their services
+    # exporters come beside their services, and are niced
+    targets = until(lambda: all_targets(project, record), 4 * PATIENCE_S)
     gateway = record["endpoints"]["pushgateway"]
     asked = [
         *(["-X", "PUT", "-d", "a 1", f"{gateway}/metrics/job/a"], [f"{gateway}/api/v1/metrics"]),

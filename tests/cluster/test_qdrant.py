@@ -38,11 +38,15 @@ def documents(project: Project) -> Path:
     folder = HOME / "documents"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
-    for n in range(60):
-        words = (f"{chr(97 + (n * 7 + k) % 26)}{n}word{k}" for k in range(80))
-        (folder / f"{n:03d}.txt").write_text(" ".join(words))
+    write(folder, range(60))
     shutil.rmtree(project.output / "qdrant_storage" / "shelf", ignore_errors=True)
     return folder
+
+
+def write(folder: Path, numbers: range) -> None:
+    for n in numbers:
+        words = (f"{chr(97 + (n * 7 + k) % 26)}{n}word{k}" for k in range(80))
+        (folder / f"{n:03d}.txt").write_text(" ".join(words))
 
 
 def recipe_of(project: Project, name: str = "recipe.json", **more: Any) -> str:
@@ -127,6 +131,7 @@ def test_a_job_that_is_killed_in_an_ingest_loses_nothing_that_was_acknowledged(
     project: Project, qdrant: dict[str, str], documents: Path
 ) -> None:
     record = deploy(project, qdrant)
+    write(documents, range(60, 180))  # so many that it is not through before the job is killed
     running = project.start("--ingest", str(documents))
     wait_until(lambda: points(project, record) > 20, PATIENCE_S, "some documents to be ingested")
     before = points(project, record)

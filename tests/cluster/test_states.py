@@ -13,6 +13,7 @@ import pytest
 from faults import Fault
 from project import PROXY, USER, Project
 from slurmcluster import ADDRESSES, PATIENCE_S, wait_until
+from test_handover_faults import no_controller
 
 
 def control(project: Project, *arguments: str, user: str = USER) -> None:
@@ -81,9 +82,9 @@ def test_cancelled_in_the_queue_by_somebody_else(project: Project) -> None:
     process = project.start(project.recipe())
     process.read_until("(Resources)")
     job_id = project.job_id("ollama")
-    # of the client's job, too: it would start now, and say that its Ollama has been cancelled
-    both = [job_id, project.job_id("client")]
-    project.cluster.on("head", "scancel", *both, user="root", check=True)
+    # Before it the client's job: it would start now, and say that its Ollama has been cancelled.
+    for cancelled in (project.job_id("client"), job_id):
+        project.cluster.on("head", "scancel", cancelled, user="root", check=True)
     result = process.end()
     assert result.returncode == 4, result.stdout + result.stderr
     assert f"the ollama job {job_id} [CANCELLED] was cancelled by user root" in result.stderr
@@ -278,13 +279,10 @@ def test_controller_that_is_down_at_submission_is_given_up_within_about_a_minute
     )
     recipe = project.recipe()
     # by SIGKILL it would forget the ends of jobs in the last seconds, and bring them back
-    os.kill(project.cluster.daemon_pid("head", "slurmctld"), signal.SIGTERM)
-    fault.happens("4 slurmctld is down at submission")
-    try:
+    with no_controller(project.cluster):
+        fault.happens("4 slurmctld is down at submission")
         result = project.orch(recipe, "--site", str(site))
         fault.ends(result, 3, "ollama job could not be submitted")
-    finally:
-        project.cluster.up()
     assert fault.seconds < 240
     assert project.orch("--stop", "all").returncode == 0, "and there is nothing to be found"
     project.assert_nothing_left()
