@@ -16,8 +16,9 @@ from slurmcluster import Cluster, ClusterError, wait_until
 HOST_FOLDERS = ("/tmp", "/var/tmp", "/dev/shm")
 #: Hosts on which the user has processes; `head` has Slurm's own alone.
 HOSTS = ("login1", "cpu1", "cpu2", "gpu1")
-#: A cancelled job is COMPLETING until its clean-up is done.
-PATIENCE_S = events.PATIENCE_S
+#: A cancelled job is COMPLETING until its clean-up is done; a node that was lost and is there again
+#: ends what it ran after a minute, with nothing else to do.
+PATIENCE_S = 2 * events.PATIENCE_S
 
 
 @dataclass

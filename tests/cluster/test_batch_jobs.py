@@ -66,7 +66,7 @@ def test_the_next_job_goes_on_with_it_and_stop_leaves_none_behind(project: Proje
     # The first one is there for 100 s by itself.
     wait_until(lambda: batch()["job"] > 1, NEXT_S, "the second job")
     before = len(answered(out))
-    wait_until(lambda: len(answered(out)) > before, PATIENCE_S, "an answer of the second job")
+    wait_until(lambda: len(answered(out)) > before, NEXT_S, "an answer of the second job")
     record = project.records()[-1]
     assert record["state"] in ("starting", "ready", "degraded")
     result = project.orch("--stop", record["id"])

@@ -172,7 +172,7 @@ def no_cable(cluster: Cluster, host: str) -> Iterator[None]:
             shown = cluster.on("login1", "sinfo", "-hn", host, "-o", "%T", "-p", "all").stdout
             return shown.strip() in ("idle", "mixed")
 
-        wait_until(idle, PATIENCE_S, f"{host} to be back")
+        wait_until(idle, 2 * PATIENCE_S, f"{host} to be back")
 
 
 def site(project: Project, **values: Any) -> str:
