@@ -174,7 +174,7 @@ class Project:
         state = ["squeue", "-h", "-j", job_id, "-o", "%T"]
         wait_until(
             lambda: self.cluster.on("login1", *state).stdout.strip() == "RUNNING",
-            PATIENCE_S,
+            2 * PATIENCE_S,  # the node may have been lost in the test before
             "the job that takes all GPUs",
         )
         return job_id
