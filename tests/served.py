@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from events import PATIENCE_S
 from haproxy import haproxy
 
 from contracts.load import RESERVED_THREADS
@@ -50,4 +51,4 @@ def gunicorn(server, output, config=CONFIG):
             yield process
         finally:
             process.terminate()
-            process.wait(10)
+            process.wait(PATIENCE_S)

@@ -21,6 +21,9 @@ from contracts.json_object import JsonObject
 LOOK_S, SIGN_S = 0.2, 5.0
 #: Seconds that a request without a stream waits: proxies and programs give up soon after.
 PATIENCE_S = 60.0
+#: By so many seconds the time of a file may be before the clock's: the kernel takes that of its
+#: last tick. What failed so shortly before a request came, it was told when it came.
+TICK_S = 0.02
 #: Seconds until it is tried again after a failure, and what is said if no wake-up has been timed.
 BACKOFF_S, UNKNOWN_S = 10.0, 30.0
 #: What goes with a request; the door has let it in, and says whose it is.
@@ -132,7 +135,7 @@ class WaitingRoom:
 
     async def _wait(self, patience_s: float, sign: Sign | None) -> None:
         """Return once an engine answers. Raises NoEngine."""
-        begun, arrived, signed = time.monotonic(), time.time(), -math.inf
+        begun, arrived, signed = time.monotonic(), time.time() - TICK_S, -math.inf
         self._files.wake()
         while not self._files.awake:
             engine, waited = self._files.read(), time.monotonic() - begun

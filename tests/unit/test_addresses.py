@@ -6,6 +6,7 @@ from pathlib import Path
 from time import monotonic
 
 import pytest
+from ports import free_port
 from scripted_server import scripted
 
 from client.errors import Unreachable
@@ -81,12 +82,6 @@ def test_a_literal_of_ipv6_is_a_host():
         assert [r.error for r in load(server.url)] == [None]
         assert web.call("GET", f"{server.url}/x").json["done"]
         assert b"\r\nHost: [::1]:%d\r\n" % server.port in server.heads[0]
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind((V4, 0))
-        return probe.getsockname()[1]
 
 
 def test_all_that_were_tried_are_named(name):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import random
 import signal
-import socket
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ import pytest
 from batch_runs import made, prompts
 from batch_server import Known, known_answers
 from events import until
+from ports import free_port
 
 from batch import progress
 from batch.__main__ import main
@@ -92,6 +92,8 @@ def test_a_line_without_an_answer_in_time_is_a_class_of_its_own(
     assert main(batch.words()) == 4
     [error] = batch.errors()
     assert error["error"] == {"code": "timeout", "message": "no answer came in time"}
+    # The server may read a request only after whoever has sent it has given up.
+    until(lambda: known.asked.total() >= MOST_ATTEMPTS)
     assert known.asked == {"q0": MOST_ATTEMPTS}
 
 
@@ -118,8 +120,7 @@ def test_a_server_that_takes_nothing_is_waited_for_longer_than_any_line(
 def test_a_server_that_is_not_there_yet_is_waited_for(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
+    port = free_port()
     batch = made(tmp_path, f"http://127.0.0.1:{port}", prompts(3))
     (tmp_path / "conditions.json").write_text("{}")
     with batch.start("--conditions", tmp_path / "conditions.json") as process:

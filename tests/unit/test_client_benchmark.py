@@ -170,11 +170,15 @@ def test_without_an_address_nothing_starts(client, output):
 
 
 def test_not_waiting_it_answers_at_once_and_shows_progress(client, server):
-    server.pace = Pace(ttft=0.05)
+    server.pace = Pace(ttft=0.2)  # so that its progress is told some times before it ends
     answer = post(client, wait=False, id="later", n_requests_per_client=10)
     assert (answer.status_code, answer.get_json()) == (202, {"id": "later", "state": "running"})
-    until(lambda: client.get("/benchmark/later").get_json()["progress"]["done"] > 0)
-    found = client.get("/benchmark/later").get_json()
+
+    def so_far():
+        found = client.get("/benchmark/later").get_json()
+        return found if found["progress"]["done"] else None
+
+    found = until(so_far)
     assert set(found) == {"id", "state", "progress"}
     assert found["progress"]["planned"] == 10 and found["progress"]["elapsed_seconds"] > 0
     until(lambda: state_of(client, "later") == "done")

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from events import PATIENCE_S, undisturbed, until
+from events import BUSY, PATIENCE_S, undisturbed, until
 from paced_server import Pace, running
 
 import clientService
@@ -141,7 +141,7 @@ def test_outstanding_requests_are_shown_and_given_back_also_by_a_stream_nobody_r
 def test_a_stream_that_is_closed_before_its_first_line_is_given_back(output):
     service = clientService.OllamaClientService(service_settings_from(os.environ))
     service.stream_ollama(Query(prompt="x")).close()
-    assert [replica.outstanding for replica in service.health()[0].ollama] == [0, 0, 0]
+    until(lambda: [replica.outstanding for replica in service.health()[0].ollama] == [0, 0, 0])
 
 
 def test_the_door_is_asked_once_about_all_replicas(output, monkeypatch):
@@ -164,8 +164,12 @@ def test_nothing_stays_outstanding_however_a_query_ends(service, servers, failur
         server.pace.failure = failure
     for _ in range(4):
         query(service, stream=stream, options={"num_predict": 3}).get_data()
-    replicas = service.get("/health").get_json()["ollama"]
-    assert [replica["outstanding"] for replica in replicas] == [0, 0, 0]
+
+    def outstanding():
+        replicas = service.get("/health").get_json()["ollama"]
+        return [replica["outstanding"] for replica in replicas]
+
+    until(lambda: outstanding() == [0, 0, 0])
 
 
 # --- death and return ---
@@ -174,7 +178,7 @@ def test_nothing_stays_outstanding_however_a_query_ends(service, servers, failur
 @pytest.mark.parametrize("stream", [False, True])
 def test_death_of_one_of_three_loses_no_query_that_had_no_byte_yet(app, servers, stream):
     for server in servers:
-        server.pace = Pace(ttft=0.1)
+        server.pace = Pace(ttft=0.3)
     dies, answers = servers[0], []
 
     def ask():
@@ -188,7 +192,7 @@ def test_death_of_one_of_three_loses_no_query_that_had_no_byte_yet(app, servers,
         dies.kill()
     assert len(answers) == 54
     assert all(status == 200 and last["done"] for status, last in answers)
-    assert retries(app.test_client()) >= 2
+    assert retries(app.test_client()) >= dies.seen.ended_early > 0  # all that were in flight
     assert metric(app.test_client(), "orch_client_replicas_out") == 1
 
 
@@ -316,7 +320,7 @@ def test_a_stream_that_has_begun_is_not_retried_but_its_replica_is_out(service, 
 
 
 def test_silence_is_not_retried(servers, output, monkeypatch):
-    monkeypatch.setenv("ORCH_QUERY_TIMEOUT", "0.3")
+    monkeypatch.setenv("ORCH_QUERY_TIMEOUT", "2")  # by then it has been passed on
     service = clientService.create_app().test_client()
     servers[0].pace = Pace(ttft=30)
     assert query(service).status_code == 504
@@ -385,7 +389,7 @@ def test_a_benchmark_survives_the_death_of_one_and_names_it(app, servers):
     assert sum(line["retried"] for line in result["results"]) == result["retried"]
     dead = next(r for r in result["replicas"] if r["url"] == f"http://{at(dies)}")
     assert dead["retried_away"] == result["retried"] and dead["outages"]
-    assert set(result["validity"]["codes"]) <= {"load_generator"}  # the machine may be busy
+    assert set(result["validity"]["codes"]) <= BUSY
     assert any(at(dies) in note for note in result["validity"]["notes"])
 
 

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from events import PATIENCE_S, undisturbed, until
+from events import PATIENCE_S, kill_all, undisturbed, until
 from paced_server import Pace, running
 from served import CONFIG, THREADS, gunicorn
 
@@ -131,7 +131,8 @@ def test_who_no_longer_waits_for_a_benchmark_keeps_no_thread(kept, server):
     body = {"n_clients": 1, "id": "left", "warmup": 0}
     for _ in range(THREADS):
         ask(kept, "POST", "/benchmark", body).close()
-    assert answer(kept, "GET", "/benchmark/left")["state"] == "running"
+    # It may be answered before the first of them has begun the run.
+    until(lambda: answer(kept, "GET", "/benchmark/left").get("state") == "running")
     answer(kept, "DELETE", "/benchmark/left")
 
 
@@ -171,8 +172,7 @@ def test_term_ends_it_soon_with_a_running_benchmark(served, server, tmp_path):
 def test_killed_it_takes_its_load_generator_with_it(served, server):
     pid = load_generator(served, server)
     worker = children(served.pid)[0]
-    os.kill(served.pid, signal.SIGKILL)
-    os.kill(worker, signal.SIGKILL)
+    kill_all([served.pid, worker])
     until(lambda: not alive(pid))
     until(lambda: server.seen.in_flight == 0)
 

@@ -3,7 +3,6 @@
 import asyncio
 import gc
 import json
-import socket
 import time
 
 import pytest
@@ -22,6 +21,7 @@ from compatible_layer import (
 )
 from compatible_layer import Layer as Front
 from events import until
+from ports import free_port
 
 from client.compatible.http_server import MAX_BODY_BYTES, ClientConnection
 
@@ -77,9 +77,7 @@ def test_a_full_queue_says_when_to_come_again():
 
 
 def test_an_engine_that_is_not_there():
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    with in_front_of(port) as front:
+    with in_front_of(free_port()) as front:
         one = Front(front, None)
         assert one.refused() == (502, "engine_unreachable", None)
 
@@ -157,7 +155,8 @@ def test_an_engine_that_goes_in_the_midst(after):
 
 
 def test_a_stream_that_takes_too_long_says_so():
-    with layer([STREAM_HEAD, said("Hi")], timeout_s=0.1) as one:
+    """Its beginning is within the time on any machine."""
+    with layer([STREAM_HEAD, said("Hi")], timeout_s=3.0) as one:
         [_, last] = one.stream()
     assert last["error"]["code"] == "timeout"
 

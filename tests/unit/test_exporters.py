@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 from events import PATIENCE_S, undisturbed
 from paced_server import Pace
+from ports import free_port
 from standin_nvml import Gpu, stand_in
 
 from exporters.gpu import ENERGY
@@ -65,12 +66,6 @@ def start(server):
     for process in started:
         process.kill()
         process.communicate()
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def get(port, path="/metrics", login=None):

@@ -35,6 +35,7 @@ class Jobs:
 def follow(tmp_path, recipe_data, monkeypatch):
     """A follower of a deployment whose Ollama job is in a given state."""
     monkeypatch.setattr("hpc.following.polling.FIRST_POLL_S", 0)
+    monkeypatch.setattr("hpc.following.polling.STEP_S", 120.0)  # one look, with its answer
     output = OutputDir(tmp_path)
     output.prepare()
     record = create_record(tmp_path, "demo-1124-120000-aaaa", {"recipe": recipe_data, "model": "m"})

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import socket
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from flask.testing import FlaskClient
 from paced_server import Server
+from ports import free_port
 from scripted_server import scripted
 
 import clientService
@@ -85,9 +85,7 @@ def test_a_key_that_it_refuses_is_said_at_once_and_not_shown(client_of: Make) ->
 
 
 def test_one_that_is_not_there_yet_is_waited_for(client_of: Make) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-    health = client_of(f"http://127.0.0.1:{port}").get("/health")
+    health = client_of(f"http://127.0.0.1:{free_port()}").get("/health")
     assert (health.status_code, health.get_json()["status"]) == (503, "unhealthy")
     assert "does not answer: Connection refused." in health.get_json()["error"]["message"]
 

@@ -16,6 +16,7 @@ from urllib.parse import parse_qs, urlsplit
 import made_runs
 import pytest
 from paced_server import Pace
+from ports import free_port
 
 from loadgen.outputs import prometheus, push, results
 
@@ -87,9 +88,7 @@ def found(*series):
 
 def nobody():
     """A URL at which nobody listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"http://127.0.0.1:{probe.getsockname()[1]}"
+    return f"http://127.0.0.1:{free_port()}"
 
 
 # --- metrics.json ---

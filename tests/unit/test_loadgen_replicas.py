@@ -12,6 +12,7 @@ import pytest
 from events import PATIENCE_S, undisturbed
 from hand_made import judged
 from paced_server import Pace, running
+from ports import free_port
 
 from contracts.errors import TargetError, UsageError
 from contracts.figures import e2e, ttft
@@ -136,7 +137,7 @@ def test_death_of_one_of_three_loses_no_request_that_had_no_byte_yet(servers):
         records, summary = measure(*servers, clients=18, requests=180)
     requests = summary["requests"]
     assert (requests["succeeded"], requests["failed"]) == (180, 0)
-    assert requests["retried"] >= 6  # all that were in flight
+    assert requests["retried"] >= dies.seen.ended_early > 0  # all that were in flight
     dead = row(summary, dies)
     assert dead["retried_away"] == requests["retried"] and dead["failed"] == 0
     assert dead["requests"] == dead["succeeded"] + dead["retried_away"]
@@ -162,15 +163,15 @@ def test_a_replica_that_died_is_named_and_the_run_stays_valid(servers):
 
 def test_times_of_a_retried_request_count_from_its_first_sending(servers):
     dies, other = servers[:2]
-    dies.pace = Pace(ttft=5.0)
-    began = time.perf_counter()
+    dies.pace = Pace(ttft=PATIENCE_S)
     died = []
 
     def die():
+        time.sleep(0.5)
         died.append(time.perf_counter())
         dies.kill()
 
-    with meanwhile(lambda: time.perf_counter() > began + 0.5 and dies.seen.in_flight, die):
+    with meanwhile(lambda: dies.seen.in_flight, die):
         records, summary = measure(dies, other, clients=2, requests=2)
     (retried,) = [record for record in records if record.retried_from]
     assert ttft(retried) > 0.3 + 0.05 and e2e(retried) >= ttft(retried)
@@ -183,8 +184,12 @@ def test_times_of_a_retried_request_count_from_its_first_sending(servers):
 def test_the_timeout_of_a_retried_request_counts_from_there_too(servers):
     dies, other = servers[:2]
     dies.pace = other.pace = Pace(ttft=PATIENCE_S)
-    began = time.perf_counter()
-    with meanwhile(lambda: time.perf_counter() > began + 1.5 and dies.seen.in_flight, dies.kill):
+
+    def die():
+        time.sleep(1.5)
+        dies.kill()
+
+    with meanwhile(lambda: dies.seen.in_flight, die):
         records, _ = measure(dies, other, clients=2, requests=2, timeout_seconds=3.0)
     (retried,) = [record for record in records if record.retried_from]
     assert retried.error == "timeout"
@@ -261,8 +266,8 @@ def test_after_the_first_byte_nothing_is_retried(servers, failure):
 
 def test_a_timeout_is_not_retried(servers):
     first, second = servers[:2]
-    first.pace = second.pace = Pace(ttft=5.0)
-    _, summary = measure(first, second, requests=1, timeout_seconds=0.2)
+    first.pace = second.pace = Pace(ttft=PATIENCE_S)
+    _, summary = measure(first, second, requests=1, timeout_seconds=1.0)
     assert summary["requests"]["errors"] == {"timeout": 1}
     assert first.seen.requests + second.seen.requests == 1
 
@@ -282,9 +287,7 @@ class Down:
     """Nobody listens there."""
 
     def __init__(self):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
 
 
 @pytest.mark.parametrize("warmup", [0, 1])

@@ -1,7 +1,6 @@
 """The engine against the stand-in with known times: what is recorded is what was."""
 
 import asyncio
-import socket
 from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
@@ -10,6 +9,7 @@ import pytest
 from events import PATIENCE_S, undisturbed
 from hand_made import judged
 from paced_server import Pace, running
+from ports import free_port
 
 from contracts.errors import TargetError
 from contracts.knobs import DEFAULT_PROMPT
@@ -216,12 +216,6 @@ def test_answers_without_tokens_make_a_run_invalid(server):
     _, summary = measure(server)
     assert summary["requests"]["without_tokens"] == 1
     assert "no_tokens" in summary["validity"]["codes"]
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def test_no_replica_at_all_is_one_sentence():

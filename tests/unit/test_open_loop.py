@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import socket
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -11,6 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from events import until
 from open_loop import OLLAMA, OPENAI, OpenLoop, percentile
+from ports import free_port
 
 TOKEN = b'data: {"choices":[{"delta":{"content":"a"}}]}\n\n'
 ROLE = b'data: {"choices":[{"delta":{"role":"assistant","content":""}}]}\n\n'
@@ -64,9 +64,7 @@ def whole(handler: Handler) -> None:
 
 def closed() -> str:
     """An address where nobody is."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return f"http://127.0.0.1:{taken.getsockname()[1]}"
+    return f"http://127.0.0.1:{free_port()}"
 
 
 def wrong(streams: OpenLoop) -> list[str]:

@@ -2,7 +2,6 @@
 
 import http.server
 import os
-import socket
 import threading
 from dataclasses import replace
 from types import SimpleNamespace
@@ -10,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 import qdrant_grpc
 import qdrant_server
+from ports import free_port
 
 from retrieval import turns
 from retrieval.errors import Mismatch, NoCollection, StoreFailed, StoreRefused, StoreUnreachable
@@ -254,12 +254,6 @@ def refusing():
     server.server_close()
 
 
-def dead_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 def test_a_server_that_takes_no_key_is_told_from_one_that_fails(folder, refusing, key_file):
     server = replace(
         folder, place=f"http://127.0.0.1:{refusing.server_address[1]}", key_file=key_file
@@ -280,7 +274,7 @@ def test_a_server_that_takes_no_key_is_told_from_one_that_fails(folder, refusing
 def test_a_server_that_does_not_answer_is_named(folder, grpc, monkeypatch):
     for name in ("http_proxy", "grpc_proxy", "all_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:1")
-    port = dead_port()
+    port = free_port()
     server = replace(folder, place=f"http://127.0.0.1:{port}", grpc_port=port if grpc else None)
     with pytest.raises(
         StoreUnreachable, match=f"Qdrant at http://127.0.0.1:{port}.* does not answer"

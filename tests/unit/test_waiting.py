@@ -15,7 +15,7 @@ from contracts.errors import (
 from contracts.jobs.reasons import explain
 from contracts.jobs.states import JobStatus
 from hpc.endpoints import OutputDir
-from hpc.following import probing, waiting
+from hpc.following import polling, probing, waiting
 from hpc.following.waiting import Target, Waiter
 
 
@@ -52,7 +52,7 @@ class Queue:
     def statuses(self, job_ids):
         self.asked += 1
         if self.hang:
-            self.hang.wait(20)
+            self.hang.wait(120)
         if self.down:
             raise SchedulerUnavailable("squeue failed: Unable to contact slurm controller")
         return {j: JobStatus(self.state, self.reason, start=self.start) for j in job_ids}
@@ -72,7 +72,16 @@ def clock(monkeypatch):
     clock = Clock()
     monkeypatch.setattr(waiting.time, "monotonic", clock.monotonic)
     monkeypatch.setattr(waiting.time, "sleep", clock.sleep)
+    # Whoever is asked answers in no time of this clock, which runs on while a busy machine has his
+    # thread wait.
+    monkeypatch.setattr(polling, "STEP_S", 120.0)
     return clock
+
+
+@pytest.fixture
+def slow(clock, monkeypatch):
+    """The scheduler, whose answer is not waited for."""
+    monkeypatch.setattr(polling, "STEP_S", 0.05)
 
 
 @pytest.fixture
@@ -325,7 +334,7 @@ def test_run_that_began_anew_between_two_looks_is_noticed_by_its_files(clock, ou
     assert sum("was requeued" in line for line in wait.lines) == 1
 
 
-def test_old_answer_does_not_undo_a_begin(clock, output):
+def test_old_answer_does_not_undo_a_begin(clock, slow, output):
     """squeue was asked before the job began, and answers after it."""
     queue = Queue("PENDING")
     queue.hang = threading.Event()
@@ -339,7 +348,7 @@ def test_old_answer_does_not_undo_a_begin(clock, output):
     assert not any("requeued" in line for line in wait.lines)
 
 
-def test_slow_scheduler_does_not_hold_up_what_files_say(clock, output):
+def test_slow_scheduler_does_not_hold_up_what_files_say(clock, slow, output):
     queue = Queue("RUNNING")
     queue.hang = threading.Event()
     wait = Wait(output, queue)
