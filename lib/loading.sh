@@ -62,14 +62,26 @@ stage() {
 
 # stage_file WHAT PATH: and the other parts of a GGUF file in several; sets STAGED to the file.
 stage_file() {
-  local root=${2%/*} name=${2##*/} part files=()
-  if [[ $name =~ ^(.*)-00001-of-([0-9]{5})\.gguf$ ]]; then
-    for part in "$root/${BASH_REMATCH[1]}"-?????-of-"${BASH_REMATCH[2]}".gguf; do files+=("${part##*/}"); done
-  else
-    files=("$name")
-  fi
-  stage "$1" "$root" "${files[@]}"
-  STAGED=$STAGED/$name
+  local PARTS
+  parts_of "$2"
+  stage "$1" "${2%/*}" "${PARTS[@]}"
+  STAGED=$STAGED/${2##*/}
+}
+
+# parts_of PATH: sets PARTS to the names of a GGUF file and, if it is the first of several, of the others.
+parts_of() {
+  local name=${1##*/} part
+  PARTS=("$name")
+  [[ $name =~ ^(.*)-00001-of-([0-9]{5})\.gguf$ ]] || return 0
+  PARTS=()
+  for part in "${1%/*}/${BASH_REMATCH[1]}"-?????-of-"${BASH_REMATCH[2]}".gguf; do PARTS+=("${part##*/}"); done
+}
+
+# bytes_of_file PATH: of all its parts.
+bytes_of_file() {
+  local PARTS
+  parts_of "$1"
+  bytes_of "${1%/*}" "${PARTS[@]}"
 }
 
 # stage_folder WHAT PATH: all files of a folder but weights in other formats than safetensors, and what is hidden; sets

@@ -7,11 +7,13 @@ import numpy as np
 
 def make_model(
     path, architecture, *, layers=8, width=256, heads=4, heads_kv=2, key=None, wide=1024,
-    vocabulary=8192, window=None, shared=False, trained=32768, **keys,
+    vocabulary=8192, window=None, shared=False, trained=32768, each=0,
+    **keys,
 ):  # fmt: skip
-    """Write a model; `shared`: input and output have one table; `keys`: further keys of its
-    architecture, whole numbers or lists of them."""
-    writer = gguf.GGUFWriter(path, architecture)
+    """Write a model; `shared`: input and output have one table; `each`: tensors of each of several
+    files, which get names of their own; `keys`: further keys of its architecture, whole numbers or
+    lists of them."""
+    writer = gguf.GGUFWriter(path, architecture, split_max_tensors=each)
     writer.add_file_type(gguf.LlamaFileType.MOSTLY_F16)
     writer.add_context_length(trained)
     writer.add_embedding_length(width)

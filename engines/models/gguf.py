@@ -7,9 +7,11 @@ that a file of a hundred GiB costs what a small one does.
 from __future__ import annotations
 
 import os
+import re
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
 Number = int | float | bool
@@ -22,6 +24,8 @@ _MOST_KEYS, _MOST_TENSORS = 100_000, 1_000_000
 #: Longer arrays are of a vocabulary: nothing is made of them but their length.
 _MOST_ELEMENTS = 4096
 _MOST_DIMENSIONS = 4
+#: The first of several files of a model, as llama.cpp names them; it has all that is not a tensor.
+_FIRST_PART = re.compile(r"(.*)-00001-of-([0-9]{5})\.gguf", re.DOTALL)
 _STRING, _ARRAY = 8, 9
 _NUMBERS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q",
             12: "d"}  # fmt: skip
@@ -68,7 +72,38 @@ class Header:
 
 
 def read_header(path: Path) -> Header:
-    """Return the header of a file. Raises BadGguf, and OSError if it cannot be read."""
+    """Return the header of a file; of the first of several with the tensors of all of them. Raises
+    BadGguf, and OSError if it cannot be read."""
+    first, *others = [_read(path), *map(_read_part, _other_parts(path))]
+    if others:
+        parts = (first, *others)
+        tensors = {name: size for part in parts for name, size in part.tensors.items()}
+        first = replace(
+            first,
+            tensors=tensors,
+            weights=sum(part.weights for part in parts),
+            parameters=sum(part.parameters for part in parts),
+        )
+    return _with_layers(first)
+
+
+def _other_parts(path: Path) -> list[Path]:
+    found = _FIRST_PART.fullmatch(path.name)
+    if found is None:
+        return []
+    numbers = range(2, int(found[2]) + 1)
+    return [path.with_name(f"{found[1]}-{n:05}-of-{found[2]}.gguf") for n in numbers]
+
+
+def _read_part(path: Path) -> Header:
+    try:
+        return _read(path)
+    except (OSError, BadGguf) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        raise BadGguf(f"its part {path.name}: {why}") from error
+
+
+def _read(path: Path) -> Header:
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
         data = b""
@@ -89,7 +124,7 @@ def beginning(data: bytes, size: int) -> Header:
     that a few thousand bytes say how large a cache is. Raises BadGguf."""
     source = _Bytes(data)
     try:
-        return source.header(size)
+        return _with_layers(source.header(size))
     except _Short:
         return _with_layers(Header(source.metadata, source.lengths, {}, size))
 
@@ -138,9 +173,9 @@ class _Bytes:
         starts = sorted(offsets.values())
         if starts and starts[-1] >= weights:
             raise BadGguf("it ends before its tensors do")
-        ends = dict(zip(starts, [*starts[1:], weights], strict=True))
+        ends = dict(pairwise([*starts, weights]))
         tensors = {name: ends[start] - start for name, start in offsets.items()}
-        return _with_layers(Header(self.metadata, self.lengths, tensors, weights, parameters))
+        return Header(self.metadata, self.lengths, tensors, weights, parameters)
 
     def _pair(self) -> None:
         key, kind = self._text(), self._number("I")

@@ -2,6 +2,7 @@
 
 import struct
 
+import gguf
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -40,6 +41,32 @@ def test_a_header_that_is_longer_than_what_is_read_at_first_is_read_whole(tmp_pa
     monkeypatch.setattr("engines.models.gguf._AT_MOST", 8192)
     with pytest.raises(BadGguf, match="its header is longer than"):
         read_header(path)
+
+
+def test_of_several_files_all_are_counted(model, tmp_path):
+    make_model(tmp_path / "made.gguf", "llama", layers=3, width=64, each=10)
+    parts = sorted(tmp_path.iterdir())
+    assert [part.name for part in parts] == [f"made-0000{n}-of-00003.gguf" for n in (1, 2, 3)]
+    whole, found = read_header(model), read_header(parts[0])
+    assert found.tensors == whole.tensors
+    assert (found.weights, found.parameters) == (whole.weights, whole.parameters)
+    parts[1].write_bytes(parts[1].read_bytes()[:2000])
+    with pytest.raises(BadGguf, match=r"its part made-00002-of-00003\.gguf: it ends before"):
+        read_header(parts[0])
+    parts[1].unlink()
+    with pytest.raises(BadGguf, match=r"its part made-00002-of-00003\.gguf: No such file"):
+        read_header(parts[0])
+
+
+def test_a_file_of_a_vocabulary_alone_has_no_weights(tmp_path):
+    """llama.cpp has such files beside models, and of several the first may be one."""
+    writer = gguf.GGUFWriter(tmp_path / "vocabulary.gguf", "llama")
+    writer.add_block_count(3)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.close()
+    found = read_header(tmp_path / "vocabulary.gguf")
+    assert (found.tensors, found.weights) == ({}, 0)
 
 
 def test_the_first_bytes_say_what_a_cache_takes(model):

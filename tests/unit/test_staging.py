@@ -248,9 +248,11 @@ def test_a_file_in_several_parts_is_copied_with_all(node):
         (node.models / f"big-0000{part}-of-00003.gguf").write_bytes(DATA)
     (node.models / "big-00001-of-00002.gguf").write_bytes(b"another")
     stage = 'stage_file big "$2/big-00001-of-00003.gguf"'
-    said, reason = node.run(script='echo "at $STAGED"; ls "${STAGED%/*}"', stage=stage)
+    script = 'echo "at $STAGED"; ls "${STAGED%/*}"; bytes_of_file "$2/big-00001-of-00003.gguf"'
+    said, reason = node.run(script=script, stage=stage)
     assert reason == "" and re.search(r"at .*/big-00001-of-00003\.gguf", said)
     assert said.count("of-00003.gguf\n") == 4 and "of-00002" not in said
+    assert f"\n{3 * len(DATA)}" in said
 
 
 def test_a_file_that_has_changed_is_another_one(node):
