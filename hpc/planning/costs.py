@@ -47,15 +47,19 @@ def costs_of(fit: Fit) -> Costs:
     def with_slots(count: int) -> Serving:
         return replace(serving, num_parallel=count)
 
+    trained = max((_trained_with(part) for part in fit.parts), default=0) or _MOST_CONTEXT
+
+    def tokens(steps: int) -> int:
+        return min(steps * CONTEXT_STEP, trained)
+
     def with_context(steps: int) -> Serving:
-        return replace(serving, context_length=steps * CONTEXT_STEP)
+        return replace(serving, context_length=tokens(steps))
 
     def with_cache(kind: KvCacheType) -> Serving:
         flash = serving.flash_attention if kind == "f16" else True  # which those need
         return replace(serving, kv_cache_type=kind, flash_attention=flash)
 
-    trained = max((_trained_with(part) for part in fit.parts), default=0)
-    steps = _most(fit, with_context, (trained or _MOST_CONTEXT) // CONTEXT_STEP)
+    steps = _most(fit, with_context, -(-trained // CONTEXT_STEP))
     return Costs(
         slot_bytes=more(with_slots(serving.num_parallel + 1)),
         tokens_1024_bytes=more(
@@ -63,7 +67,7 @@ def costs_of(fit: Fit) -> Costs:
         ),
         kv_cache_type_bytes={kind: more(with_cache(kind)) for kind in _kinds(serving.engine)},
         largest_num_parallel=_most(fit, with_slots, _MOST_SLOTS),
-        largest_context_length=None if steps is None else steps * CONTEXT_STEP,
+        largest_context_length=None if steps is None else tokens(steps),
     )
 
 

@@ -292,6 +292,16 @@ def test_its_figures_are_those_of_a_plan_with_what_it_recommends(orch, recipe, s
         assert again["needed_bytes"] == figures["needed_bytes"] + more
 
 
+@pytest.mark.parametrize("trained", [512, 1500, 2048])
+def test_no_context_is_recommended_beyond_what_a_model_was_trained_with(
+    orch, recipe, site, tmp_path, trained
+):
+    model = make_model(tmp_path / "short.gguf", "llama", trained=trained)
+    path = recipe({"mem_gb": 1}, model=str(model))
+    figures = json.loads(orch("--fit", path, "--site", site(), "--json")[1])
+    assert figures["costs"]["largest_context_length"] == trained
+
+
 def test_a_smaller_quantisation_may_fit(orch, recipe, site):
     path = recipe({"mem_gb": 1}, num_parallel=49, context_length=4112)
     figures = json.loads(orch("--fit", path, "--site", site(), "--json")[1])
