@@ -165,6 +165,7 @@ def test_without_munge_or_its_daemon_a_sentence_says_so(orch, door, munge, monke
         ("none", "there is no deployment 'none'"),
         ("ftp://x", "must be a deployment's ID, or its URL"),
         ("http://x/path", "must be a deployment's ID, or its URL"),
+        ("http://[fe80::1:5000", "must be a deployment's ID, or its URL"),
         ("https://x:5000", "which cannot be read here; name the output directory of the owner"),
     ],
 )

@@ -68,7 +68,10 @@ def run(given: argparse.Namespace, output: OutputDir, console: Console) -> None:
 def _url(given: str, record: Record | None) -> str:
     """Raises UsageError."""
     if record is None:
-        parts = urlsplit(given)
+        try:
+            parts = urlsplit(given)
+        except ValueError:  # such as half of an IPv6 address
+            parts = urlsplit("")
         if parts.scheme not in ("http", "https") or not parts.netloc or parts.path.strip("/"):
             raise UsageError(f"--login is {given!r}, but must be a deployment's ID, or its URL: "
                              "http://HOST:PORT.")  # fmt: skip
