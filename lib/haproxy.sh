@@ -32,8 +32,8 @@ token_file() {
   [ -s "$1" ] || (
     umask 077
     random_word 43
-    mkdir -p "${1%/*}" && printf '%s\n' "$WORD" >"$own"
-    ln "$own" "$1" 2>/dev/null # not if another job was quicker
+    # Not if another job was quicker; nor if there is no room: one that is empty would stay, and be nobody's to make.
+    mkdir -p "${1%/*}" && printf '%s\n' "$WORD" >"$own" && ln "$own" "$1" 2>/dev/null
     rm -f "$own"
   )
   [ -s "$1" ] || fail "cannot write $1; make room in that file system, or check its permissions"
