@@ -232,18 +232,26 @@ make_folder() {
   local lock
   # Its name is kept first: the job may be told to end as soon as it is there.
   random_word 10
-  FOLDER=${TMPDIR:-/tmp}/orch.$WORD
+  FOLDER=$(place_of_folders)/orch.$WORD
   FOLDERS+=("$FOLDER")
-  mkdir -m 700 "$FOLDER" || fail "cannot make a folder in ${TMPDIR:-/tmp} on $HOST; make room there"
+  mkdir -m 700 "$FOLDER" || fail "cannot make a folder in ${FOLDER%/*} on $HOST; make room there"
   if command -v flock >/dev/null && { exec {lock}>"$FOLDER/.held"; } 2>/dev/null; then
     echo "$HOST" >&"$lock" && flock --nonblock "$lock" && mv "$FOLDER/.held" "$FOLDER/held"
   fi 2>/dev/null
 }
 
+# place_of_folders: prints where they are made: in TMPDIR, if the names of sockets there are no longer than HAProxy takes
+# (97 bytes), and have nothing in them by which it, or a container's --bind, would end them.
+place_of_folders() {
+  local LC_ALL=C place=${TMPDIR:-/tmp} # C: by bytes
+  if [ "${#place}" -gt 64 ] || [[ $place == *[,:\(\)\'\"\\]* ]]; then place=/tmp; fi
+  printf '%s\n' "$place"
+}
+
 # remove_abandoned: the folders of our killed jobs on this node.
 remove_abandoned() {
   local folder host lock
-  for folder in "${TMPDIR:-/tmp}"/orch.??????????; do
+  for folder in "$(place_of_folders)"/orch.??????????; do
     if [ -O "$folder" ] && [ ! -L "$folder" ] && read -r host <"$folder/held" && [ "$host" = "$HOST" ] &&
       exec {lock}<"$folder/held"; then
       if flock --nonblock "$lock"; then rm -rf "$folder"; fi
