@@ -5,9 +5,10 @@ Nobody is asked for it but files, and on one's own machine NVIDIA's driver: a pl
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import contextlib
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from engines.models.memory import Need, Serving, need_of
 from hpc.planning.model_files import Found
@@ -187,13 +188,49 @@ def room_of_job(mem_gb: int | None, replicas: int) -> Room:
     )
 
 
-def room_of_host(replicas: int, read: Callable[[], str] = Path("/proc/meminfo").read_text) -> Room:
-    """The memory that is free on this machine now, for each of the replicas that share it."""
-    lines = (line.split() for line in read().splitlines())
-    free = next((int(words[1]) for words in lines if words[:1] == ["MemAvailable:"]), None)
-    each = None if free is None else free * 1024 // replicas
-    words = "free here now" + (f", for each of {replicas}" if replicas > 1 else "")
-    return Room(each, 0, words, "take a machine with more", "/proc/meminfo does not say it")
+def room_of_host(replicas: int, root: Path = Path("/")) -> Room:
+    """The memory that is free on this machine now, for each of the replicas that share it; less if
+    a control group of this process (a container's, a login's) may have less."""
+    lines = (line.split() for line in (root / "proc/meminfo").read_text().splitlines())
+    free = [int(words[1]) * 1024 for words in lines if words[:1] == ["MemAvailable:"]]
+    left = list(_left_in_groups(root))
+    each = min([*free, *left], default=None)
+    words = "left here by a control group's limit" if each in left else "free here now"
+    return Room(
+        None if each is None else max(each, 0) // replicas,
+        0,
+        words + (f", for each of {replicas}" if replicas > 1 else ""),
+        "take a machine with more",
+        "/proc/meminfo does not say it",
+    )
+
+
+def _left_in_groups(root: Path) -> Iterator[int]:
+    """Bytes that each control group of this process which has a limit may still have, its parents
+    too."""
+    with contextlib.suppress(OSError):
+        for line in (root / "proc/self/cgroup").read_text().splitlines():
+            _, controllers, path = line.split(":", 2)
+            mount = root / "sys/fs/cgroup"
+            if controllers == "":
+                files = "memory.max", "memory.current", "inactive_file"
+            elif "memory" in controllers.split(","):
+                mount /= "memory"
+                files = "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"
+            else:
+                continue
+            group = PurePosixPath(path)
+            for one in (group, *group.parents):  # in a container's own mount the first are missing
+                with contextlib.suppress(OSError, ValueError):  # "max": it has no limit
+                    yield _left_in(mount / one.relative_to("/"), *files)
+
+
+def _left_in(group: Path, limit: str, used: str, cached: str) -> int:
+    """What was read of files and not used for long goes for whoever needs it. Raises OSError,
+    ValueError."""
+    most, now = (int((group / name).read_text()) for name in (limit, used))
+    lines = (line.split() for line in (group / "memory.stat").read_text().splitlines())
+    return most - now + next((int(words[1]) for words in lines if words[0] == cached), 0)
 
 
 def _of_driver() -> int | None:

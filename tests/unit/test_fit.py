@@ -262,9 +262,46 @@ def test_replicas_of_a_node_share_its_memory_and_its_gpus(orch, recipe, site):
     assert room({"partition": "gpu", "gpus": 8}) == (40 * GIB, 2)
 
 
-def test_replicas_on_ones_own_machine_share_what_is_free():
-    room = room_of_host(2, lambda: "MemTotal: 9 kB\nMemAvailable:    4096 kB\n")
+def machine(root, files):
+    """A machine's files, of which 4 MiB of memory are free."""
+    files = {"proc/meminfo": "MemTotal: 9 kB\nMemAvailable:    4096 kB\n", **files}
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    return root
+
+
+def test_replicas_on_ones_own_machine_share_what_is_free(tmp_path):
+    room = room_of_host(2, machine(tmp_path, {}))
     assert (room.each, str(room)) == (2 * MIB, "2 MiB free here now, for each of 2")
+
+
+@pytest.mark.parametrize("limited", ["user.slice", "user.slice/user-7.slice", ""])
+def test_a_control_groups_limit_goes_before_what_is_free(tmp_path, limited):
+    """Of a login's slice, as systemd may bound it, or of a container, which sees its own as the
+    root. What it has read and no longer uses is as good as free."""
+    groups, own = tmp_path / "sys/fs/cgroup", "user.slice/user-7.slice"
+    files = {"proc/self/cgroup": f"0::/{own}\n", f"sys/fs/cgroup/{own}/memory.max": "max\n"}
+    room = room_of_host(1, machine(tmp_path, files))
+    assert str(room) == "4 MiB free here now"
+    (groups / limited / "memory.max").write_text(f"{8 * MIB}\n")
+    (groups / limited / "memory.current").write_text(f"{6 * MIB}\n")
+    (groups / limited / "memory.stat").write_text(f"anon {5 * MIB}\ninactive_file {MIB}\n")
+    assert str(room_of_host(1, tmp_path)) == "3 MiB left here by a control group's limit"
+
+
+def test_so_does_one_of_the_older_kind(tmp_path):
+    group = "sys/fs/cgroup/memory/docker/1"
+    files = {
+        "proc/self/cgroup": "4:cpu,cpuacct:/\n3:memory:/docker/1\n0::/\n",
+        f"{group}/memory.limit_in_bytes": f"{3 * MIB}\n",
+        f"{group}/memory.usage_in_bytes": f"{4 * MIB}\n",
+        f"{group}/memory.stat": f"inactive_file 0\ntotal_inactive_file {MIB}\n",
+        "sys/fs/cgroup/memory/memory.limit_in_bytes": "9223372036854771712\n",
+        "sys/fs/cgroup/memory/memory.usage_in_bytes": "4096\n",
+        "sys/fs/cgroup/memory/memory.stat": "total_inactive_file 0\n",
+    }
+    assert room_of_host(1, machine(tmp_path, files)).each == 0
 
 
 # --- --fit ---------------------------------------------------------------------------------------
