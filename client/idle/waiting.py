@@ -66,7 +66,7 @@ def kind_of(request: Request) -> Kind | None:
     try:
         body = json.loads(request.body)
         streams = body.get("stream", path in _STREAM_BY_DEFAULT)
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         return None
     if streams is not True:
         return None
@@ -195,6 +195,6 @@ def _job(engine: EngineJob) -> str:
 def _object(body: bytes) -> JsonObject:
     try:
         found = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         found = None
     return found if isinstance(found, dict) else {"error": body.decode("utf-8", "replace")[:300]}

@@ -280,6 +280,7 @@ def asks(target, **body):
         (asks("/query"), None),
         (Request("POST", "/query", {}, b"[1]"), None),
         (Request("POST", "/api/chat", {}, b"{"), None),
+        pytest.param(Request("POST", "/api/chat", {}, b"[" * 100_000), None, id="nested deeply"),
     ],
 )
 def test_how_a_stream_looks(request_, kind):
