@@ -20,10 +20,13 @@ make_proxy_folder() {
 }
 
 require_haproxy() {
+  local said remedy="run scripts/get_haproxy.sh on the login node, or load its module in the site profile ('modules')"
   PATH=$PATH:/usr/sbin:/usr/local/sbin # where Debian has it, and an ordinary user does not look
   [ -x "${HAPROXY-}" ] || HAPROXY=haproxy
-  "${PROXY_IN[@]}" "$HAPROXY" -v >/dev/null 2>&1 ||
-    fail "there is no haproxy on $HOST's PATH; run scripts/get_haproxy.sh on the login node, or load its module in the site profile ('modules')"
+  said=$("${PROXY_IN[@]}" "$HAPROXY" -v 2>/dev/null) || fail "there is no haproxy on $HOST's PATH; $remedy"
+  [[ $said =~ ^HA-?Proxy\ version\ (([0-9]+)\.([0-9]+)[^ ]*) ]] || return 0
+  [ $((BASH_REMATCH[2] * 1000 + BASH_REMATCH[3])) -ge 2004 ] ||
+    fail "the haproxy on $HOST's PATH is version ${BASH_REMATCH[1]}, older than 2.4; $remedy"
 }
 
 # token_file PATH: makes it if nobody has.
