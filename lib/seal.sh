@@ -56,7 +56,8 @@ list() {
 hold_network() {
   local word='' pid
   mkfifo "$PROXY_FOLDER/up" || return
-  unshare --user --map-root-user --net \
+  # Where some systems have ip, and an ordinary user does not look.
+  PATH=$PATH:/usr/sbin:/sbin unshare --user --map-root-user --net \
     bash -c 'ip link set lo up && echo up && exec sleep infinity >/dev/null 2>&1' >"$PROXY_FOLDER/up" 2>"$PROXY_FOLDER/why" &
   pid=$!
   read -r word <"$PROXY_FOLDER/up"

@@ -36,6 +36,23 @@ def test_where_there_was_no_room_there_is_one_once_there_is_room(tmp_path: Path)
     assert make(token).returncode == 0 and len(token.read_text()) == 44
 
 
+def test_a_network_is_made_also_where_the_users_path_has_no_ip(tmp_path: Path) -> None:
+    """On Red Hat's systems it is in /usr/sbin alone, and a job's PATH may lack that."""
+    unshare = tmp_path / "unshare"
+    unshare.write_text(f'#!/bin/sh\necho "$PATH" >{tmp_path}/path\necho up\n')
+    unshare.chmod(0o755)
+    script = (
+        f". {LIB}/service.sh; . {LIB}/haproxy.sh; . {LIB}/seal.sh; PROXY_FOLDER={tmp_path}; "
+        'hold_network && echo "$PATH"'
+    )
+    done = subprocess.run(
+        ["bash", "-uc", script], capture_output=True, text=True, check=True,
+        env={"PATH": f"{tmp_path}:/usr/bin:/bin"},
+    )  # fmt: skip
+    assert done.stdout == f"{tmp_path}:/usr/bin:/bin\n", "it is the network's alone"
+    assert "/usr/sbin" in (tmp_path / "path").read_text().strip().split(":")
+
+
 def require(folder: Path, says: str) -> str:
     """What a job fails with where haproxy says that of itself."""
     program = folder / "haproxy"
