@@ -84,6 +84,17 @@ bytes_of_file() {
   bytes_of "${1%/*}" "${PARTS[@]}"
 }
 
+# bytes_of_weights FOLDER: of those files that are loaded: Mistral's models have all of them a second time, in a layout of
+# their own.
+bytes_of_weights() {
+  local path files=() others=()
+  for path in "$1"/*.safetensors; do
+    case ${path##*/} in consolidated*) others+=("${path##*/}") ;; *) files+=("${path##*/}") ;; esac
+  done
+  [ "${#files[@]}" -gt 0 ] || files=(${others[@]+"${others[@]}"})
+  bytes_of "$1" "${files[@]}"
+}
+
 # stage_folder WHAT PATH: all files of a folder but weights in other formats than safetensors, and what is hidden; sets
 # STAGED to its copy.
 stage_folder() {

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import re
+from collections.abc import Iterable
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -87,7 +88,15 @@ def files_of(folder: Path) -> list[Path]:
 
 def weights_in(folder: Path) -> int:
     """The bytes of all weights in a model's folder."""
-    return sum(file.stat().st_size for file in folder.glob(WEIGHTS))
+    names = _loaded(file.name for file in folder.glob(WEIGHTS))
+    return sum((folder / name).stat().st_size for name in names)
+
+
+def _loaded(names: Iterable[str]) -> list[str]:
+    """Those of the files of weights that are loaded: Mistral's models have all of them a second
+    time, in a layout of their own."""
+    found = list(names)
+    return [name for name in found if not name.startswith("consolidated")] or found
 
 
 def weights_listed(files: bytes) -> int:
@@ -96,9 +105,10 @@ def weights_listed(files: bytes) -> int:
     listed = json.loads(files)
     if not isinstance(listed, list):
         raise ValueError("the hub's list of its files is none")
-    entries = [entry for entry in listed if isinstance(entry, dict)]
-    weights = [entry for entry in entries if fnmatch(str(entry.get("path")), WEIGHTS)]
-    sizes = [count_of(entry, "size") or 0 for entry in weights if "/" not in str(entry["path"])]
-    if not sum(sizes):
+    entries = (entry for entry in listed if isinstance(entry, dict))
+    sizes = {str(entry.get("path")): count_of(entry, "size") or 0 for entry in entries}
+    names = [name for name in sizes if fnmatch(name, WEIGHTS) and "/" not in name]
+    weights = sum(sizes[name] for name in _loaded(names))
+    if not weights:
         raise ValueError(f"the hub lists no {WEIGHTS} of it")
-    return sum(sizes)
+    return weights

@@ -6,6 +6,7 @@ import pytest
 
 from engines.models.config import BadConfig, read_config
 from engines.models.memory import Serving
+from hpc.recipe.folders import weights_in, weights_listed
 
 LLAMA = {
     "num_hidden_layers": 32, "hidden_size": 4096, "num_attention_heads": 32,
@@ -56,6 +57,23 @@ def test_a_cache_of_fp8_is_half_as_large_and_blocks_are_whole(config):
     assert model.need(fp8).kv_cache * 2 == usual
     one_more = model.need(Serving(8193, 1, gpu=True, engine="vllm")).kv_cache
     assert one_more - usual == usual * 16 // 8192
+
+
+@pytest.mark.parametrize(
+    ("sizes", "loaded"),
+    [
+        ({"model-1-of-2.safetensors": 5, "model-2-of-2.safetensors": 4, "a.bin": 9}, 9),
+        ({"consolidated.safetensors": 9, "model.safetensors": 8}, 8),
+        ({"consolidated.safetensors": 9, "params.json": 1}, 9),
+    ],
+)
+def test_weights_that_are_there_twice_count_once(tmp_path, sizes, loaded):
+    """As those of Mistral, in a layout of their own, too."""
+    for name, size in sizes.items():
+        (tmp_path / name).write_bytes(bytes(size))
+    assert weights_in(tmp_path) == loaded
+    files = [{"path": name, "size": size} for name, size in sizes.items()]
+    assert weights_listed(json.dumps(files).encode()) == loaded
 
 
 def test_of_a_model_of_images_its_part_for_text_counts(config):

@@ -243,6 +243,13 @@ def test_a_folder_is_copied_whole_with_what_its_links_lead_to(node):
     assert reason == "" and "./.digests\n./config.json\n./sub/a b.safetensors\n{}" in said
 
 
+def test_weights_that_are_there_twice_count_once(node):
+    for name, size in (("model-1", 3_000_000), ("model-2", 7), ("consolidated", 3_000_007)):
+        (node.models / f"{name}.safetensors").write_bytes(bytes(size))
+    said, _ = node.run(script='bytes_of_weights "$2"; rm "$2"/model-*; bytes_of_weights "$2"')
+    assert "\n30000073000007" in said
+
+
 def test_a_file_in_several_parts_is_copied_with_all(node):
     for part in range(1, 4):
         (node.models / f"big-0000{part}-of-00003.gguf").write_bytes(DATA)
