@@ -53,7 +53,9 @@ END
     ln "$own" "$AUTHORITY.key" 2>/dev/null # not if another job was quicker
     rm -f "$own"
   fi
-  [ -s "$AUTHORITY.pem" ] || write_file "$AUTHORITY.pem" "$(certificate_in "$AUTHORITY.key")"
+  # Also if it is that of a key which somebody has removed: nobody would trust what this one signs.
+  [ "$(cat "$AUTHORITY.pem" 2>/dev/null)" = "$(certificate_in "$AUTHORITY.key")" ] ||
+    write_file "$AUTHORITY.pem" "$(certificate_in "$AUTHORITY.key")"
 }
 
 certificate_in() { sed -n '/BEGIN CERTIFICATE-/,/END CERTIFICATE-/p' "$1"; }

@@ -75,3 +75,19 @@ def test_a_haproxy_that_is_too_old_is_named_with_a_remedy(tmp_path: Path, versio
 @pytest.mark.parametrize("says", ["HAProxy version 2.4.0", "HAProxy version 3.0.11", "a build"])
 def test_others_are_taken(tmp_path: Path, says: str) -> None:
     assert require(tmp_path, says) == ""
+
+
+@pytest.mark.parametrize("before", [None, "", "of a key that was removed"])
+def test_an_authoritys_certificate_is_that_of_its_key(tmp_path: Path, before: str | None) -> None:
+    folder = tmp_path / "deployments"
+    folder.mkdir()
+    own = "-----BEGIN CERTIFICATE-----\nabc\n-----END CERTIFICATE-----\n"
+    (folder / "authority.key").write_text(f"-----BEGIN PRIVATE KEY-----\n{own}")
+    if before is not None:
+        (folder / "authority.pem").write_text(before)
+    script = (
+        f". {LIB}/service.sh; . {LIB}/haproxy.sh; . {LIB}/tls.sh; SERVICE=test JOB_ID=1 "
+        f"OUTPUT={tmp_path}; make_authority"
+    )
+    subprocess.run(["bash", "-uc", script], check=True)
+    assert (folder / "authority.pem").read_text() == own
