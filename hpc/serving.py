@@ -117,18 +117,24 @@ def probe(engine: Deployed, url: str, model: str, token_file: Path | None = None
 
 
 def _target(engine: Deployed, launched: Launched) -> Target:
-    """All replicas are ready, as `probe` says; what it finds of the last one."""
+    """All replicas are ready, as `probe` says; what it finds of the one that has the least part of
+    the model on GPUs."""
     token_file = launched.token_file
 
     def probe_all(addresses: list[str]) -> Facts | str:
-        facts: Facts | str = ""
+        found = []
         for address in addresses:
             facts = probe(engine, url_of(address, token_file), launched.model, token_file)
             if isinstance(facts, str):
-                break
-        return facts
+                return facts
+            found.append(facts)
+        return min(found, key=_part_on_gpus, default="")
 
     return Target(engine.service, launched.record.jobs[engine.service], probe_all)
+
+
+def _part_on_gpus(facts: Facts) -> float:
+    return (facts.model.size_vram or 0) / (facts.model.size or 1)
 
 
 def _ready(engine: Deployed, launched: Launched, target: Target) -> Ready:

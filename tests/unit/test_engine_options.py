@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,11 +17,12 @@ from engine_asked import GGML_VARIABLES
 import ollamaService
 from client.benchmarks import place_of
 from contracts.errors import UsageError
-from engines.engine import LoadedModel
+from engines.engine import Facts, LoadedModel
 from engines.servers.deployable import DEPLOYED
 from engines.servers.llamacpp import LLAMACPP
 from engines.servers.ollama_options import unheeded
 from engines.servers.options import Options
+from hpc import serving
 from hpc.deployment import Deployment
 from hpc.endpoints import OutputDir
 from hpc.planning.plan import Plan, make_plan
@@ -314,6 +316,25 @@ def test_a_model_sits_where_the_recipe_has_its_layers(
 ) -> None:
     model = LoadedModel("m", size=100, size_vram=vram)
     assert bool(placement_problem(1, model, "Ollama", layers)) is wrong
+
+
+def test_of_several_replicas_one_without_its_gpu_is_found(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Whichever it is."""
+    on_gpu = Facts("0.17.4", LoadedModel("smol", size=4, size_vram=4))
+    on_cpu = replace(on_gpu, model=LoadedModel("smol", size=4, size_vram=0))
+    said: dict[str, Facts | str] = {"http://a:1": on_cpu}
+    monkeypatch.setattr(serving, "probe", lambda _engine, url, *_: said.get(url, on_gpu))
+    record = SimpleNamespace(jobs={"ollama": "7"})
+    token = tmp_path / "internal.token"
+    launched: Any = SimpleNamespace(token_file=token, model="smol", record=record)
+    target = ollamaService.SERVICE.target(launched)
+    for addresses in (["a:1", "b:1"], ["b:1", "a:1"], ["b:1", "a:1", "c:1"]):
+        assert target.probe(addresses) == on_cpu
+    assert target.probe(["b:1", "c:1"]) == on_gpu
+    said["http://b:1"] = "it loads the model"
+    assert target.probe(["a:1", "b:1", "c:1"]) == "it loads the model"
 
 
 def test_a_benchmark_does_not_ask_for_the_gpu_alone_if_layers_are_counted(tmp_path: Path) -> None:
