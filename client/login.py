@@ -23,8 +23,7 @@ from client.self_benchmark import own_url
 from client.settings import ServiceSettings
 from contracts.named_tokens import (
     NAME,
-    OWN_PARTS,
-    OWNER,
+    RESERVED,
     Barred,
     NamedToken,
     NameTaken,
@@ -204,6 +203,6 @@ def check(shown: Credential, payload: bytes, share: Sequence[str]) -> None:
 
 def name_of(shown: Credential) -> str:
     """Return the name of a login's token: the user's, if that can be one."""
-    if NAME.fullmatch(shown.user) and shown.user not in (OWNER, OWN_PARTS):
+    if NAME.fullmatch(shown.user) and shown.user not in RESERVED:
         return shown.user
     return f"uid-{shown.uid}"

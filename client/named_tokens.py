@@ -12,14 +12,11 @@ from pathlib import Path
 from client.door import LOOK_S, command
 from client.page.passes import sessions_of
 from contracts.job_files import fresh
-from contracts.named_tokens import ANYBODY, OWN_PARTS, OWNER, read_tokens
+from contracts.named_tokens import OWN_PARTS, OWNER, RESERVED, read_tokens
 
 #: Maps of lib/door.cfg, in the order in which they learn of a new token: it has its limits before
 #: it opens anything.
 _MAPS = ("in_flight", "per_minute", "users", "sessions")
-
-#: Who needs no file of a token.
-_ALWAYS = (OWNER, OWN_PARTS, ANYBODY)
 
 
 class NoToken(Exception):
@@ -103,7 +100,7 @@ class NamedTokens:
                     maps["per_minute"][user] = str(token.per_minute)
         named = set(maps["users"].values())
         for digest, user in self._lent.items():
-            if user in named or user in _ALWAYS:
+            if user in named or user in RESERVED:
                 maps["users"][digest] = user
         for digest, session in self._sessions.all().items():
             if session.valid(now, tokens):

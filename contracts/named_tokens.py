@@ -25,6 +25,8 @@ from contracts.job_files import fresh, internal_token_file
 OWNER, OWN_PARTS = "owner", "deployment"
 #: What lib/door.cfg calls everybody where no token is needed.
 ANYBODY = "anybody"
+#: Who needs no file of a token, so that no token of that name could be revoked.
+RESERVED = (OWNER, OWN_PARTS, ANYBODY)
 NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,30}[a-z0-9])?")
 _SUFFIX = ".json"
 

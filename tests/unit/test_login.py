@@ -72,7 +72,7 @@ def test_what_unmunge_refuses_is_a_sentence(code, error):
 @pytest.mark.parametrize(
     ("user", "name"),
     [("anna", "anna"), ("Anna", "uid-7"), ("a@b", "uid-7"), ("owner", "uid-7"),
-     ("deployment", "uid-7"), ("a" * 33, "uid-7")],
+     ("deployment", "uid-7"), ("anybody", "uid-7"), ("a" * 33, "uid-7")],
 )  # fmt: skip
 def test_a_token_has_the_users_name_if_it_can(user, name):
     assert name_of(Credential(7, user, [], ME, b"")) == name

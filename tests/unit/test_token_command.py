@@ -72,6 +72,7 @@ def test_a_revoked_name_may_be_given_again(orch, output):
         (["add", "Anna", "d-1"], "'Anna' cannot be a token's name"),
         (["add", "../x"], "'../x' cannot be a token's name"),
         (["add", "owner"], "'owner' cannot be a token's name"),
+        (["add", "anybody"], "'anybody' cannot be a token's name"),
         (["add", "bert", "nobody"], "there is no deployment 'nobody'"),
         (["add", "bert", "d-1", "more"], "--token takes: add NAME [ID]"),
         (["add"], "--token takes: add NAME [ID]"),

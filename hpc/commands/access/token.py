@@ -14,6 +14,7 @@ from contracts.named_tokens import (
     NAME,
     OWN_PARTS,
     OWNER,
+    RESERVED,
     NamedToken,
     NameTaken,
     Used,
@@ -68,10 +69,10 @@ def _words(words: Sequence[str]) -> tuple[str, str, str]:
     if not (named or action == "list") or not named <= len(rest) <= named + 1:
         raise UsageError(_USE)
     name = rest.pop(0) if named else ""
-    if named and (not NAME.fullmatch(name) or name in (OWNER, OWN_PARTS)):
+    if named and (not NAME.fullmatch(name) or name in RESERVED):
         raise UsageError(
             f"{name!r} cannot be a token's name: take up to 32 of a-z, 0-9, '.', '_' and '-', "
-            f"a letter or digit first and last, but not {OWNER!r} or {OWN_PARTS!r}."
+            f"a letter or digit first and last, but not {', '.join(map(repr, RESERVED))}."
         )
     return action, name, rest[0] if rest else ""
 
