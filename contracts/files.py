@@ -19,6 +19,12 @@ PROJECT = Path(__file__).resolve().parent.parent
 MAX_JSON_BYTES = 1_000_000
 
 
+def expanded(path: str) -> Path:
+    """Return a path with `~` as a home; as it stands if there is no such user, where Path's own
+    method raises what is no OSError."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111
+
+
 def read_json_strictly(path: Path, what: str) -> object:
     """Parse `path` as JSON, refusing what lenient parsers let through.
 

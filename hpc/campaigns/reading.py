@@ -12,7 +12,7 @@ from campaign.cells import Cell, Setting
 from campaign.design import Design, matches, product, same
 from campaign.file import MOST_CELLS, MOST_NAME, NAME, Campaign, CampaignFile
 from contracts.errors import UsageError
-from contracts.files import read_json_strictly
+from contracts.files import expanded, read_json_strictly
 from contracts.json_object import JsonObject
 from contracts.validation import shown
 from hpc.campaigns.grouping import Group, grouped
@@ -191,7 +191,7 @@ def _base(asked: Campaign, path: Path) -> tuple[JsonObject, Path]:
     """The recipe that all cells have in common, as JSON, and the file that it stands in."""
     if not isinstance(asked.recipe, str):
         return asked.recipe, path
-    file = path.parent / Path(asked.recipe).expanduser()
+    file = path.parent / expanded(asked.recipe)
     found = read_json_strictly(file, "recipe")
     if not isinstance(found, dict):
         raise UsageError(f"recipe {file} is no JSON object; see recipe_ex/ for examples.")

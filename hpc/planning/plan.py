@@ -5,9 +5,9 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from contracts.errors import UsageError
+from contracts.files import expanded
 from contracts.given_server import GivenServer
 from hpc.images import check_bindable
 from hpc.planning.chain import Lasting, bounded, in_jobs, remark
@@ -210,7 +210,7 @@ def _server(given: Given) -> GivenServer | None:
     given.notes.add("server", f"{server.url} ({server.api})", "recipe; nothing is started for it")
     if server.token_file is None:
         return server
-    path = Path(server.token_file).expanduser()
+    path = expanded(server.token_file)
     what = f"job.service.server.token_file {path}"
     if given.site.runtime != "host":
         check_bindable(path)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from contracts.errors import UsageError
+from contracts.files import expanded
 from hpc.recipe.schema import Service
 from hpc.recipe.sections import Batch
 
@@ -75,4 +76,4 @@ def folders_of(batch: Batch) -> list[Path]:
 
 
 def _path_at(text: str, recipe: Path) -> Path:
-    return (recipe.parent / os.path.expanduser(text)).resolve()  # noqa: PTH111 # Path's may raise
+    return (recipe.parent / expanded(text)).resolve()

@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Iterable
 from fnmatch import fnmatch
 from pathlib import Path
 
+from contracts.files import expanded
 from engines.json_values import count_of
 from engines.models.config import CONFIG
 from engines.servers.deployable import DEPLOYED
@@ -50,7 +50,7 @@ def _no_folder_but_a_file(path: Path) -> str:
 def folder_at(model: str, base: Path, stored: Path | None = None) -> str:
     """The absolute path of a recipe's model, or its name if that is what it says; relative paths
     start at `base`, or it is `stored`. Raises ValueError with what is wrong with it."""
-    path = (base / os.path.expanduser(model)).resolve()  # noqa: PTH111 # Path's may raise
+    path = (base / expanded(model)).resolve()
     wrong = no_folder(path)
     if wrong is None:
         return str(path)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from pathlib import Path
 from typing import NoReturn
 
 from contracts.errors import UsageError
-from contracts.files import read_json_strictly
+from contracts.files import expanded, read_json_strictly
 from engines.names import TAG, BadName, parse, short_name
 from engines.servers.deployable import DEPLOYED
 from hpc.recipe.batch import BatchFiles, batch_at, working_off
@@ -86,7 +85,7 @@ def _no_files(path: Path) -> str | None:
 
 def _path_at(text: str, recipe: Path) -> Path:
     """An absolute path; a relative one starts at the recipe's folder."""
-    return (recipe.parent / os.path.expanduser(text)).resolve()  # noqa: PTH111 # Path's may raise
+    return (recipe.parent / expanded(text)).resolve()
 
 
 def _model_at(model: str, recipe: Path, key: str, store: Path | None) -> str:

@@ -107,6 +107,7 @@ WRONG = [
     ({"repetition": 3}, "campaign.repetition: unknown key; did you mean campaign.repetitions?"),
     ({"name": "../up"}, "campaign.name = '../up': must"),
     ({"recipe": "none.json"}, "none.json cannot be read"),
+    ({"recipe": "~nobody-there/r.json"}, r"~nobody-there/r.json cannot be read"),
     ({"vary": {"load.rate": [1]}, "search": {"rate": [1, 9]}}, "campaign.search.rate: does not go "
      "with load.rate in vary"),
     ({"search": {"rate": [9, 1]}}, "campaign.search.rate = list: must be two numbers"),

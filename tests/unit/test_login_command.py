@@ -190,6 +190,14 @@ def test_a_token_that_cannot_be_kept_is_told(orch, door, munge, config):
     assert code == 4 and f"cannot write {config / 'd-1' / 'user.token'}" in err
 
 
+def test_a_place_for_it_that_is_no_absolute_path_is_told(orch, door, munge, monkeypatch):
+    """As `~` is where nobody has a home."""
+    munge("echo MUNGE:abc:")
+    monkeypatch.setenv("XDG_CONFIG_HOME", "~nobody-there")
+    code, _, err = orch("--login", door.url)
+    assert code == 4 and "user.token: it is no absolute path; make room" in err
+
+
 def test_munges_socket_is_the_sites(orch, door, munge, tmp_path):
     munge("echo MUNGE:abc:")
     site = tmp_path / "site.json"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import re
 import subprocess
@@ -12,7 +13,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from contracts.errors import ServiceError, UsageError
-from contracts.files import FileError, write_whole
+from contracts.files import FileError, expanded, write_whole
 from contracts.job_files import authority_file
 from contracts.live.copy_lines import ways_to_ask
 from contracts.named_tokens import login_payload
@@ -136,9 +137,11 @@ def _credential(owner: int, payload: bytes, socket: str | None) -> str:
 def _keep(deployment: str, word: str, known_by: Path | None) -> Path:
     """Write the token down where nobody else reads it, and return the file. Raises FileError."""
     home = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
-    folder = Path(home).expanduser() / "orch" / deployment
+    folder = expanded(home) / "orch" / deployment
     token = folder / "user.token"
     try:
+        if not folder.is_absolute():  # whoever has no home has none here either
+            raise OSError(errno.ENOENT, "it is no absolute path")
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_whole(token, [f"{word}\n"], 0o600)
         header = f"Authorization: Bearer {word}\n"
