@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from client.door import EngineServers
+from client.handover.door import Door
 from client.idle.engine_job import EngineFiles
 from client.idle.sleeping import Sleeper
 from client.idle.watch import IdleWatch, seen_at
@@ -22,7 +23,15 @@ def watch_idle(
     commands, told = settings.door / "commands", idle_file(settings.output, settings.deployment)
     seen, said = seen_at(commands, works, lambda: bool(servers.up())), settings.door / "idle"
     if not settings.on_request:
-        IdleWatch(settings.idle_s, seen, told, said).follow()
+        door = Door(settings.door)
+
+        def moved() -> bool:
+            try:
+                return door.forwards()
+            except OSError:  # while HAProxy does not say it, somebody may ask here
+                return False
+
+        IdleWatch(settings.idle_s, seen, told, said, moved=moved).follow()
         return
     watch = IdleWatch(settings.idle_s, seen, told, said, lambda: sleeper.rest())
     sleeper = Sleeper(EngineFiles(settings.door), commands, servers, watch, works)

@@ -30,10 +30,13 @@ class IdleWatch:
         told: Path,
         said: Path,
         may_end: Callable[[], bool] = lambda: True,
+        moved: Callable[[], bool] = lambda: False,
     ) -> None:
         """`seen`: whether somebody asks something, or has since the last call; `may_end`: whether
-        nobody does after all, asked when it is due."""
+        nobody does after all, asked when it is due; `moved`: whether the next jobs have what comes,
+        so that it is theirs to see."""
         self._timeout_s, self._seen, self._may_end = timeout_s, seen, may_end
+        self._moved = moved
         self._told, self._said = told, said
         self._last = 0.0
         self._written: IdleState | None = None
@@ -49,6 +52,9 @@ class IdleWatch:
 
     def look(self, now: float) -> bool:
         """Look once; return whether it is to end."""
+        if self._moved():
+            self._last = now
+            return False
         busy = self._seen()
         if busy or not self._last:
             self._last = now

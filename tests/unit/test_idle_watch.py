@@ -120,6 +120,24 @@ def test_time_counts_from_the_last_request_and_is_told_beforehand(tmp_path):
     assert said.read_text() == "idle for 100 seconds"
 
 
+def test_what_the_next_jobs_are_asked_is_theirs_to_see(tmp_path):
+    """Who asks at their door, and no more at the old one, is not seen by the old jobs, which would
+    end all of the deployment."""
+    (tmp_path / "deployments").mkdir()
+    said, told, moved = tmp_path / "idle", idle_file(tmp_path, "demo"), [False]
+    watch = IdleWatch(100.0, lambda: False, told, said, moved=lambda: moved[0])
+    watch.look(1000.0)
+    moved[0] = True
+    told.unlink()
+    assert not watch.look(1090.0)
+    assert not watch.look(1200.0)
+    assert not (said.exists() or told.exists())
+    moved[0] = False  # the next ones have failed
+    assert not watch.look(1250.0)
+    assert read_idle(tmp_path, "demo") == IdleState(100.0, 1200.0, 1300.0)
+    assert watch.look(1300.0)
+
+
 SITE = {"name": "s", "scheduler": "local"}
 
 
