@@ -12,7 +12,7 @@ from contracts.errors import UsageError
 from hpc.planning.parts import Notes
 from hpc.recipe.schema import Recipe
 from hpc.recipe.sections import Infrastructure
-from hpc.recipe.values import DEFAULT_TIME, STOPPED
+from hpc.recipe.values import DEFAULT_TIME, STOPPED, moment
 from hpc.scheduler.interface import Partition
 from hpc.site import Site
 from hpc.times import format_time, parse_time
@@ -131,12 +131,12 @@ def _within(gpu_hours: float, each: float, job_s: int) -> int:
 def _until(text: str | None) -> int | None:
     if text is None or text == STOPPED:
         return None
-    moment = int(datetime.fromisoformat(text).timestamp())
-    if moment <= time.time():
+    until = int(moment(text))
+    if until <= time.time():
         raise UsageError(
             f"job.infrastructure.until is {text}, which has passed; name a later time."
         )
-    return moment
+    return until
 
 
 def _limit(infra: Infrastructure, site: Site, partitions: Sequence[Partition]) -> float:

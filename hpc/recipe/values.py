@@ -77,10 +77,16 @@ STOPPED = "stopped"
 DEFAULT_TIME = "01:00:00"
 
 
+def moment(text: str) -> float:
+    """Return the seconds since 1970 of a local time, as sbatch has it. Raises ValueError, also for
+    a year that no clock gets to."""
+    return datetime.strptime(text, "%Y-%m-%dT%H:%M").timestamp()
+
+
 def _check_until(text: str) -> str:
     if text != STOPPED:
         try:
-            datetime.strptime(text, "%Y-%m-%dT%H:%M")  # local, as sbatch has it
+            moment(text)
         except ValueError:
             raise ValueError('must be a time like "2026-12-24T08:00", or "stopped"') from None
     return text

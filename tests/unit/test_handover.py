@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 from test_deployments import SITE, Jobs, look
 
 from client.handover.course import Course, Settings
@@ -322,6 +323,14 @@ def test_a_time_beyond_the_partitions_limit_makes_jobs_of_that_limit() -> None:
     assert (lasting.lasts_s, lasting.until) == (3 * 86400, None)
     recipe, lasting = in_jobs(asked(time="01:00:00"), site, SHORT)
     assert (recipe.time_seconds, lasting) == (3600, None)
+
+
+def test_an_hour_of_one_digit_is_one_and_a_year_of_no_clock_is_refused() -> None:
+    site = Site.model_validate({"name": "x", "scheduler": "slurm"})
+    _, early = in_jobs(asked(until="2099-2-4T8:00"), site, SHORT)
+    assert early == in_jobs(asked(until="2099-02-04T08:00"), site, SHORT)[1]
+    with pytest.raises(ValidationError, match="must be a time like"):
+        asked(until="0001-01-01T00:00")
 
 
 @pytest.mark.parametrize(
