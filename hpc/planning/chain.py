@@ -125,7 +125,7 @@ def _within(gpu_hours: float, each: float, job_s: int) -> int:
             f"job.infrastructure.gpu_hours is {gpu_hours:g}, but one job of {format_time(job_s)} "
             f"takes {each:g}: allow more, or lower time."
         )
-    return int(gpu_hours / each)
+    return math.floor(round(gpu_hours / each, 6))  # 0.6 / 0.2 is less than 3
 
 
 def _until(text: str | None) -> int | None:

@@ -351,6 +351,13 @@ def test_what_makes_no_sense_is_refused(infrastructure: dict[str, object], sente
         bounded(lasting, recipe, 1, Notes({}, {}))
 
 
+def test_gpu_hours_for_three_jobs_are_three_jobs() -> None:
+    site = Site.model_validate({"name": "x", "scheduler": "slurm"})
+    recipe, lasting = in_jobs(asked(until="stopped", time="00:12:00", gpu_hours=0.6), site, SHORT)
+    bound = bounded(lasting, recipe, 1, Notes({}, {}))
+    assert bound is not None and bound.max_jobs == 3
+
+
 # --- what is recorded, and shown -----------------------------------------------------------------
 
 
