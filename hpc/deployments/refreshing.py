@@ -97,7 +97,14 @@ def _refresh(record: Record, statuses: dict[str, JobStatus], output: OutputDir) 
 
 
 def _follow_moved(record: Record, output: OutputDir) -> None:
-    """Replicas that were begun again may be at another port than the record has."""
+    """Replicas that were begun again may be at another port than the record has; and a client's job
+    that was requeued, on another node."""
+    if record.client is not None and "client" in record.jobs:
+        scheme = record.client.partition("://")[0]
+        for address in _addresses(output, "client", record.jobs["client"]):
+            if record.client != f"{scheme}://{address}":
+                moved: Endpoints = {**record.endpoints, "client": f"{scheme}://{address}"}
+                record.update(endpoints=moved)
     for service, before in record.endpoints.items():
         if not isinstance(before, list) or not before or service not in record.jobs:
             continue

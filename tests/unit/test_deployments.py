@@ -117,6 +117,19 @@ def test_a_replica_that_moved_is_in_the_record_where_it_is(output, deployed, mon
         assert [one["url"] for one in record.replicas] == [before[0], second]
 
 
+def test_the_door_of_a_job_that_was_requeued_elsewhere_is_where_it_is(
+    output, deployed, monkeypatch
+):
+    jobs, file = Jobs(j1="RUNNING", j2="RUNNING"), output.path / "client_ip_2.txt"
+    deployed.update(endpoints={**deployed.endpoints, "client": "https://10.0.0.1:5000"})
+    file.unlink()
+    look(deployed, output, monkeypatch, jobs)
+    assert load_records(output.path)[0].client == "https://10.0.0.1:5000", "it loads its model"
+    file.write_text("10.0.0.7:5001\n")
+    look(deployed, output, monkeypatch, jobs)
+    assert load_records(output.path)[0].client == "https://10.0.0.7:5001"
+
+
 def test_controller_that_does_not_answer_changes_no_record(output, deployed, monkeypatch):
     with pytest.raises(SchedulerUnavailable):
         look(deployed, output, monkeypatch, Jobs(j1=None))
