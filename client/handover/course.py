@@ -100,28 +100,31 @@ class Course:
         first = said.get(1, {}).get(".until")
         if first is None:
             first = str(int(now) + self._told.lasts)
-            self._note(".until", first, job=1)
+            self._note({".until": first}, job=1)
         return int(first)
 
-    def _note(self, word: str, value: str, job: int | None = None) -> None:
+    def _note(self, words: Mapping[str, str], job: int | None = None) -> None:
+        number = job or self._told.job
         with (self._told.chain / "jobs").open("a") as file:
-            file.write(f"{job or self._told.job} {word} {value}\n")
+            file.write("".join(f"{number} {word} {value}\n" for word, value in words.items()))
 
     def _note_ready(
         self, said: Mapping[int, Mapping[str, str]], now: float, began: float | None
     ) -> None:
         """Once the model answers here: what that took is what the next one is expected to take. It
-        is known if this job, or this process, was begun again."""
-        self.serves = ".serves" in said.get(self._told.job, {})
+        is known if this process was begun again; this job may have been, and elsewhere."""
+        before = said.get(self._told.job, {}).get(".serves")
+        self.serves = before == self._told.url
         if self.serves or not self._answers(self._told.url):
             return
-        self.serves = True
+        words = {".serves": self._told.url}
         if began is not None:
-            self._note(".ready", str(max(1, round(now - began))))
-            submitted = self._submitted()
+            words[".ready"] = str(max(1, round(now - began)))
+            submitted = self._submitted() if before is None else None
             if submitted is not None:
-                self._note(".queued", str(max(0, round(began - submitted))))
-        self._note(".serves", self._told.url)
+                words[".queued"] = str(max(0, round(began - submitted)))
+        self._note(words)
+        self.serves = True  # not before that is written down: others wait for it
 
     def _submitted(self) -> float | None:
         said = chain_said(self._told.chain).get(self._told.job, {}).get(".submitted")

@@ -126,6 +126,24 @@ def test_a_job_serves_once_the_model_answers_there_and_still_if_it_is_begun_agai
     assert job.course.serves
 
 
+def test_that_it_serves_is_written_down_once_there_is_room(job: Job) -> None:
+    """Else the job before would never hand over to it."""
+    (job.chain / "jobs").mkdir()
+    with pytest.raises(OSError):
+        job.look(NOW)
+    (job.chain / "jobs").rmdir()
+    job.look(NOW + 1)
+    assert chain_said(job.chain)[1] == {".serves": HERE, ".ready": "101"}
+
+
+def test_a_job_that_was_requeued_says_where_it_serves_now(job: Job) -> None:
+    (job.chain / "jobs").write_text(f"1 .ready 5\n1 .queued 7\n1 .serves {NEXT}\n")
+    Path(f"{job.settings.scripts}.ollama.sh").touch()
+    job.look(NOW)
+    found = chain_said(job.chain)[1]
+    assert found == {".ready": "100", ".queued": "7", ".serves": HERE}
+
+
 def test_the_lead_is_what_was_measured(job: Job) -> None:
     job.begin("1", NOW - 80)
     state = job.look(NOW)
