@@ -90,6 +90,7 @@ class Course:
         elif state.phase in ("submitted", "waiting"):
             self._await_next(said, now)
         else:
+            self._follow_next(said)
             self._hand_over(now)
 
     # --- what is known ---
@@ -233,6 +234,13 @@ class Course:
         self.state.dark_s = late if late and late > 0 else None
 
     # --- they have what comes from now on ---
+
+    def _follow_next(self, said: Mapping[int, Mapping[str, str]]) -> None:
+        """If its node has died, Slurm begins it anew on another one."""
+        url = said.get(self._told.job + 1, {}).get(".serves")
+        if url is not None and url != self.state.address and self._answers(url):
+            self._door.forward(url)
+            self.state.address = url
 
     def _hand_over(self, now: float) -> None:
         state = self.state

@@ -205,6 +205,21 @@ def test_the_engine_ends_when_no_answer_is_open_and_the_door_at_the_end(job: Job
     assert job.wanted() == ["end"]
 
 
+def test_a_next_job_that_is_requeued_is_followed_to_its_new_door(job: Job) -> None:
+    test_new_requests_go_to_the_next_door_once_the_model_answers_there(job)
+    elsewhere, ends = "http://10.0.0.3:5000", job.course.state.ends
+    with (job.chain / "jobs").open("a") as file:
+        file.write(f"2 .serves {elsewhere}\n")
+    job.look(NOW + 70)
+    assert job.door.told == [f"forward {NEXT}"], "it does not answer yet"
+    job.healthy.add(elsewhere)
+    job.look(NOW + 71)
+    job.look(NOW + 72)
+    assert job.door.told == [f"forward {NEXT}", f"forward {elsewhere}"]
+    job.look(ends - 1)
+    assert job.door.told[-1] == f"redirect {elsewhere}"
+
+
 def test_what_waits_for_an_engine_that_is_lost_does_not_keep_the_job_beyond_its_end(
     job: Job,
 ) -> None:
