@@ -5,7 +5,8 @@
 #
 # Files of $PROXY_FOLDER:
 #   want.submit     the next jobs are to be submitted; then "submitted" says: 0, or 1 and why not
-#   want.expected   when the next one is to begin; then "expected" says it, in seconds since 1970, or nothing
+#   want.expected   when the next one is to begin; then "expected" says it, in seconds since 1970, or nothing; and "over",
+#                   which of the next jobs have ended, also without a word: cancelled in the queue, or with their node
 #   want.release    the next Qdrant waits for the storage that ours has open, which is to end
 #   want.relieve    the next one serves, and nobody asks our engine any more: it is to end
 #   want.end        this job is to end: its successor serves
@@ -107,7 +108,12 @@ relieve_jobs() {
 }
 
 say_expected() {
-  local id
+  local id service over=()
+  for service in client ${CHAIN_SERVICES[@]+"${CHAIN_SERVICES[@]}"}; do
+    id=$(chain_said $((CHAIN_JOB + 1)) "$service")
+    if [ -n "$id" ] && job_over "$id"; then over+=("$id"); fi
+  done
+  (write_file "$PROXY_FOLDER/over" ${over[@]+"${over[@]}"})
   id=$(chain_said $((CHAIN_JOB + 1)) "$ENGINE_SERVICE")
   (write_file "$PROXY_FOLDER/expected" "$(expected_start "$id")")
 }

@@ -17,8 +17,10 @@ from contracts.jobs.ids import number_of
 QDRANT = "qdrant"
 #: Seconds until what was refused is tried again: at most, and at least if this job ends soon.
 AGAIN_S, SOON_S = 60, 5
-#: Seconds between questions when a job is to begin.
+#: Seconds between questions when a job is to begin, and whether it has ended.
 ASK_S = 60
+#: Why one has, if it could not say so itself.
+SILENT = "it was cancelled before it began, or its node has failed"
 #: Seconds until next jobs that have ended are submitted again: twice as many each time, up to the
 #: second of these.
 ENDED_S, MOST_S = 10, 600
@@ -197,15 +199,16 @@ class Course:
             state.successor[QDRANT] = ids[QDRANT]
         for job in state.successor.values():
             end = read_exit_status(told.output, number_of(job))
-            if end is not None:
+            if end is not None or job in self._said_of("over").split():
                 after_s = min(ENDED_S * 2**self._ended, MOST_S)
                 self._ended += 1
-                self._try_again(now, f"the next job {job} has ended: {end.reason}", after_s)
+                why = SILENT if end is None else end.reason
+                self._try_again(now, f"the next job {job} has ended: {why}", after_s)
                 return
         ready = longest(said, ".ready")
         began = began_at(told.output, number_of(engine))
         state.phase = "submitted" if began is None else "waiting"
-        state.expected = self._expected(now) if began is None else round(began)
+        state.expected = self._expected() if began is None else round(began)
         if state.expected is not None:
             state.expected += ready
         self._say_dark(state.expected if state.expected is None else max(state.expected, int(now)))
@@ -218,15 +221,27 @@ class Course:
             self._door.forward(url)
             state.phase, state.address, state.problem = "handing_over", url, None
             state.dark_s = None
+        else:
+            self._ask(now)
 
-    def _expected(self, now: float) -> int | None:
-        """When the scheduler says that it is to begin, asked for seldom."""
+    def _ask(self, now: float) -> None:
+        """Have the scheduler asked of the next jobs, seldom."""
         if now >= self._asked_at + ASK_S:
             self._asked_at = now
             self._want("expected")
+
+    def _said_of(self, what: str) -> str:
+        """What it has said; "" if nothing."""
         try:
-            return int((self._told.door / "expected").read_text())
-        except (OSError, ValueError):
+            return (self._told.door / what).read_text()
+        except OSError:
+            return ""
+
+    def _expected(self) -> int | None:
+        """When it says that the next job is to begin."""
+        try:
+            return int(self._said_of("expected"))
+        except ValueError:
             return None
 
     def _say_dark(self, expected: int | None) -> None:

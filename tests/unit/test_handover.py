@@ -265,6 +265,28 @@ def test_a_next_job_that_has_ended_is_submitted_again(job: Job) -> None:
     assert job.wanted() == ["submit"]
 
 
+def test_a_next_job_that_was_cancelled_in_the_queue_is_submitted_again(job: Job) -> None:
+    """It leaves no word: the scheduler is asked, also once the engine has begun."""
+    job.look(NOW)
+    job.look(NOW + 60)
+    job.submitted(NOW + 61)
+    job.begin("3", NOW + 62)
+    job.look(NOW + 62)
+    assert "expected" in job.wanted()
+    (job.hands / "over").write_text("\n")
+    assert job.look(NOW + 63).phase == "waiting"
+    job.look(NOW + 122)
+    assert job.wanted() == ["expected"]
+    (job.hands / "over").write_text("2\n4\n")
+    state = job.look(NOW + 123)
+    assert state.phase == "serving"
+    assert state.problem == (
+        "the next job 4 has ended: it was cancelled before it began, or its node has failed"
+    )
+    job.look(NOW + 134)
+    assert job.wanted() == ["submit"]
+
+
 def test_how_long_nobody_will_answer_is_said_while_the_next_jobs_wait(job: Job) -> None:
     job.look(NOW)
     job.look(NOW + 60)
@@ -524,6 +546,15 @@ def test_one_that_has_ended_is_submitted_anew_with_who_asks_it(tmp_path: Path) -
         "cancel 102",
         f"submit [] [103] {tmp_path}/ID.client.sh --job 2",
     ]
+
+
+def test_the_scheduler_is_asked_whether_the_next_jobs_have_ended(tmp_path: Path) -> None:
+    script = "say_when_submitted; expected_start() { echo 12; }; say_expected"
+    hands(tmp_path, script, ENDED="102")
+    assert (tmp_path / "over").read_text() == "102\n"
+    assert (tmp_path / "expected").read_text() == "12\n"
+    hands(tmp_path, "expected_start() { :; }; say_expected")
+    assert (tmp_path / "over").read_text().split() == []
 
 
 def test_told_to_stop_it_submits_nothing(tmp_path: Path) -> None:
