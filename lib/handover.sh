@@ -176,7 +176,11 @@ successor() {
     [ -n "$id" ] || return 0
     note_chain $((CHAIN_JOB + 1)) "$1" "$id"
   fi
-  if ! job_over "$id"; then echo "$id"; fi
+  if ! job_over "$id"; then
+    echo "$id"
+  elif [ -e "$OUTPUT/logs/${id%%;*}.rc" ]; then
+    cancel_jobs "$id" # it may have been requeued, and would have GPUs for nobody
+  fi
 }
 
 # unknown_job SERVICE: prints the number of a job of that name which `jobs` does not have.

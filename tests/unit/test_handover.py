@@ -548,6 +548,15 @@ def test_one_that_has_ended_is_submitted_anew_with_who_asks_it(tmp_path: Path) -
     ]
 
 
+def test_one_that_has_ended_and_is_queued_again_does_not_run_beside_its_substitute(
+    tmp_path: Path,
+) -> None:
+    hands(tmp_path, "say_when_submitted")
+    (tmp_path / "logs" / "101.rc").write_text("143\nit was told to end\n")
+    said = hands(tmp_path, 'job_over() { [ "$1" = 101 ]; }; say_when_submitted').splitlines()
+    assert said[2:4] == ["cancel 101", f"submit [] [] {tmp_path}/ID.ollama.sh"]
+
+
 def test_the_scheduler_is_asked_whether_the_next_jobs_have_ended(tmp_path: Path) -> None:
     script = "say_when_submitted; expected_start() { echo 12; }; say_expected"
     hands(tmp_path, script, ENDED="102")
