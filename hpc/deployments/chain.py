@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -85,7 +86,8 @@ class Chain:
 
     def ask_to_stop(self) -> None:
         """Have no further job submitted. Raises FileError."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(OSError):  # then no file can be written there either
+            self.folder.mkdir(parents=True, exist_ok=True)
         write_atomically(self.folder / "stop", "")
 
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 
 from contracts.errors import SchedulerError, SchedulerUnavailable
-from contracts.files import PROJECT, remove_whole
+from contracts.files import PROJECT, FileError, remove_whole
 from contracts.job_files import idle_file, monitoring_login
 from hpc.deployments.chain import Chain, follows, progress, take_up
 from hpc.deployments.ends import Ends
@@ -58,9 +58,10 @@ def stop(record: Record, scheduler: Scheduler, output: OutputDir, state: str = "
 def _forbid_successors(record: Record, scheduler: Scheduler, output: OutputDir) -> None:
     """No job comes after it: those that are submitted are cancelled first, so that none of
     them begins when the one before it ends."""
-    Chain(output.path, record.id).ask_to_stop()
-    take_up(record, output)
-    take_up_engine(record, output)
+    with contextlib.suppress(FileError):  # a full disk must not keep jobs alive
+        Chain(output.path, record.id).ask_to_stop()
+        take_up(record, output)
+        take_up_engine(record, output)
     if record.live:
         scheduler.cancel(_not_recorded(record, scheduler).values())
 

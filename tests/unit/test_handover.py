@@ -17,12 +17,14 @@ from client.handover.course import Course, Settings
 from client.handover.state import State, StateFile
 from client.handover.times import SLACK_S, drain_of, end_of, longest
 from contracts.errors import UsageError
-from contracts.files import PROJECT
+from contracts.files import PROJECT, FileError
 from contracts.job_files import chain_folder, chain_said
 from hpc.commands.status import handover_lines
 from hpc.connecting.session import SOON_S
+from hpc.deployments import records
 from hpc.deployments.chain import Chain
 from hpc.deployments.records import Record, create_record, load_records
+from hpc.deployments.stopping import stop
 from hpc.endpoints import OutputDir
 from hpc.planning.chain import bounded, in_jobs
 from hpc.planning.parts import Notes
@@ -472,6 +474,31 @@ def test_dark_is_not_ended(record: Record, monkeypatch: pytest.MonkeyPatch) -> N
     jobs_now = Jobs(j1="TIMEOUT", j2="TIMEOUT", j3="PENDING", j4="PENDING")
     assert look(record, output, monkeypatch, jobs_now) == "starting"
     assert record.jobs == {"ollama": "3", "client": "4"}
+
+
+@pytest.mark.parametrize("disk_is_full", [True, False])
+def test_no_room_for_a_word_keeps_no_job_alive(
+    record: Record, monkeypatch: pytest.MonkeyPatch, disk_is_full: bool
+) -> None:
+    """The jobs that serve, and the one that waits behind them, are cancelled all the same."""
+    output = OutputDir(record.path.parent.parent)
+    jobs = Jobs(j1="RUNNING", j2="RUNNING", j3="PENDING")
+    jobs.names = {"3": f"{record.id}.client"}
+    folder = Chain(output.path, record.id).folder
+    folder.rmdir()
+    folder.touch()  # so that no file can be made in it
+    if disk_is_full:
+
+        def full(*_: object) -> None:
+            raise FileError("cannot write it: No space left on device")
+
+        monkeypatch.setattr(records, "write_atomically", full)
+        with pytest.raises(FileError, match="No space"):
+            stop(record, jobs, output)
+    else:
+        stop(record, jobs, output)
+        assert record.state == "stopped"
+    assert sorted(jobs.cancelled) == ["1", "2", "3"]
 
 
 def test_status_says_how_the_hand_over_stands(record: Record) -> None:
