@@ -12,6 +12,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from contracts.errors import ServiceError
+
 _PREFIX = "orch-via-"
 #: Seconds that a folder may be there before it is held.
 _YOUNG_S = 5.0
@@ -19,12 +21,14 @@ _YOUNG_S = 5.0
 
 @contextlib.contextmanager
 def own_folder() -> Iterator[Path]:
-    """Make one, and hold it until it is left. Raises OSError."""
-    base = _base()
-    for folder in Path(base).glob(f"{_PREFIX}*"):
-        with contextlib.suppress(OSError):  # another user's, or it is just being removed
-            _remove_left(folder)
-    folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=base))  # of mode 700
+    """Make one, and hold it until it is left. Raises ServiceError."""
+    try:
+        folder = _make()
+    except OSError as error:
+        raise ServiceError(
+            f"no folder can be made for the connection: {error}; make room there, or name another "
+            "place in TMPDIR."
+        ) from error
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)  # which ssh does not inherit
     try:
         with contextlib.suppress(OSError):  # where none can be held, none is removed either
@@ -33,6 +37,15 @@ def own_folder() -> Iterator[Path]:
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         os.close(handle)
+
+
+def _make() -> Path:
+    """One of mode 700, once what others have left is gone. Raises OSError."""
+    base = _base()
+    for folder in Path(base).glob(f"{_PREFIX}*"):
+        with contextlib.suppress(OSError):  # another user's, or it is just being removed
+            _remove_left(folder)
+    return Path(tempfile.mkdtemp(prefix=_PREFIX, dir=base))
 
 
 def _base() -> str:

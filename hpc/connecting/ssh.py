@@ -73,20 +73,26 @@ class Ssh:
 
     async def open(self) -> None:
         """Connect, and return once it stands. Raises Unreachable with ssh's own words."""
+        try:
+            self._master = await self._begin()
+        except OSError as error:  # no room, or the folder was cleaned away
+            raise Unreachable(f"ssh to {self.host} does not begin: {error}.") from error
+        while not self._socket.exists():
+            if self._master.returncode is not None:
+                raise Unreachable(f"ssh does not come to {self.host}: {self.last_words}.")
+            await asyncio.sleep(_LOOK_S)
+
+    async def _begin(self) -> asyncio.subprocess.Process:
         self._socket.unlink(missing_ok=True)
         options = [word for option in self._options for word in ("-o", option)]
         with self._said.open("wb") as said:
             # It ends when we do, however that is: the command reads what we hold open.
-            self._master = await asyncio.create_subprocess_exec(
+            return await asyncio.create_subprocess_exec(
                 *("ssh", "-S", str(self._socket), *options, "-T", self.host, "cat"),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.DEVNULL,
                 stderr=said,
             )
-        while not self._socket.exists():
-            if self._master.returncode is not None:
-                raise Unreachable(f"ssh does not come to {self.host}: {self.last_words}.")
-            await asyncio.sleep(_LOOK_S)
 
     async def lost(self) -> None:
         """Return once it has ended."""
@@ -101,7 +107,10 @@ class Ssh:
     @property
     def last_words(self) -> str:
         """What ssh has said last."""
-        return sentence_of(self._said.read_bytes())
+        try:
+            return sentence_of(self._said.read_bytes())
+        except OSError:  # cleaned away
+            return sentence_of(b"")
 
     async def run(self, script: str) -> tuple[int, str, str]:
         """Run a script of sh there: exit code, what it printed, its sentence on stderr. Raises

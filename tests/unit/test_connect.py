@@ -11,6 +11,7 @@ import socket
 import stat
 import subprocess
 import sys
+import tempfile
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -25,7 +26,7 @@ from hpc.connecting.folder import own_folder
 from hpc.connecting.places import There
 from hpc.connecting.session import Session
 from hpc.connecting.splice import Route, Splice
-from hpc.connecting.ssh import Unreachable, Via, read_via
+from hpc.connecting.ssh import Ssh, Unreachable, Via, read_via
 from hpc.console import Console
 from hpc.deployments import refreshing
 from hpc.deployments.records import create_record
@@ -35,6 +36,20 @@ WORD = "w" * 43
 SITE = {"name": "slurm", "scheduler": "slurm"}
 GIVEN = {"id": "d-1", "url": "http://cpu1:5000", "ssh": "ssh -N", "token_file": "/out/user.token",
          "ca": None, "state": "ready"}  # fmt: skip
+
+
+def test_no_room_for_a_connection_is_a_sentence(tmp_path, monkeypatch):
+    def full(**_):
+        raise OSError(28, "No space left on device", "/tmp/x")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(tempfile, "mkdtemp", full)
+        with pytest.raises(ServiceError, match=r"No space left.*; make room there"), own_folder():
+            pass
+    ssh = Ssh("login", tmp_path / "gone" / "login", batch=True)
+    with pytest.raises(Unreachable, match=r"ssh to login does not begin: .*No such file"):
+        asyncio.run(ssh.open())
+    assert ssh.last_words == "it gives no reason"
 
 
 # --- the address
