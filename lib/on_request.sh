@@ -15,9 +15,12 @@ ENGINE_JOB=    # as submit_script has it
 ENGINE_ASKER=  # the process that submits it, or asks how it is
 ENGINE_LOOKS=0 # until that is asked again
 
-# begin_on_request FILE: what is told of the end beforehand, which goes with this job.
+# begin_on_request FILE: what is told of the end beforehand, which goes with this job. If this job ran before, on a node
+# that went down, the engine's job that it submitted there may run still.
 begin_on_request() {
   IDLE_FILE=$1 # for forget_idle
+  ENGINE_JOB=${JOBS[$ENGINE_SERVICE]-}
+  [ ! -e "$OUTPUT/logs/${ENGINE_JOB%%;*}.rc" ] || ENGINE_JOB=
   tell_engine
   EACH_LOOK+=(keep_engine)
   AT_END+=(end_engine forget_idle)

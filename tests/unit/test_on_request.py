@@ -178,6 +178,15 @@ def test_the_scheduler_says_when_a_job_begins_and_that_one_was_cancelled(job, tm
     ]
 
 
+def test_a_job_that_was_requeued_takes_up_the_engine_that_runs_on(job, tmp_path):
+    """Else its GPUs were nobody's, and the next request would have another one submitted."""
+    (tmp_path / "chain").mkdir()
+    (tmp_path / "chain" / "jobs").write_text("1 ollama 4\n1 ollama 5\n")
+    assert job("wake", "idle") == ["wake: 5||", "cancel 5", "idle: ||"]
+    (tmp_path / "logs" / "5.rc").write_text("0\nidle for 30 minutes\n")
+    assert job("none") == ["none: ||"]
+
+
 def test_nothing_is_submitted_once_it_is_told_to_stop(job, tmp_path):
     (tmp_path / "chain").mkdir()
     (tmp_path / "chain" / "stop").touch()
