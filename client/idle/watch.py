@@ -17,6 +17,13 @@ from contracts.job_files import IDLE, IdleState
 LOOK_S = 0.5
 #: While requests come, what is told of the end is behind by this part of the timeout at most.
 _BEHIND = 0.05
+#: By so many seconds at least a clock is set; by less it is corrected on and on.
+_SET_S = 1.0
+
+
+def _ahead() -> float:
+    """By how many seconds the clock is ahead of the one that nobody sets."""
+    return time.time() - time.monotonic()
 
 
 class IdleWatch:
@@ -31,12 +38,14 @@ class IdleWatch:
         said: Path,
         may_end: Callable[[], bool] = lambda: True,
         moved: Callable[[], bool] = lambda: False,
+        ahead: Callable[[], float] = _ahead,
     ) -> None:
         """`seen`: whether somebody asks something, or has since the last call; `may_end`: whether
         nobody does after all, asked when it is due; `moved`: whether the next jobs have what comes,
-        so that it is theirs to see."""
+        so that it is theirs to see; `ahead`: how far the clock is ahead."""
         self._timeout_s, self._seen, self._may_end = timeout_s, seen, may_end
         self._moved = moved
+        self._ahead, self._was_ahead = ahead, ahead()
         self._told, self._said = told, said
         self._last = 0.0
         self._written: IdleState | None = None
@@ -52,6 +61,7 @@ class IdleWatch:
 
     def look(self, now: float) -> bool:
         """Look once; return whether it is to end."""
+        self._follow_clock()
         if self._moved():
             self._last = now
             return False
@@ -68,6 +78,13 @@ class IdleWatch:
             write_whole(self._said, [f"{IDLE}{in_words(self._timeout_s)}"], 0o600)
             return True
         return False
+
+    def _follow_clock(self) -> None:
+        """If somebody has set it, no time has passed."""
+        set_by = self._ahead() - self._was_ahead
+        if abs(set_by) >= _SET_S:
+            self._was_ahead += set_by
+            self._last += set_by if self._last else 0.0
 
     def pause(self, state: str) -> None:
         """Tell that no end is near; time counts from the next look."""

@@ -138,6 +138,21 @@ def test_what_the_next_jobs_are_asked_is_theirs_to_see(tmp_path):
     assert watch.look(1300.0)
 
 
+@pytest.mark.parametrize("by", [-5000.0, 5000.0])
+def test_a_clock_that_is_set_is_no_time_that_has_passed(tmp_path, by):
+    (tmp_path / "deployments").mkdir()
+    told, ahead = idle_file(tmp_path, "demo"), [0.0]
+    watch = IdleWatch(100.0, lambda: False, told, tmp_path / "idle", ahead=lambda: ahead[0])
+    watch.look(10_000.0)
+    ahead[0] += 0.4
+    assert not watch.look(10_050.0)
+    ahead[0] += by
+    assert not watch.look(10_051.0 + by)
+    assert read_idle(tmp_path, "demo").ends == pytest.approx(10_100.0 + by, abs=1)
+    assert not watch.look(10_098.0 + by)
+    assert watch.look(10_101.0 + by)
+
+
 SITE = {"name": "s", "scheduler": "local"}
 
 
