@@ -89,8 +89,9 @@ def _handover_words(chain: ChainFacts, now: JsonObject) -> str:
 def _phase(now: JsonObject) -> str:
     next_ids, phase = now.get("successor"), str(now.get("phase"))
     named = f" {next_ids.get('client')}" if isinstance(next_ids, dict) else ""
+    due = now.get("submit_at")
     return {
-        "serving": "the next one is submitted at " + _clock(now.get("submit_at")),
+        "serving": f"the next one is submitted at {_clock(due)}" if due else "none comes after it",
         "submitted": f"the next one{named} waits, to serve at {_clock(now.get('expected'))}",
         "waiting": f"the next one{named} loads its model",
     }.get(phase, f"the next one{named} serves at {now.get('address')}")

@@ -508,6 +508,12 @@ def test_status_says_how_the_hand_over_stands(record: Record) -> None:
     assert "the next one 4 loads its model; dark for 00:01:30 then" in line
 
 
+def test_status_says_of_the_last_job_that_it_is_the_last(record: Record) -> None:
+    record.note(handover={"job": 2, "ends": 1000, "phase": "serving", "submit_at": None})
+    (line,) = handover_lines([record])
+    assert line.endswith(", none comes after it")
+
+
 # --- the script ----------------------------------------------------------------------------------
 
 HANDS = """
