@@ -16,6 +16,8 @@ from dataclasses import dataclass
 LOOPBACK = "127.0.0.1"
 #: Seconds for which a connection waits for a door: as long as ssh takes to be there again.
 PATIENCE_S = 60.0
+#: Seconds until a door that has refused a connection is tried again.
+AGAIN_S = 1.0
 _CHUNK = 65536
 _REQUEST = re.compile(rb"[A-Z]+ [^ \r\n]+ HTTP/1\.[01]\r\n")
 _SUCCESSOR = b"\norch-address:"
@@ -101,7 +103,8 @@ class Splice:
                 with contextlib.suppress(OSError):
                     return route, await route.open()
                 self.on_doubt()
-            await changed.wait()
+            with contextlib.suppress(asyncio.TimeoutError):  # it may be there again, where it was
+                await asyncio.wait_for(changed.wait(), AGAIN_S)
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.ensure_future(_Connection(self, reader, writer).serve())

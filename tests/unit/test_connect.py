@@ -21,6 +21,7 @@ import pytest
 from contracts.errors import ServiceError
 from contracts.files import PROJECT
 from contracts.jobs.states import JobStatus
+from hpc.connecting import splice as splice_module
 from hpc.connecting.address import Address, read_address
 from hpc.connecting.folder import own_folder
 from hpc.connecting.places import There
@@ -371,6 +372,29 @@ def test_a_request_waits_while_there_is_no_door(doors):
             await asyncio.sleep(0.01)
         splice.route = door.route
         assert "200 OK" in await asking
+
+    splicing(work)
+
+
+def test_a_door_that_refuses_for_a_moment_is_tried_again_where_it_is(monkeypatch):
+    monkeypatch.setattr(splice_module, "AGAIN_S", 0.01)
+
+    async def answer(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+
+    async def work(splice, doubts):
+        with socket.socket() as taken:  # and nobody listens there
+            taken.bind(("127.0.0.1", 0))
+            splice.route = Route("127.0.0.1", taken.getsockname()[1])
+            client = await client_of(splice)
+            asking = asyncio.create_task(client.get())
+            while not doubts:
+                await asyncio.sleep(0.01)
+            taken.listen()
+            there = await asyncio.start_server(answer, sock=taken)
+            assert "200 OK" in await asking
+            there.close()
 
     splicing(work)
 
