@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # Who is told that a deployment is ready, and that it has ended or failed: a command and a webhook, once each. Whoever
-# cannot be told keeps nothing from going on. Sourced after door.sh.
+# cannot be told keeps nothing from going on. Sourced after door.sh, and chain.sh if there is that.
 #
 # Files:
 #   deployments/ID.notify  who could not be told, a line each
@@ -32,11 +32,20 @@ notify_ready() {
 
 # notify_end CODE: at the end of the job, unless others go on with its work.
 notify_end() {
-  [ -z "${HANDED_OVER-}" ] || return 0
+  if [ -n "${HANDED_OVER-}" ] || another_serves; then return 0; fi
   case $1 in
     0 | 130 | 143) notify ended ;;
     *) notify failed ;;
   esac
+}
+
+# another_serves: of jobs that follow one another, this one has ended before it served, and the one before it is there,
+# which has another one submitted in its place.
+another_serves() {
+  local before
+  [ "${CHAIN_JOB-1}" -gt 1 ] && [ -z "$(chain_said "$CHAIN_JOB" .serves)" ] || return 1 # at an exit a bare one is its code
+  before=$(chain_said $((CHAIN_JOB - 1)) client)
+  [ -n "$before" ] && ! job_over "$before"
 }
 
 notify() {

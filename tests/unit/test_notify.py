@@ -128,12 +128,15 @@ def test_nobody_at_the_webhook_is_said_in_words(capsys):
 #: the command that may not take its time: a busy machine needs some to begin Python for a webhook.
 JOB = """
 . lib/service.sh
+. lib/chain.sh
 . lib/notify.sh
+job_over() { [ -e "$OUTPUT/logs/$1.rc" ]; }
 eval "at_most_$(declare -f of_notify)"
 of_notify() { at_most_of_notify 50 "${@:2}"; }
 JOB_ID=7 HOST=here NOTIFY_S=3 NOTIFY_COMMAND=(bash -c "$2" 'a b$(touch pwned)') APP=$PWD
 NOTIFY_WEBHOOK=$4 PYTHON=$5
 service_begin client "$1" 3600
+begin_chain "$1/chain" "$6"
 begin_notify demo tiny
 NOTIFY_ADDRESS=http://h:1
 notify ready
@@ -148,9 +151,9 @@ def job(tmp_path, recipe_data):
     for folder in ("logs", "deployments"):
         (tmp_path / folder).mkdir()
 
-    def run(command, code=0, webhook=""):
+    def run(command, code=0, webhook="", number=1):
         python = PROJECT / ".venv" / "bin" / "python"
-        arguments = [tmp_path, command, code, webhook, python]
+        arguments = [tmp_path, command, code, webhook, python, number]
         done = subprocess.run(
             ["bash", "-c", JOB, "bash", *map(str, arguments)], capture_output=True, text=True,
             timeout=120, cwd=PROJECT, check=False,
@@ -184,3 +187,25 @@ def test_what_fails_keeps_nothing_from_going_on(job):
         "not told that it is ended: the webhook: it answered 500 Internal Server Error",
     ]
     assert "not told that the deployment is ready: the command bash did not end in 3 s" in said
+
+
+@pytest.mark.parametrize(
+    ("jobs", "over", "is_told"),
+    [
+        ("1 client 5\n2 client 7\n", False, False),
+        ("1 client 5\n2 client 7\n", True, True),
+        ("1 client 5\n2 client 7\n2 .serves http://h:1\n", False, True),
+        ("", False, True),
+    ],
+    ids=["before it served", "after a gap", "in a hand-over", "by hand"],
+)
+def test_a_next_job_that_fails_is_no_end_while_the_one_before_it_serves(
+    job, tmp_path, jobs, over, is_told
+):
+    """It is submitted again, more than once perhaps."""
+    (tmp_path / "chain").mkdir()
+    (tmp_path / "chain" / "jobs").write_text(jobs)
+    if over:
+        (tmp_path / "logs" / "5.rc").write_text("0\n")
+    job(f"echo $ORCH_STATE >>{tmp_path}/told", 1, number=2)
+    assert (tmp_path / "told").read_text().split() == ["ready", *["failed"] * is_told]
