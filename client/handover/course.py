@@ -70,6 +70,7 @@ class Course:
         self.serves = False  # the model has answered here
         self._submitting = False
         self._quiet = 0
+        self._first_until: str | None = None  # a file that cannot be read now begins no time anew
         self._ended = 0  # how often next jobs have ended before they served
         self._drain_s = drain_of(0, settings.limit)
         self._asked_at = self._not_before = 0.0
@@ -100,11 +101,12 @@ class Course:
     def _until(self, said: Mapping[int, Mapping[str, str]], now: float) -> int | None:
         if self._told.lasts is None:
             return self._told.until
-        first = said.get(1, {}).get(".until")
-        if first is None:
+        first = said.get(1, {}).get(".until", self._first_until)
+        if first is None and self._told.job == 1:
             first = str(int(now) + self._told.lasts)
             self._note({".until": first}, job=1)
-        return int(first)
+        self._first_until = first
+        return None if first is None else int(first)
 
     def _note(self, words: Mapping[str, str], job: int | None = None) -> None:
         number = job or self._told.job

@@ -314,6 +314,23 @@ def test_the_last_job_has_none_after_it_and_the_time_ends_the_deployment(job: Jo
     assert chain_said(job.chain)[1][".until"] == str(int(NOW) + 100)
 
 
+@pytest.mark.parametrize("number", [1, 2])
+def test_what_cannot_be_read_for_a_moment_makes_no_deployment_last_longer(
+    job: Job, number: int
+) -> None:
+    jobs, kept = job.chain / "jobs", job.chain / "kept"
+    jobs.write_text(f"1 .until {int(NOW) + 100}\n{number} .serves {HERE}\n")
+    job.another(lasts=1000, job=number)
+    if number == 1:
+        job.look(NOW)
+    jobs.rename(kept)
+    job.look(NOW + 1)
+    assert ".until" not in chain_said(job.chain).get(1, {})
+    kept.rename(jobs)
+    job.look(NOW + 100)
+    assert "stop" in job.wanted()
+
+
 def test_begun_again_it_goes_on_with_the_jobs_that_are_submitted(job: Job) -> None:
     job.look(NOW)
     job.look(NOW + 60)
