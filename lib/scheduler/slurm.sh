@@ -92,7 +92,12 @@ tell_jobs() {
   done
 }
 
-jobs_named() { squeue --me --noheader --name="$1" --format=%A 2>/dev/null; }
+# By his number, since squeue knows --me since version 20.02; whatever a site's wrapper prints around the answer.
+jobs_named() {
+  local said
+  said=$(squeue --user="$UID" --noheader --name="$1" --format=%A 2>/dev/null) || return
+  sed -n 's/^ *\([0-9][0-9]*\) *$/\1/p' <<<"$said"
+}
 
 expected_start() {
   local asks said

@@ -45,6 +45,16 @@ def bash_state(text: str) -> str:
     return done.stdout.strip()
 
 
+def jobs_named(text: str) -> list[str]:
+    """What a job script makes of the answer of a squeue that is too old for --me."""
+    old = 'squeue() { [[ "$*" != *--me* ]] && printf %s "$SAID"; }'
+    done = subprocess.run(
+        ["bash", "-c", f"{LIBRARY}; {old}; jobs_named demo.client"],
+        env={**os.environ, "SAID": text}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    return done.stdout.split()
+
+
 READERS: dict[str, tuple[Callable[[str], object], list[str]]] = {
     "sbatch": (parse_sbatch, ["7;alpha"]),
     "sbatch, plain": (parse_sbatch, ["Submitted batch job 7"]),
@@ -56,6 +66,7 @@ READERS: dict[str, tuple[Callable[[str], object], list[str]]] = {
             "8|PENDING||N/A|1:00:00|demo.client|Resources",
         ],
     ),
+    "squeue, names": (jobs_named, ["7", "8"]),
     "sacct": (parse_sacct, ["7|COMPLETED|gpu1|demo.ollama", "8|CANCELLED by 0|cpu1|demo.client"]),
     "sinfo": (parse_sinfo, ["gpu|up|1-00:00:00|64|gpu:4", "cpu*|up|infinite|128+|(null)"]),
     "job_state": (bash_state, ["JOBID|STATE", "7|RUNNING"]),
