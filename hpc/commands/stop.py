@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Iterable
 
 from contracts.errors import SchedulerError
+from contracts.files import FileError
 from hpc.console import Console
 from hpc.deployments.jobs import scheduler_of
 from hpc.deployments.records import Record, find_record, load_records
@@ -35,14 +36,14 @@ def _named(name: str, output: OutputDir, console: Console) -> list[Record]:
 
 
 def stop_many(records: Iterable[Record], output: OutputDir, console: Console) -> None:
-    """Stop each deployment that is live, and say so. Raises the first SchedulerError, once the
-    others have had their turn."""
+    """Stop each deployment that is live, and say so. Raises the first SchedulerError or FileError,
+    once the others have had their turn."""
     live = [record for record in records if record.live]
-    problems = []
+    problems: list[SchedulerError | FileError] = []
     for record in live:
         try:
             stop(record, scheduler_of([record], output), output)
-        except SchedulerError as error:
+        except (SchedulerError, FileError) as error:
             problems.append(error)
         else:
             console.tell("orch", f"{record.id} is stopped: {_jobs_in_words(record)}")

@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from contracts.errors import SchedulerUnavailable
+from contracts.files import FileError
 from contracts.jobs.states import JobStatus
-from hpc.deployments import leftovers, refreshing, stopping
+from hpc.commands import stop
+from hpc.deployments import leftovers, records, refreshing, stopping
 from hpc.deployments.records import Record, create_record, find_record, load_records
 from hpc.endpoints import OutputDir
 from hpc.scheduler.slurm.kind import SlurmKind
@@ -273,6 +275,20 @@ def test_files_that_are_no_record_are_passed_over(output, deployed):
     (folder / "torn.json").write_text('{"id": "to')
     (folder / "other.json").write_text("[1]")
     assert [record.id for record in load_records(output.path)] == [deployed.id]
+
+
+def test_a_full_disk_keeps_no_deployment_from_being_stopped(orch, output, monkeypatch):
+    many(output, 3)
+    jobs = Jobs(**{f"j{n}": "RUNNING" for n in range(1, 7)})
+    monkeypatch.setattr(stop, "scheduler_of", lambda *_: jobs)
+
+    def full(*_):
+        raise FileError("cannot write it: No space left on device")
+
+    monkeypatch.setattr(records, "write_atomically", full)
+    code, _, err = orch("--stop", "all", "--output-dir", output.path)
+    assert (code, "No space left" in err) == (4, True)
+    assert sorted(jobs.cancelled) == ["1", "2", "3", "4", "5", "6"]
 
 
 def test_nothing_to_stop_or_attach_is_said(orch, output):
