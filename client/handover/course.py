@@ -69,6 +69,7 @@ class Course:
         self._told, self._door, self._answers = settings, door, answers
         self.serves = False  # the model has answered here
         self._submitting = False
+        self._told_at = 0.0  # when the script was told to submit
         self._quiet = 0
         self._first_until: str | None = None  # a file that cannot be read now begins no time anew
         self._ended = 0  # how often next jobs have ended before they served
@@ -164,16 +165,20 @@ class Course:
         )
 
     def _submit(self, now: float) -> None:
-        """Until the job's script has said what came of it."""
+        """Until the job's script has said what came of it; it is told again, since there may have
+        been no room for that, and submits nothing twice."""
         outcome = self._told.door / "submitted"
         if not self._submitting:
             outcome.unlink(missing_ok=True)
             self._want("submit")
-            self._submitting = True
+            self._submitting, self._told_at = True, now
             return
         try:
             code, _, why = outcome.read_text().partition("\n")
         except FileNotFoundError:
+            if now >= self._told_at + AGAIN_S:
+                self._want("submit")
+                self._told_at = now
             return
         outcome.unlink(missing_ok=True)
         self._submitting = False

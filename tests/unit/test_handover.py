@@ -235,6 +235,19 @@ def test_what_waits_for_an_engine_that_is_lost_does_not_keep_the_job_beyond_its_
     assert {"end", "relieve"} <= set(job.wanted())
 
 
+def test_a_script_that_says_nothing_of_the_next_jobs_is_told_again(job: Job) -> None:
+    """There was no room for its answer, as it was."""
+    job.look(NOW)
+    job.look(NOW + 60)
+    assert job.wanted() == ["submit"]
+    job.look(NOW + 119)
+    assert job.wanted() == []
+    job.look(NOW + 121)
+    assert job.wanted() == ["submit"]
+    job.submitted(NOW + 122)
+    assert job.course.state.phase == "submitted"
+
+
 def test_what_is_refused_is_said_and_tried_again_while_there_is_time(job: Job) -> None:
     job.look(NOW)
     job.look(NOW + 60)
