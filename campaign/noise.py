@@ -40,6 +40,7 @@ from loadgen.outputs.plot_data import Floats
 
 _SHARED_FREEDOM = 1.0  # how much the noise of all cells says of that of each
 _ROUNDING = 1e-12  # as a share of the values
+_MOST = 500.0  # of logarithms: beyond it nothing is known, and beyond 709 there is no number
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ class Values:
 
     def unscaled(self, value: float) -> float:
         """Return a value of this scale in the figure's own; a difference becomes a ratio."""
-        return math.exp(value) if self.logarithms else value
+        return math.exp(min(max(value, -_MOST), _MOST)) if self.logarithms else value
 
     def without_rounding(self, differences: Floats) -> Floats:
         """Return differences of values, 0 if they are nothing but the computer's rounding."""

@@ -222,6 +222,18 @@ def test_a_figure_that_never_varies_is_no_difference(value):
     assert stability(seen, [RATE])[0].warning is None
 
 
+def test_noise_beyond_all_numbers_makes_an_interval_and_no_error():
+    two_deployments = cells(slots=(4, 8), clients=tuple(range(1, 13)))
+    waits = [
+        replace(one, group=one.cell.split()[0], figures={WAIT: one.figures[WAIT] * wave})
+        for one in measured(two_deployments, blocks=2, figure=WAIT)
+        for wave in [9.0 if (one.block == 1) == ("parallel=4" in one.cell) else 1.0]
+    ]
+    found = analyse(two_deployments, waits, [WAIT])
+    assert not any(one.real for one in found.differences)
+    assert all(0 < one.ratio.low < one.ratio.high < math.inf for one in found.differences)
+
+
 def test_a_noisy_cell_is_known_for_its_noise():
     """By a variance for all, what is nothing but its noise would be a difference."""
     some = cells(slots=(1, 2, 4, 8, 16, 32), clients=(16,))
