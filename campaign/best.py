@@ -87,8 +87,8 @@ def best(
     if not kept:
         return Best(figure, None, [], [], out)
     first = (max if better == "higher" else min)(kept, key=lambda one: one.value)
-    others = [one.cell for one in kept if one.cell != first.cell]
-    level = [cell for cell in others if cell not in set(_worse(observations, figure, better, kept))]
+    worse = {first.cell, *_worse(observations, figure, better, kept)}
+    level = [one.cell for one in kept if one.cell not in worse]
     unsure = [limit for limit, found in of_limits.items() if not _sure(limit, found[first.cell])]
     return Best(figure, first, level, unsure, out)
 
@@ -101,7 +101,7 @@ def _worse(
     noise, keys = fit(values), [one.cell for one in kept]
     sign = 1 if better == "higher" else -1
     for cell in keys if noise is not None else ():
-        for other in keys:
+        for other in [key for key in keys if key != cell]:
             found = noise and contrast(values, noise, [(other, cell)], (other, cell))
             if found and sign * found.value > found.half_width(LEVEL / (len(keys) - 1)):
                 yield cell

@@ -175,7 +175,8 @@ def _by_stratum(of: Values, noise: Noise, weights: Floats) -> tuple[Floats, Floa
     """The squares of the weights with which the noise of each group, and of each cell within its
     group, is in a contrast: a group's weight in a block is that of all its cells there."""
     of_groups, within = np.zeros(len(noise.groups)), weights.copy()
-    for number, group in enumerate(noise.groups):
+    asked = {of.groups[row] for row in np.flatnonzero(weights.any(axis=1)).tolist()}
+    for number, group in ((n, one) for n, one in enumerate(noise.groups) if one in asked):
         rows = of.rows_of(group)
         here, counts = weights[rows].sum(axis=0), of.present[rows].sum(axis=0)
         of_groups[number] = (here**2).sum()

@@ -265,6 +265,13 @@ def test_the_best_cell_is_named_with_those_that_may_be_it():
     assert (slowest.cell.cell, slowest.level_with) == (three[0].key, [])
 
 
+def test_the_noise_is_fitted_once_however_many_cells_may_be_the_best(monkeypatch):
+    fitted = []
+    monkeypatch.setattr("campaign.best.fit", lambda of: fitted.append(of) or fit(of))
+    best(measured(cells(slots=(1, 2, 4, 8))), RATE, "higher")
+    assert len(fitted) == 1
+
+
 def test_a_cell_that_misses_a_limit_is_not_the_best():
     three = cells(slots=(1, 2, 4), clients=(16,))
     rates = measured(three, effect={three[2].key: 2.0})
