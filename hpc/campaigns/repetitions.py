@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from campaign.book import Book
@@ -16,7 +16,7 @@ from hpc.campaigns.fleet import Size
 from hpc.campaigns.live import Live
 from hpc.campaigns.reading import Checked
 from hpc.campaigns.runs import Outcome, asked_of, found_in, measure
-from hpc.campaigns.searching import found_by, nearest, probed, refused, resumed
+from hpc.campaigns.searching import found_by, nearest, outside, probed, refused, resumed
 from hpc.console import Console
 
 #: What a run takes beside its requests: warm-up, results.
@@ -96,7 +96,10 @@ class Repetitions:
                 f"{found.of} within the SLO",
             )
         figures, at = found_by(search, asked.knob), search.estimate.value
-        self._record(*self._found(unit, live, figures, at, seconds), live)
+        begun, outcome = self._found(unit, live, figures, at, seconds)
+        if (problem := outside(search, asked)) is not None:
+            outcome = replace(outcome, state="invalid", problem=problem)
+        self._record(begun, outcome, live)
 
     def _found(
         self, unit: Unit, live: Live, figures: dict[str, float], at: float, seconds: float
@@ -178,7 +181,7 @@ class Repetitions:
         ledger = self._book.ledger
         why = f": {outcome.problem}" if outcome.problem else ""
         search = self._work.checked.asked.search
-        if search is not None and "search.runs" in outcome.figures:
+        if search is not None and outcome.state == "done":
             at, low, high = (outcome.figures[f"search.{k}"] for k in (search.knob, "low", "high"))
             why = f": {search.words(at)} ({low:.4g} to {high:.4g})"
         self._console.tell(

@@ -70,6 +70,22 @@ def found_by(search: Search, knob: Searched) -> dict[str, float]:
     }
 
 
+def outside(search: Search, asked: Asked) -> str | None:
+    """Say that the limit is not where it was searched, so that no load is known: else None."""
+    where, (low, high) = search.estimate.where, asked.between
+    if where == "below":
+        return (
+            f"not even {asked.words(low)} keep the SLO: the limit is below what was searched; "
+            f"begin search.{asked.knob} lower."
+        )
+    if where == "above":
+        return (
+            f"even {asked.words(high)} keep the SLO: the limit is above what was searched; let "
+            f"search.{asked.knob} end higher."
+        )
+    return None
+
+
 def nearest(book: Book, unit: Unit, load: float) -> Probed:
     """The run of a search at the load that is nearest to one."""
     return min(book.ledger.probes(unit), key=lambda one: abs(one.load - load))

@@ -244,6 +244,22 @@ def test_a_search_finds_the_most_clients(bench: Bench) -> None:
     assert all("rate" not in body for body in bench.service.asked)
 
 
+@pytest.mark.parametrize(
+    ("limit", "said"),
+    [
+        (0.2, "not even 1 requests/s keep the SLO: the limit is below what was searched"),
+        (900.0, "even 200 requests/s keep the SLO: the limit is above what was searched"),
+    ],
+)
+def test_a_limit_that_was_not_searched_is_no_figure_of_a_cell(
+    searches: Bench, limit: float, said: str
+) -> None:
+    searches.service.limit = limit
+    searches.command()
+    assert states(searches) == {"invalid": 4}
+    assert all((one.problem or "").startswith(said) for one in observations(searches.home))
+
+
 def test_a_search_that_was_cut_off_goes_on_where_it_was(searches: Bench) -> None:
     searches.command()
     asked = len(searches.service.asked)
