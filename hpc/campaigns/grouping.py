@@ -17,13 +17,20 @@ _MOST_NAME, _ID = 40, 8
 
 def name_of(campaign: str, group: str) -> str:
     """The name of a group's deployments."""
-    return f"{campaign[:_MOST_NAME]}-{group}"
+    return f"{_begin_of(campaign)}-{group}"
+
+
+def _begin_of(campaign: str) -> str:
+    """The campaign's name; of a long one its begin, and what tells it from others that begin so."""
+    if len(campaign) <= _MOST_NAME:
+        return campaign
+    return f"{campaign[: _MOST_NAME - _ID - 1]}-{fingerprint(campaign)[:_ID]}"
 
 
 def is_name_of(campaign: str, name: str) -> bool:
     """Whether a deployment of that name is one of a campaign's."""
     begin, _, group = name.rpartition("-")
-    return begin == campaign[:_MOST_NAME] and bool(re.fullmatch(f"[0-9a-f]{{{_ID}}}", group))
+    return begin == _begin_of(campaign) and bool(re.fullmatch(f"[0-9a-f]{{{_ID}}}", group))
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import pytest
 
 from campaign.file import CampaignFile
 from contracts.files import PROJECT
+from hpc.campaigns.grouping import is_name_of, name_of
 from hpc.campaigns.reading import load_campaign
 from hpc.campaigns.settings import problem_of
 from hpc.recipe.docs import generated
@@ -60,6 +61,14 @@ def test_what_only_the_load_has_restarts_nothing_and_its_slots_are_those_of_the_
     (group,) = load_campaign(write(tmp_path, campaign)).groups
     assert len(group.cells) == 6
     assert group.recipe.job.service.num_parallel == 8
+
+
+def test_deployments_of_long_names_are_each_campaigns_own() -> None:
+    may, june = (f"which-engine-for-how-many-clients-on-our-cluster-{m}" for m in ("may", "june"))
+    assert is_name_of(may, name_of(may, "0123abcd"))
+    assert not is_name_of(may, name_of(june, "0123abcd"))
+    assert len(name_of("c" * 60, "0123abcd")) < 50
+    assert name_of("short", "0123abcd") == "short-0123abcd"
 
 
 def test_a_recipe_may_be_a_file_and_its_paths_start_there(tmp_path: Path) -> None:
