@@ -7,6 +7,7 @@ under others stays in the file and is left out.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -76,13 +77,15 @@ class Deploying(_Entry):
 
 class Deployed(_Entry):
     """It serves. `id`: of its record; `began`: when it got its nodes, in seconds since the epoch;
-    `nodes`: of its engines; `conditions`: what decides results and only it can say."""
+    `limit_s`: after which its jobs end, if known; `nodes`: of its engines; `conditions`: what
+    decides results and only it can say."""
 
     entry: Literal["deployed"] = "deployed"
     group: str
     number: int
     id: str
     began: float
+    limit_s: float | None = None
     nodes: list[str]
     conditions: dict[str, str]
     fingerprint: str
@@ -241,12 +244,14 @@ class Ledger:
         return {n: one for n, one in self.deploying.items() if n not in self.stopped}
 
     def gpu_seconds(self, now: float) -> float:
-        """What all deployments that served have had of GPUs up to `now`, without the queue."""
+        """What all deployments that served have had of GPUs up to `now`, without the queue: none
+        after its time limit, however late somebody has seen that it had ended."""
         ends = {number: one.at for number, one in self.stopped.items()}
-        return sum(
-            self.deploying[number].gpus * max(0.0, ends.get(number, now) - one.began)
+        seconds = {
+            number: min(ends.get(number, now) - one.began, one.limit_s or math.inf)
             for number, one in self.deployed.items()
-        )
+        }
+        return sum(self.deploying[number].gpus * max(0.0, s) for number, s in seconds.items())
 
     @property
     def jobs(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 
@@ -66,6 +67,7 @@ class Live:
             number=self.number,
             id=self.record.id,
             began=self.began,
+            limit_s=self.record.limit_s if math.isfinite(self.record.limit_s) else None,
             nodes=self.nodes,
             conditions=conditions,
             fingerprint=fingerprint(conditions),

@@ -160,6 +160,16 @@ def test_what_is_written_is_read_and_observed_in_the_order_of_time(tmp_path: Pat
     assert (ledger.gpu_seconds(100), ledger.jobs, ledger.up) == (12, 2, {})
 
 
+def test_a_deployment_has_no_gpus_after_its_time_limit() -> None:
+    """Who was killed in the evening sees its end in the morning."""
+    begun = Deploying(at=0, group="g", number=1, gpus=2, jobs=2, process=US)
+    limited = deployed().model_copy(update={"limit_s": 50.0})
+    left = of(planned(), begun, limited)
+    assert (left.gpu_seconds(13), left.gpu_seconds(40_000)) == (20, 100)
+    left.take(Stopped(at=40_000, group="g", number=1))
+    assert left.gpu_seconds(80_000) == 100
+
+
 def missing(ledger: Ledger) -> list[tuple[str, int]]:
     found = Missing(ledger)
     return [unit for unit in ledger.wanted if found.is_missing(unit)]
