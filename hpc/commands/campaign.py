@@ -175,6 +175,12 @@ def _judge(progress: Progress, spent: str | None, again: str) -> None:
             f"the budget came first: {spent}, and {progress.missing} of {progress.total} runs are "
             f"missing; allow more in campaign.budget, then: {again}"
         )
+    if progress.missing:
+        raise ServiceError(
+            f"{progress.missing} of {progress.total} runs are missing still: their deployments had "
+            "other conditions each time, which is said above; see to it that these stay as they "
+            f"are, then: {again}"
+        )
     if progress.failed:
         raise ServiceError(
             f"{progress.failed} of {progress.total} runs have failed (they are marked in the "

@@ -3,20 +3,25 @@ client service that measures nothing."""
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
-from campaign_standins import NOBODY, Bench, service
+from campaign_standins import NOBODY, Bench, StandInDeployer, service
 from events import until
 
 from campaign.book import Book
 from campaign.units import LEDGER, Deploying, Measured, Started, as_json, observations, read
+from contracts.errors import ServiceError
 from contracts.files import FileError
 from contracts.json_object import JsonObject
+from hpc.commands.campaign import _judge, _progress
 from hpc.deployments.records import create_record
 from ledger.journal import Journal, JournalInUse
 
@@ -137,6 +142,24 @@ def test_a_model_that_has_changed_makes_its_cells_missing_again(bench: Bench) ->
     served = read(bench.home).serving.values()
     assert {one.conditions["model's digest"] for one in served} == {"two"}
     assert len(bench.service.asked) == 12 + before
+
+
+def test_a_model_that_changes_with_each_deployment_is_no_success(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    numbers = itertools.count()
+    deploy = StandInDeployer.deploy
+
+    def changing(self: StandInDeployer, *given: Any) -> str:
+        found: str = deploy(replace(self, digest=str(next(numbers))), *given)
+        return found
+
+    monkeypatch.setattr(StandInDeployer, "deploy", changing)
+    controller = bench.command()
+    progress = _progress(controller._work, controller._book)
+    assert progress.missing > 0 and controller.spent is None
+    with pytest.raises(ServiceError, match=r"of 12 runs are missing still: .* then: orch c\.json"):
+        _judge(progress, controller.spent, "orch c.json")
 
 
 def test_told_to_end_it_stops_its_deployments_and_goes_on_by_the_same_command(
