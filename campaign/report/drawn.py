@@ -10,7 +10,7 @@ from campaign.report import plots
 from campaign.report.figures import BY_KEY
 from campaign.report.plots import Heat, Range, Row, Spot
 from campaign.report.results import CellResult, Results
-from campaign.report.tables import factors, spelled
+from campaign.report.tables import factors, told_apart
 from campaign.statistics import Difference
 from loadgen.measure.run_figures import MAIN_FIGURES, RunFigure
 from loadgen.outputs.drawing import Plot
@@ -55,7 +55,8 @@ def trade_offs(cells: Sequence[CellResult]) -> list[Plot]:
 
 def heat_maps(results: Results) -> list[Plot]:
     """Draw the figure that decides, and TTFT, over each pair of factors."""
-    names = factors(results.material.cells)
+    cells = results.material.cells
+    names = factors(cells)
     levels = {path: _levels(results.cells, path) for path in names}
     pairs = list(combinations([path for path in names if len(levels[path]) > 1], 2))
     made: list[Plot] = []
@@ -68,9 +69,11 @@ def heat_maps(results: Results) -> list[Plot]:
                 for y in levels[row]
             ]
             if any(value is not None for line in values for value in line):
-                heat = Heat(
-                    [spelled(y) for y in levels[row]], [spelled(x) for x in levels[column]], values
+                up, across = (
+                    [told_apart(level, path, cells) for level in levels[path]]
+                    for path in (row, column)
                 )
+                heat = Heat(up, across, values)
                 name = f"heat-{len(made)}"
                 axis = (names[column], names[row])
                 made.append(plots.heat_map(name, figure.label, heat, axis))
@@ -91,14 +94,15 @@ def _mean(cells: Sequence[CellResult], at: dict[str, Setting], figure: RunFigure
 
 def effects(results: Results) -> list[Plot]:
     """Draw, for each main figure, what each level does to it."""
-    names = factors(results.material.cells)
+    cells = results.material.cells
+    names = factors(cells)
     made = []
     for figure in results.figures:
         rows = [
             row
             for it in results.analysis.effects
             if it.of.figure == figure.key
-            and (row := _row(f"{names[it.factor]} {spelled(it.level)}", it.of))
+            and (row := _row(f"{names[it.factor]} {told_apart(it.level, it.factor, cells)}", it.of))
         ]
         if rows:
             svg = plots.intervals(f"effect-{figure.key}", figure.name, rows)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from campaign.report.against import Moved
 from campaign.report.figures import BY_KEY
 from campaign.report.results import Results
-from campaign.report.tables import factors, spelled
+from campaign.report.tables import factors, told_apart
 from campaign.report.words import NOTHING, Cell, change_of, compared, turned, verdict
 from campaign.statistics import Difference
 from loadgen.measure.run_figures import RunFigure
@@ -113,10 +113,11 @@ def pairs(results: Results) -> Grid | None:
 
 def effects(results: Results) -> Grid | None:
     """Return what each level of each factor does, on average over all else."""
-    names = factors(results.material.cells)
+    cells = results.material.cells
+    names = factors(cells)
     lines: dict[str, dict[str, Difference]] = {}
     for it in results.analysis.effects:
-        level, reference = spelled(it.level), spelled(it.reference)
+        level, reference = (told_apart(one, it.factor, cells) for one in (it.level, it.reference))
         label = f"{names[it.factor]}: {level} instead of {reference}"
         lines.setdefault(label, {})[it.of.figure] = it.of
     rows = [(label, _line(found, results.figures)) for label, found in lines.items()]

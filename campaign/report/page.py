@@ -11,7 +11,7 @@ from urllib.parse import quote
 from campaign.report import drawn, grids
 from campaign.report.figures import BY_KEY, SHOWN
 from campaign.report.results import CellResult, Repetition, Results
-from campaign.report.tables import factors, spelled
+from campaign.report.tables import factors, told_apart
 from campaign.report.words import SIGNS, Cell, between, estimated, short, with_names
 from contracts.figures import BY_KEY as LATENCIES
 from loadgen.measure.definitions import DEFINITIONS
@@ -168,11 +168,15 @@ _COSTS: Mapping[str, Callable[[CellResult], float | None]] = {
 
 
 def _row(cell: CellResult, results: Results, shown: Sequence[str]) -> _Row:
-    paths = factors(results.material.cells)
+    cells = results.material.cells
+    paths = factors(cells)
     some = f"{cell.repetitions} of {cell.planned}"
     return _Row(
         number=cell.number,
-        settings=[spelled(cell.settings[path]) if path in cell.settings else "" for path in paths],
+        settings=[
+            told_apart(cell.settings[path], path, cells) if path in cell.settings else ""
+            for path in paths
+        ],
         state=some if cell.state == "partly" else cell.state,
         bad=cell.state != "done",
         figures=[estimated(BY_KEY[key], cell.figures.get(key)) for key in shown],
@@ -212,7 +216,8 @@ def _facts(results: Results) -> Facts:
     material, cost = results.material, results.cost
     asked = material.asked
     varied = [
-        (path, ", ".join(spelled(value) for value in values)) for path, values in asked.vary.items()
+        (path, ", ".join(told_apart(value, path, material.cells) for value in values))
+        for path, values in asked.vary.items()
     ]
     recipe = asked.recipe if isinstance(asked.recipe, str) else "as given below"
     plan = [

@@ -20,6 +20,13 @@ def spelled(value: Setting) -> str:
     return str(value).rstrip("/").rpartition("/")[2] if "/" in str(value) else str(value)
 
 
+def told_apart(value: Setting, path: str, cells: Sequence[Cell]) -> str:
+    """Return a setting as people read it; in full if another one of its path is spelled alike."""
+    short = spelled(value)
+    levels = {cell.settings[path] for cell in cells if path in cell.settings}
+    return str(value) if any(one != value and spelled(one) == short for one in levels) else short
+
+
 def factors(cells: Sequence[Cell]) -> dict[str, str]:
     """Return what each path that is varied is called: its last part, or more of it if two have the
     same."""

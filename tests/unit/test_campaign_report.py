@@ -15,7 +15,7 @@ from made_campaigns import MODEL, RATE, SLOTS, VARY, make_campaign
 
 from campaign.cells import Cell
 from campaign.design import product
-from campaign.report import against, options, plots, tables
+from campaign.report import against, grids, options, plots, tables
 from campaign.report.__main__ import main
 from campaign.report.against import compare
 from campaign.report.page import in_short
@@ -244,6 +244,15 @@ def test_the_front_is_what_nothing_beats_in_both():
     spots = [Spot(name, Range(x), Range(y)) for name, (x, y) in at.items()]
     assert [spot.label for spot in plots.front(spots, x_lower=False)] == ["a", "b", "d"]
     assert [spot.label for spot in plots.front(spots, x_lower=True)] == ["a"]
+
+
+def test_models_of_one_name_by_two_people_are_told_apart(tmp_path):
+    one, other, base = "hub/one/llama:q4", "hub/other/llama:q4", "hub/one/base:q4"
+    vary = {MODEL: [base, one, other], SLOTS: [4, 8]}
+    found = results_of(read_campaign(make_campaign(tmp_path / "a", vary)))
+    settings = [label for label, _ in grids.effects(found).rows if label.startswith("model")]
+    assert settings == [f"model: {model} instead of base:q4" for model in (one, other)]
+    assert one in Page(page_of(found)).texts
 
 
 def test_factors_are_called_by_as_little_of_their_paths_as_tells_them():
