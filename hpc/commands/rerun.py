@@ -67,7 +67,9 @@ def run(given: argparse.Namespace, output: OutputDir, console: Console) -> None:
 
 
 def _name(folder: Path) -> str:
+    """As the client service takes it: a folder may be called otherwise by now."""
     first = re.sub(r"-again-[0-9a-f]{4}$", "", folder.name)
+    first = re.sub(r"[^A-Za-z0-9._-]|^\.", "_", first)
     return f"{first[:_MOST_NAME]}-again-{secrets.token_hex(2)}"
 
 

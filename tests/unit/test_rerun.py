@@ -10,8 +10,9 @@ from made_campaigns import VARY, make_campaign
 
 from campaign.design import product
 from contracts.errors import UsageError
-from contracts.load import LoadPerClient
+from contracts.load import RUN_ID, LoadPerClient
 from hpc.campaigns.reporting import options_of
+from hpc.commands.rerun import _name
 from hpc.deployments.provenance import folder_of, read_run
 from hpc.endpoints import OutputDir
 
@@ -56,6 +57,11 @@ def test_a_run_is_named_by_its_folder_or_its_name(tmp_path):
     folder = run_in(tmp_path / "benchmarks" / "t-1", {})
     output = OutputDir(tmp_path)
     assert folder_of("t-1", output) == folder_of(str(folder), output) == folder
+
+
+@pytest.mark.parametrize("name", ["my run (1)", ".hidden", "Prüflauf", "a'b", "x" * 200, "run"])
+def test_a_folder_of_any_name_is_repeated_under_one_that_a_run_may_have(name):
+    assert RUN_ID.fullmatch(_name(Path("/tmp") / name))
 
 
 def test_a_cell_is_named_by_its_number_or_its_key(tmp_path):
