@@ -64,6 +64,8 @@ def batch_at(batch: Batch, recipe: Path) -> Batch:
             f"the answers of the batch cannot be written to {out.parent}: it is no folder in which "
             "you may write; make it, or name another output."
         )
+    if out.is_dir():
+        raise UsageError(f"the batch's output {out} is a folder; name a file in it.")
     if out == given:
         raise UsageError(f"the batch {given} is its own output; name another file for the answers.")
     return batch.model_copy(update={"input": str(given), "output": str(out)})

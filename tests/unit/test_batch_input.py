@@ -142,6 +142,8 @@ def test_text_that_is_not_utf_8_is_named_by_its_line(tmp_path: Path) -> None:
         (["in.jsonl", "--url", "unix:"], "--url unix: names no socket"),
         (["in.jsonl", "--url", "http://h", "--slots", "0"], "--slots is 0"),
         (["in.jsonl", "--url", "http://h", "--out", "in.jsonl"], "would overwrite the batch"),
+        (["in.jsonl", "--url", "http://h", "--out", "."], "--out . is a folder"),
+        (["in.jsonl", "--url", "http://h", "--out", ""], "--out . is a folder"),
         (["in.jsonl", "--url", "http://h", "--out", "no/out.jsonl"], "there is no folder no"),
         (["in.jsonl", "--url", "http://h", "--token-file", "no"], "--token-file no cannot be read"),
         (["in.jsonl", "--url", "http://h", "--conditions", "in.jsonl"], "must be a JSON object of"),

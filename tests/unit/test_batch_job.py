@@ -67,6 +67,7 @@ def test_a_batch_keeps_more_than_one_slot_busy(written):
         ({"input": "in.jsonl"}, {"lines": " \n"}, "in.jsonl is empty"),
         ({"input": "in.jsonl"}, {"lines": GOOD + "{\n"}, "line 2 of"),
         ({"input": "in.jsonl", "output": "no/x"}, {}, "it is no folder in which you may write"),
+        ({"input": "in.jsonl", "output": "."}, {}, "is a folder; name a file in it"),
         ({"input": "in.jsonl", "output": "in.jsonl"}, {}, "is its own output"),
         ({"input": "in.jsonl"}, {"question": "Hi"}, "does not go with job.service.question"),
         ({"input": "in.jsonl"}, {"n_requests_per_client": 2}, "job.service.n_requests_per_client"),
