@@ -78,7 +78,11 @@ class Partitions:
 
 
 def _failed(error: OSError) -> FileError:
+    try:
+        where = tempfile.gettempdir()
+    except OSError:  # none of those that Python knows has room, or may be written
+        where = "any folder for temporary files"
     return FileError(
-        f"cannot keep what a batch's check needs in {tempfile.gettempdir()}: {error.strerror}; "
+        f"cannot keep what a batch's check needs in {where}: {error.strerror}; "
         "make room there, or name another folder by TMPDIR, then give the same command again."
     )

@@ -8,6 +8,7 @@ import os
 import random
 import resource
 import signal
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -320,6 +321,21 @@ def test_where_there_is_no_room_for_its_check_nothing_is_sent(
     assert said.startswith("batch: cannot keep what a batch's check needs in ")
     assert said.count("\n") == 1 and "or name another folder by TMPDIR" in said
     assert not known.asked and batch.state().state == "interrupted"
+
+
+def test_where_there_is_no_folder_for_its_check_it_is_one_sentence(
+    tmp_path: Path,
+    known: Known,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """/tmp is full, and where it was begun nobody may write."""
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: [str(tmp_path / "none")])
+    assert main(made(tmp_path, known.url, prompts(3)).words()) == 4
+    said = capsys.readouterr().err
+    assert said.startswith("batch: cannot keep what a batch's check needs in any folder for ")
+    assert said.count("\n") == 1 and "or name another folder by TMPDIR" in said
 
 
 def test_where_there_is_no_room_to_take_answers_out_all_stay(
