@@ -132,11 +132,7 @@ class Work:
         rates, synced = progress.Rates(), monotonic()
         while not sender.over.wait(LOOK_S):
             self._check_time()
-            if given.changed:
-                raise UsageError(
-                    f"{given.path} was changed while it was worked off; give the same command "
-                    "again, which asks what is missing."
-                )
+            _check_unchanged(given)
             if monotonic() - synced >= SYNC_S:
                 store.sync()
                 synced = monotonic()
@@ -145,6 +141,7 @@ class Work:
         if sender.error is not None:
             raise sender.error
         store.sync()
+        _check_unchanged(given)  # one that was cut has come to its end too early
 
     def _check_time(self) -> None:
         until = self._options.until
@@ -192,6 +189,15 @@ class Work:
         self.tell("completed", eta_s=0.0, problem=f"{why}.")
         progress.print_line(f"{said}{before}; {why}.")
         return FileError.exit_code
+
+
+def _check_unchanged(given: Input) -> None:
+    """Raises UsageError."""
+    if given.changed:
+        raise UsageError(
+            f"{given.path} was changed while it was worked off; give the same command again, which "
+            "asks what is missing."
+        )
 
 
 def _missing(given: Input, done: Bits) -> Iterator[Unit]:

@@ -19,8 +19,12 @@ from batch_runs import Batch, content, made, prompts
 from batch_server import Known, known_answers
 from events import until
 
+from batch import work
 from batch.__main__ import main
+from batch.given.lines import Unit
+from batch.given.reading import Input
 from batch.kept import recovery, store
+from batch.kept.recovery import Bits
 from batch.kept.store import Store
 
 SLOTS = 4
@@ -387,6 +391,27 @@ def test_told_to_end_it_drops_what_is_under_way_and_says_so(
     known.gate.set()
     assert main(batch.words()) == 0
     assert_whole(batch, 8)
+
+
+def test_an_input_that_is_cut_while_it_is_read_is_not_worked_off(
+    tmp_path: Path,
+    known: Known,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its last second, too: of a short one there is no other."""
+    long = [{**one, "prompt": "x" * 500_000} for one in prompts(6)]
+    batch = made(tmp_path, known.url, long)
+    missing = work._missing
+
+    def cut(given: Input, done: Bits) -> Iterator[Unit]:
+        os.truncate(given.path, batch.given.read_bytes().index(b"\n") + 1)
+        return missing(given, done)
+
+    monkeypatch.setattr(work, "_missing", cut)
+    assert main(batch.words()) == 2
+    assert "was changed while it was worked off" in capsys.readouterr().err
+    assert batch.state().state == "failed"
 
 
 def test_it_stops_when_its_time_is_over(
