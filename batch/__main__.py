@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import resource
 import signal
 import sys
@@ -47,9 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Interrupted:
         return EXIT_STOPPED
     except OrchError as error:
-        print_error(str(error))
-        for line in error.details:
-            sys.stderr.write(f"  {line}\n")
+        print_error(str(error), error.details)
         return error.exit_code
 
 
@@ -97,4 +97,8 @@ def _end(number: int, _: FrameType | None) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            stream.flush()
+    os._exit(code)  # not by Python's own end, whose code is another one if nobody reads us

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import sys
 from collections import Counter, deque
+from collections.abc import Iterable
 from time import monotonic
+from typing import TextIO
 
 from batch.asking.sending import Tally
 from batch.state import BatchState
@@ -20,13 +23,20 @@ _SILENCE_S, _AGAIN_S = 5.0, 60.0
 
 def print_line(text: str) -> None:
     """Print a line for people, on stdout."""
-    sys.stdout.write(f"{text}\n")
-    sys.stdout.flush()
+    _write(sys.stdout, f"{text}\n")
 
 
-def print_error(text: str) -> None:
-    """Print a line about what went wrong, on stderr."""
-    sys.stderr.write(f"batch: {text}\n")
+def print_error(text: str, details: Iterable[str] = ()) -> None:
+    """Print a line about what went wrong, on stderr, and those that belong to it."""
+    _write(sys.stderr, "".join([f"batch: {text}\n", *(f"  {line}\n" for line in details)]))
+
+
+def _write(stream: TextIO | None, text: str) -> None:
+    """Write to what may be gone, full, or never have been there: that ends no batch."""
+    if stream is not None:
+        with contextlib.suppress(OSError, ValueError):
+            stream.write(text)
+            stream.flush()
 
 
 class Rates:
@@ -51,7 +61,7 @@ class Progress:
     """Its lines."""
 
     def __init__(self) -> None:
-        self._live = sys.stdout.isatty()
+        self._live = sys.stdout is not None and sys.stdout.isatty()
         self._begun = self._said = monotonic()
         self._silence_said: float | None = None
 
@@ -59,8 +69,7 @@ class Progress:
         """Say how far it is, if it is time to."""
         if self._live:
             line = in_words(state, rates, failed)[: shutil.get_terminal_size().columns - 1]
-            sys.stdout.write(f"\r\x1b[K{line}")
-            sys.stdout.flush()
+            _write(sys.stdout, f"\r\x1b[K{line}")
             return
         now = monotonic()
         if now - self._said >= min(_LAST_S, max(_FIRST_S, (now - self._begun) / 10)):
@@ -79,8 +88,7 @@ class Progress:
     def end(self) -> None:
         """Leave the live line."""
         if self._live:
-            sys.stdout.write("\r\x1b[K")
-            sys.stdout.flush()
+            _write(sys.stdout, "\r\x1b[K")
 
 
 def in_words(state: BatchState, rates: Rates, failed: Counter[str]) -> str:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import signal
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from time import monotonic
 
 import pytest
-from batch_runs import made, prompts
+from batch_runs import ROOT, made, prompts
 from batch_server import Known, known_answers
 from events import until
 from ports import free_port
@@ -333,3 +336,18 @@ def test_a_log_has_a_line_seldom_and_says_about_once_a_minute_that_nothing_is_ta
     assert said.err == (
         "batch: http://h has taken nothing for 1 min 30 s (Connection refused); waiting for it.\n"
     )
+
+
+@pytest.mark.parametrize("ends", ["full", "gone"])
+def test_a_log_that_is_full_or_a_reader_that_is_gone_ends_no_batch(
+    tmp_path: Path, known: Known, ends: str
+) -> None:
+    batch = made(tmp_path, known.url, prompts(3))
+    reader, writer = os.pipe()
+    os.close(reader)
+    with Path("/dev/full").open("wb") as full, os.fdopen(writer, "wb") as gone:
+        into = full if ends == "full" else gone
+        words = [sys.executable, "-m", "batch", *batch.words()]
+        done = subprocess.run(words, cwd=ROOT, stdout=into, stderr=into, check=False)
+    assert done.returncode == 0
+    assert len(batch.answers()) == 3
