@@ -110,17 +110,18 @@ class FileStore:
         there = {path.stem for path in fresh(self._folder / ".").glob("*.json")}
         known = {file_id: one for file_id, one in self._known.items() if file_id in there}
         for file_id in there - known.keys():
-            found = self._read(file_id)
-            if found is not None:
-                known[file_id] = found
+            with contextlib.suppress(OSError):  # not now: it is looked at again
+                if (found := self._read(file_id)) is not None:
+                    known[file_id] = found
         self._known = known
 
     def _read(self, file_id: str) -> FileRecord | None:
-        """What is known of a file; None if there is none, or it is of no use."""
+        """What is known of a file; None if there is none, or it is of no use. Raises OSError: that
+        cannot be said now."""
         try:
             path = fresh(self._folder / f"{file_id}.json")
             found = FileRecord.model_validate_json(path.read_bytes())
-        except (OSError, ValidationError):
+        except (FileNotFoundError, ValidationError):
             return None
         return found if self.path(found).exists() else None
 
@@ -173,8 +174,11 @@ class FileStore:
                           key=lambda one: (one.created, one.id))  # fmt: skip
 
     def get(self, user: str, file_id: str) -> FileRecord:
-        """Return a file of the user's. Raises NoSuchObject."""
-        found = self._read(file_id) if _ID.fullmatch(file_id) else None
+        """Return a file of the user's. Raises NoSuchObject, NotKept."""
+        try:
+            found = self._read(file_id) if _ID.fullmatch(file_id) else None
+        except OSError as error:
+            raise NotKept(f"The file cannot be read now: {error.strerror}; ask again.") from error
         if found is None or found.user != user:
             raise NoSuchObject(f"No such File object: {file_id[:100]}.", "id")
         return found

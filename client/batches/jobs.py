@@ -24,7 +24,7 @@ from client.batches.records import (
 )
 from client.batches.turn import Turn
 from client.batches.worker import Worker
-from client.compatible.errors import BadRequest, InUse, NoSuchObject, NotKept, OutOfSpace
+from client.compatible.errors import ApiError, BadRequest, InUse, NoSuchObject, NotKept, OutOfSpace
 from client.named_tokens import NoToken
 from contracts.files import write_whole
 
@@ -169,7 +169,7 @@ class Batches:
             try:
                 record = self._begin()
                 done = record is not None and self._work(record)
-            except OSError as error:
+            except (OSError, ApiError) as error:
                 _log.warning("batches wait: %s", error)
             self._under_way = ""
             if not done:

@@ -1,18 +1,22 @@
 """Files and batches at the client service, before anything is worked off; what works them off is in
 tests/local/test_batch_door.py."""
 
+import errno
 import io
 import stat
+from pathlib import Path
 
 import pytest
 from events import until
 from flask import Flask
 
 from client.batches import files as bounds
+from client.batches import jobs
 from client.batches.files import FileStore
 from client.batches.jobs import Batches
 from client.batches.routes import batch_routes
 from client.batches.slots import Asking
+from client.named_tokens import NoToken
 
 LINES = b'{"prompt": "a"}\n{"prompt": "b"}\n'
 ASKED = {"endpoint": "/v1/chat/completions", "completion_window": "24h"}
@@ -225,3 +229,28 @@ def test_what_comes_to_the_service_before_while_the_next_one_has_its_turn_is_kno
     listed = after.get("/v1/batches")[1]["data"]
     assert [one["id"] for one in listed] == [batch["id"], first]
     assert after.http.delete(f"/v1/files/{file_id}").status_code == 409
+
+
+def test_a_disk_that_fails_for_a_moment_fails_no_batch(service, monkeypatch):
+    """Nor does it end who works them off."""
+    file_id = service.upload().json["id"]
+    batch = service.ask(input_file_id=file_id)[1]
+    monkeypatch.setattr(jobs, "AGAIN_S", 0.01)
+    service.batches._ready = lambda: True
+    whole, tried = Path.read_bytes, []
+
+    def failing(path):
+        if path.stem != file_id:
+            return whole(path)
+        tried.append(path)
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "read_bytes", failing)
+        until(lambda: len(tried) > 2)
+        assert service.get(f"/v1/files/{file_id}")[1]["error"]["code"] == "output_not_writable"
+        assert service.get(f"/v1/batches/{batch['id']}")[1]["status"] == "validating"
+    begun = []
+    service.batches._start = lambda *given: begun.append(given[1]) or (_ for _ in ()).throw(NoToken)
+    until(lambda: begun)
+    assert begun[0].read_bytes() == LINES
