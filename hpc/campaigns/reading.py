@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from campaign.cells import Cell, Setting
@@ -47,7 +48,7 @@ class Checked:
         groups = {group.id: group.cells for group in self.groups}
         return Design(groups, asked.repetitions, asked.parallel, asked.seed)
 
-    @property
+    @cached_property
     def group_of(self) -> Mapping[str, Group]:
         """The group of each cell, by the cell's key."""
         return {key: group for group in self.groups for key in group.cells}

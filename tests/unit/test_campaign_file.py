@@ -63,6 +63,12 @@ def test_what_only_the_load_has_restarts_nothing_and_its_slots_are_those_of_the_
     assert group.recipe.job.service.num_parallel == 8
 
 
+def test_which_deployment_serves_a_cell_is_looked_up_once_for_all(tmp_path: Path) -> None:
+    """The plan asks it for each repetition and each deployment."""
+    checked = load_campaign(write(tmp_path, RIGHT))
+    assert checked.group_of is checked.group_of
+
+
 def test_deployments_of_long_names_are_each_campaigns_own() -> None:
     may, june = (f"which-engine-for-how-many-clients-on-our-cluster-{m}" for m in ("may", "june"))
     assert is_name_of(may, name_of(may, "0123abcd"))
