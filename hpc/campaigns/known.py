@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from campaign.units import LEDGER, Ledger, read
@@ -47,20 +48,21 @@ def end_command(output: OutputDir, name: str) -> bool:
 
 def campaign_lines(output: OutputDir) -> list[str]:
     """A line for each campaign; none if there is none."""
+    live = [record for record in load_records(output.path) if record.live]  # once for all
     rows = [["campaign", "state", "runs", "failed", "not valid", "running deployments"]]
     for path in sorted((output.path / "campaigns").glob(f"*/{LEDGER}")):
-        rows.append(_row(output, path.parent))
+        rows.append(_row(live, path.parent))
     return columns(rows) if len(rows) > 1 else []
 
 
-def _row(output: OutputDir, folder: Path) -> list[str]:
+def _row(live: Sequence[Record], folder: Path) -> list[str]:
     try:
         ledger = read(folder)
     except OrchError as error:
         return [folder.name, error.message, "-", "-", "-", "-"]
     wanted = set(ledger.wanted)
     states = Counter(one.state for unit, one in ledger.last().items() if unit in wanted)
-    up = [record.id for record in deployments_of(output, folder.name)]
+    up = [record.id for record in live if _is_of(folder.name, record)]
     return [
         folder.name,
         _state(ledger, sum(states.values()), len(wanted)),

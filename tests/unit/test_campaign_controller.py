@@ -4,6 +4,7 @@ client service that measures nothing."""
 from __future__ import annotations
 
 import itertools
+import shutil
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -21,8 +22,10 @@ from campaign.units import LEDGER, Deploying, Measured, Started, as_json, observ
 from contracts.errors import ServiceError
 from contracts.files import FileError
 from contracts.json_object import JsonObject
+from hpc.campaigns import known
+from hpc.campaigns.known import campaign_lines
 from hpc.commands.campaign import _judge, _progress
-from hpc.deployments.records import create_record
+from hpc.deployments.records import Record, create_record, load_records
 from ledger.journal import Journal, JournalInUse
 
 RECIPE = {"job": {"service": {"model": "mistral:7b", "n_requests_per_client": 4}}}
@@ -326,6 +329,26 @@ def test_a_full_disk_ends_it_with_its_sentence_and_leaves_no_deployment(
     bench.stop.clear()
     bench.command()
     assert states(bench) == {"done": 12}
+
+
+def test_the_state_of_all_campaigns_is_read_off_their_deployments_once(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.command()
+    shutil.copytree(bench.home, bench.home.with_name("other"))
+    record = load_records(bench.output.path)[-1]
+    record.path.write_text(record.path.read_text().replace('"stopped"', '"ready"'))
+    times: list[Path] = []
+
+    def counted(path: Path) -> list[Record]:
+        times.append(path)
+        return load_records(path)
+
+    monkeypatch.setattr(known, "load_records", counted)
+    lines = campaign_lines(bench.output)
+    assert [line.split()[0] for line in lines] == ["campaign", "c", "other"]
+    assert record.id in lines[1] and record.id not in lines[2]
+    assert len(times) == 1
 
 
 def test_two_commands_at_once_are_one_too_many(bench: Bench) -> None:
