@@ -23,6 +23,7 @@ from hpc.campaigns.deploying import Deployer
 from hpc.campaigns.fleet import Fleet, Size
 from hpc.campaigns.grouping import Group
 from hpc.campaigns.planning import cell_lines, changes, estimate, plan_lines
+from hpc.campaigns.processes import runs
 from hpc.campaigns.reading import load_campaign
 from hpc.campaigns.repetitions import Work
 from hpc.campaigns.reporting import options_of, report
@@ -30,6 +31,7 @@ from hpc.commands.deploy import plan_at
 from hpc.console import Console
 from hpc.endpoints import OutputDir
 from hpc.site import Site, load_site
+from ledger.journal import JournalInUse
 
 #: Options of a deployment that a campaign has no use for.
 _NOT_OURS = ("detach", "prepare", "no_benchmark", "keep_on_failure")
@@ -74,6 +76,7 @@ def run(given: argparse.Namespace, output: OutputDir, console: Console) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     book = Book(folder)
     try:
+        _check_alone(book, planned)
         write_atomically(folder / "campaign.json", json.dumps(checked.given, indent=2) + "\n")
         book.add(planned)
         _carry_out(work, book, given, output, console)
@@ -137,6 +140,17 @@ def _ask(console: Console) -> None:
     console.say("start it? [y/N]")
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
         raise UsageError("it is not started.")
+
+
+def _check_alone(book: Book, planned: Planned) -> None:
+    """Raise JournalInUse if another command of this machine carries it out: a file system without
+    locks lets it be opened twice."""
+    before = book.ledger.planned
+    if before is not None and before.process != planned.process and runs(before.process):
+        raise JournalInUse(
+            f"process {before.process.pid} works on {book.folder}; wait for its end, or end it, "
+            "and give the same command again."
+        )
 
 
 # --- while it goes on ----------------------------------------------------------------------------

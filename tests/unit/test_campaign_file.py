@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import copy
+import errno
+import fcntl
 import json
+import os
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from campaign.file import CampaignFile
+from campaign.units import LEDGER, Planned, as_json
 from contracts.files import PROJECT
 from hpc.campaigns.grouping import is_name_of, name_of
+from hpc.campaigns.processes import process_of
 from hpc.campaigns.reading import load_campaign
 from hpc.campaigns.settings import problem_of
 from hpc.recipe.docs import generated
+from ledger.journal import Journal
 
 Orch = Callable[..., tuple[int, str, str]]
 
@@ -180,6 +187,25 @@ def test_without_a_terminal_it_starts_only_with_yes(orch: Orch, tmp_path: Path) 
     code, out, said = orch(write(tmp_path, RIGHT), "--site", "local")
     assert code == 2 and "give --yes" in said
     assert "5 cells x 3 repetitions = 15 runs" in out
+
+
+def test_where_nothing_can_be_locked_a_second_command_is_refused_all_the_same(
+    orch: Orch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", none)
+    where = ["--yes", "--site", "local", "--output-dir", tmp_path / "o"]
+    folder = tmp_path / "o" / "campaigns" / "c"
+    folder.mkdir(parents=True)
+    first = Planned(at=0, campaign={}, repetitions=1, cells=[], conditions={},
+                    process=process_of(os.getppid()))  # fmt: skip
+    with closing(Journal(folder / LEDGER)) as journal:
+        journal.add(as_json(first))
+    code, _, err = orch(write(tmp_path, RIGHT), *where)
+    assert code == 2 and f"process {os.getppid()} works on {folder}; wait for its end" in err
+    assert not list((tmp_path / "o" / "deployments").glob("*.json"))
 
 
 def test_a_dry_run_lists_cells_by_deployment_and_block(orch: Orch, tmp_path: Path) -> None:
