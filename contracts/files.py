@@ -119,6 +119,17 @@ def write_whole(path: Path, parts: Iterable[str], mode: int | None = None) -> No
             temporary.unlink()
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder, with those above it, if it is not there. Raises FileError."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FileError(
+            f"cannot make the folder {path}: {error.strerror}; make room, or choose another place "
+            "with --output-dir."
+        ) from error
+
+
 def remove_whole(path: Path) -> None:
     """Remove such a file, if it is there, and what was being written there when its writer was
     killed. Raises OSError."""

@@ -9,10 +9,11 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from campaign.units import Process
 from contracts.errors import OrchError, ServiceError
-from contracts.files import PROJECT
+from contracts.files import PROJECT, FileError
 from hpc.campaigns.processes import END_PATIENCE_S, process_of
 
 #: It waits to be told, so that it is in the ledger before it submits anything: when we are killed
@@ -39,7 +40,7 @@ class Deployer:
         log = self.folder / f"deployment-{number}.log"
         found = self.folder / f"deployment-{number}.json"
         words = [sys.executable, str(PROJECT / "orch.py"), str(recipe), *self.options]
-        with log.open("wb") as said, found.open("wb") as record:
+        with _written(log) as said, _written(found) as record:
             child = subprocess.Popen(
                 ["bash", "-c", _ONCE_TOLD, "orch", *words, "--no-benchmark", "--json"],
                 stdin=subprocess.PIPE,
@@ -66,6 +67,17 @@ class Deployer:
             except subprocess.TimeoutExpired:
                 child.kill()
             raise Ended("the campaign is to end")
+
+
+def _written(path: Path) -> BinaryIO:
+    """A file that a child writes. Raises FileError."""
+    try:
+        return path.open("wb")
+    except OSError as error:
+        raise FileError(
+            f"cannot write {path}: {error.strerror}; make room there, then give the same command "
+            "again: what is done is not done twice."
+        ) from error
 
 
 def _last_words(log: Path, code: int) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from campaign.book import Book
 from campaign.units import Deploying, Process, Stopped
 from contracts.errors import OrchError, ServiceError
-from contracts.files import FileError, write_atomically
+from contracts.files import FileError, make_folder, write_atomically
 from hpc.campaigns.deploying import Deployer, Ended
 from hpc.campaigns.grouping import Group
 from hpc.campaigns.known import deployments_of
@@ -75,7 +75,7 @@ class Fleet:
         number = next(self._numbers)
         self._tell(group, f"deployment {number} is begun ({self._groups[group].words})")
         recipe = self._book.folder / "recipes" / f"{group}.json"
-        recipe.parent.mkdir(exist_ok=True)
+        make_folder(recipe.parent)
         write_atomically(
             recipe, self._groups[group].recipe.model_dump_json(by_alias=True, indent=2)
         )

@@ -16,7 +16,7 @@ from campaign.book import Book
 from campaign.missing import suspect_nodes
 from campaign.units import Ledger, Planned, read
 from contracts.errors import BenchmarkInvalid, DeadlineError, Interrupted, ServiceError, UsageError
-from contracts.files import write_atomically
+from contracts.files import make_folder, write_atomically
 from hpc.campaigns.conditions import planned_by
 from hpc.campaigns.controller import Controller
 from hpc.campaigns.deploying import Deployer
@@ -73,7 +73,7 @@ def run(given: argparse.Namespace, output: OutputDir, console: Console) -> None:
     if missing and not given.yes:
         _ask(console)
     output.prepare()
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     book = Book(folder)
     try:
         _check_alone(book, planned)

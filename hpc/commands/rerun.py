@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from contracts.errors import Interrupted, ServiceError, UsageError
-from contracts.files import PROJECT, write_atomically
+from contracts.files import PROJECT, make_folder, write_atomically
 from hpc.campaigns.live import Live
 from hpc.console import Console
 from hpc.deployments.provenance import Recorded, folder_of, read_run
@@ -97,7 +97,7 @@ def _deployed(
 def _deploy(recorded: Recorded, name: str, given: argparse.Namespace, output: OutputDir) -> str:
     """Have orch.py bring it up, as a child that says on our stderr what it does; its id."""
     folder = output.path / "reruns" / name
-    folder.mkdir(parents=True)
+    make_folder(folder)
     recipe, site = folder / "recipe.json", folder / "site.json"
     write_atomically(recipe, json.dumps(recorded.deployed, indent=2) + "\n")
     write_atomically(site, json.dumps(recorded.site, indent=2) + "\n")

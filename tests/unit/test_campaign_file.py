@@ -7,6 +7,7 @@ import errno
 import fcntl
 import json
 import os
+import threading
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -16,7 +17,8 @@ import pytest
 
 from campaign.file import CampaignFile
 from campaign.units import LEDGER, Planned, as_json
-from contracts.files import PROJECT
+from contracts.files import PROJECT, FileError
+from hpc.campaigns.deploying import Deployer
 from hpc.campaigns.grouping import is_name_of, name_of
 from hpc.campaigns.processes import process_of
 from hpc.campaigns.reading import load_campaign
@@ -187,6 +189,32 @@ def test_without_a_terminal_it_starts_only_with_yes(orch: Orch, tmp_path: Path) 
     code, out, said = orch(write(tmp_path, RIGHT), "--site", "local")
     assert code == 2 and "give --yes" in said
     assert "5 cells x 3 repetitions = 15 runs" in out
+
+
+def test_where_there_is_no_room_for_its_folder_it_is_one_sentence(
+    orch: Orch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, make = tmp_path / "o" / "campaigns" / "c", Path.mkdir
+
+    def full(path: Path, *given: Any, **more: Any) -> None:
+        if path == folder:
+            raise OSError(errno.EDQUOT, "Disk quota exceeded")
+        make(path, *given, **more)
+
+    monkeypatch.setattr(Path, "mkdir", full)
+    where = ["--yes", "--site", "local", "--output-dir", tmp_path / "o"]
+    code, _, err = orch(write(tmp_path, RIGHT), *where)
+    assert code == 4 and f"cannot make the folder {folder}: Disk quota exceeded; make room" in err
+
+
+@pytest.mark.parametrize("file", ["deployment-1.log", "deployment-1.json"])
+def test_where_there_is_no_room_for_what_a_deployment_says_it_is_one_sentence(
+    tmp_path: Path, file: str
+) -> None:
+    (tmp_path / file).symlink_to(tmp_path / "none" / "x")
+    deployer = Deployer([], tmp_path, threading.Event())
+    with pytest.raises(FileError, match=rf"cannot write .*{file}: No such file.*; make room there"):
+        deployer.deploy(tmp_path / "r.json", 1, lambda _: None)
 
 
 def test_where_nothing_can_be_locked_a_second_command_is_refused_all_the_same(
