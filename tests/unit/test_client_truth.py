@@ -123,6 +123,7 @@ def test_where_ollama_cuts_it_all_the_same_the_answer_says_so(query, stream, rea
     lines = [TEXT, end] if stream else [end]
     response = query(http(*lines), prompt=LONG, stream=stream, options={"num_ctx": 512})
     last = json.loads(response.get_data().splitlines()[-1])
+    assert "error" not in last, last
     assert last["truncated"] is True and last["prompt_eval_count"] == read
 
 

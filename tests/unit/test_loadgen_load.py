@@ -187,6 +187,7 @@ def test_energy_is_what_the_drivers_counters_grew_by(load, server, tmp_path):
     assert energy["source"] == "NVML energy counter of all 2 GPUs that are seen there"
 
 
+@undisturbed
 def test_each_replica_of_a_record_has_its_part_of_the_energy(load, server, tmp_path):
     """One of two GPUs is the one replica's."""
     url, host = f"http://127.0.0.1:{server.port}", socket.gethostname()
