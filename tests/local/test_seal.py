@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from events import PATIENCE_S, assert_measured
+from events import PATIENCE_S, assert_measured, undisturbed
 from place import TINY, http, wait_for
 from test_failures import assert_failed
 
@@ -131,10 +131,12 @@ def test_what_the_door_says_itself_has_the_services_form(sealed):
     assert "user.token" in answer["error"]["message"]
 
 
+@undisturbed  # an engine that stands still for over 10 s is out, and who waits for it is told so
 def test_however_many_queries_wait_health_and_metrics_answer(sealed):
     """More than are taken at once, of an engine that stands still; all have their answer."""
     place, record = sealed
     url = record["endpoints"]["client"]
+    wait_for(lambda: http("GET", f"{url}/health")[0] == 200, PATIENCE_S)
     engine = in_the_job(record, place, "ollama")
     query = {"prompt": "Hi", "options": {"num_predict": 1}}
     with ThreadPoolExecutor(150) as pool:
