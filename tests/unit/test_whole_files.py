@@ -5,6 +5,7 @@ import signal
 import stat
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -145,15 +146,22 @@ def test_a_job_that_could_not_be_told_to_end_ends_when_it_is_begun_again(tmp_pat
     assert names(tmp_path / "logs") == ["7.rc", "7.started"]
 
 
+@pytest.fixture
+def disk():
+    """Of a node: in `tmp_path` names of sockets would be too long, and jobs go to /tmp."""
+    with tempfile.TemporaryDirectory() as name:
+        yield name
+
+
 class Job:
     """A script of ours with a folder of its node, which goes on until its stdin ends."""
 
-    def __init__(self, tmp_path, child="true"):
+    def __init__(self, tmp_path, disk, child="true"):
         (tmp_path / "logs").mkdir(exist_ok=True)
         script = f"{LIBRARY}; service_begin test {tmp_path} 600; make_folder; {child} 0<&0 &"
         self.process = subprocess.Popen(
             ["bash", "-uc", f"{script} echo $FOLDER; read"],
-            env={**os.environ, "TMPDIR": str(tmp_path)},
+            env={**os.environ, "TMPDIR": disk},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -165,13 +173,14 @@ class Job:
         self.process.communicate()
 
 
-def test_what_a_killed_job_left_on_its_node_goes_when_the_next_one_begins(tmp_path):
-    killed, other, lives = Job(tmp_path), Job(tmp_path), Job(tmp_path)
+def test_what_a_killed_job_left_on_its_node_goes_when_the_next_one_begins(tmp_path, disk):
+    killed, other, lives = (Job(tmp_path, disk) for _ in range(3))
+    assert killed.folder.parent == Path(disk)
     for job in killed, other:
         job.process.kill()
         job.end()
     (other.folder / "held").write_text("another-node\n")
-    Job(tmp_path).end()
+    Job(tmp_path, disk).end()
     assert not killed.folder.exists()
     assert other.folder.exists(), "TMPDIR may be a folder that nodes share"
     assert names(lives.folder) == ["held"]
@@ -179,14 +188,14 @@ def test_what_a_killed_job_left_on_its_node_goes_when_the_next_one_begins(tmp_pa
     assert not lives.folder.exists()
 
 
-def test_what_is_left_of_a_job_whose_script_was_killed_keeps_its_folder(tmp_path):
-    job = Job(tmp_path, child="cat")
+def test_what_is_left_of_a_job_whose_script_was_killed_keeps_its_folder(tmp_path, disk):
+    job = Job(tmp_path, disk, child="cat")
     job.process.kill()
     job.process.wait()
-    Job(tmp_path).end()
+    Job(tmp_path, disk).end()
     assert job.folder.exists()
     job.end()
-    Job(tmp_path).end()
+    Job(tmp_path, disk).end()
     assert not job.folder.exists()
 
 
