@@ -32,7 +32,7 @@ work_off() {
     5) go_on "$most" "$continue" $(($(bytes_of "$output") == before)) ;;
     *) REASON="the batch has ended with exit code $code; its own words are above in its log" ;;
   esac
-  exit "$code"
+  leave "$code"
 }
 
 bytes_of() { stat -c %s "$1" 2>/dev/null || echo 0; }

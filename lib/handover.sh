@@ -72,7 +72,7 @@ look_at_handover() {
   if wanted stop; then end_chain; fi
   if ! still_relieves && wanted end; then
     REASON="its successor serves"
-    exit 0
+    leave 0
   fi
 }
 
@@ -83,7 +83,7 @@ end_chain() {
   REASON="the time limit of the deployment was reached: it was wanted until then"
   know_jobs
   end_jobs "$REASON" ${JOBS[@]+"${JOBS[@]}"}
-  exit 0
+  leave 0
 }
 
 # relieve ID...: by a process of its own. scancel repeats what Slurm cannot do yet, for a minute if need be: with a job

@@ -20,5 +20,5 @@ end_when_idle() {
   read -r REASON <"$DOOR/idle"
   if [ -n "${CHAIN_FOLDER-}" ]; then know_jobs; fi
   end_jobs "$REASON" ${OTHERS[@]+"${OTHERS[@]}"} ${JOBS[@]+"${JOBS[@]}"}
-  exit 0
+  leave 0
 }

@@ -38,7 +38,7 @@ beside() {
 serve_beside() {
   # shellcheck disable=SC2034 # service.sh's functions read SERVICE
   SERVICE=$1 CHILDREN=() TEMPORARY=()
-  trap 'rm -rf ${TEMPORARY[@]+"${TEMPORARY[@]}"}' EXIT
+  trap 'trap "" TERM INT; rm -rf ${TEMPORARY[@]+"${TEMPORARY[@]}"}' EXIT
   trap 'exit 143' TERM
   trap 'exit 130' INT
   renice -n 10 -p "$BASHPID" >/dev/null 2>&1

@@ -83,7 +83,7 @@ end_if_told() {
   TEMPORARY+=("$told")
   if [ -n "${REQUEUED-}" ]; then
     read -r REASON <"$told"
-    exit 0
+    leave 0
   fi
   rm -f "$told" # of another job, which had this number
 }
@@ -99,11 +99,18 @@ clean_environment() {
 
 say() { printf '%(%T)T %s: %s\n' -1 "$SERVICE" "$*"; }
 
+# leave CODE: ends the job. bash cleans up (finish) once: a signal that comes when it has begun to end, and before
+# finish() keeps signals off, would end it there and then, as if somebody had killed it.
+leave() {
+  trap '' TERM INT
+  exit "$1"
+}
+
 # fail SENTENCE: ends the job; orch shows the sentence to the user.
 fail() {
   REASON=$*
   printf '%s: %s\n' "$SERVICE" "$REASON" >&2
-  exit 1
+  leave 1
 }
 
 # write_file PATH LINE...: a reader sees all of it or nothing. Jobs on several nodes, whose processes may have the
@@ -154,14 +161,13 @@ on_signal() {
     TEMPORARY+=("$OUTPUT/logs/$JOB_ID.told")
     code=0
   fi 2>/dev/null
-  exit "$code"
+  leave "$code"
 }
 
 finish() {
   local code=$1 at_end result=$OUTPUT/logs/$JOB_ID.rc
+  trap '' TERM INT # cleaning up is not to be interrupted; SIGKILL follows soon enough
   trap - EXIT
-  # Cleaning up is not to be interrupted; SIGKILL follows soon enough.
-  trap '' TERM INT
   if taken_over; then
     PUBLISHED=() AT_END=() TEMPORARY=() result=
     REASON="it was requeued while nobody reached $HOST, and runs elsewhere"
@@ -454,7 +460,7 @@ serve() {
   [ -z "$LISTENER_PID" ] || kill -TERM "$LISTENER_PID" 2>/dev/null
   REASON=$(why_it_stopped)
   REASON="the service stopped by itself with exit code $code${REASON:+: $REASON}"
-  exit $((code == 0 ? 1 : code))
+  leave $((code == 0 ? 1 : code))
 }
 
 # --- addresses -----------------------------------------------------------------------------------
