@@ -189,8 +189,10 @@ class ClientConnection(asyncio.Protocol):
         self._request.target += url.decode("latin-1")
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Httptools': a field of the head."""
-        self._request.fields[name.lower()] = value
+        """Httptools': a field of the head, or behind the body, where anybody may have written whose
+        the request is: those are not for us."""
+        if self._in_head:
+            self._request.fields[name.lower()] = value
 
     def on_headers_complete(self) -> None:
         """Httptools': the head is over."""

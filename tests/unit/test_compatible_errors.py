@@ -303,6 +303,23 @@ def test_http_1_0_has_streams_that_end_with_the_connection():
     assert b"Transfer-Encoding" not in answer and answer.endswith(b"data: [DONE]\n\n")
 
 
+def test_fields_behind_a_body_do_not_say_whose_it_is():
+    """The door writes those of the head alone; what is behind it comes through as it was sent."""
+    users, body = [], json.dumps({"messages": HELLO}).encode()
+    head = b"POST %b HTTP/1.1\r\nHost: x\r\nOrch-User: ada\r\nOrch-Turn: 1005\r\n" % CHAT.encode()
+    chunks = b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n" % (len(body), body)
+    forged = b"Orch-User: owner\r\nOrch-Turn: 0\r\n\r\n"
+
+    def report(request, usage):
+        users.append(request.fields[b"orch-user"])
+
+    with layer(whole(ANSWER), report=report) as one:
+        with one.raw(head + chunks + forged) as sock:
+            assert sock.recv(65536).startswith(b"HTTP/1.1 200 ")
+        assert b"\r\nOrch-Turn: 1005\r\n" in one.engine.heads[-1]
+    assert users == [b"ada"]
+
+
 def test_a_client_that_waits_to_be_told_to_send_is_told():
     head, _, body = request().partition(b"\r\n\r\n")
     with layer(whole(ANSWER)) as one:
