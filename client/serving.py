@@ -21,7 +21,10 @@ timeout = 0  # of a whole worker; requests have their own
 graceful_timeout = 1
 worker_tmp_dir = "/dev/shm"
 control_socket_disable = True
-forwarded_allow_ips = ""  # there is no proxy in front, whose headers could be believed
+# What is in front passes headers on as they came. Of whoever comes by a Unix socket gunicorn would
+# believe them: SCRIPT_NAME takes what it says off the path, after the door has read that.
+forwarded_allow_ips = forwarder_headers = ""
+secure_scheme_headers: dict[str, str] = {}
 
 
 def when_ready(server: Any) -> None:

@@ -136,6 +136,26 @@ def test_a_cookie_is_no_token_and_a_token_is_no_cookie(door):
     assert ask(door, "POST", "/links", {**me, **BY_PAGE})[0] == 403, "it prolongs itself"
 
 
+@pytest.mark.parametrize(
+    ("path", "head", "status"),
+    [
+        ("//links", {}, 403),
+        ("/%6Cinks", {}, 404),
+        ("/links%23", {}, 404),
+        ("/benchmark/links", {"SCRIPT_NAME": "/benchmark"}, 405),  # /benchmark/ID is no POST
+    ],
+)
+def test_no_other_spelling_of_a_path_is_past_the_rules_for_it(door, path, head, status):
+    assert ask(door, "POST", path, {**cookie(door), **BY_PAGE, **head})[0] == status
+
+
+def test_headers_of_a_proxy_that_is_not_there_break_nothing(door):
+    contradictory = {"X-Forwarded-Proto": "https", "X-Forwarded-Ssl": "off"}
+    for head in ({"SCRIPT_NAME": "/evil"}, contradictory):
+        assert ask(door, "GET", "/health", {**head, "X-Api-Key": "owners-word"})[0] == 200
+        assert ask(door, "GET", "/open", head)[0] == 401
+
+
 def test_a_session_ends_with_its_bearers_token_for_good(door):
     owner, anna = cookie(door), cookie(door, door.give("anna"))
     assert ask(door, "GET", "/health", anna)[0] == 200
