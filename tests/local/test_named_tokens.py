@@ -53,6 +53,18 @@ def test_a_token_opens_until_it_is_revoked_and_is_remembered(door):
     until(lambda: door.status("GET", "/api/version", "berts-word") == 200)
 
 
+def test_one_right_token_is_enough(door):
+    """The package anthropic sends what it is given, and beside it ANTHROPIC_API_KEY, which may be
+    another server's."""
+    for bearer, key, status in (
+        ("owners-word", "elsewhere's", 200),
+        ("elsewhere's", "owners-word", 200),
+        ("elsewhere's", "nobody's", 401),
+    ):
+        head = {"Authorization": f"Bearer {bearer}", "X-Api-Key": key}
+        assert door.call("GET", "models", **head)[0] == status
+
+
 def test_a_token_expires(door):
     word = door.give("anna", expires=time.time() + 3600)  # it opens, however late that is seen
     (file,) = door.tokens.iterdir()
