@@ -64,6 +64,8 @@ def test_who_keeps_his_connection_is_told_and_comes_anew(doors):
         connection.request("GET", "/slots", headers=HEAD)
         moved = connection.getresponse()
         assert (moved.status, moved.headers["Location"]) == (307, f"{at(new)}/slots")
+    in_path = asked(old, "GET", f"/{OWNER}/api/tags?a=b", {})[1]["Location"]
+    assert in_path == f"{at(new)}/{OWNER}/api/tags?a=b", "whose token is in the path, keeps it"
 
 
 def test_a_browsers_requests_are_its_bearers_at_the_next_door_too(doors):
