@@ -56,6 +56,12 @@ def test_what_is_asked_under_other_names():
     }
 
 
+@pytest.mark.parametrize("seed", [2**32 - 1, 2**63 - 1, -(2**63)])
+def test_a_seed_may_be_any_number_of_64_bits(seed):
+    """As OpenAI has it; Ollama takes them, too."""
+    assert asked(seed=seed)["options"] == {"seed": seed}
+
+
 def test_the_newer_name_of_the_limit_goes_first():
     assert asked(max_tokens=5, max_completion_tokens=9, stop=["a", "b"])["options"] == {
         "num_predict": 9,

@@ -154,7 +154,7 @@ class Asked(Body):
     min_p: Annotated[float, Field(ge=0, le=1)] | None = Field(
         None, description="The model's own by default. OpenAI has none."
     )
-    seed: Annotated[int, Field(ge=-(2**31), le=2**31 - 1)] | None = Field(
+    seed: Annotated[int, Field(ge=-(2**63), le=2**63 - 1)] | None = Field(
         None, description="With the same seed the same answer comes again, as far as Ollama has it."
     )
     stop: Stop | None = Field(None, description="Texts at which the answer ends.")
