@@ -31,7 +31,9 @@ examples leave out: `curl -H @output/deployments/ID/user.header …`; without it
 
 A body is a JSON object of at most {MAX_BODY_BYTES:,} bytes and {MAX_DEPTH} levels, sent with
 `Content-Type: application/json`. Unknown keys are errors; null counts as not given. All times are
-seconds. More keys may come in answers; those below stay.
+seconds. More keys may come in answers; those below stay. A request's first line has at most 4,000
+bytes, a field of its head 8,000, all of the head 15,000: what is longer may be 400 or 431, in HTML,
+since nothing here has read it.
 
 Whoever goes before the end of an answer frees the engine, by each API: what waits its turn at the
 door is never asked, and what is being written ends at once. While a prompt is read, Ollama is told,
