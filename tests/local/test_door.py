@@ -120,6 +120,16 @@ def test_what_there_is_no_room_for_is_refused_at_once(tmp_path, many_files):
         assert at.ask("/health").status == 200 and at.ask("/openapi.json").status == 200
 
 
+def test_without_an_engine_the_error_has_the_form_of_the_api(tmp_path):
+    with opened(tmp_path, 1) as (at, (server,)):
+        os.kill(server.pid, signal.SIGKILL)
+        native = until(lambda: (found := at.ask("/api/chat", CHAT)).status == 503 and found)
+        assert "no engine that answers" in json.loads(native.body)["error"]
+        translated = at.ask("/v1/chat/completions", CHAT)
+        assert (translated.status, translated.retry_after) == (503, "5")
+        assert "no engine that answers" in json.loads(translated.body)["error"]["message"]
+
+
 def test_the_door_says_which_engine_works(tmp_path):
     """So that a look at the health does not wait behind what others have asked."""
     with opened(tmp_path, 2, ttft=3600) as (at, servers):
