@@ -4,6 +4,7 @@ make it do."""
 import contextlib
 import json
 import re
+import socket
 import time
 from http.client import HTTPConnection
 
@@ -166,6 +167,24 @@ def test_a_session_ends_with_its_bearers_token_for_good(door):
     until(lambda: door.status("GET", "/health", "another-word") == 200)
     assert ask(door, "GET", "/health", anna)[0] == 401
     assert ask(door, "GET", "/health", owner)[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "count"), [("/open", 9), ("/owners-word/health", 9), ("/owners-word/state", 41)]
+)
+def test_a_body_that_does_not_come_keeps_nobody_waiting(door, path, count):
+    """There are two threads for those who come with a link, whom no token tells apart; who sends
+    nothing is let go after 30 s."""
+    head = f"GET {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999\r\n\r\n".encode()
+    with contextlib.ExitStack() as stack:
+        for _ in range(count):
+            sock = socket.create_connection(("127.0.0.1", door.port), PATIENCE_S)
+            stack.enter_context(sock).sendall(head + bytes(40_000))
+        asked = stack.enter_context(
+            contextlib.closing(HTTPConnection("127.0.0.1", door.port, timeout=25))
+        )
+        asked.request("GET", path)
+        assert asked.getresponse().status == (401 if path == "/open" else 200)
 
 
 def test_who_comes_after_the_service_knows_its_sessions(door):
