@@ -140,6 +140,10 @@ def handover_file(chain: Path) -> Path:
     return chain / "handover.json"
 
 
+#: The value of a word that is true no more.
+TAKEN_BACK = "-"
+
+
 def chain_said(folder: Path) -> dict[int, dict[str, str]]:
     """Return what `jobs` of such a folder says of each number of the deployment's jobs: ids of jobs
     by service, and what else is known by words that begin with a dot."""
@@ -148,9 +152,13 @@ def chain_said(folder: Path) -> dict[int, dict[str, str]]:
         lines = fresh(folder / "jobs").read_text(errors="replace").split("\n")[:-1]
     except OSError:
         return found
-    for number, what, value in (words for line in lines if len(words := line.split()) == 3):
+    for number, what, value in (said for line in lines if len(said := line.split()) == 3):
         if number.isdecimal():
-            found.setdefault(int(number), {})[what] = value
+            words = found.setdefault(int(number), {})
+            if value == TAKEN_BACK:
+                words.pop(what, None)
+            else:
+                words[what] = value
     return found
 
 

@@ -6,7 +6,7 @@
 #
 # Files, in deployments/ID.chain/ of the output directory:
 #   jobs   lines "NUMBER SERVICE JOB_ID": the jobs that are the deployment's NUMBER-th (2, 3, …), the last line of a
-#          service counts; and "NUMBER .WORD VALUE": what else is known of those
+#          service counts; and "NUMBER .WORD VALUE": what else is known of those; VALUE "-": it is true no more
 #   stop   orch has written it: no further job is submitted
 # shellcheck disable=SC2034,SC2154 # what the other libraries and job scripts read, and what they set
 
@@ -38,7 +38,7 @@ know_jobs() {
 chain_said() {
   local number what value said=
   while read -r number what value; do
-    if [ "$number $what" = "$1 $2" ]; then said=$value; fi
+    if [ "$number $what" = "$1 $2" ]; then said=${value#-}; fi
   done < <(cat "$CHAIN_FOLDER/jobs" 2>/dev/null)
   echo "$said"
 }

@@ -26,7 +26,8 @@ begin_handover() {
   local service
   EACH_LOOK+=(look_at_handover)
   if [ "$CHAIN_JOB" = 1 ]; then # orch has submitted these
-    note_chain 1 client "$JOB_ID"
+    # With the cluster that has taken them all, if it was named.
+    note_chain 1 client "$JOB_ID${SERVED#"$SERVED_JOB"}"
     for service in "${!JOBS[@]}"; do note_chain 1 "$service" "${JOBS[$service]}"; done
   fi
   (
@@ -52,6 +53,7 @@ look_at_handover() {
     ASKER=
   fi
   if [ -z "$SUBMITTER" ] && wanted submit; then
+    HANDED_OVER= # if they did serve, they have ended
     say_when_submitted &
     SUBMITTER=$!
     CHILDREN+=("$SUBMITTER")
@@ -159,9 +161,12 @@ submit_beside() {
 }
 
 # submit_monitoring: one at a time writes its database, so that it begins when the one before has ended. By then the next
-# client's job has begun, and knows it only if it looks (know_jobs).
+# client's job has begun, and knows it only if it looks (know_jobs). Once, also if the next ones are submitted again.
 submit_monitoring() {
+  local id
   case " ${CHAIN_SERVICES[*]} " in *' monitoring '*) ;; *) return 0 ;; esac
+  id=$(successor monitoring) || exit
+  [ -z "$id" ] || return 0
   submit_one $((CHAIN_JOB + 1)) monitoring "${JOBS[monitoring]-}" ''
 }
 

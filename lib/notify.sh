@@ -32,18 +32,19 @@ notify_ready() {
 
 # notify_end CODE: at the end of the job, unless others go on with its work.
 notify_end() {
-  if [ -n "${HANDED_OVER-}" ] || another_serves; then return 0; fi
+  if [ -n "${HANDED_OVER-}" ] || another_serves "$1"; then return 0; fi
   case $1 in
     0 | 130 | 143) notify ended ;;
     *) notify failed ;;
   esac
 }
 
-# another_serves: of jobs that follow one another, this one has ended before it served, and the one before it is there,
-# which has another one submitted in its place.
+# another_serves CODE: of jobs that follow one another, this one has ended before it served, or by itself, and the one
+# before it is there, which has another one submitted in its place.
 another_serves() {
   local before
-  [ "${CHAIN_JOB-1}" -gt 1 ] && [ -z "$(chain_said "$CHAIN_JOB" .serves)" ] || return 1 # at an exit a bare one is its code
+  [ "${CHAIN_JOB-1}" -gt 1 ] || return 1 # at an exit a bare one is its code
+  if [ -n "$(chain_said "$CHAIN_JOB" .serves)" ] && { [ "$1" = 0 ] || is_stopped; }; then return 1; fi
   before=$(chain_said $((CHAIN_JOB - 1)) client)
   [ -n "$before" ] && ! job_over "$before"
 }

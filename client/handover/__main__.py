@@ -8,8 +8,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from client.handover.course import Course, Settings
+from client.handover.course import Course
 from client.handover.door import Door
+from client.handover.settings import Settings
 from client.handover.state import StateFile
 from contracts.errors import OrchError
 from contracts.job_files import handover_file

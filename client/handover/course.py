@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
+from client.handover.settings import Door, Settings
 from client.handover.state import State
 from client.handover.storage import Storage
 from client.handover.times import Lead, drain_of, end_of, longest
-from contracts.job_files import began_at, chain_said, read_exit_status
+from contracts.job_files import TAKEN_BACK, began_at, chain_said, read_exit_status
 from contracts.jobs.ids import number_of
 
 QDRANT = "qdrant"
@@ -24,41 +23,6 @@ SILENT = "it was cancelled before it began, or its node has failed"
 #: Seconds until next jobs that have ended are submitted again: twice as many each time, up to the
 #: second of these.
 ENDED_S, MOST_S = 10, 600
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What the job is told: `until` in seconds since 1970, `lasts` in seconds from the beginning of
-    the first job; None for both: until it is stopped."""
-
-    job: int
-    job_id: str
-    engine: str
-    engine_job: str
-    job_end: int
-    limit: int
-    chain: Path
-    scripts: str
-    output: Path
-    door: Path
-    url: str
-    until: int | None = None
-    lasts: int | None = None
-    max_jobs: int | None = None
-    #: That of Qdrant, if it is a job of its own.
-    qdrant_job: str = ""
-
-
-class Door(Protocol):
-    """As client/handover/door.py has it."""
-
-    def forward(self, url: str) -> None: ...
-    def keep(self) -> None: ...
-    def redirect(self, url: str) -> None: ...
-    def open_answers(self) -> int: ...
-    def retrievals(self) -> int: ...
-    def engine_answers(self) -> bool: ...
-    def longest_s(self) -> float: ...
 
 
 class Course:
@@ -94,8 +58,7 @@ class Course:
         elif state.phase in ("submitted", "waiting"):
             self._await_next(said, now)
         else:
-            self._follow_next(said)
-            self._hand_over(now)
+            self._follow_next(said, now)
 
     # --- what is known ---
 
@@ -204,14 +167,8 @@ class Course:
         state.successor = {"client": client, "engine": engine}
         if QDRANT in ids:
             state.successor[QDRANT] = ids[QDRANT]
-        for job in state.successor.values():
-            end = read_exit_status(told.output, number_of(job))
-            if end is not None or job in self._said_of("over").split():
-                after_s = min(ENDED_S * 2**self._ended, MOST_S)
-                self._ended += 1
-                why = SILENT if end is None else end.reason
-                self._try_again(now, f"the next job {job} has ended: {why}", after_s)
-                return
+        if self._next_has_ended(now):
+            return
         ready = longest(said, ".ready")
         began = began_at(told.output, number_of(engine))
         state.phase = "submitted" if began is None else "waiting"
@@ -227,9 +184,24 @@ class Course:
             self._storage.moved(now)
             self._door.forward(url)
             state.phase, state.address, state.problem = "handing_over", url, None
-            state.dark_s = None
+            state.dark_s, self._asked_at = None, now
         else:
             self._ask(now)
+
+    def _next_has_ended(self, now: float, served: bool = False) -> bool:
+        """Whether one of the next jobs has: then they are submitted again. What ends with exit code
+        0 once it has served was told to."""
+        for job in (self.state.successor or {}).values():
+            end = read_exit_status(self._told.output, number_of(job))
+            if end is None and job not in self._said_of("over").split():
+                continue
+            if end is None or end.exit_code or not served:
+                after_s = min(ENDED_S * 2**self._ended, MOST_S)
+                self._ended += 1
+                why = SILENT if end is None else end.reason
+                self._try_again(now, f"the next job {job} has ended: {why}", after_s)
+                return True
+        return False
 
     def _ask(self, now: float) -> None:
         """Have the scheduler asked of the next jobs, seldom."""
@@ -257,12 +229,20 @@ class Course:
 
     # --- they have what comes from now on ---
 
-    def _follow_next(self, said: Mapping[int, Mapping[str, str]]) -> None:
-        """If its node has died, Slurm begins it anew on another one."""
+    def _follow_next(self, said: Mapping[int, Mapping[str, str]], now: float) -> None:
+        """If its node has died, Slurm begins it anew on another one. If it has ended, what comes is
+        for this job again, as far as that still has an engine, and for who takes its place."""
+        client = str((self.state.successor or {}).get("client"))
+        if self._next_has_ended(now, served=True):
+            self._quiet = 0
+            self._note({".serves": TAKEN_BACK, ".died": client}, job=self._told.job + 1)
+            return
+        self._ask(now)
         url = said.get(self._told.job + 1, {}).get(".serves")
         if url is not None and url != self.state.address and self._answers(url):
             self._door.forward(url)
             self.state.address = url
+        self._hand_over(now)
 
     def _hand_over(self, now: float) -> None:
         state = self.state
@@ -273,7 +253,8 @@ class Course:
         if state.phase == "handing_over":
             self._quiet = 0 if self._door.open_answers() else self._quiet + 1
             lost = now >= state.ends and not self._door.engine_answers()
-            if lost or (self._quiet >= 2 and self._storage.released):
+            through = self._quiet >= 2 and self._storage.released
+            if lost or (through and self._answers(str(state.address))):
                 self._want("relieve")
                 state.phase = "handed_over"
         elif now >= state.ends:

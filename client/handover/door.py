@@ -36,7 +36,8 @@ class Door:
 
     def keep(self) -> None:
         """Send nothing there any more."""
-        self._set("to", None)
+        for key in ("to", "moved"):
+            self._set(key, None)
 
     def redirect(self, url: str) -> None:
         """Have whoever asks from now on ask there himself."""

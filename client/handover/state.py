@@ -49,7 +49,8 @@ _GONE_S = 20
 
 class StateFile:
     """That file, written whole at each change, by one job at a time: the one that serves says how
-    it stands until it has handed over or is gone, then the next one does, once it serves."""
+    it stands until it has handed over or is gone, then the next one does, once it serves; and
+    again, if that is lost."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -60,7 +61,7 @@ class StateFile:
     def write(self, state: State, now: float) -> None:
         """Write it, if it has changed. Raises FileError."""
         text = json.dumps(asdict(state)) + "\n"
-        if self._over or text == self._written:
+        if text == self._written or (self._over and state.phase == "handed_over"):
             return
         self._is_ours = self._is_ours or self._is_free(state.job, now)
         if self._is_ours:

@@ -34,8 +34,9 @@ if TYPE_CHECKING:
 _STATES = {0: "ended", 4: "ended", 130: "stopped"}
 
 
-#: The word of the chain's file for jobs that have served.
-_SERVES = ".serves"
+#: The words of the chain's file for jobs that have served, and for the client's of some that have
+#: ended while those before them were there.
+_SERVES, _DIED = ".serves", ".died"
 
 
 def state_after(end: ExitStatus) -> str:
@@ -106,7 +107,8 @@ def follows(record: Record) -> bool:
 
 def take_up(record: Record, output: OutputDir, over: bool = False) -> bool:
     """Make the newest jobs those of the record, and their addresses its endpoints: those that
-    serve, unless the ones before are `over`. True if others have come."""
+    serve, unless the ones before are `over`; those before again, if they outlive the newest. True
+    if others have come."""
     chain = Chain(output.path, record.id)
     if record.batch is not None:
         return _take_up_batch(record, record.batch, chain, output)
@@ -131,10 +133,14 @@ def _take_up(
 ) -> bool:
     said = chain.said
     serving = max((number for number, words in said.items() if _SERVES in words), default=0)
-    newest = max((n for n, words in said.items() if "client" in words), default=0)
-    number = max(serving, newest if over else 0)
-    jobs = {**record.jobs, **_jobs_in(said.get(number, {}))} if number > 1 else record.jobs
-    changed = number > facts["job"] or (number == facts["job"] and jobs != record.jobs)
+    died = {words.get(_DIED) for words in said.values()}
+    waits = (n for n, words in said.items() if words.get("client") not in (None, *died))
+    lost = serving > 0 and record.jobs.get("client") in died
+    newest = max(waits, default=0) if over and not lost else 0
+    number = max(serving, newest)
+    known = number > 1 or lost
+    jobs = {**record.jobs, **_jobs_in(said.get(number, {}))} if known else record.jobs
+    changed = number > facts["job"] or ((number == facts["job"] or lost) and jobs != record.jobs)
     if changed:
         record.succeed(jobs, {"chain": {**facts, "job": number}})
     if record.state == "starting" and serving == record.as_json()["chain"]["job"]:

@@ -13,7 +13,8 @@ import pytest
 from pydantic import ValidationError
 from test_deployments import SITE, Jobs, look
 
-from client.handover.course import Course, Settings
+from client.handover.course import Course
+from client.handover.settings import Settings
 from client.handover.state import State, StateFile
 from client.handover.times import SLACK_S, drain_of, end_of, longest
 from contracts.errors import UsageError
@@ -202,7 +203,7 @@ def test_the_engine_ends_when_no_answer_is_open_and_the_door_at_the_end(job: Job
     assert job.door.told == [f"forward {NEXT}"]
     job.look(ends - 29)
     assert job.door.told[-1] == f"redirect {NEXT}"
-    assert job.wanted() == []
+    assert job.wanted() == ["expected"], "whether the next ones are there still"
     job.look(ends)
     assert job.wanted() == ["end"]
 
@@ -220,6 +221,71 @@ def test_a_next_job_that_is_requeued_is_followed_to_its_new_door(job: Job) -> No
     assert job.door.told == [f"forward {NEXT}", f"forward {elsewhere}"]
     job.look(ends - 1)
     assert job.door.told[-1] == f"redirect {elsewhere}"
+
+
+@pytest.mark.parametrize(
+    "word", ["4.rc", "over"], ids=["says it itself", "its node has failed for good"]
+)
+def test_a_next_job_that_dies_after_it_served_is_replaced_while_the_old_one_is_there(
+    job: Job, word: str
+) -> None:
+    test_new_requests_go_to_the_next_door_once_the_model_answers_there(job)
+    job.door.open, at = 1, NOW + 130
+    job.wanted()
+    if word == "over":
+        job.look(at)
+        assert job.wanted() == ["expected"]
+        (job.hands / "over").write_text("4\n")
+    else:
+        (job.output / "logs" / word).write_text("137\nit was killed\n")
+    state = job.look(at + 1)
+    assert (state.phase, state.address) == ("serving", None)
+    assert job.door.told[-1] == "keep", "what comes is answered here again"
+    assert str(state.problem).startswith("the next job 4 has ended: ")
+    found = chain_said(job.chain)[2]
+    assert ".serves" not in found and found[".died"] == "4"
+    job.look(at + 12)
+    assert job.wanted() == ["submit"]
+    with (job.chain / "jobs").open("a") as file:
+        file.write("2 client 5\n")
+    (job.hands / "submitted").write_text("0\n")
+    job.look(at + 13)
+    assert job.look(at + 14).phase == "waiting", "the door of the dead one is not asked"
+    with (job.chain / "jobs").open("a") as file:
+        file.write(f"2 .serves {NEXT}\n")
+    assert job.look(at + 15).phase == "handing_over"
+    assert job.door.told[-1] == f"forward {NEXT}"
+
+
+def test_a_next_job_that_dies_when_the_old_engine_has_ended_is_replaced_all_the_same(
+    job: Job,
+) -> None:
+    test_new_requests_go_to_the_next_door_once_the_model_answers_there(job)
+    job.look(NOW + 70)
+    assert job.look(NOW + 71).phase == "handed_over"
+    job.wanted()
+    (job.output / "logs" / "3.rc").write_text("137\nit was killed\n")
+    assert job.look(NOW + 72).phase == "serving"
+    job.look(NOW + 83)
+    assert job.wanted() == ["submit"]
+
+
+def test_a_next_job_that_has_ended_as_it_was_told_to_is_not_replaced(job: Job) -> None:
+    """Nobody asks the deployment any more, say."""
+    test_new_requests_go_to_the_next_door_once_the_model_answers_there(job)
+    for ended in ("3", "4"):
+        (job.output / "logs" / f"{ended}.rc").write_text("0\nidle for 30 minutes\n")
+    assert job.look(NOW + 70).phase == "handing_over"
+
+
+def test_the_old_engine_stays_while_nobody_answers_at_the_next_door(job: Job) -> None:
+    """Its node is lost, and nobody knows it yet."""
+    test_new_requests_go_to_the_next_door_once_the_model_answers_there(job)
+    job.healthy.discard(NEXT)
+    for second in range(5):
+        assert job.look(NOW + 70 + second).phase == "handing_over"
+    job.healthy.add(NEXT)
+    assert job.look(NOW + 75).phase == "handed_over"
 
 
 def test_what_waits_for_an_engine_that_is_lost_does_not_keep_the_job_beyond_its_end(
@@ -370,6 +436,9 @@ def test_one_job_at_a_time_says_how_it_stands(tmp_path: Path) -> None:
     old.problem = "late"
     before.write(old, 52)
     assert json.loads(path.read_text())["job"] == 2
+    old.phase = "serving"
+    before.write(old, 53)
+    assert json.loads(path.read_text())["job"] == 1, "the next one is lost"
 
 
 @pytest.mark.parametrize(
@@ -480,6 +549,41 @@ def test_the_jobs_that_serve_are_the_deployments(
         file.write(f"2 .serves {NEXT}\n")
     assert look(record, output, monkeypatch, four) == "ready"
     assert (record.jobs, record.client) == ({"ollama": "3", "client": "4"}, NEXT)
+
+
+def test_the_jobs_before_are_the_deployments_again_if_the_next_ones_die(
+    record: Record, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    test_the_jobs_that_serve_are_the_deployments(record, monkeypatch)
+    output = OutputDir(record.path.parent.parent)
+    (output.path / "client_ip_2.txt").write_text("10.0.0.1:5000\n")
+    jobs = Chain(output.path, record.id).folder / "jobs"
+    with jobs.open("a") as file:
+        file.write("2 .serves -\n2 .died 4\n")
+    now = Jobs(j1="RUNNING", j2="RUNNING", j3="RUNNING", j4="FAILED")
+    assert look(record, output, monkeypatch, now) == "ready"
+    assert (record.jobs, record.client) == ({"ollama": "1", "client": "2"}, HERE)
+    with jobs.open("a") as file:
+        file.write("2 client 5\n")
+    assert look(record, output, monkeypatch, now) == "ready"
+    assert record.jobs["client"] == "2", "the one that replaces it does not serve yet"
+    (output.path / "client_ip_5.txt").write_text("10.0.0.2:5001\n")
+    with jobs.open("a") as file:
+        file.write(f"2 .serves {NEXT}\n")
+    now = Jobs(j1="RUNNING", j2="RUNNING", j3="RUNNING", j5="RUNNING")
+    assert look(record, output, monkeypatch, now) == "ready"
+    assert (record.jobs, record.client) == ({"ollama": "3", "client": "5"}, NEXT)
+
+
+def test_a_deployment_whose_next_jobs_died_and_that_had_no_others_has_failed(
+    record: Record, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    test_the_jobs_that_serve_are_the_deployments(record, monkeypatch)
+    output = OutputDir(record.path.parent.parent)
+    with (Chain(output.path, record.id).folder / "jobs").open("a") as file:
+        file.write("2 .serves -\n2 .died 4\n")
+    over = Jobs(j1="FAILED", j2="FAILED", j3="FAILED", j4="FAILED")
+    assert look(record, output, monkeypatch, over) == "failed"
 
 
 def test_a_record_of_another_engine_stays_one(
@@ -642,6 +746,12 @@ def test_the_engine_is_told_why_it_ends_and_one_writer_follows_the_other(tmp_pat
     assert sorted(said[0].split()) == ["5", "6", "tell"]
     assert said[1] == f"submit [6] [] {tmp_path}/ID.monitoring.sh"
     assert (tmp_path / "logs" / "5.told").read_text() == "its successor serves\n"
+
+
+def test_monitoring_is_submitted_once_also_if_the_next_jobs_are_replaced(tmp_path: Path) -> None:
+    script = "touch $PROXY_FOLDER/want.relieve; look_at_handover; wait;"
+    said = hands(tmp_path, script + script)
+    assert said.count("monitoring.sh") == 1, said
 
 
 def test_monitoring_that_was_submitted_after_the_client_had_begun_is_told_and_followed(

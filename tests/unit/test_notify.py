@@ -194,10 +194,11 @@ def test_what_fails_keeps_nothing_from_going_on(job):
     [
         ("1 client 5\n2 client 7\n", False, False),
         ("1 client 5\n2 client 7\n", True, True),
-        ("1 client 5\n2 client 7\n2 .serves http://h:1\n", False, True),
+        ("1 client 5\n2 client 7\n2 .serves http://h:1\n", False, False),
+        ("1 client 5\n2 client 7\n2 .serves http://h:1\n", True, True),
         ("", False, True),
     ],
-    ids=["before it served", "after a gap", "in a hand-over", "by hand"],
+    ids=["before it served", "after a gap", "in a hand-over", "after it", "by hand"],
 )
 def test_a_next_job_that_fails_is_no_end_while_the_one_before_it_serves(
     job, tmp_path, jobs, over, is_told
