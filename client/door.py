@@ -19,6 +19,9 @@ from engines.http.sockets import addresses_of
 #: Seconds between looks at the address file: a replica has its share soon after it has come.
 LOOK_S = 0.5
 _TIMEOUT_S = 5.0
+#: Said of a server that has moved. A check of where it was may be under way, and fail: else that
+#: would take it out, and who asks then would be refused.
+WELL = "health up"
 #: Of all parts, or of the servers of the engines' backend alone (its Management Guide, 9.3).
 _ALL, ENGINES = "show stat", "show stat engines 4 -1"
 
@@ -109,6 +112,7 @@ class EngineServers:
         return True
 
     def _tell(self, addresses: Sequence[str]) -> None:
+        new = []
         for number, address in enumerate(addresses, start=1):
             if self._told[number - 1 : number] == [address]:
                 continue
@@ -118,7 +122,10 @@ class EngineServers:
             server = f"engines/engine{number}"
             tell(self._commands, f"set server {server} state maint")  # it may be down where it was
             tell(self._commands, f"set server {server} addr {ip} port {port_number}")
+            new.append(server)
         self._set_states(addresses)
+        for server in new:
+            tell(self._commands, f"set server {server} {WELL}")
         for number in range(len(addresses) + 1, len(self._told) + 1):
             tell(self._commands, f"set server engines/engine{number} state maint")
 

@@ -6,7 +6,7 @@ import re
 import socket
 from pathlib import Path
 
-from client.door import ENGINES, command, statistics, tell
+from client.door import ENGINES, WELL, command, statistics, tell
 from engines.http.sockets import addresses_of
 from engines.http.urls import parse
 
@@ -26,7 +26,7 @@ class Door:
         """Send what comes from now on to the door at a URL."""
         base = parse(url, "ollama")
         ip, port = addresses_of(base.host, base.port)[0]
-        for words in ("state maint", f"addr {ip} port {port}", "state ready"):
+        for words in ("state maint", f"addr {ip} port {port}", "state ready", WELL):
             tell(self._commands, f"set server next/next {words}")
         self._set("to", url)
 

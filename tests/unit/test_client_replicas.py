@@ -15,7 +15,7 @@ from paced_server import Pace, running
 
 import clientService
 from client.api.bodies import Query
-from client.door import statistics
+from client.door import ENGINES, EngineServers, statistics
 from client.errors import OllamaFailed
 from client.ollama.addresses import AddressFile
 from client.ollama.replicas import Replicas
@@ -85,6 +85,21 @@ def beside(count, work):
 
 def requests(servers):
     return [server.seen.requests for server in servers]
+
+
+# --- where they are ---
+
+
+def test_a_check_of_where_an_engine_was_does_not_take_it_out_where_it_is(door, tmp_path):
+    """The check of a node that was lost waits for seconds, and fails after the engine has come
+    again elsewhere."""
+    path = tmp_path / "ollama_ip_41.txt"
+    known = EngineServers(AddressFile(tmp_path, "41"), door / "commands")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        path.write_text(f"127.0.0.1:{silent.getsockname()[1]}\n")
+        assert known.look()
+        (row,) = statistics(door / "commands", ENGINES)[:1]
+    assert row["status"] == "UP", "one that fails would be enough"
 
 
 # --- who is asked ---
