@@ -68,6 +68,19 @@ def test_who_keeps_his_connection_is_told_and_comes_anew(doors):
     assert in_path == f"{at(new)}/{OWNER}/api/tags?a=b", "whose token is in the path, keeps it"
 
 
+def test_a_door_that_keeps_what_comes_again_sends_nobody_away(doors):
+    """The next one is lost, and another one takes its place."""
+    old, new = doors
+    forward(old, new)
+    Told(old.folder).redirect(at(new))
+    assert asked(old, "GET", "/slots", HEAD)[0] == 307
+    Told(old.folder).keep()
+    status, head = asked(old, "GET", "/slots", HEAD)
+    assert (status, head["orch-address"]) == (200, None)
+    forward(old, new)
+    assert asked(old, "GET", "/slots", HEAD)[0] == 200
+
+
 def test_a_browsers_requests_are_its_bearers_at_the_next_door_too(doors):
     old, new = doors
     word = old.give("clara", in_flight=1)
