@@ -227,7 +227,6 @@ def _add_ollama_routes(
     def show_health() -> tuple[Response, int]:
         if (none := sleeping(service.settings)) is not None:
             return sent(none)
-        service.servers.look()  # who sees that all is well goes on to ask there
         found = handover.in_health(retrieval.judge(*service.health()))
         return sent(found, 503 if isinstance(found, Unhealthy) else 200)
 

@@ -60,7 +60,13 @@ class EngineServers:
     def outstanding(self) -> Counter[str]:
         """Return how many requests that came through the door each engine has not ended yet, by
         its address."""
-        return Counter({at: int(row["scur"] or 0) for at, row in self._states().items()})
+        return self.outstanding_and_down()[0]
+
+    def outstanding_and_down(self) -> tuple[Counter[str], set[str]]:
+        """Return that, and the addresses to which HAProxy sends nothing, as they did not answer."""
+        states = self._states().items()
+        outstanding = Counter({at: int(row["scur"] or 0) for at, row in states})
+        return outstanding, {at for at, row in states if row["status"].startswith("DOWN")}
 
     def loads(self) -> dict[str, Load]:
         """Return how each engine is, by its address; nothing if HAProxy does not say."""

@@ -85,9 +85,10 @@ class HealthChecker:
     def probe(self, addresses: Sequence[str]) -> HealthReport:
         """Ask all replicas now; eject those that answer, but not with the model, and readmit those
         that would."""
-        outstanding = self._replicas().outstanding()
+        outstanding, down = self._replicas().outstanding_and_down()
         with ThreadPoolExecutor(min(CHECKED_AT_ONCE, len(addresses))) as pool:
             seen = list(pool.map(lambda at: self._see(at, outstanding[at]), addresses))
+        seen = [self._down(one) if one.replica.address in down else one for one in seen]
         replicas = [one.replica for one in seen]
         problem = next((one.embedding_problem for one in seen if one.embedding_problem), None)
         if not any(replica.ok for replica in replicas):
@@ -151,6 +152,14 @@ class HealthChecker:
         replicas = self._replicas()
         (replicas.readmit if seen.replica.ok else replicas.eject)(address)
         return seen
+
+    def _down(self, seen: _ReplicaReport) -> _ReplicaReport:
+        """Of one to which the door sends nothing, whatever it has answered us."""
+        if not seen.replica.ok:
+            return seen
+        words = f"{self._at(seen.replica.address)} has not answered the door"
+        shown = seen.replica.model_copy(update={"ok": False, "reason": f"{words}."})
+        return _ReplicaReport(shown, seen.embedding_problem, Unreachable.kind)
 
     def _ask(self, address: str, outstanding: int) -> _ReplicaReport:
         seen = self._api.state(self._get_of(address), self._model)

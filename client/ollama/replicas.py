@@ -58,6 +58,10 @@ class Replicas:
         """Return how many requests that came through the door each has not ended yet."""
         return self._servers.outstanding()
 
+    def outstanding_and_down(self) -> tuple[Counter[str], set[str]]:
+        """Return that, and those that do not answer the door."""
+        return self._servers.outstanding_and_down()
+
     def count(self) -> int:
         """Return how many there are, or were; 0 if no address has been known."""
         try:

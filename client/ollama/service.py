@@ -243,6 +243,7 @@ class OllamaClientService:
         """Return what we reach, and what is wrong with embeddings: healthy, degraded (not all
         replicas are well), or Unhealthy (none would answer a query). Raises NotReady."""
         addresses = self.addresses.read()
+        self.servers.look()  # who sees that all is well goes on to ask at the door
         found = self._health.probe(addresses)
         answer = {
             "status": found.status,

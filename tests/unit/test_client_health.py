@@ -8,8 +8,10 @@ import pytest
 from events import until
 from paced_server import Pace, running
 
+import client.door
 import client.ollama.evidence
 import clientService
+from client.door import ENGINES, EngineServers, command, statistics
 from client.errors import Busy, ModelMissing, OllamaFailed, TooSlow
 from client.ollama.evidence import Evidence, Judgement
 from client.settings import service_settings_from
@@ -84,6 +86,35 @@ def test_a_model_that_was_deleted_is_unhealthy_at_once_and_well_when_it_is_back(
     assert query(service).status_code == 502
     servers[0].pace = Pace()
     until(lambda: health(service)["status"] == "healthy")
+
+
+def test_one_that_the_door_sends_nothing_to_is_unhealthy(output, servers, door):
+    """It has come again, and the door has not seen it yet: who asked now would be refused."""
+    service = start(output, servers[0])
+    for line in ("disable health engines/engine1", "set server engines/engine1 health down"):
+        command(door / "commands", line)
+    found = health(service)
+    assert found["status"] == "unhealthy"
+    assert "has not answered the door" in found["error"]["message"]
+    command(door / "commands", "enable health engines/engine1")
+    until(lambda: health(service)["status"] == "healthy")
+
+
+def test_an_engine_that_comes_while_one_looks_is_known_to_the_door(
+    output, servers, door, monkeypatch
+):
+    real = EngineServers.look
+
+    def look(known, fresh=False):
+        found = real(known, fresh)
+        (output / "ollama_ip_41.txt").write_text(f"{at(servers[0])}\n")
+        return found
+
+    monkeypatch.setattr(EngineServers, "look", look)
+    monkeypatch.setattr(client.door, "LOOK_S", 3600)
+    service = clientService.create_app().test_client()
+    until(lambda: service.get("/health").status_code == 200)
+    assert any(row["status"].startswith("UP") for row in statistics(door / "commands", ENGINES))
 
 
 def test_one_of_several_that_lacks_the_model_degrades_and_is_avoided(output, servers):
