@@ -94,8 +94,9 @@ tell_jobs() {
 
 # By his number, since squeue knows --me since version 20.02; whatever a site's wrapper prints around the answer.
 jobs_named() {
-  local said
-  said=$(squeue --user="$UID" --noheader --name="$1" --format=%A 2>/dev/null) || return
+  local asks said
+  asks=$(cluster_option "${SERVED-}")
+  said=$(squeue ${asks:+"$asks"} --user="$UID" --noheader --name="$1" --format=%A 2>/dev/null) || return
   sed -n 's/^ *\([0-9][0-9]*\) *$/\1/p' <<<"$said"
 }
 
@@ -112,7 +113,9 @@ cluster_option() {
   case $1 in *\;*) printf -- '--clusters=%s' "${rest%% *}" ;; esac
 }
 
-# Slurm's variables of this job say nothing of that one, and would change what sbatch asks for.
+# Slurm's variables of this job say nothing of that one, and would change what sbatch asks for. A script may name several
+# clusters: it goes to that of the jobs that it waits for, or of the engine that this job serves (SERVED), since jobs
+# depend on each other within one alone.
 submit_script() {
   local name id asks said clean=() which=''
   for name in $(compgen -e SLURM_) $(compgen -e SBATCH_); do
@@ -120,7 +123,7 @@ submit_script() {
   done
   for id in $1; do which+=",afterany:${id%%;*}"; done
   for id in $2; do which+=",after:${id%%;*}"; done
-  asks=$(cluster_option "$1")
+  asks=$(cluster_option "$1 $2 ${SERVED-}")
   said=$(env ${clean[@]+"${clean[@]}"} ORCH_SUBMIT_HOST="$SUBMIT_HOST" \
     sbatch --parsable ${asks:+"$asks"} ${which:+"--dependency=${which#,}"} "${@:3}") || return
   # Whatever a site's wrapper prints around the answer.

@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 import sys
 import threading
 import time
@@ -12,6 +13,7 @@ import pytest
 import clientServiceHandler
 import ollamaService
 from contracts.errors import SchedulerError, SchedulerUnavailable
+from contracts.files import PROJECT
 from contracts.jobs.states import JobStatus
 from hpc.deployment import Deployment
 from hpc.deployments import leftovers, stopping
@@ -105,6 +107,34 @@ def test_all_jobs_of_a_deployment_go_where_sbatch_sent_the_first(clusters, outpu
     written = record.as_json()["jobs"]["client"]
     assert written == {"id": "2", "cluster": "south", "name": "demo.client"}
     assert record.jobs == {"ollama": "1;south", "client": "2;south"}
+
+
+@pytest.mark.parametrize(
+    ("served", "words", "asked"),
+    [
+        ("1;south", "'' ''", "sbatch --parsable --clusters=south s.sh"),
+        ("1;south", "'' '4;south 5;south'",
+         "sbatch --parsable --clusters=south --dependency=after:4,after:5 s.sh"),
+        ("1", "'' '4 5'", "sbatch --parsable --dependency=after:4,after:5 s.sh"),
+        ("1;south", None, "squeue --clusters=south --user=ID --noheader --name=d.x --format=%A"),
+        ("", None, "squeue --user=ID --noheader --name=d.x --format=%A"),
+    ],
+)  # fmt: skip
+def test_the_next_jobs_of_a_deployment_go_where_its_first_ones_are(served, words, asked):
+    script = f"""
+    . lib/service.sh
+    . lib/scheduler/slurm.sh
+    sbatch() {{ echo "sbatch $*" >&2; }}
+    env() {{ sbatch "${{@:3}}"; }}
+    squeue() {{ echo "squeue $*" | sed "s/=$UID /=ID /" >&3; }}
+    exec 3>&2
+    SERVED='{served}' SUBMIT_HOST=h
+    {f"submit_script {words} s.sh" if words else "jobs_named d.x"}
+    """
+    environment = {name: value for name, value in os.environ.items() if "SLURM" not in name}
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, cwd=PROJECT,
+                          env=environment)  # fmt: skip
+    assert done.stderr.splitlines() == [asked]
 
 
 def test_files_of_a_job_have_no_cluster_in_their_names(output):
