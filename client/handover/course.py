@@ -153,9 +153,9 @@ class Course:
 
     def _try_again(self, now: float, problem: str, after_s: float) -> None:
         state = self.state
+        self._door.keep()  # first: what it does not do at once comes with the next look
         state.phase, state.problem, self._not_before = "serving", problem, now + after_s
         state.successor = state.expected = state.address = None
-        self._door.keep()
         self._say_dark(None)
 
     # --- they begin, and serve ---
@@ -191,15 +191,19 @@ class Course:
     def _next_has_ended(self, now: float, served: bool = False) -> bool:
         """Whether one of the next jobs has: then they are submitted again. What ends with exit code
         0 once it has served was told to."""
-        for job in (self.state.successor or {}).values():
+        following = self.state.successor or {}
+        for job in following.values():
             end = read_exit_status(self._told.output, number_of(job))
             if end is None and job not in self._said_of("over").split():
                 continue
             if end is None or end.exit_code or not served:
                 after_s = min(ENDED_S * 2**self._ended, MOST_S)
-                self._ended += 1
                 why = SILENT if end is None else end.reason
+                if served:
+                    words = {".serves": TAKEN_BACK, ".died": following["client"]}
+                    self._note(words, job=self._told.job + 1)
                 self._try_again(now, f"the next job {job} has ended: {why}", after_s)
+                self._ended += 1
                 return True
         return False
 
@@ -232,10 +236,8 @@ class Course:
     def _follow_next(self, said: Mapping[int, Mapping[str, str]], now: float) -> None:
         """If its node has died, Slurm begins it anew on another one. If it has ended, what comes is
         for this job again, as far as that still has an engine, and for who takes its place."""
-        client = str((self.state.successor or {}).get("client"))
         if self._next_has_ended(now, served=True):
             self._quiet = 0
-            self._note({".serves": TAKEN_BACK, ".died": client}, job=self._told.job + 1)
             return
         self._ask(now)
         url = said.get(self._told.job + 1, {}).get(".serves")
@@ -248,13 +250,14 @@ class Course:
         state = self.state
         if self._storage.to_be_told(now, (state.successor or {}).get(QDRANT, "")):
             self._want("release")
-        if now >= state.ends - self._drain_s:
-            self._door.redirect(str(state.address))
+        address = str(state.address)
+        if now >= state.ends - self._drain_s and self._answers(address):
+            self._door.redirect(address)
         if state.phase == "handing_over":
             self._quiet = 0 if self._door.open_answers() else self._quiet + 1
             lost = now >= state.ends and not self._door.engine_answers()
             through = self._quiet >= 2 and self._storage.released
-            if lost or (through and self._answers(str(state.address))):
+            if lost or (through and self._answers(address)):
                 self._want("relieve")
                 state.phase = "handed_over"
         elif now >= state.ends:

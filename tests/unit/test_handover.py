@@ -284,8 +284,31 @@ def test_the_old_engine_stays_while_nobody_answers_at_the_next_door(job: Job) ->
     job.healthy.discard(NEXT)
     for second in range(5):
         assert job.look(NOW + 70 + second).phase == "handing_over"
+    ends = job.course.state.ends
+    job.look(ends - 20)
+    assert job.door.told == [f"forward {NEXT}"], "nobody is sent there"
     job.healthy.add(NEXT)
-    assert job.look(NOW + 75).phase == "handed_over"
+    assert job.look(ends - 19).phase == "handed_over"
+    assert job.door.told[-1] == f"redirect {NEXT}"
+
+
+def test_what_the_door_does_not_do_at_once_it_is_told_again(
+    job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """HAProxy, or a file system, does not answer for a moment as the next job has died."""
+    test_new_requests_go_to_the_next_door_once_the_model_answers_there(job)
+    (job.output / "logs" / "4.rc").write_text("137\nit was killed\n")
+
+    def silent() -> None:
+        raise OSError("timed out")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(job.door, "keep", silent)
+        with pytest.raises(OSError, match="timed out"):
+            job.look(NOW + 70)
+    assert job.course.state.phase == "handing_over"
+    assert job.look(NOW + 71).phase == "serving"
+    assert job.door.told[-1] == "keep"
 
 
 def test_what_waits_for_an_engine_that_is_lost_does_not_keep_the_job_beyond_its_end(
