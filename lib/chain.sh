@@ -65,3 +65,13 @@ is_stopped() {
   ls "$CHAIN_FOLDER" >/dev/null
   [ -e "$CHAIN_FOLDER/stop" ]
 }
+
+# unknown_job SERVICE: prints the number of a job of that name which `jobs` does not have.
+unknown_job() {
+  local number ours found
+  ours=" $(sed -n 's/^[0-9]* [a-z_.]* \([A-Za-z0-9]*\).*/\1/p' "$CHAIN_FOLDER/jobs" 2>/dev/null | tr '\n' ' ')"
+  found=$(jobs_named "${CHAIN_SCRIPTS##*/}.$1") || return
+  for number in $found; do
+    case $ours in *" $number "*) ;; *) echo "$number" && return ;; esac
+  done
+}

@@ -187,13 +187,3 @@ successor() {
     cancel_jobs "$id" # it may have been requeued, and would have GPUs for nobody
   fi
 }
-
-# unknown_job SERVICE: prints the number of a job of that name which `jobs` does not have.
-unknown_job() {
-  local number ours found
-  ours=" $(sed -n 's/^[0-9]* [a-z_.]* \([A-Za-z0-9]*\).*/\1/p' "$CHAIN_FOLDER/jobs" | tr '\n' ' ')"
-  found=$(jobs_named "${CHAIN_SCRIPTS##*/}.$1") || return
-  for number in $found; do
-    case $ours in *" $number "*) ;; *) echo "$number" && return ;; esac
-  done
-}

@@ -8,6 +8,7 @@
 #   expected  likewise: when a job that waits in the queue is to begin, in seconds since 1970, if the scheduler says it
 # and of the processes that ask the scheduler, which may be slow:
 #   asked   "submitted", "refused" or "over", and below it the job, or why not
+#   unheard the last one was refused, as far as was heard: the scheduler may have taken it all the same
 # Sourced after door.sh, idle.sh and chain.sh: in `jobs` of that, as the deployment's first, orch finds the engine's job.
 # shellcheck disable=SC2034,SC2153,SC2154 # what job scripts and the other libraries set
 
@@ -61,10 +62,14 @@ wake_engine() {
 }
 
 submit_engine() {
-  local id why=$DOOR/refused
-  if id=$(submit_script '' '' "$CHAIN_SCRIPTS.$ENGINE_SERVICE.sh" 2>"$why"); then
+  local id='' why=$DOOR/refused
+  if [ -e "$DOOR/unheard" ] && ! id=$(unknown_job "$ENGINE_SERVICE"); then
+    write_file "$DOOR/asked" refused 'the scheduler does not answer'
+  elif [ -n "$id" ] || id=$(submit_script '' '' "$CHAIN_SCRIPTS.$ENGINE_SERVICE.sh" 2>"$why"); then
+    rm -f "$DOOR/unheard"
     write_file "$DOOR/asked" submitted "$id"
   else
+    : >"$DOOR/unheard"
     write_file "$DOOR/asked" refused "$(tail -n 1 "$why")"
   fi
 }
@@ -131,11 +136,11 @@ tell_engine() {
   write_file "$DOOR/engine" "${ENGINE_JOB%%;*}" "${1-}"
 }
 
-# end_engine: at the end of this job nobody asks it any more; one may be about to be submitted.
+# end_engine: at the end of this job nobody asks it any more; one may be about to be submitted, or be there unheard.
 end_engine() {
   if [ -n "$ENGINE_JOB" ]; then
     cancel_jobs "$ENGINE_JOB"
-  elif [ -n "$ENGINE_ASKER" ]; then
+  elif [ -n "$ENGINE_ASKER" ] || [ -e "$DOOR/unheard" ]; then
     mapfile -t ENGINE_JOBS < <(jobs_named "${CHAIN_SCRIPTS##*/}.$ENGINE_SERVICE")
     cancel_jobs ${ENGINE_JOBS[@]+"${ENGINE_JOBS[@]}"}
   fi

@@ -90,7 +90,8 @@ JOB = """
 . lib/on_request.sh
 job_over() { [ -n "${OVER-}" ]; }
 expected_start() { echo 1795000000; }
-cancel_jobs() { echo "cancel $*"; }
+cancel_jobs() { [ $# = 0 ] || echo "cancel $*"; }
+jobs_named() { cat "$OUTPUT/named" 2>/dev/null || [ ! -e "$OUTPUT/silent" ]; }
 submit_script() {
   [ ! -e "$OUTPUT/full" ] || { echo 'sbatch: error: no' >&2; return 1; }
   echo "$*" >>"$OUTPUT/said"; wc -l <"$OUTPUT/said"
@@ -166,6 +167,35 @@ def test_why_one_failed_is_told_and_the_next_request_tries_again(job, tmp_path):
         "none: |the Ollama job 1 has ended (exit code 1: so it was)|",
         "wake: 2||",
         "cancel 2",
+    ]
+
+
+def test_an_engine_that_was_taken_though_nobody_heard_it_is_found_by_its_name(job, tmp_path):
+    """Else it had GPUs for nobody, and the next request had another one submitted."""
+    (tmp_path / "full").touch()
+    (tmp_path / "named").write_text("55\n")
+    assert job("wake", "wake", "idle") == [
+        "wake: |the Ollama job cannot be submitted from here: sbatch: error: no|",
+        "wake: 55||",
+        "cancel 55",
+        "idle: ||",
+    ]
+    assert (tmp_path / "chain" / "jobs").read_text() == "1 ollama 55\n"
+
+
+def test_an_engine_that_nobody_heard_of_ends_with_the_clients_job(job, tmp_path):
+    (tmp_path / "full").touch()
+    (tmp_path / "named").write_text("55\n")
+    assert job("wake")[-1] == "cancel 55"
+
+
+def test_while_the_scheduler_is_silent_after_a_refusal_no_second_engine_is_asked_for(job, tmp_path):
+    for name in ("full", "silent"):
+        (tmp_path / name).touch()
+    refused = "wake: |the Ollama job cannot be submitted from here: {}|"
+    assert job("wake", "wake") == [
+        refused.format("sbatch: error: no"),
+        refused.format("the scheduler does not answer"),
     ]
 
 
