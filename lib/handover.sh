@@ -101,10 +101,13 @@ still_relieves() {
   [ -n "$RELIEVER" ] && runs "$RELIEVER" && [ "$(now)" -lt $(($(job_end) - 10)) ]
 }
 
-# relieve_jobs ID...: those of them that have not ended.
+# relieve_jobs ID...: those of them that have not ended. What has may be queued again, if its GPUs were taken from it, and
+# would have some for nobody.
 relieve_jobs() {
   local id there=()
-  for id in "$@"; do [ -e "$OUTPUT/logs/${id%%;*}.rc" ] || there+=("$id"); done
+  for id in "$@"; do
+    if [ -e "$OUTPUT/logs/${id%%;*}.rc" ]; then cancel_jobs "$id"; else there+=("$id"); fi
+  done
   note_why "its successor serves" ${there[@]+"${there[@]}"}
   tell_jobs ${there[@]+"${there[@]}"}
 }
