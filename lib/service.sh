@@ -487,6 +487,7 @@ find_address() {
 # publish_address HOST:PORT...
 publish_address() {
   local path=$OUTPUT/${SERVICE}_ip_$JOB_ID.txt
+  if taken_over; then exit 0; fi # what asks is to go on to the one that runs elsewhere
   PUBLISHED+=("$path")
   write_file "$path" "$@"
   say "published $*"
