@@ -80,6 +80,14 @@ look_at_handover() {
 
 wanted() { [ -e "$PROXY_FOLDER/want.$1" ] && rm -f "$PROXY_FOLDER/want.$1"; }
 
+# end_if_succeeded WHY: why the engine has ended, when this job begins: it was queued again from a node that went down,
+# and others serve by now.
+end_if_succeeded() {
+  [ "$1" = "its successor serves" ] || return 0
+  HANDED_OVER=1 REASON=$1
+  exit 0
+}
+
 # end_chain: the time until which it was wanted has come.
 end_chain() {
   REASON="the time limit of the deployment was reached: it was wanted until then"

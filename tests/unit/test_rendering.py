@@ -96,6 +96,27 @@ def test_evil_values_execute_nothing(recipe_data, tmp_path, modules, retrieval):
     assert list(tmp_path.rglob("pwned")) == []
 
 
+@pytest.mark.parametrize(
+    ("reason", "code"), [("its successor serves", 0), ("killed", 1)], ids=["handed over", "failed"]
+)
+def test_a_client_queued_again_when_its_successor_serves_has_not_failed(
+    recipe_data, tmp_path, reason, code
+):
+    """Its node went down: the engine has been told to end meanwhile."""
+    output = OutputDir(tmp_path / "output")
+    output.prepare()
+    recipe_data["job"]["infrastructure"]["until"] = "stopped"
+    site = Site(name="s", scheduler="slurm", gpu_partitions=["gpu"])
+    deployment = Deployment("test", make_plan(parse_recipe(recipe_data), site), output)
+    ollamaService.setup_ollama(deployment)
+    clientServiceHandler.setup_client_service(deployment)
+    (output.path / "logs" / "1.rc").write_text(f"{code}\n{reason}\n")
+    command = ["bash", output.path / "scripts" / "test.client.sh", "1"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, f"exit code {code}: " in done.stdout) == (code, True), done
+    assert reason in done.stdout
+
+
 def test_submission_forgets_what_an_earlier_job_of_that_id_left(recipe_data, tmp_path):
     class Scheduler:
         def submit(self, job):
