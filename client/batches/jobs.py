@@ -58,7 +58,7 @@ class Batches:
         start: Start,
     ) -> None:
         """`ready` says whether there are engines that answer, `moved` whether the next job's door
-        has what comes from now on. Raises OSError: the folder cannot be read."""
+        has what comes, as long as that is there. Raises OSError: the folder cannot be read."""
         self._folder, self.files = folder / "jobs", files
         self._ready, self._moved, self._start = ready, moved, start
         self._changed = threading.Condition()
@@ -164,7 +164,7 @@ class Batches:
         threading.Thread(target=self._work_on, daemon=True).start()
 
     def _work_on(self) -> None:
-        while not self._is_to_leave():
+        while True:
             done, record = False, None
             try:
                 record = self._begin()
@@ -174,20 +174,20 @@ class Batches:
             self._under_way = ""
             if not done:
                 self._pause(record)
-        with self._changed:
-            self._turn.give_up()
 
     def _is_to_leave(self) -> bool:
         now = time.monotonic()
-        if not self._leaves and now >= self._asked_at + ASK_S:
+        if now >= self._asked_at + ASK_S:
             self._leaves, self._asked_at = self._moved(), now
         return self._leaves
 
     def _begin(self) -> BatchRecord | None:
-        """The next one, which is under way from now on; None if there is none, or it is not our
-        turn. Raises OSError."""
+        """The next one, under way from now on; None: none, or not our turn. Raises OSError."""
+        leaves = self._is_to_leave()
         with self._changed:
-            if self._turn.handle is None and self._turn.take():
+            if leaves:
+                self._turn.give_up()
+            elif self._turn.handle is None and self._turn.take():
                 self._known = read_records(self._folder, self._known)
             record = None if self._turn.handle is None else self._next()
             self._under_way = record.id if record else ""

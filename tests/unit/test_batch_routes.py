@@ -211,6 +211,21 @@ def test_a_batch_that_waits_is_known_to_the_next_service_and_can_be_cancelled(se
     assert after.http.delete(f"/v1/files/{file_id}").json["deleted"]
 
 
+def test_a_batch_is_worked_off_here_again_if_the_next_service_is_lost(
+    service, tmp_path, monkeypatch
+):
+    """The next job has died, and the door keeps what comes."""
+    for name in ("AGAIN_S", "ASK_S"):
+        monkeypatch.setattr(jobs, name, 0.01)
+    service.ask(input_file_id=service.upload().json["id"])
+    until(lambda: service.looked)
+    service.moved = True
+    after = Service(tmp_path)
+    until(lambda: after.looked)
+    service.looked, after.moved, service.moved = False, True, False
+    until(lambda: service.looked)
+
+
 def test_what_comes_to_the_service_before_while_the_next_one_has_its_turn_is_known_there(
     service, tmp_path
 ):
