@@ -142,22 +142,27 @@ say_when_submitted() {
   fi
 }
 
-# submit_successors: what a try before has submitted, and has not ended, stays; the client's job is told the others.
+# submit_successors: what a try before has submitted, and has not ended, stays; the client's job is told the others, so
+# that one which came before the newest of them is replaced.
 submit_successors() {
-  local next=$((CHAIN_JOB + 1)) service id new=0 begun=()
+  local next=$((CHAIN_JOB + 1)) service id newest begun=()
   for service in ${CHAIN_SERVICES[@]+"${CHAIN_SERVICES[@]}"}; do
     case $service in monitoring) continue ;; esac
     id=$(successor "$service") || exit
     if [ -z "$id" ]; then
       submit_beside "$next" "$service"
-      id=${SUCCESSORS[-1]} new=1
+      id=${SUCCESSORS[-1]}
       note_chain "$next" .submitted "$(now)"
     fi
     begun+=("$id")
   done
   id=$(successor client) || exit
-  if [ -n "$id" ] && [ "$new" = 1 ]; then cancel_jobs "$id"; fi
-  if [ -z "$id" ] || [ "$new" = 1 ]; then submit_one "$next" client '' "${begun[*]-}" --job "$next"; fi
+  newest=$(sed -n "s/^$next \([a-z]*\) .*/\1/p" "$CHAIN_FOLDER/jobs" | grep -v '^monitoring$' | tail -n 1)
+  if [ -n "$id" ] && [ "$newest" != client ]; then
+    cancel_jobs "$id"
+    id=
+  fi
+  [ -n "$id" ] || submit_one "$next" client '' "${begun[*]-}" --job "$next"
   is_stopped || return 0
   cancel_jobs ${SUCCESSORS[@]+"${SUCCESSORS[@]}"}
   fail "it was told to end: no further job is submitted"

@@ -738,6 +738,18 @@ def test_one_that_has_ended_is_submitted_anew_with_who_asks_it(tmp_path: Path) -
     ]
 
 
+def test_a_client_that_does_not_know_the_newest_engine_is_replaced_by_the_next_try(
+    tmp_path: Path,
+) -> None:
+    """Slurm was away when the client's job was to be cancelled, and another one to be submitted."""
+    hands(tmp_path, "say_when_submitted")
+    hands(tmp_path, "say_when_submitted", ENDED="101", REFUSED="ID.client.sh")
+    said = hands(tmp_path, "say_when_submitted").splitlines()
+    replaced = ["cancel 102", f"submit [] [103] {tmp_path}/ID.client.sh --job 2"]
+    assert said[-4:] == [*replaced, *replaced], "the first time it was refused"
+    assert hands(tmp_path, "say_when_submitted").splitlines() == said, "it knows it now"
+
+
 def test_one_that_has_ended_and_is_queued_again_does_not_run_beside_its_substitute(
     tmp_path: Path,
 ) -> None:
