@@ -85,7 +85,7 @@ wanted() { [ -e "$PROXY_FOLDER/want.$1" ] && rm -f "$PROXY_FOLDER/want.$1"; }
 end_if_succeeded() {
   [ "$1" = "its successor serves" ] || return 0
   HANDED_OVER=1 REASON=$1
-  exit 0
+  leave 0
 }
 
 # end_chain: the time until which it was wanted has come.
