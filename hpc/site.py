@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, create_model
 
 from contracts.errors import UsageError
-from contracts.files import read_json_strictly
+from contracts.files import PROJECT, read_json_strictly
 from engines.servers.deployable import DEPLOYED
 from hpc.recipe.notify import NOTIFY, Notify
 from hpc.recipe.sections import (
@@ -27,7 +27,7 @@ from hpc.recipe.values import Name, Partitions, ReplicasPerNode, Shared, one_of
 from hpc.recipe.words import validate
 from hpc.scheduler.registry import SCHEDULERS, present
 
-SITES_DIR = Path(__file__).resolve().parent.parent / "sites"
+SITES_DIR = PROJECT / "sites"
 
 
 def _check_line(text: str) -> str:

@@ -19,6 +19,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from contracts.errors import OrchError, UsageError
+from contracts.files import PROJECT
 from contracts.summary import Summary
 from loadgen import console
 from loadgen.arguments import parse, points
@@ -27,7 +28,7 @@ from loadgen.load import runner
 from loadgen.load.worker import TOO_MANY_ERRORS
 from loadgen.measure import self_check, validity
 from loadgen.measure.energy_shares import with_energy
-from loadgen.measure.provenance import ROOT, About, provenance, read_context
+from loadgen.measure.provenance import About, provenance, read_context
 from loadgen.measure.summarise import summarise
 from loadgen.options import Options
 from loadgen.outputs import run_files
@@ -191,7 +192,7 @@ def _write_report(out: Path) -> None:
     it takes to draw is none of the load generator's memory. A report that cannot be made takes
     nothing from the results."""
     command = [sys.executable, "-m", "loadgen", "report", str(out.absolute())]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         words = done.stderr.strip().splitlines() or ["it gave no reason"]
         console.print_error(f"there is no report.html: {words[-1].removeprefix('loadgen: ')}")

@@ -15,9 +15,9 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TypedDict
 
+from contracts.files import PROJECT
 from retrieval.errors import Unusable
 
 #: Processor time of a file: so much, and so much more for each megabyte.
@@ -25,7 +25,6 @@ SECONDS, SECONDS_PER_MB = 20, 10
 MEMORY_BYTES = 4 * 2**30
 #: A machine with other work gives a process so much less than a processor.
 _PATIENCE = 10
-_PROJECT = Path(__file__).resolve().parents[1]
 
 
 @dataclass
@@ -76,7 +75,7 @@ def _run(data: bytes, seconds: int) -> tuple[bytes, str]:
             input=data,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            cwd=_PROJECT,
+            cwd=PROJECT,
             timeout=_PATIENCE * seconds,
             check=False,
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -14,11 +13,12 @@ from client.api.bodies import BenchmarkRequest, Login, Points, Query, Search
 from client.api.compatible_page import section
 from client.api.json_body import MAX_DEPTH
 from client.errors import RequestError
+from contracts.files import PROJECT
 from contracts.knobs import Load, value_words
 from contracts.validation import must_be
 from retrieval.bounds import MAX_BODY_BYTES
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "api.md"
+PAGE = PROJECT / "docs" / "api.md"
 
 _INTRO = f"""# The client service's HTTP API
 

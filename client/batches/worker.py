@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,9 +10,9 @@ from pathlib import Path
 from batch.files import Files
 from client.batches.records import BatchRecord
 from client.named_tokens import NamedTokens
+from contracts.files import PROJECT, write_whole
 from contracts.named_tokens import digest_of, new_token
 
-_ROOT = Path(__file__).resolve().parents[2]
 #: What is being answered when it is told to end is dropped: it needs no more time than this.
 _END_S = 0.5
 
@@ -37,11 +36,11 @@ class Worker:
             "--token-file", str(self._token_file), "--endpoint", batch.asked.endpoint,
         ]  # fmt: skip
         try:
-            _write_secret(self._token_file, word)
+            write_whole(self._token_file, [f"{word}\n"], 0o600)
             with (folder / "batch.log").open("ab") as log:
                 self._process = subprocess.Popen(
                     command,
-                    cwd=_ROOT,
+                    cwd=PROJECT,
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
@@ -74,10 +73,3 @@ class Worker:
         self._tokens.take_back(self._digest)
         with contextlib.suppress(OSError):
             self._token_file.unlink(missing_ok=True)
-
-
-def _write_secret(path: Path, word: str) -> None:
-    path.unlink(missing_ok=True)
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with os.fdopen(handle, "w") as file:
-        file.write(f"{word}\n")

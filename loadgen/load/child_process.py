@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from pydantic import TypeAdapter
 
 from contracts.figures import SINGLE
-from contracts.files import write_whole
+from contracts.files import PROJECT, write_whole
 from contracts.json_object import JsonObject
 from contracts.load import RunSpec
 from engines.json_values import count_of, part_of
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from contracts.summary import Summary
     from loadgen.load.progress import ProgressLine
 
-ROOT = Path(__file__).resolve().parents[2]
 #: What was measured is written within a second; on a node that is busy it took more than five.
 KILL_AFTER_S = 20.0
 
@@ -111,7 +110,7 @@ class ChildRun:
         with (self.folder / "loadgen.log").open("wb") as log:
             return subprocess.Popen(
                 command,
-                cwd=ROOT,
+                cwd=PROJECT,
                 env=environment,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -143,7 +142,7 @@ class ChildRun:
         log_path = self.folder / "loadgen.log"
         with _drawing, contextlib.suppress(OSError), log_path.open("ab") as log:
             subprocess.run(
-                command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False
+                command, cwd=PROJECT, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False
             )
 
     def _conclude(self, code: int) -> None:

@@ -14,6 +14,7 @@ from time import perf_counter
 from typing import NamedTuple
 
 from contracts.errors import UsageError
+from contracts.files import PROJECT
 from contracts.json_object import JsonObject
 from contracts.knobs import EXTRAS
 from engines.http.headers import hide_values
@@ -21,8 +22,6 @@ from loadgen.load.prompts import Texts
 from loadgen.load.worker import EVENT_LOOP
 from loadgen.measurements import Measured
 from loadgen.options import Options
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 class About(NamedTuple):
@@ -91,7 +90,7 @@ def git_commit() -> str | None:
     try:
         found = subprocess.run(
             ["git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+"],
-            cwd=ROOT, capture_output=True, text=True, timeout=10, check=True,
+            cwd=PROJECT, capture_output=True, text=True, timeout=10, check=True,
         )  # fmt: skip
     except (OSError, subprocess.SubprocessError):
         return None
