@@ -19,10 +19,9 @@ from batch.kept.store import Store
 from batch.progress import print_error
 from batch.state import BatchStatus
 from batch.work import Work
-from contracts.errors import DeadlineError, Interrupted, OrchError, UsageError
+from contracts.errors import EXIT_STOPPED, DeadlineError, Interrupted, OrchError, UsageError
 from contracts.files import FileError
 
-EXIT_STOPPED = 130
 MOST_FILES = 4096
 #: After these the same command goes on.
 _GOES_ON = (FileError, DeadlineError, Interrupted)

@@ -21,8 +21,8 @@ from batch.kept.entries import now
 from batch.kept.recovery import Bits, Recovered
 from batch.kept.store import Store
 from batch.state import BatchState, BatchStatus, write_state
-from contracts.errors import DeadlineError, UsageError
-from contracts.files import FileError, remove_whole
+from contracts.errors import EXIT_SOME_FAILED, DeadlineError, UsageError
+from contracts.files import remove_whole
 from ledger.conditions import Conditions
 
 #: Seconds of answers that the loss of a node may take with it: who writes may have to wait for it.
@@ -188,7 +188,7 @@ class Work:
         )
         self.tell("completed", eta_s=0.0, problem=f"{why}.")
         progress.print_line(f"{said}{before}; {why}.")
-        return FileError.exit_code
+        return EXIT_SOME_FAILED
 
 
 def _check_unchanged(given: Input) -> None:

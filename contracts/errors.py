@@ -6,7 +6,13 @@ printed below it (a log's end, Slurm's own words).
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Sequence
+
+#: Exit code of what SIGINT ended, and of what was told to end in another way and did.
+EXIT_STOPPED = 128 + signal.SIGINT
+#: Exit code of a batch of which no line is missing, but some have failed in the end.
+EXIT_SOME_FAILED = 4
 
 
 class OrchError(Exception):

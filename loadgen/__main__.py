@@ -18,7 +18,7 @@ from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 
-from contracts.errors import OrchError, UsageError
+from contracts.errors import EXIT_STOPPED, BenchmarkInvalid, OrchError, UsageError
 from contracts.files import PROJECT
 from contracts.summary import Summary
 from loadgen import console
@@ -33,8 +33,6 @@ from loadgen.measure.summarise import summarise
 from loadgen.options import Options
 from loadgen.outputs import run_files
 
-EXIT_NOT_VALID = 6
-EXIT_STOPPED = 130
 PROGRESS_PERIOD_S, LAST_LINE_S = 0.2, 5.0
 SPARE_FILES = 64  # interpreter, event loop, results
 
@@ -165,7 +163,7 @@ def _warn(problem: str | None) -> None:
 def _exit_code(stopped: str | None, summary: Summary) -> int:
     if stopped is not None and stopped != TOO_MANY_ERRORS:
         return EXIT_STOPPED
-    return 0 if summary.validity.valid else EXIT_NOT_VALID
+    return 0 if summary.validity.valid else BenchmarkInvalid.exit_code
 
 
 def _sweep(runs: Sequence[Options], given: argparse.Namespace, about: About) -> int:

@@ -26,6 +26,7 @@ from client.batches.turn import Turn
 from client.batches.worker import Worker
 from client.compatible.errors import ApiError, BadRequest, InUse, NoSuchObject, NotKept, OutOfSpace
 from client.named_tokens import NoToken
+from contracts.errors import EXIT_SOME_FAILED, UsageError
 from contracts.files import write_whole
 
 #: Of each name: batches that are not over, and all of them.
@@ -36,9 +37,6 @@ LOOK_S, AGAIN_S = 0.2, 2.0
 ASK_S = 1.0
 #: Processes of one batch that may end before they have done what there is to do.
 MOST_ATTEMPTS = 5
-# Exit codes of `python -m batch`: all lines are answered; some have failed in the end.
-_WORKED_OFF = (0, 4)
-_BAD_INPUT = 2
 _log = logging.getLogger(__name__)
 
 #: Starts what works a batch off for its user, and keeps a file open as long as it lives. Raises
@@ -243,13 +241,14 @@ class Batches:
     def _ended(self, record: BatchRecord, code: int | None) -> None:
         """Say what the end of a process means."""
         problem, state = record.progress.problem, record.progress.state
-        if record.status == "cancelling" or (code in _WORKED_OFF and state == "completed"):
+        worked_off = code in (0, EXIT_SOME_FAILED) and state == "completed"
+        if worked_off or record.status == "cancelling":
             self._conclude(record)
             return
         if code is None:
             return  # the next job's service goes on with it
         attempts = record.attempts + 1
-        if code == _BAD_INPUT or state == "failed" or attempts >= MOST_ATTEMPTS:
+        if code == UsageError.exit_code or state == "failed" or attempts >= MOST_ATTEMPTS:
             why = problem or f"What works it off has ended with exit code {code}."
             source = self.files.get(record.user, record.asked.input_file_id)
             words = why.replace(str(self.files.path(source)), source.filename or source.id)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from batch.files import Files
+from contracts.errors import EXIT_SOME_FAILED, EXIT_STOPPED
 from contracts.files import write_atomically
 from contracts.job_files import (
     ExitStatus,
@@ -30,9 +31,8 @@ if TYPE_CHECKING:
     from hpc.deployments.facts import BatchFacts, ChainFacts, Endpoints
 
 #: The states of a deployment after its batch has ended with these exit codes; after others it has
-#: failed. With 4 no line is missing, but some have failed in the end.
-_STATES = {0: "ended", 4: "ended", 130: "stopped"}
-
+#: failed.
+_STATES = {0: "ended", EXIT_SOME_FAILED: "ended", EXIT_STOPPED: "stopped"}
 
 #: The words of the chain's file for jobs that have served, and for the client's of some that have
 #: ended while those before them were there.

@@ -7,7 +7,15 @@ from pathlib import Path
 
 from batch.files import Files
 from batch.state import BatchState, read_state
-from contracts.errors import BatchEnded, SchedulerUnavailable, ServiceError
+from contracts.errors import (
+    EXIT_SOME_FAILED,
+    EXIT_STOPPED,
+    BatchEnded,
+    DeadlineError,
+    SchedulerUnavailable,
+    ServiceError,
+    UsageError,
+)
 from contracts.job_files import ExitStatus
 from contracts.jobs.states import GONE
 from hpc.console import Console, Rows
@@ -24,7 +32,7 @@ from hpc.scheduler.registry import kind_of
 #: Between two looks at the files of the batch, and at jobs on this machine.
 LOOK_S, LOOK_HERE_S = 0.5, 2.0
 #: Exit codes that are the batch's own; after any other one the service has failed.
-_OWN = (2, 5, 130)
+_OWN = (UsageError.exit_code, DeadlineError.exit_code, EXIT_STOPPED)
 
 
 class BatchFollower:
@@ -121,14 +129,14 @@ class BatchFollower:
             self._console.say(f"  in {self._files.answers}")
         if end.exit_code == 0:
             return
-        if end.exit_code == 4:
+        if end.exit_code == EXIT_SOME_FAILED:
             raise BatchEnded(
                 f"{state.failed} of {state.total} lines have failed in the end: "
                 f"{self._files.errors} says why, and the same command asks them again.",
-                4,
+                EXIT_SOME_FAILED,
             )
         code = end.exit_code if end.exit_code in _OWN else ServiceError.exit_code
-        why = state.problem if code == 2 and state.problem else end.reason
+        why = state.problem if code == UsageError.exit_code and state.problem else end.reason
         client = self._record.jobs["client"]
         tail = () if code == end.exit_code else self._output.log_tail("client", client)
         raise BatchEnded(f"the batch is not worked off: {why.rstrip('.')}.", code, tail)

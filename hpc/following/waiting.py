@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
-from contracts.errors import DeadlineError, OrchError, SchedulerError, ServiceError
+from contracts.errors import EXIT_STOPPED, DeadlineError, OrchError, SchedulerError, ServiceError
 from contracts.job_files import ExitStatus
 from contracts.jobs.states import GONE, JobStatus, Outlook, Verdict
 from hpc.endpoints import OutputDir
@@ -23,7 +23,7 @@ from hpc.scheduler.interface import Scheduler
 QUEUED_TICK_S = 0.25
 #: A script that was told to end was cancelled or requeued: the next state alone says which, and a
 #: job may be COMPLETING until then (KillWait is 30 s by default).
-TOLD_TO_END = (130, 143)
+TOLD_TO_END = (EXIT_STOPPED, 143)
 COMPLETING_PATIENCE_S = 35.0
 #: How long what is not required may take to start once all the rest is ready.
 OPTIONAL_PATIENCE_S = 15.0

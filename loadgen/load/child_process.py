@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import TypeAdapter
 
+from contracts.errors import EXIT_STOPPED, BenchmarkInvalid
 from contracts.figures import SINGLE
 from contracts.files import PROJECT, write_whole
 from contracts.json_object import JsonObject
@@ -38,8 +39,8 @@ if TYPE_CHECKING:
 KILL_AFTER_S = 20.0
 
 RUNNING, DONE, FAILED, CANCELLED = "running", "done", "failed", "cancelled"
-# Exit codes of the load generator: it has measured all that was asked; it was stopped.
-_MEASURED, _STOPPED = (0, 6), 130
+#: Exit codes of a load generator that has measured all that was asked.
+_MEASURED = (0, BenchmarkInvalid.exit_code)
 _STATUS = {None: "ok", INTERRUPTED: INTERRUPTED}
 
 _drawing = threading.Lock()
@@ -148,7 +149,7 @@ class ChildRun:
     def _conclude(self, code: int) -> None:
         if code in _MEASURED:
             self.state = DONE
-        elif self._cancelled or code == _STOPPED:
+        elif self._cancelled or code == EXIT_STOPPED:
             self.state = CANCELLED
         else:
             self.error = self._last_words() or f"the load generator ended with exit code {code}"
