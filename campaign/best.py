@@ -25,10 +25,6 @@ class Limit:
         """Whether a value keeps it."""
         return value <= self.bound if self.kind == "most" else value >= self.bound
 
-    def __str__(self) -> str:
-        """Return it as people write it."""
-        return f"{self.figure} {'≤' if self.kind == 'most' else '≥'} {self.bound:g}"
-
 
 @dataclass(frozen=True)
 class Best:
@@ -41,23 +37,6 @@ class Best:
     level_with: Sequence[str]
     unsure: Sequence[Limit]
     out: Sequence[tuple[str, Limit]]
-
-    @property
-    def sentence(self) -> str:
-        """Return it in words."""
-        if self.cell is None:
-            missed = dict.fromkeys(str(limit) for _, limit in self.out)
-            return f"No cell keeps {' and '.join(missed) or f'a figure {self.figure}'}."
-        found = f"Best in {self.figure}: {self.cell.cell}, {self.cell.value:.4g}{_ends(self.cell)}"
-        if self.level_with:
-            found += f"; it cannot be told apart from {' and '.join(self.level_with)}"
-        if self.unsure:
-            found += f"; that it keeps {' and '.join(map(str, self.unsure))} is not sure"
-        return f"{found}."
-
-
-def _ends(of: Estimate) -> str:
-    return "" if of.low is None else f" ({of.low:.4g} to {of.high:.4g})"
 
 
 def best(

@@ -90,7 +90,6 @@ class Analysis:
     """All that a campaign compares. `family`: how many differences the correction is over: those of
     all figures, of cells and of levels, together."""
 
-    estimates: Sequence[Estimate]
     differences: Sequence[Difference]
     effects: Sequence[Effect]
     family: int
@@ -290,7 +289,6 @@ def analyse(
         of_levels += [(one, made) for one, made in judged if made is not None]
     family = len(of_cells) + len(of_levels)
     return Analysis(
-        [one for figure in figures for one in estimates(observations, figure)],
         [one.judged(family) for one in of_cells],
         [
             Effect(one.factor, one.level, one.reference, len(one.pairs), made.judged(family))

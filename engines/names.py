@@ -40,11 +40,6 @@ class Name:
             return f"{self.host}/{self.namespace}/{short}"
         return short if self.namespace == NAMESPACE else f"{self.namespace}/{short}"
 
-    @property
-    def identity(self) -> str:
-        """The same for all names of one model."""
-        return str(self).lower()
-
 
 def parse(text: str) -> Name:
     """Return the parts of a name, `[[HOST/]NAMESPACE/]MODEL[:TAG]`. Raises BadName."""

@@ -29,11 +29,10 @@ if TYPE_CHECKING:
         ReplicaFacts,
     )
 
-#: States of a deployment. The live ones may still change; "degraded": a job of it has ended;
-#: "lost": the scheduler that we ask does not know its jobs, and nobody has seen them end (never
-#: written down: another shell's scheduler may know them).
+#: States of a deployment that may still change; after them come "stopped", "ended" and "failed".
+#: "degraded": a job of it has ended; "lost": the scheduler that we ask does not know its jobs, and
+#: nobody has seen them end (never written down: another shell's scheduler may know them).
 LIVE_STATES = ("submitting", "starting", "ready", "degraded", "stopping", "lost")
-STATES = (*LIVE_STATES, "stopped", "ended", "failed")
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ class Record:
 
     @property
     def state(self) -> str:
-        """One of `STATES`, as last written; the scheduler may know better."""
+        """Its state, as last written; the scheduler may know better."""
         return str(self._facts["state"])
 
     @property
