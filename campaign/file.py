@@ -17,32 +17,13 @@ from pydantic import (
 
 from campaign.cells import Setting
 from contracts.json_object import JsonObject
-from contracts.knobs import SLO_NAMES
+from loadgen.flags import limits_of
 
 #: More cells than that are a mistake in the file.
 MOST_CELLS, MOST_VALUES, MOST_PATHS = 1_000, 100, 20
 #: A run's name begins with that of its campaign, and has at most 100 characters.
 MOST_NAME = 60
 NAME = r"^[A-Za-z0-9_][A-Za-z0-9._-]*$"
-
-
-def limits_of(slo: str) -> dict[str, float]:
-    """Return the limits of an SLO as `--goodput` of the load generator takes it (`ttft:0.5,
-    itl:0.05`): seconds by figure. Raises ValueError."""
-    found: dict[str, float] = {}
-    for part in slo.replace(" ", "").split(","):
-        name, _, limit = part.partition(":")
-        try:
-            seconds = float(limit)
-        except ValueError:
-            seconds = 0.0
-        if name not in SLO_NAMES or name in found or not 0 < seconds < float("inf"):
-            raise ValueError(
-                f"must be FIGURE:SECONDS with commas between, each of {', '.join(SLO_NAMES)} at "
-                "most once, such as ttft:0.5,itl:0.05"
-            )
-        found[name] = seconds
-    return found
 
 
 def _slo(value: str) -> str:
@@ -186,6 +167,11 @@ class Campaign(_Part):
         description="A repetition is then no single run, but a search for the highest load that "
         "keeps the SLO.",
     )
+
+    @property
+    def limits(self) -> dict[str, float]:
+        """The limits of the SLO: seconds by figure; none if there is no SLO."""
+        return limits_of(self.slo) if self.slo is not None else {}
 
 
 class CampaignFile(_Part):

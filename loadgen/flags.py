@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from contracts.errors import UsageError
 from contracts.json_object import JsonObject
-from contracts.knobs import SLO_NAMES, Load
+from contracts.knobs import MAX_SECONDS, SLO_NAMES, Load
 from contracts.load import LoadSpec
 from contracts.validation import plain_text, sentences
 
@@ -57,7 +57,12 @@ def _value(name: str, text: str) -> object:
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
-        return parse_goodput(text) if name == "goodput" else text
+        if name != "goodput":
+            return text
+    try:
+        return limits_of(text)
+    except ValueError as error:
+        raise UsageError(f"{flag(name)} {text!r} {error}.") from error
 
 
 def validate_load(load: JsonObject) -> LoadSpec:
@@ -68,19 +73,19 @@ def validate_load(load: JsonObject) -> LoadSpec:
         raise UsageError("; ".join(sentences(error, LoadSpec, load, flag)) + ".") from error
 
 
-def parse_goodput(text: str) -> dict[str, float]:
-    """Return `ttft:0.5,itl:0.05` as seconds by figure. Raises UsageError."""
+def limits_of(slo: str) -> dict[str, float]:
+    """Return `ttft:0.5,itl:0.05` as seconds by figure. Raises ValueError."""
     found: dict[str, float] = {}
-    for item in text.split(","):
-        name, _, limit = item.strip().partition(":")
+    for part in slo.replace(" ", "").split(","):
+        name, _, limit = part.partition(":")
         try:
             seconds = float(limit)
         except ValueError:
             seconds = 0.0
-        if name not in SLO_NAMES or name in found or not seconds > 0:
-            raise UsageError(
-                f"--goodput {text!r}: {item.strip()!r} is not one of {', '.join(SLO_NAMES)} (each "
-                "once), a colon and seconds, such as ttft:0.5,itl:0.05."
+        if name not in SLO_NAMES or name in found or not 0 < seconds <= MAX_SECONDS:
+            raise ValueError(
+                f"must be FIGURE:SECONDS with commas between, each of {', '.join(SLO_NAMES)} at "
+                f"most once and at most {MAX_SECONDS:g} seconds, such as ttft:0.5,itl:0.05"
             )
         found[name] = seconds
     return found

@@ -15,6 +15,7 @@ from campaign.report.reading import Material
 from campaign.stability import Stability, stability
 from campaign.statistics import Analysis, Difference, Estimate, analyse, estimates
 from contracts.json_object import JsonObject
+from loadgen.flags import limits_of
 from loadgen.measure.run_figures import RunFigure
 
 #: `open`: not measured so far; `partly`: some of its repetitions count, and some are invalid,
@@ -153,8 +154,8 @@ def _limits(material: Material) -> list[Limit]:
         return []
     if any(GOODPUT in one.figures for one in material.observations):
         return [Limit(GOODPUT, material.asked.goodput, "least")]
-    pairs = [part.partition(":") for part in material.asked.slo.replace(" ", "").split(",")]
-    return [Limit(f"latency_seconds.{name}.p99", float(most)) for name, _, most in pairs]
+    limits = limits_of(material.asked.slo)
+    return [Limit(f"latency_seconds.{name}.p99", most) for name, most in limits.items()]
 
 
 def _cells(material: Material) -> list[CellResult]:

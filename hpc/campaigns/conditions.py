@@ -6,7 +6,6 @@ import os
 import time
 
 from campaign.code import code_version
-from campaign.file import limits_of
 from campaign.units import Planned, PlannedCell
 from hpc.campaigns.processes import process_of
 from hpc.campaigns.reading import Checked
@@ -48,7 +47,7 @@ def _decides(checked: Checked, cell: str) -> list[object]:
     service = {key: value for key, value in job["service"].items() if key not in KNOBS}
     load = dict(checked.recipes[cell].job.service.load)
     if checked.asked.slo is not None:
-        load.setdefault("goodput", limits_of(checked.asked.slo))
+        load.setdefault("goodput", checked.asked.limits)
     search = checked.asked.search
     more = [] if search is None else [search.model_dump(mode="json")]
     return [{**job, "name": None, "service": service}, load, checked.asked.seed, *more]

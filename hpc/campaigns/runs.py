@@ -9,7 +9,7 @@ from pathlib import Path
 
 from campaign.cells import State
 from campaign.figures import figures_of, read_whole_summary
-from campaign.file import Campaign, limits_of
+from campaign.file import Campaign
 from campaign.units import Started
 from contracts.errors import ServiceError
 from contracts.knobs import MAX_REQUESTS
@@ -46,7 +46,7 @@ def asked_of(recipe: Recipe, asked: Campaign, run: Started) -> Recipe:
     own = int(fingerprint([asked.seed, service.seed, run.run])[:8], 16)
     changes: dict[str, object] = {"seed": own % (2**31 - MAX_REQUESTS)}
     if asked.slo is not None and service.goodput is None:
-        changes["goodput"] = limits_of(asked.slo)
+        changes["goodput"] = asked.limits
     if asked.search is not None and run.load is not None:
         changes |= load_at(asked.search.knob, run.load)
     service = service.model_copy(update=changes)

@@ -124,6 +124,7 @@ WRONG = [
     ({"baseline": {"job.service.num_parallel": 1, "load.n_clients": 8}},
      "campaign.baseline: is no cell"),
     ({"slo": "ttft:0.5,itl"}, "campaign.slo = 'ttft:0.5,itl': must be FIGURE:SECONDS"),
+    ({"slo": "ttft:86401"}, "campaign.slo = 'ttft:86401': must be FIGURE:SECONDS"),
     ({"repetitions": 0}, "campaign.repetitions = 0: must be at least 1"),
     ({"parallel": 0}, "campaign.parallel = 0: must be at least 1"),
     ({"budget": {"gpu_hours": 0}}, "campaign.budget.gpu_hours = 0: must be more than 0"),

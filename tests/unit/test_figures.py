@@ -19,7 +19,7 @@ from contracts.summary import Sweep, SweepPoint, SweepPoints
 from hpc.following.answers import Result, read
 from hpc.following.report import benchmark_lines
 from loadgen.compare import changes
-from loadgen.flags import parse_goodput
+from loadgen.flags import limits_of
 from loadgen.load.child_process import read_result
 from loadgen.measure import self_check, summarise
 from loadgen.outputs import html, push, results, run_files
@@ -127,7 +127,7 @@ def test_other_programs_get_it(figure, folders, summary):
 @main
 def test_goodput_can_ask_for_it(figure, summary):
     assert figure.key in SLO_NAMES
-    assert parse_goodput(f"{figure.key}:0.5") == {figure.key: 0.5}
+    assert limits_of(f"{figure.key}:0.5") == {figure.key: 0.5}
     assert summary.goodput.share == 1
     strict = options_of(requests=1, goodput={figure.key: 1e-6})
     found = summarise.summarise(measured_of(part([record(0, 10.0, 10.2, 10.9)])), strict)

@@ -1,6 +1,7 @@
 """Figures made of known data: schedule, percentiles, concurrency, verdict."""
 
 import statistics
+from argparse import Namespace
 from dataclasses import asdict
 
 import pytest
@@ -10,7 +11,8 @@ from hypothesis import strategies as st
 
 from contracts.errors import UsageError
 from contracts.figures import normalised, tpot
-from loadgen.flags import parse_goodput
+from contracts.load import LoadSpec
+from loadgen.flags import given_load, limits_of
 from loadgen.load.prompts import Texts, Varied, read_prompts
 from loadgen.load.schedule import arrivals, closed_loop, open_loop
 from loadgen.measure.stats import concurrency, distribution, percentile, supported
@@ -281,10 +283,10 @@ def test_texts_are_taken_in_turn():
 
 
 def test_goodput_is_seconds_by_figure():
-    assert parse_goodput("ttft:0.5, itl:0.05") == {"ttft": 0.5, "itl": 0.05}
+    assert limits_of("ttft:0.5, itl:0.05") == {"ttft": 0.5, "itl": 0.05}
 
 
 @pytest.mark.parametrize("text", ["ttft", "ttft:", "ttft:-1", "ttft:nan", "x:1", "ttft:1,ttft:2"])
 def test_goodput_that_is_none(text):
     with pytest.raises(UsageError, match="--goodput"):
-        parse_goodput(text)
+        given_load(Namespace(**(dict.fromkeys(LoadSpec.model_fields) | {"goodput": text})))
