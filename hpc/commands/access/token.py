@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,9 +30,8 @@ from hpc.console import Console, columns
 from hpc.deployments.records import Record
 from hpc.deployments.refreshing import live_record
 from hpc.endpoints import OutputDir
-from hpc.times import MAX_SECONDS, format_time
+from hpc.times import format_time, parse_duration
 
-_UNITS = {"m": 60, "h": 3600, "d": 86400}
 _USE = "--token takes: add NAME [ID], list [ID], or revoke NAME [ID]."
 
 
@@ -93,13 +91,10 @@ def _new(given: argparse.Namespace) -> tuple[str, NamedToken]:
 
 
 def _seconds(text: str) -> int:
-    match = re.fullmatch(r"(\d{1,6})([mhd])", text, re.ASCII)
-    seconds = int(match[1]) * _UNITS[match[2]] if match else 0
-    if not 0 < seconds <= MAX_SECONDS:
-        raise UsageError(
-            f"--expires is {text!r}, but must be minutes, hours or days, 365 at most: 30m, 12h, 7d."
-        )
-    return seconds
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise UsageError(f"--expires is {text!r}, but {error}.") from error
 
 
 def _folder(record: Record, output: OutputDir) -> Path:
