@@ -10,8 +10,10 @@ from prometheus_client.registry import Collector
 
 from client.door import statistics
 
-#: The backends of lib/door.cfg in front of which requests wait their turn.
-QUEUES = ("engines", "queries", "benchmarks", "control")
+#: The backends of lib/door.cfg in front of which requests wait their turn; the first is of the
+#: engines' own APIs.
+ENGINES = "engines"
+QUEUES = (ENGINES, "queries", "benchmarks", "control")
 
 
 class Queues(Collector):
@@ -38,7 +40,7 @@ class Queues(Collector):
             length.add_metric([name], count)
         yield length
         # "UP 1/2" is one that has just come, or has missed a check.
-        up = sum(row["pxname"] == "engines" and row["svname"] != "BACKEND"
+        up = sum(row["pxname"] == ENGINES and row["svname"] != "BACKEND"
                  and row["status"].startswith("UP") for row in rows)  # fmt: skip
         yield GaugeMetricFamily(
             "orch_door_replicas_up", "Replicas that the door gives requests to.", value=up

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ValidationError
 
 from client.live.series import Answer
 from client.metrics import Metrics
-from client.queues import QUEUES, Queues
+from client.queues import ENGINES, QUEUES, Queues
 from client.settings import ServiceSettings
 from contracts.files import write_whole
 from contracts.named_tokens import Usage, Used, read_usage, usage_file
@@ -27,7 +27,6 @@ from contracts.named_tokens import Usage, Used, read_usage, usage_file
 WRITE_S = 2.0
 #: Bytes of reports that wait to be read, at most: what Linux lets an ordinary user have.
 _WAITING = 1 << 20
-_ENGINES = "engines"  # of Ollama's own API, whose tokens nobody counts here
 _ASKS = "POST"  # as in lib/door.cfg: what looks how things stand is not counted
 
 
@@ -113,7 +112,8 @@ class UsageByName(Collector):
             return
         if ended.waited_ms >= 0 and ended.queue in QUEUES:
             self._waited.labels(ended.queue).observe(ended.waited_ms / 1000)
-        if ended.queue == _ENGINES and ended.user not in ("", "-") and ended.streams == "1":
+        # Of the engines' own APIs nobody counts tokens here.
+        if ended.queue == ENGINES and ended.user not in ("", "-") and ended.streams == "1":
             first = max(0, ended.waited_ms) + max(0, ended.connect_ms) + max(0, ended.first_ms)
             now, rest_s = time.time(), max(0, ended.total_ms - first) / 1000
             self._answered(Answer(now - rest_s, now, 0, first / 1000))

@@ -61,6 +61,10 @@ def internal_token_file(output: Path, deployment: str) -> Path:
     return output / "deployments" / deployment / "internal.token"
 
 
+#: What a token that has come from elsewhere must look like.
+TOKEN = "[A-Za-z0-9]{20,100}"
+
+
 def user_token_file(output: Path, deployment: str) -> Path:
     """Return where the token is that a deployment's owner sends (lib/door.sh)."""
     return internal_token_file(output, deployment).with_name("user.token")

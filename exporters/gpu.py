@@ -18,12 +18,11 @@ from dataclasses import dataclass
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric, UnknownMetricFamily
 from prometheus_client.registry import Collector
 
-from engines.gpus.described import Gpu, NoGpus
+from engines.gpus.described import ENERGY, Gpu, NoGpus
 from exporters.errors import ExporterError
 
 LABELS = ("gpu", "UUID", "device", "modelName", "Hostname")
 MIB = 1 << 20
-ENERGY = "DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION"
 _ENERGY_WORDS = "Total energy consumption since boot (in mJ)."
 _REMEDIES = {
     "nvidia": "give the container the GPUs (--nv)",

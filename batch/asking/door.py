@@ -15,7 +15,7 @@ from contracts.json_object import JsonObject
 from engines.engine import BadUrl
 from engines.http.asking import FinalResponse, http_client, why_unreadable
 from engines.http.headers import Headers, Mask, headers_of
-from engines.http.sockets import NOTICE_DEATH, in_words
+from engines.http.sockets import NOTICE_DEATH, UNIX, in_words
 from engines.http.tls import context_of, tls_error_words
 from engines.http.urls import parse, presentable
 from engines.json_values import error_text, object_of, object_or_empty
@@ -26,7 +26,6 @@ MOST_OF_AN_ANSWER = 67_108_864
 #: Seconds until a connection is there, until a question about the server itself is answered, and
 #: until an answer is: a door has limits of its own, and a node that is gone is noticed before.
 CONNECT_S, ASK_S, ANSWER_S = 10.0, 10.0, 3600.0
-_UNIX = "unix:"
 _PRIORITY = ("orch-priority", "batch")
 #: By which a door tells the batches that ask it how much room there is.
 _NAME = "orch-batch"
@@ -84,8 +83,8 @@ class Door:
         self.headers, self.warnings = headers_of((), token_file, "", {})
         self._mask, self._ca, self._path = Mask(self.headers), ca, ""
         self.asks_as = {_NAME: secrets.token_hex(8)}
-        if url.startswith(_UNIX):
-            self._path = url.removeprefix(_UNIX)
+        if url.startswith(UNIX):
+            self._path = url.removeprefix(UNIX)
             self.shown, self.root = url, ""
             if not self._path:
                 raise UsageError("--url unix: names no socket: give unix:PATH.")

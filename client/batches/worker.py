@@ -12,6 +12,7 @@ from client.batches.records import BatchRecord
 from client.named_tokens import NamedTokens
 from contracts.files import PROJECT, write_whole
 from contracts.named_tokens import digest_of, new_token
+from engines.http.sockets import UNIX
 
 #: What is being answered when it is told to end is dropped: it needs no more time than this.
 _END_S = 0.5
@@ -32,7 +33,7 @@ class Worker:
         tokens.lend(self._digest, batch.user)
         command = [
             sys.executable, "-m", "client.batches.child", str(source),
-            "--out", str(files.answers), "--url", f"unix:{door}",
+            "--out", str(files.answers), "--url", f"{UNIX}{door}",
             "--token-file", str(self._token_file), "--endpoint", batch.asked.endpoint,
         ]  # fmt: skip
         try:

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from contracts.errors import UsageError
-from engines.http.sockets import authority
+from engines.http.sockets import UNIX, authority
 
-_UNIX = "unix:"
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -27,13 +26,13 @@ class SocketAddress:
 
     def __str__(self) -> str:
         """As the command line has it."""
-        return f"{_UNIX}{self.path}" if self.path else authority(self.host, self.port)
+        return f"{UNIX}{self.path}" if self.path else authority(self.host, self.port)
 
 
 def parse_socket(text: str, option: str) -> SocketAddress:
     """Return the address that an option of the command line names. Raises UsageError."""
-    if text.startswith(_UNIX) and len(text) > len(_UNIX):
-        return SocketAddress(path=text.removeprefix(_UNIX))
+    if text.startswith(UNIX) and len(text) > len(UNIX):
+        return SocketAddress(path=text.removeprefix(UNIX))
     host, _, port = text.rpartition(":")
     if not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
         raise UsageError(f"{option} is {text!r}, but must be HOST:PORT or unix:PATH.")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from contracts.jobs.ids import number_of
 from contracts.live.state import LOG_LINES, Log
+from engines.http.headers import HIDDEN
 
 #: What is read of a file's end, and kept of a line.
 _BYTES, _LINE = 16_384, 300
@@ -16,14 +17,13 @@ _BYTES, _LINE = 16_384, 300
 _SECRETS = re.compile(
     r"\b[A-Za-z0-9]{43}\b|(?<=[Bb]earer )\S+|(?<=[Bb]asic )\S+|\b(?:hf|sk)[-_][A-Za-z0-9_-]{16,}"
 )
-_HIDDEN = "***"
 #: What Ollama says of each look at it, which the door takes every second.
 _LOOKS = re.compile(r"\[GIN\] .*\| (GET|HEAD) ")
 
 
 def masked(line: str) -> str:
     """Return a line without tokens."""
-    return _SECRETS.sub(_HIDDEN, line)
+    return _SECRETS.sub(HIDDEN, line)
 
 
 class Logs:

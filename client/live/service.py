@@ -10,12 +10,11 @@ from client.live.engines import Engines
 from client.live.hub import Hub
 from client.live.series import Recorder
 from client.ollama.service import OllamaClientService
-from client.queues import QUEUES
+from client.queues import ENGINES, QUEUES
 from client.settings import ServiceSettings
 
 #: The socket in the folder of HAProxy's (lib/door.cfg).
 _SOCKET = "live"
-_ENGINES = "engines"
 
 
 def add_live(
@@ -38,7 +37,7 @@ def add_live(
         in_flight = sum(
             int(row["scur"] or 0)
             for row in rows
-            if row["pxname"] == _ENGINES and row["svname"].startswith("engine")
+            if row["pxname"] == ENGINES and row["svname"].startswith("engine")
         )
         return queued, in_flight
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+#: What a DCGM exporter calls `millijoules`.
+ENERGY = "DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION"
+
 
 class NoGpus(Exception):
     """Nobody tells of the vendor's GPUs here; the message says why."""

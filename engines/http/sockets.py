@@ -23,6 +23,8 @@ GONE_AFTER_S = _IDLE_S + _INTERVAL_S * _QUESTIONS
 #: Seconds until one of ours has taken a connection: it is on the same network.
 CONNECT_TIMEOUT_S = 2.0
 
+#: What a socket of the file system is named by on a command line: unix:PATH.
+UNIX = "unix:"
 #: A numeric host, and a port.
 Address = tuple[str, int]
 

@@ -12,16 +12,14 @@ from typing import Protocol
 
 from contracts.errors import ServiceError, UsageError
 from contracts.files import PROJECT, write_whole
-from contracts.job_files import authority_file
+from contracts.job_files import TOKEN, authority_file
 from hpc.connecting.address import Address, read_address
 from hpc.connecting.splice import Route
-from hpc.connecting.ssh import Ssh, Unreachable, Via, sentence_of
+from hpc.connecting.ssh import NAME, Ssh, Unreachable, Via, sentence_of
 
 #: An exit code that neither orch.py nor a shell has.
 _NO_ORCH = 66
-_TOKEN = "[A-Za-z0-9]{20,100}"
 _CERTIFICATE = "-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\\s-]+"
-_USER = "[A-Za-z0-9_][A-Za-z0-9._-]*"
 
 
 class Place(Protocol):
@@ -151,7 +149,7 @@ class There:
         if address.token_file is None:
             return None
         token = self._folder / "user.token"
-        word = await self._read(address.token_file, _TOKEN)
+        word = await self._read(address.token_file, TOKEN)
         write_whole(token, [f"{word}\n"], 0o600)
         write_whole(token.with_name("user.header"), [f"Authorization: Bearer {word}\n"], 0o600)
         if address.ca is not None:
@@ -176,7 +174,7 @@ class There:
         """See Place: from the door's own host."""
         host, _ = address.door
         _, user, _ = await self._ssh.run("exec id -un")
-        if not re.fullmatch(_USER, user.strip()):
+        if not re.fullmatch(NAME, user.strip()):
             return None
         socket = self._folder / f"node{len(self._hops)}"
         hop = self._ssh.behind(host, user.strip(), socket)

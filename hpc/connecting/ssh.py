@@ -16,9 +16,9 @@ from pathlib import Path
 from contracts.errors import ServiceError
 from hpc.connecting.splice import Route
 
-#: ssh's own host names: no option, nothing of a shell.
-_HOST = "[A-Za-z0-9_][A-Za-z0-9._-]*"
-_VIA = re.compile(f"(?P<host>(?:{_HOST}@)?{_HOST})(?::(?P<folder>.+))?")
+#: Names of hosts and users for ssh: no option, nothing of a shell.
+NAME = "[A-Za-z0-9_][A-Za-z0-9._-]*"
+_VIA = re.compile(f"(?P<host>(?:{NAME}@)?{NAME})(?::(?P<folder>.+))?")
 #: It finds out within 15 s that the other side is gone.
 _ALIVE = ("ServerAliveInterval=5", "ServerAliveCountMax=3", "ConnectTimeout=20")
 #: Nothing but what is asked for here, whatever the user's configuration has for this host.

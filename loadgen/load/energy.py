@@ -17,6 +17,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from engines.gpus.described import ENERGY
 from engines.http.asking import http_client
 from engines.http.headers import Headers
 from engines.http.sockets import addresses_of
@@ -31,8 +32,6 @@ Gpu = str
 Counters = Mapping[Gpu, float]
 Places = Mapping[tuple[str, str], Gpu]
 
-#: Millijoules since the driver was loaded.
-_COUNTER = "DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION"
 _OLD_INSTANCE = "MIG-GPU-"  # MIG-GPU-UUID/GI/CI, before driver R470
 TIMEOUT_S = 5.0
 HERE = "this machine"
@@ -201,14 +200,14 @@ def _samples(text: str) -> Iterator[tuple[Mapping[str, str], float]]:
     from prometheus_client.parser import text_string_to_metric_families  # most ask no exporter
 
     for line in text.splitlines():
-        if not line.startswith(_COUNTER):
+        if not line.startswith(ENERGY):
             continue
         try:
             samples = [s for f in text_string_to_metric_families(line + "\n") for s in f.samples]
         except ValueError:  # half a line
             continue
         for sample in samples:
-            if sample.name == _COUNTER and math.isfinite(sample.value):
+            if sample.name == ENERGY and math.isfinite(sample.value):
                 yield sample.labels, sample.value
 
 

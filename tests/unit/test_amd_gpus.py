@@ -17,8 +17,8 @@ import ollamaService
 from contracts.errors import UsageError
 from engines.gpus import amd
 from engines.gpus.amd import number_of
-from engines.gpus.described import NoGpus
-from exporters.gpu import ENERGY, GpuCollector
+from engines.gpus.described import ENERGY, NoGpus
+from exporters.gpu import GpuCollector
 from hpc.deployment import Deployment
 from hpc.endpoints import OutputDir
 from hpc.planning.monitoring import plan_monitoring

@@ -20,7 +20,7 @@ from paced_server import Pace
 from ports import free_port
 from standin_nvml import Gpu, stand_in
 
-from exporters.gpu import ENERGY
+from engines.gpus.described import ENERGY
 from exporters.ollama import unix_time
 
 ROOT = Path(__file__).resolve().parents[2]

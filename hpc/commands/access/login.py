@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from contracts.errors import ServiceError, UsageError
 from contracts.files import FileError, expanded, write_whole
-from contracts.job_files import authority_file
+from contracts.job_files import TOKEN, authority_file
 from contracts.live.copy_lines import ways_to_ask
 from contracts.named_tokens import login_payload
 from hpc.console import Console, columns
@@ -51,7 +51,7 @@ def run(given: argparse.Namespace, output: OutputDir, console: Console) -> None:
     if answer.status != 200:
         raise ServiceError(f"{url} gives no token: {answer.error}.")
     word, name = str(answer.json.get("token")), str(answer.json.get("name"))
-    if not re.fullmatch("[A-Za-z0-9]{20,100}", word):
+    if not re.fullmatch(TOKEN, word):
         raise ServiceError(f"{url} has answered no token; is it of the version of this orch.py?")
     token = _keep(place.deployment, word, known_by)
     if given.json:
