@@ -93,10 +93,15 @@ def write_atomically(path: Path, text: str, mode: int = 0o644) -> None:
     try:
         write_whole(path, [text], mode)
     except OSError as error:
-        raise FileError(
-            f"cannot write {path}: {error.strerror}; make room or choose "
-            "another place with --output-dir."
-        ) from error
+        raise not_written(path, error) from error
+
+
+def not_written(path: Path, error: OSError) -> FileError:
+    """Return what to say of a file in the output directory."""
+    return FileError(
+        f"cannot write {path}: {error.strerror}; make room or choose another place with "
+        "--output-dir."
+    )
 
 
 def write_whole(path: Path, parts: Iterable[str], mode: int | None = None) -> None:

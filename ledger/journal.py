@@ -73,14 +73,14 @@ class Journal:
             how = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
             self._file = os.open(path, how, mode)
         except OSError as error:
-            raise self._failed(error) from error
+            raise cannot_write(self.path, error) from error
         try:
             _lock(self._file, path)
             self._end = _whole_end(self._file)
             os.ftruncate(self._file, self._end)
         except OSError as error:
             self.close()
-            raise self._failed(error) from error
+            raise cannot_write(self.path, error) from error
         except JournalInUse:
             self.close()
             raise
@@ -103,7 +103,7 @@ class Journal:
         except OSError as error:
             with contextlib.suppress(OSError):  # then the next writer does it
                 os.ftruncate(self._file, begin)
-            raise self._failed(error) from error
+            raise cannot_write(self.path, error) from error
         self._end += len(data)
         return begin
 
@@ -112,17 +112,19 @@ class Journal:
         try:
             os.fsync(self._file)
         except OSError as error:
-            raise self._failed(error) from error
+            raise cannot_write(self.path, error) from error
 
     def close(self) -> None:
         """Let others write."""
         os.close(self._file)
 
-    def _failed(self, error: OSError) -> FileError:
-        return FileError(
-            f"cannot write {self.path}: {error.strerror}; make room there, then give the same "
-            "command again: what is done is not done twice."
-        )
+
+def cannot_write(path: Path, error: OSError) -> FileError:
+    """Return what to say of a file of a work that the same command goes on with."""
+    return FileError(
+        f"cannot write {path}: {error.strerror}; make room there, then give the same command "
+        "again: what is done is not done twice."
+    )
 
 
 def _lock(file: int, path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import subprocess
 import sys
@@ -13,8 +14,10 @@ from typing import BinaryIO
 
 from campaign.units import Process
 from contracts.errors import OrchError, ServiceError
-from contracts.files import PROJECT, FileError
+from contracts.files import PROJECT
 from hpc.campaigns.processes import END_PATIENCE_S, process_of
+from hpc.endpoints import OutputDir
+from ledger.journal import cannot_write
 
 #: It waits to be told, so that it is in the ledger before it submits anything: when we are killed
 #: before that, it reads the end of its input and ends.
@@ -39,10 +42,9 @@ class Deployer:
         before that submits anything. Raises Ended, and ServiceError with what it said."""
         log = self.folder / f"deployment-{number}.log"
         found = self.folder / f"deployment-{number}.json"
-        words = [sys.executable, str(PROJECT / "orch.py"), str(recipe), *self.options]
         with _written(log) as said, _written(found) as record:
             child = subprocess.Popen(
-                ["bash", "-c", _ONCE_TOLD, "orch", *words, "--no-benchmark", "--json"],
+                ["bash", "-c", _ONCE_TOLD, "orch", *command_of(recipe, self.options)],
                 stdin=subprocess.PIPE,
                 stdout=record,
                 stderr=said,
@@ -69,15 +71,31 @@ class Deployer:
             raise Ended("the campaign is to end")
 
 
+def command_of(recipe: Path, options: Sequence[str]) -> list[str]:
+    """The command that brings up a recipe's deployment, and prints its record."""
+    words = [sys.executable, str(PROJECT / "orch.py"), str(recipe), *options]
+    return [*words, "--no-benchmark", "--json"]
+
+
+def passed_on(given: argparse.Namespace, output: OutputDir, site: str | None) -> list[str]:
+    """What it is told of our command line."""
+    told = [f"--output-dir={output.path}", f"--queue-timeout={given.queue_timeout}",
+            f"--start-timeout={given.start_timeout}"]  # fmt: skip
+    return [*told, *same_again(given, site)]
+
+
+def same_again(given: argparse.Namespace, site: str | None) -> list[str]:
+    """The options without which the same command would be another one."""
+    named = [] if site is None else ["--site", site]
+    return [*named, "--no-monitoring"] if given.no_monitoring else named
+
+
 def _written(path: Path) -> BinaryIO:
     """A file that a child writes. Raises FileError."""
     try:
         return path.open("wb")
     except OSError as error:
-        raise FileError(
-            f"cannot write {path}: {error.strerror}; make room there, then give the same command "
-            "again: what is done is not done twice."
-        ) from error
+        raise cannot_write(path, error) from error
 
 
 def _last_words(log: Path, code: int) -> str:

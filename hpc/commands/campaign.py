@@ -19,7 +19,7 @@ from contracts.errors import BenchmarkInvalid, DeadlineError, Interrupted, Servi
 from contracts.files import make_folder, write_atomically
 from hpc.campaigns.conditions import planned_by
 from hpc.campaigns.controller import Controller
-from hpc.campaigns.deploying import Deployer
+from hpc.campaigns.deploying import Deployer, passed_on, same_again
 from hpc.campaigns.fleet import Fleet, Size
 from hpc.campaigns.grouping import Group
 from hpc.campaigns.planning import cell_lines, changes, estimate, plan_lines
@@ -160,7 +160,7 @@ def _carry_out(
     work: Work, book: Book, given: argparse.Namespace, output: OutputDir, console: Console
 ) -> None:
     stop = threading.Event()
-    deployer = Deployer(_options(given, output), book.folder, stop)
+    deployer = Deployer(passed_on(given, output, given.site), book.folder, stop)
     groups = {group.id: group for group in work.checked.groups}
     fleet = Fleet(groups, work.sizes, book, deployer, output, console)
     controller = Controller(work, book, fleet, console, stop)
@@ -173,7 +173,7 @@ def _carry_out(
         worse = report(book.folder, options_of(given, book.folder), console)
     if given.json:
         console.json(asdict(progress))
-    again = output.command(str(given.recipe), *_again(given))
+    again = output.command(str(given.recipe), *same_again(given, given.site))
     if came:
         console.tell("orch", f"what is missing is measured by the same command: {again}")
         raise Interrupted(came[0])
@@ -205,19 +205,6 @@ def _judge(progress: Progress, spent: str | None, again: str) -> None:
             f"{progress.invalid} of {progress.total} runs are not valid (they are marked in the "
             f"report); each is tried twice in all, by: {again}"
         )
-
-
-def _options(given: argparse.Namespace, output: OutputDir) -> list[str]:
-    """What deployments are told of our command line."""
-    told = [f"--output-dir={output.path}", f"--queue-timeout={given.queue_timeout}",
-            f"--start-timeout={given.start_timeout}"]  # fmt: skip
-    return [*told, *_again(given)]
-
-
-def _again(given: argparse.Namespace) -> list[str]:
-    """The options without which the same command would be another one."""
-    site = [] if given.site is None else ["--site", given.site]
-    return [*site, *(["--no-monitoring"] if given.no_monitoring else [])]
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from contracts.errors import Interrupted, ServiceError, UsageError
 from contracts.files import PROJECT, make_folder, write_atomically
+from hpc.campaigns.deploying import command_of, passed_on
 from hpc.campaigns.live import Live
 from hpc.console import Console
 from hpc.deployments.provenance import Recorded, folder_of, read_run
@@ -101,11 +102,7 @@ def _deploy(recorded: Recorded, name: str, given: argparse.Namespace, output: Ou
     recipe, site = folder / "recipe.json", folder / "site.json"
     write_atomically(recipe, json.dumps(recorded.deployed, indent=2) + "\n")
     write_atomically(site, json.dumps(recorded.site, indent=2) + "\n")
-    words = [sys.executable, str(PROJECT / "orch.py"), str(recipe), "--no-benchmark", "--json",
-             f"--site={given.site or site}", f"--output-dir={output.path}",
-             f"--queue-timeout={given.queue_timeout}",
-             f"--start-timeout={given.start_timeout}"]  # fmt: skip
-    words += ["--no-monitoring"] if given.no_monitoring else []
+    words = command_of(recipe, passed_on(given, output, given.site or str(site)))
     child = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
     try:
         said, _ = child.communicate()

@@ -10,7 +10,7 @@ import os
 import uuid
 from pathlib import Path
 
-from contracts.files import FileError, write_atomically, write_whole
+from contracts.files import not_written, write_atomically, write_whole
 from contracts.job_files import MONITORING_USER, monitoring_header, monitoring_login
 
 #: The least that bcrypt has: nobody guesses so long a password, however fast a guess is tried.
@@ -48,9 +48,6 @@ def _password(path: Path) -> str:
                 os.link(own, path)
         return path.read_text().strip()
     except OSError as error:
-        raise FileError(
-            f"cannot write {path}: {error.strerror}; make room or choose another place with "
-            "--output-dir."
-        ) from error
+        raise not_written(path, error) from error
     finally:
         own.unlink(missing_ok=True)
