@@ -28,7 +28,7 @@ from engines.engine import Ask
 from engines.http.asking import NOT_ASKED, FinalResponse, redirected
 from engines.http.sockets import connect, in_words
 
-CONNECT_TIMEOUT_S = 3.0
+CONNECT_TIMEOUT_S, DOWNLOAD_TIMEOUT_S = 3.0, 5.0
 #: Content codings that are taken off on the way here.
 _CODINGS = ("", "identity", "gzip", "x-gzip", "deflate")
 
@@ -200,13 +200,11 @@ def probe_url(url: str, header_file: Path | None = None) -> bool | str:
     return True if answer.status == 200 else f"{url} says: {answer.error}"
 
 
-def download(
-    url: str, headers: Mapping[str, str], most_bytes: int, timeout_s: float = 5.0
-) -> bytes:
+def download(url: str, headers: Mapping[str, str], most_bytes: int) -> bytes:
     """The first bytes of what a public server has at `url`; it is asked as the environment says it
     (proxies, certificates), and followed elsewhere. Raises NoAnswer."""
     try:
-        with get(url, headers=headers, timeout=timeout_s, stream=True) as response:
+        with get(url, headers=headers, timeout=DOWNLOAD_TIMEOUT_S, stream=True) as response:
             if response.status_code not in (200, 206):
                 raise NoAnswer(f"{url} answers HTTP {response.status_code}")
             return bytes(response.raw.read(most_bytes, decode_content=True))

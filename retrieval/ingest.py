@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Protocol, TypedDict
 
 from retrieval.chunks import Chunk, chunks_of, version_of
-from retrieval.documents import MAX_FILE_BYTES, NAMED, Document, Skipped, read_document
+from retrieval.documents import NAMED, Document, Skipped, read_document
 from retrieval.errors import ChunksRefused
 from retrieval.settings import Chunking
 from retrieval.text import on_one_line
@@ -94,14 +94,13 @@ def ingest(
     points: ChunkSink,
     chunking: Chunking,
     on_progress: Callable[[IngestProgress], None] = lambda _: None,
-    max_bytes: int = MAX_FILE_BYTES,
 ) -> IngestProgress:
     """Bring all `files` (of `find_files`) into the store; `on_progress` is called after each batch
     and each file. Raises what `points` raises, but ChunksRefused."""
     progress = IngestProgress(files=len(files))
     first_with: dict[str, str] = {}
     for path in files:
-        found = path if isinstance(path, Skipped) else read_document(path, max_bytes)
+        found = path if isinstance(path, Skipped) else read_document(path)
         if isinstance(found, Skipped):
             progress.skipped.append(found)
         else:

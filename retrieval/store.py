@@ -136,12 +136,10 @@ class Store:
             client.delete_collection(self._name)
             self._dimension = None
 
-    def search(
-        self, vector: Sequence[float], top_k: int, where: Filter | None = None, exact: bool = False
-    ) -> list[Hit]:
+    def search(self, vector: Sequence[float], top_k: int, where: Filter | None = None) -> list[Hit]:
         """Return the `top_k` nearest points, best first, among those that `where` lets through.
 
-        `exact`: by comparing with every point, not by the index. Raises NoCollection, Mismatch.
+        Raises NoCollection, Mismatch.
         """
         with self._talking() as client:
             if not self._exists(client):
@@ -152,7 +150,6 @@ class Store:
                 query=list(vector),
                 limit=top_k,
                 query_filter=filter_of(where) if where else None,
-                search_params=models.SearchParams(exact=exact),
                 with_payload=True,
             )
             return [Hit.of(point.score, point.payload or {}) for point in found.points]

@@ -101,13 +101,6 @@ class OllamaClientService:
         self.queries = queries or Queries()
         self._retried = retried
 
-    def _get_ollama_ip(self) -> str:
-        """`host:port` of the first replica, looked up again when the server moved.
-
-        Raises NotReady.
-        """
-        return self.addresses.read()[0]
-
     def query_ollama(self, query: Query, caller: socket.socket | None = None) -> JsonObject:
         """Return the answer as Ollama has it, `request_time` in seconds, `replica` and whether it
         is `retried`; and `truncated` if the prompt was not read whole, though the engine was told

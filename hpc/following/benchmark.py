@@ -19,7 +19,7 @@ SILENCE_S = 60.0
 #: machine that is busy with other things, it took more than five.
 RESULTS_S = 30.0
 #: Some models never end an answer by themselves.
-ANSWER_TOKENS = 256
+ANSWER_TOKENS, ANSWER_TIMEOUT_S = 256, 600.0
 
 
 def run_benchmark(
@@ -121,7 +121,6 @@ def ask(
     question: str,
     model: str,
     retrieval: bool = False,
-    timeout_s: float = 600.0,
     token_file: Path | None = None,
 ) -> Answered:
     """Ollama's answer to one question, through /query; with `retrieval` from what was ingested.
@@ -131,7 +130,7 @@ def ask(
     options = {"num_predict": ANSWER_TOKENS, "temperature": 0}  # the same answer each time
     body = {"prompt": question, "model": model, "options": options, "retrieval": retrieval}
     try:
-        answer = call("POST", f"{url}/query", body, timeout_s, token_file)
+        answer = call("POST", f"{url}/query", body, ANSWER_TIMEOUT_S, token_file)
     except NoAnswer as error:
         raise ServiceError(f"the client service does not answer a question: {error}.") from error
     if answer.status != 200:

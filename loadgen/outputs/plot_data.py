@@ -46,18 +46,18 @@ def values(requests: Requests, key: str) -> Floats:
     return np.array(found, dtype=np.float64)
 
 
-def ecdf(found: Floats, most: int = MOST_POINTS) -> tuple[Floats, Floats]:
+def ecdf(found: Floats) -> tuple[Floats, Floats]:
     """Return points of the empirical distribution: values, and the share of values not above each.
 
-    Of more than `most` values every so many'th is taken, and closer ones towards the slow end,
+    Of more than `MOST_POINTS` every so many'th is taken, and closer ones towards the slow end,
     which is what one looks for; least and greatest are always among them.
     """
     ordered = np.sort(found)
     n = len(ordered)
     ranks = np.arange(n)
-    if n > most:
-        even = np.linspace(0, n - 1, most * 2 // 3)
-        tail = n - np.geomspace(1, n, most // 3)
+    if n > MOST_POINTS:
+        even = np.linspace(0, n - 1, MOST_POINTS * 2 // 3)
+        tail = n - np.geomspace(1, n, MOST_POINTS // 3)
         ranks = np.unique(np.concatenate([even, tail]).astype(np.int64))
     return ordered[ranks], (ranks + 1) / n
 

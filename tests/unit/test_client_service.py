@@ -173,13 +173,13 @@ def test_a_move_that_the_files_times_do_not_show_is_found_when_the_old_one_fails
     path = output / f"ollama_ip_{JOB}.txt"
     path.write_text(f"127.0.0.1:{free_port()}\n")
     then = path.stat()
-    old = service._get_ollama_ip()
+    old = service.addresses.read()[0]
     with path.open("r+") as file:  # same inode, length and time
         file.write(at(server).ljust(len(old)) + "\n")
     os.utime(path, ns=(then.st_atime_ns, then.st_mtime_ns))
-    assert service._get_ollama_ip() == old
+    assert service.addresses.read()[0] == old
     assert service.query_ollama(Query(prompt="x"))["done"]
-    assert service._get_ollama_ip() == at(server)
+    assert service.addresses.read()[0] == at(server)
 
 
 def test_replicas_take_turns_and_one_that_is_down_is_passed_over(client, server, output):
@@ -194,7 +194,7 @@ def test_replicas_take_turns_and_one_that_is_down_is_passed_over(client, server,
 def test_a_bare_host_has_ollamas_port(output, line):
     publish(output, line)
     service = clientService.OllamaClientService(service_settings_from(os.environ))
-    assert service._get_ollama_ip() == "127.0.0.1:11434"
+    assert service.addresses.read()[0] == "127.0.0.1:11434"
 
 
 GARBAGE = [
