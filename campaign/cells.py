@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
@@ -26,6 +26,15 @@ class Cell:
         return " ".join(
             f"{path.rpartition('.')[2]}={self.settings[path]}" for path in self.settings
         )
+
+
+def levels_of(cells: Sequence[Cell]) -> dict[str, list[Setting]]:
+    """Return what each path has in these cells, in the order in which they come."""
+    paths = dict.fromkeys(path for cell in cells for path in cell.settings)
+    return {
+        path: list(dict.fromkeys(c.settings[path] for c in cells if path in c.settings))
+        for path in paths
+    }
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from itertools import combinations
 
 import numpy as np
 
-from campaign.cells import Cell, Observation, Setting
+from campaign.cells import Cell, Observation, Setting, levels_of
 from campaign.noise import Noise, Stratum, Values, fit, values_of
 from loadgen.compare.intervals import TAIL, t_outside, t_quantile
 from loadgen.outputs.plot_data import Floats
@@ -228,12 +228,8 @@ class _Factor:
 def factors(cells: Sequence[Cell], baseline: str | None) -> Iterator[_Factor]:
     """Return each level of each factor against the baseline's, or else the first one; nothing if a
     single factor is varied: then comparisons of cells say all."""
-    paths = list(dict.fromkeys(path for cell in cells for path in cell.settings))
-    levels = {
-        path: list(dict.fromkeys(c.settings[path] for c in cells if path in c.settings))
-        for path in paths
-    }
-    varied = [path for path in paths if len(levels[path]) > 1]
+    levels = levels_of(cells)
+    varied = [path for path, found in levels.items() if len(found) > 1]
     of_baseline = next((cell.settings for cell in cells if cell.key == baseline), {})
     for path in varied if len(varied) > 1 else ():
         reference = of_baseline.get(path, levels[path][0])

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, cre
 from contracts.errors import UsageError
 from contracts.files import PROJECT, read_json_strictly
 from engines.servers.deployable import DEPLOYED
-from hpc.recipe.notify import NOTIFY, Notify
+from hpc.recipe.notify import NOTIFY, Notify, check_line
 from hpc.recipe.sections import (
     LEVELS,
     MOST_SHARED,
@@ -30,22 +30,16 @@ from hpc.scheduler.registry import SCHEDULERS, present
 SITES_DIR = PROJECT / "sites"
 
 
-def _check_line(text: str) -> str:
-    if not text.isprintable():
-        raise ValueError("must be one line of printable characters")
-    return text
-
-
 def _check_directive(text: str) -> str:
     if not text.startswith("--"):
         raise ValueError("must start with '--', as an option of sbatch does")
-    return _check_line(text)
+    return check_line(text)
 
 
 def _check_folder(text: str) -> str:
     if not text.startswith("/"):
         raise ValueError("must be an absolute path")
-    return _check_line(text)
+    return check_line(text)
 
 
 def _check_disk(text: str) -> str:
@@ -68,7 +62,7 @@ SchedulerName = Annotated[
     WithJsonSchema({"enum": list(SCHEDULERS), "type": "string"}),
 ]
 GpuMemory = Annotated[float, Field(ge=1, le=10_000)]
-Line = Annotated[str, Field(min_length=1, max_length=1000), AfterValidator(_check_line)]
+Line = Annotated[str, Field(min_length=1, max_length=1000), AfterValidator(check_line)]
 Folder = Annotated[str, Field(max_length=1000), AfterValidator(_check_folder)]
 LocalDisk = Annotated[str, Field(max_length=1000), AfterValidator(_check_disk)]
 Directive = Annotated[str, Field(max_length=1000), AfterValidator(_check_directive)]
@@ -77,16 +71,14 @@ Directive = Annotated[str, Field(max_length=1000), AfterValidator(_check_directi
 def _check_image(text: str) -> str:
     """A .sif file, or a registry's address with a version that stays what it is."""
     if text.endswith(".sif"):
-        if not text.startswith("/"):
-            raise ValueError("must be an absolute path")
-        return _check_line(text)
+        return _check_folder(text)
     transport, separator, name = text.partition("://")
     if not separator or transport not in ("docker", "oras", "library", "shub"):
         raise ValueError("must be the path of a .sif file or begin with docker://, oras://, …")
     version = name.rpartition("/")[2].partition("@")[2] or name.rpartition("/")[2].partition(":")[2]
     if not version or version == "latest":
         raise ValueError("must name a version (such as :0.17.4 or @sha256:…), and not 'latest'")
-    return _check_line(text)
+    return check_line(text)
 
 
 Image = Annotated[str, Field(max_length=1000), AfterValidator(_check_image)]

@@ -72,9 +72,7 @@ class Store:
         Raises Mismatch if it is another embedding model's.
         """
         with self._talking() as client:
-            if not self._exists(client):
-                return 0
-            return client.count(self._name, exact=True).count
+            return self._count(client)
 
     def no_points(self) -> NoCollection:
         """Return what to say if there are none."""
@@ -111,20 +109,16 @@ class Store:
 
     def count(self, source: str, digest: str) -> int:
         """Return how many points one version of a document has."""
+        same = models.Filter(must=[_equals("source", source), _equals("digest", digest)])
         with self._talking() as client:
-            if not self._exists(client):
-                return 0
-            same = models.Filter(must=[_equals("source", source), _equals("digest", digest)])
-            return client.count(self._name, count_filter=same, exact=True).count
+            return self._count(client, same)
 
     def forget_others(self, source: str, digest: str) -> int:
         """Remove the points of all other versions of a document; how many there were."""
         ours, current = _equals("source", source), _equals("digest", digest)
         others = models.Filter(must=[ours], must_not=[current])
         with self._talking() as client:
-            if not self._exists(client):
-                return 0
-            found = client.count(self._name, count_filter=others, exact=True).count
+            found = self._count(client, others)
             if found:
                 selector = models.FilterSelector(filter=others)
                 client.delete(self._name, points_selector=selector, wait=True)
@@ -155,6 +149,11 @@ class Store:
             return [Hit.of(point.score, point.payload or {}) for point in found.points]
 
     # --- the collection ---
+
+    def _count(self, client: QdrantClient, which: models.Filter | None = None) -> int:
+        if not self._exists(client):
+            return 0
+        return client.count(self._name, count_filter=which, exact=True).count
 
     def _exists(self, client: QdrantClient) -> bool:
         """Also that it is ours; what is found is believed until Qdrant says something else."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import combinations
 
-from campaign.cells import Setting
+from campaign.cells import Setting, levels_of
 from campaign.report import plots
 from campaign.report.figures import BY_KEY
 from campaign.report.plots import Heat, Range, Row, Spot
@@ -57,7 +57,7 @@ def heat_maps(results: Results) -> list[Plot]:
     """Draw the figure that decides, and TTFT, over each pair of factors."""
     cells = results.material.cells
     names = factors(cells)
-    levels = {path: _levels(results.cells, path) for path in names}
+    levels = levels_of(cells)
     pairs = list(combinations([path for path in names if len(levels[path]) > 1], 2))
     made: list[Plot] = []
     for one, other in pairs:
@@ -80,10 +80,6 @@ def heat_maps(results: Results) -> list[Plot]:
     return made[:MOST_HEAT_MAPS]
 
 
-def _levels(cells: Sequence[CellResult], path: str) -> list[Setting]:
-    return list(dict.fromkeys(cell.settings[path] for cell in cells if path in cell.settings))
-
-
 def _mean(cells: Sequence[CellResult], at: dict[str, Setting], figure: RunFigure) -> float | None:
     """Over all cells with these settings; None if one of them lacks the figure: the others differ
     in more than that."""
@@ -96,34 +92,29 @@ def effects(results: Results) -> list[Plot]:
     """Draw, for each main figure, what each level does to it."""
     cells = results.material.cells
     names = factors(cells)
-    made = []
-    for figure in results.figures:
-        rows = [
-            row
-            for it in results.analysis.effects
-            if it.of.figure == figure.key
-            and (row := _row(f"{names[it.factor]} {told_apart(it.level, it.factor, cells)}", it.of))
-        ]
-        if rows:
-            svg = plots.intervals(f"effect-{figure.key}", figure.name, rows)
-            made.append(Plot(svg, ""))
-    return made
+    found = [
+        (f"{names[it.factor]} {told_apart(it.level, it.factor, cells)}", it.of)
+        for it in results.analysis.effects
+    ]
+    return _intervals("effect", results.figures, found)
 
 
 def differences(
     found: Sequence[Difference], numbers: dict[str, int], figures: Sequence[RunFigure]
 ) -> list[Plot]:
     """Draw, for each main figure, how cells differ from the one that all are compared with."""
+    named = [(f"cell {numbers[it.cell]}", it) for it in found]
+    return _intervals("differs", figures, named)
+
+
+def _intervals(
+    kind: str, figures: Sequence[RunFigure], found: Sequence[tuple[str, Difference]]
+) -> list[Plot]:
     made = []
     for figure in figures:
-        rows = [
-            row
-            for it in found
-            if it.figure == figure.key and (row := _row(f"cell {numbers[it.cell]}", it))
-        ]
-        if rows:
-            svg = plots.intervals(f"differs-{figure.key}", figure.name, rows)
-            made.append(Plot(svg, ""))
+        own = [(label, it) for label, it in found if it.figure == figure.key]
+        if rows := [row for label, it in own if (row := _row(label, it))]:
+            made.append(Plot(plots.intervals(f"{kind}-{figure.key}", figure.name, rows), ""))
     return made
 
 

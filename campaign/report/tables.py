@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from campaign.cells import Cell, Setting
+from campaign.cells import Cell, Setting, levels_of
 from campaign.report.reading import Material
 from loadgen.outputs.requests_csv import csv_line
 
@@ -30,7 +30,7 @@ def told_apart(value: Setting, path: str, cells: Sequence[Cell]) -> str:
 def factors(cells: Sequence[Cell]) -> dict[str, str]:
     """Return what each path that is varied is called: its last part, or more of it if two have the
     same."""
-    paths = list(dict.fromkeys(path for cell in cells for path in cell.settings))
+    paths = list(levels_of(cells))
     return {path: _short(path, paths) for path in paths}
 
 

@@ -107,8 +107,7 @@ class HealthChecker:
             return Judgement(False, self._lacks(address, self._model)), seen
         known = self.answers.judgement(address)
         if known.ok and self._model and not seen.loaded:
-            words = f"{self._model} is not in memory: the next query waits until it is loaded"
-            return Judgement(True, words), seen
+            return Judgement(True, self._unloaded), seen
         return known, seen
 
     def check(self, address: str) -> None:
@@ -203,8 +202,11 @@ class HealthChecker:
             self._api.check_loads(partial(self._client.post, address), str(self._model))
         except RequestError as error:
             return Judgement(False, str(error))
-        words = f"{self._model} is not in memory: the next query waits until it is loaded"
-        return Judgement(True, f"{self._at(address)}: {words}.")
+        return Judgement(True, f"{self._at(address)}: {self._unloaded}.")
+
+    @property
+    def _unloaded(self) -> str:
+        return f"{self._model} is not in memory: the next query waits until it is loaded"
 
     def _embedding_problem(self, address: str, busy: bool) -> str | None:
         if self._embedding_model is None:

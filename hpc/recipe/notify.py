@@ -10,7 +10,8 @@ from pydantic import AfterValidator, Field
 from hpc.recipe.sections import Section
 
 
-def _check_word(text: str) -> str:
+def check_line(text: str) -> str:
+    """Return a text of one line. Raises ValueError."""
     if not text.isprintable():
         raise ValueError("must be one line of printable characters")
     return text
@@ -29,7 +30,7 @@ def _check_url(text: str) -> str:
     return text
 
 
-Word = Annotated[str, Field(min_length=1, max_length=4096), AfterValidator(_check_word)]
+Word = Annotated[str, Field(min_length=1, max_length=4096), AfterValidator(check_line)]
 Url = Annotated[str, Field(max_length=2000), AfterValidator(_check_url)]
 Address = Annotated[
     str,
