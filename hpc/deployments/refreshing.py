@@ -87,7 +87,6 @@ def _refresh(record: Record, statuses: dict[str, JobStatus], output: OutputDir) 
     record.note(job_states=details)
     if record.live:
         _follow_moved(record, output)
-        _follow_storage(record, output)
         idle = read_idle(output.path, record.id)
         record.note(idle=None if idle is None else idle.as_facts())
     if lost:
@@ -97,31 +96,19 @@ def _refresh(record: Record, statuses: dict[str, JobStatus], output: OutputDir) 
 
 
 def _follow_moved(record: Record, output: OutputDir) -> None:
-    """Replicas that were begun again may be at another port than the record has; and a client's job
-    that was requeued, on another node."""
-    if record.client is not None and "client" in record.jobs:
-        scheme = record.client.partition("://")[0]
-        for address in _addresses(output, "client", record.jobs["client"]):
-            if record.client != f"{scheme}://{address}":
-                moved: Endpoints = {**record.endpoints, "client": f"{scheme}://{address}"}
-                record.update(endpoints=moved)
+    """What was begun again, or requeued, may be at another port, or on another node, than the
+    record has; and Qdrant's next job is there later than the others."""
     for service, before in record.endpoints.items():
-        if not isinstance(before, list) or not before or service not in record.jobs:
+        if not before or service not in record.jobs:
             continue
-        job, scheme = record.jobs[service], before[0].partition("://")[0]
+        job, urls = record.jobs[service], [before] if isinstance(before, str) else before
+        scheme = urls[0].partition("://")[0]
         now = [f"{scheme}://{address}" for address in _addresses(output, service, job)]
-        if len(now) == len(before) and now != before:
-            endpoints: Endpoints = {**record.endpoints, service: now}
-            record.update(endpoints=endpoints, **output.replicas(job, now))
-
-
-def _follow_storage(record: Record, output: OutputDir) -> None:
-    """Qdrant's next job is there later than the others, and one that was requeued elsewhere."""
-    if "qdrant" not in record.endpoints or "qdrant" not in record.jobs:
-        return
-    for address in _addresses(output, "qdrant", record.jobs["qdrant"]):
-        if record.endpoints["qdrant"] != f"http://{address}":
-            record.update(endpoints={**record.endpoints, "qdrant": f"http://{address}"})
+        if len(now) != len(urls) or now == urls:
+            continue
+        single = isinstance(before, str)
+        endpoints: Endpoints = {**record.endpoints, service: now[0] if single else now}
+        record.update(endpoints=endpoints, **({} if single else output.replicas(job, now)))
 
 
 def _addresses(output: OutputDir, service: str, job: str) -> list[str]:
