@@ -19,15 +19,7 @@ from client import errors
 from client.api import answers, benchmark_answers, login_answers, openapi_entry
 from client.api.bodies import BenchmarkRequest, Login, Points, Query, Search
 from client.api.body_schemas import complete
-from client.api.openapi_parts import (
-    BODY_ERRORS,
-    REFERENCE,
-    any_of,
-    body_of,
-    failures,
-    in_json,
-    named,
-)
+from client.api.openapi_parts import BODY_ERRORS, REFERENCE, any_of, in_json, named, operation
 from client.errors import RequestError
 from client.live import described
 from contracts.load import RUN_ID
@@ -106,31 +98,27 @@ def _id() -> Schema:
 
 
 def _health() -> Schema:
-    return {
-        "operationId": "health",
-        "summary": "Whether a query would be answered, and what each replica says of itself.",
-        "responses": {
-            "200": in_json(
-                "At least one replica would answer a query, or an engine that it begins.",
-                any_of("Health", "Sleeping"),
-            ),
-            "503": in_json(
-                "None would, or its address is not known.", any_of("Unhealthy", "Error")
-            ),
+    well = "At least one replica would answer a query, or an engine that it begins."
+    ill = "None would, or its address is not known."
+    return operation(
+        "health",
+        "Whether a query would be answered, and what each replica says of itself.",
+        {
+            "200": in_json(well, any_of("Health", "Sleeping")),
+            "503": in_json(ill, any_of("Unhealthy", "Error")),
         },
-    }
+        {},
+    )
 
 
 def _slots() -> Schema:
-    return {
-        "operationId": "slots",
-        "summary": "What the engines work on at once, and how much of it is asked for now; no "
-        "engine is asked.",
-        "responses": {
-            "200": in_json("As HAProxy knows it.", named("Slots")),
-            **failures({409: errors.NotServed.__doc__, 503: errors.DoorSilent.__doc__}),
-        },
-    }
+    return operation(
+        "slots",
+        "What the engines work on at once, and how much of it is asked for now; no engine is "
+        "asked.",
+        {"200": in_json("As HAProxy knows it.", named("Slots"))},
+        {409: errors.NotServed.__doc__, 503: errors.DoorSilent.__doc__},
+    )
 
 
 def _query() -> Schema:
@@ -142,109 +130,95 @@ def _query() -> Schema:
         "Orch-Replica": {"schema": _TEXT, "description": "Who answers (with stream)."},
         "Orch-Retried": {"schema": {"type": "string", "enum": ["true", "false"]}},
     }
-    return {
-        "operationId": "query",
-        "summary": "Ask the model; with retrieval, from the documents that were ingested.",
-        "requestBody": body_of("Query"),
-        "responses": {"200": answer, **failures({**BODY_ERRORS, **_behind()})},
-    }
+    summary = "Ask the model; with retrieval, from the documents that were ingested."
+    return operation("query", summary, {"200": answer}, _behind(), "Query")
 
 
-def _behind() -> dict[int, str]:
-    """What can go wrong if both Ollama and Qdrant may be asked."""
-    ollama = {status: str(error.__doc__) for status, error in OLLAMA_ERRORS.items()}
-    return {**ollama, **RETRIEVAL_ERRORS}
+def _behind() -> dict[int, str | None]:
+    """What can go wrong with a body for which both Ollama and Qdrant may be asked."""
+    ollama = {status: error.__doc__ for status, error in OLLAMA_ERRORS.items()}
+    return {**BODY_ERRORS, **ollama, **RETRIEVAL_ERRORS}
 
 
 def _search() -> Schema:
-    return {
-        "operationId": "search",
-        "summary": "The chunks of the ingested documents that are nearest to a text.",
-        "requestBody": body_of("Search"),
-        "responses": {
-            "200": in_json("The hits, best first.", named("SearchAnswer")),
-            **failures({**BODY_ERRORS, **_behind()}),
-        },
-    }
+    summary = "The chunks of the ingested documents that are nearest to a text."
+    found = in_json("The hits, best first.", named("SearchAnswer"))
+    return operation("search", summary, {"200": found}, _behind(), "Search")
 
 
 def _points() -> Schema:
-    return {
-        "operationId": "points",
-        "summary": "Store chunks of a document; what is there already is left as it is. Once all "
-        "are there, those of other versions of it are removed.",
-        "requestBody": body_of("Points"),
-        "responses": {
-            "200": in_json("They are stored, durably.", named("PointsAnswer")),
-            **failures({**BODY_ERRORS, **_behind()}),
-        },
-    }
+    return operation(
+        "points",
+        "Store chunks of a document; what is there already is left as it is. Once all are there, "
+        "those of other versions of it are removed.",
+        {"200": in_json("They are stored, durably.", named("PointsAnswer"))},
+        _behind(),
+        "Points",
+    )
 
 
 def _start() -> Schema:
-    wrong = {
+    wrong: dict[int, str | None] = {
         **BODY_ERRORS,
         409: "Another benchmark runs, this id has other parameters, or the run was cancelled. With "
         f"retrieval: {errors.NoRetrieval.__doc__} Or: {errors.OtherCollection.__doc__} Or: "
         f"{errors.NotPublished.__doc__} Or: {errors.NoRoom.__doc__} Through the door: "
         f"{errors.NoDoor.__doc__}",
-        500: str(errors.CannotWrite.__doc__),
+        500: errors.CannotWrite.__doc__,
         502: f"{errors.BenchmarkFailed.__doc__} Or: {errors.QdrantFailed.__doc__}",
         503: f"{errors.NotReady.__doc__} Or: {errors.QdrantUnreachable.__doc__}",
     }
-    links = {name: _link(operation) for name, operation in _FOLLOWING.items()}
-    return {
-        "operationId": "startBenchmark",
-        "summary": "Run a benchmark, one at a time. It goes on when the connection breaks.",
-        "requestBody": body_of("BenchmarkRequest"),
-        "responses": {
+    links = {name: _link(follows) for name, follows in _FOLLOWING.items()}
+    return operation(
+        "startBenchmark",
+        "Run a benchmark, one at a time. It goes on when the connection breaks.",
+        {
             "200": in_json("The result.", named("BenchmarkResult")) | {"links": links},
             "202": in_json(_BEGUN, named("Begun")) | {"links": links},
-            **failures(wrong),
         },
-    }
+        wrong,
+        "BenchmarkRequest",
+    )
 
 
 _BEGUN = "It has begun (wait: false), or the job before goes on with it (docs/handover.md)."
+_UNREADABLE = "Its results cannot be read."
 _FOLLOWING = {"show": "showBenchmark", "cancel": "cancelBenchmark"}
 
 
-def _link(operation: str) -> Schema:
-    return {"operationId": operation, "parameters": {"id": "$response.body#/id"}}
+def _link(name: str) -> Schema:
+    return {"operationId": name, "parameters": {"id": "$response.body#/id"}}
 
 
 def _show() -> Schema:
-    return {
-        "operationId": "showBenchmark",
-        "summary": "How far a benchmark is, and, once it has ended, its result.",
-        "responses": {
-            "200": in_json("It is known.", any_of("BenchmarkResult", "BenchmarkState")),
-            **failures({404: str(errors.Unknown.__doc__), 502: "Its results cannot be read."}),
-        },
-    }
+    return operation(
+        "showBenchmark",
+        "How far a benchmark is, and, once it has ended, its result.",
+        {"200": in_json("It is known.", any_of("BenchmarkResult", "BenchmarkState"))},
+        {404: errors.Unknown.__doc__, 502: _UNREADABLE},
+    )
 
 
 def _cancel() -> Schema:
-    return {
-        "operationId": "cancelBenchmark",
-        "summary": "End a benchmark now; what was measured is kept.",
-        "responses": {
-            "200": in_json("It is cancelled.", named("BenchmarkState")),
-            **failures({404: str(errors.Unknown.__doc__), 409: "It has ended by itself."}),
-            **failures({500: "Its folder takes no word that ends it in the job before."}),
-            **failures({502: "Its results cannot be read."}),
-        },
+    wrong = {
+        404: errors.Unknown.__doc__,
+        409: "It has ended by itself.",
+        500: "Its folder takes no word that ends it in the job before.",
+        502: _UNREADABLE,
     }
+    cancelled = in_json("It is cancelled.", named("BenchmarkState"))
+    summary = "End a benchmark now; what was measured is kept."
+    return operation("cancelBenchmark", summary, {"200": cancelled}, wrong)
 
 
 def _metrics() -> Schema:
     text = {"description": "Prometheus' text format.", "content": {"text/plain": {"schema": _TEXT}}}
-    return {"operationId": "metrics", "summary": "Metrics.", "responses": {"200": text}}
+    return operation("metrics", "Metrics.", {"200": text}, {})
 
 
 def _description() -> Schema:
     found = in_json("OpenAPI 3.1.", {"type": "object", "required": ["openapi", "info", "paths"]})
-    return {"operationId": "openapi", "summary": "This document.", "responses": {"200": found}}
+    return operation("openapi", "This document.", {"200": found}, {})
 
 
 # --- bodies and answers ---

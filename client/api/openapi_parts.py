@@ -15,14 +15,15 @@ BODY_ERRORS = {
 }
 
 
-def body_of(name: str) -> Schema:
-    """Return a request's body: a model, by its name."""
-    return {"required": True, "content": {"application/json": {"schema": named(name)}}}
-
-
-def failures(texts: Mapping[int, str | None]) -> Schema:
-    """Return what can go wrong, by status."""
-    return {str(status): in_json(str(text), named("Error")) for status, text in texts.items()}
+def operation(
+    name: str, summary: str, answers: Schema, wrong: Mapping[int, str | None], body: str = ""
+) -> Schema:
+    """Return what is asked of a route; `wrong`: what can go wrong, by status; `body`: a model."""
+    content = {"application/json": {"schema": named(body)}}
+    asked = {"requestBody": {"required": True, "content": content}} if body else {}
+    failures = {str(status): in_json(str(text), named("Error")) for status, text in wrong.items()}
+    responses = {**answers, **failures}
+    return {"operationId": name, "summary": summary, **asked, "responses": responses}
 
 
 def in_json(text: str, schema: Schema) -> Schema:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaValue as Schema
 
-from client.api.openapi_parts import failures, in_json, named
+from client.api.openapi_parts import in_json, named, operation
 from contracts.live import state
 
 #: In the order in which docs/api.md has them.
@@ -21,11 +21,8 @@ _FULL = "32 watch already. (Retry-After says when to come again.)"
 
 def show_state() -> Schema:
     """Return GET /state."""
-    return {
-        "operationId": "state",
-        "summary": "All that is known of the deployment now. It asks no engine for a token.",
-        "responses": {"200": in_json("As it is now.", named("State"))},
-    }
+    summary = "All that is known of the deployment now. It asks no engine for a token."
+    return operation("state", summary, {"200": in_json("As it is now.", named("State"))}, {})
 
 
 def show_events() -> Schema:
@@ -37,8 +34,5 @@ def show_events() -> Schema:
         "is let go: come again."
     )
     text = {"description": told, "content": {"text/event-stream": {"schema": {"type": "string"}}}}
-    return {
-        "operationId": "events",
-        "summary": "The same, and what changes, until the deployment ends. At most 32 at once.",
-        "responses": {"200": text, **failures({503: _FULL})},
-    }
+    summary = "The same, and what changes, until the deployment ends. At most 32 at once."
+    return operation("events", summary, {"200": text}, {503: _FULL})
