@@ -8,7 +8,6 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import (
     AfterValidator,
     BaseModel,
-    ConfigDict,
     Field,
     PlainValidator,
     WithJsonSchema,
@@ -17,6 +16,7 @@ from pydantic import (
 
 from campaign.cells import Setting
 from contracts.json_object import JsonObject
+from contracts.validation import STRICT, SchemaAddress
 from loadgen.flags import limits_of
 
 #: More cells than that are a mistake in the file.
@@ -46,9 +46,7 @@ def _recipe(value: object) -> str | JsonObject:
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, defer_build=True
-    )
+    model_config = STRICT
 
 
 _Setting = Annotated[
@@ -177,7 +175,5 @@ class Campaign(_Part):
 class CampaignFile(_Part):
     """A campaign of orch.py: one JSON file that compares settings."""
 
-    schema_: Annotated[str, Field(max_length=500)] | None = Field(
-        None, alias="$schema", description="Where editors find this schema."
-    )
+    schema_: SchemaAddress = None
     campaign: Campaign = Field(description="What is compared.")

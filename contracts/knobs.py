@@ -13,7 +13,6 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import (
     AfterValidator,
     BaseModel,
-    ConfigDict,
     Field,
     ModelWrapValidatorHandler,
     PlainValidator,
@@ -25,7 +24,7 @@ from typing_extensions import Self
 
 from contracts.figures import MAIN
 from contracts.json_object import JsonObject
-from contracts.validation import WHOLE, Must, Sentence, few, text_of_bytes, with_more
+from contracts.validation import STRICT, WHOLE, Must, Sentence, few, text_of_bytes, with_more
 
 DEFAULT_PROMPT = "Explain in three sentences how a sailing boat can sail against the wind."
 MAX_PROMPT_BYTES = 1_000_000
@@ -150,9 +149,7 @@ def _has(given: JsonObject, valued: Valued) -> bool:
 class Load(BaseModel):
     """What all ways to ask for a load have in common. None: not asked for."""
 
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, defer_build=True
-    )
+    model_config = STRICT
     #: Of each pair at most one is given.
     EXCLUSIVE: ClassVar[Sequence[tuple[str, str]]] = (("input_tokens", "prompt"),)
     #: The same of fields that have some values; without values: that are given.

@@ -10,14 +10,22 @@ import functools
 import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import get_args
+from typing import Annotated, get_args
 
-from pydantic import BaseModel, BeforeValidator, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import ErrorDetails, InitErrorDetails
 
 from contracts.json_object import JsonObject
+
+#: Of what people write: nothing is guessed, and no key is passed over.
+STRICT = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, defer_build=True)
+#: The key by which a file names its own schema.
+SchemaAddress = Annotated[
+    Annotated[str, Field(max_length=500)] | None,
+    Field(alias="$schema", description="Where editors find this schema."),
+]
 
 
 @dataclass(frozen=True)

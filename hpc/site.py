@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, cre
 
 from contracts.errors import UsageError
 from contracts.files import PROJECT, read_json_strictly
+from contracts.validation import SchemaAddress
 from engines.servers.deployable import DEPLOYED
 from hpc.recipe.notify import NOTIFY, Notify, check_line
 from hpc.recipe.sections import (
@@ -144,9 +145,7 @@ class Proxy(Section):
 class Site(Section):
     """One cluster, or one's own machine."""
 
-    schema_: Annotated[str, Field(max_length=500)] | None = Field(
-        None, alias="$schema", description="Where editors find this schema."
-    )
+    schema_: SchemaAddress = None
     name: Name = Field(description="Name of the site, for records and reports.")
     scheduler: SchedulerName = Field(description="What runs the jobs.")
     runtime: Literal["host", "apptainer", "singularity"] = Field(

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, Field, model_validator
 from typing_extensions import Self
 
 from contracts.json_object import JsonObject
 from contracts.knobs import Format, KeepAlive, Prompt, Think
 from contracts.load import RUN_ID, LoadPerClient, LoadSpec
-from contracts.validation import WHOLE, Must, Sentence, few
+from contracts.validation import STRICT, WHOLE, Must, Sentence, few
 from retrieval.bounds import (
     HIGHEST,
     LOWEST,
@@ -63,9 +63,7 @@ Filter = Annotated[
 class Body(BaseModel):
     """A body, or an object in one."""
 
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, defer_build=True
-    )
+    model_config = STRICT
 
     @model_validator(mode="before")
     @classmethod

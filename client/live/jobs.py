@@ -7,14 +7,13 @@ import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
 
 from client.settings import ServiceSettings
 from contracts.files import write_whole
 from contracts.job_files import began_at, read_exit_status
 from contracts.jobs.ids import join, number_of
 from contracts.jobs.reasons import explain
-from contracts.jobs.states import JobStatus, Verdict
+from contracts.jobs.states import JobStatus, Verdict, moment
 from contracts.json_object import JsonObject
 from contracts.live.state import Handover, Job, Successor
 from engines.json_values import part_of, text_of
@@ -185,22 +184,15 @@ def _of_line(number: str, state: str, begins: str, ends: str, nodes: str, reason
     words, waits = status.words, status.verdict is Verdict.WAITING
     if waits and reason:
         words += f": {explain(reason, number)}"
-    at = _moment(begins)
+    at = moment(begins)
     return _Seen(
         state,
         words,
         None if not nodes or any(mark in nodes for mark in _LISTED) else nodes,
         None if waits else at,
         at if waits else None,
-        None if waits else _moment(ends),
+        None if waits else moment(ends),
     )
-
-
-def _moment(text: str) -> float | None:
-    try:
-        return datetime.fromisoformat(text).timestamp()
-    except ValueError:  # N/A
-        return None
 
 
 def _next(handover: Handover | None) -> dict[str, str]:

@@ -7,6 +7,7 @@ schedulers' states are put into these words.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from enum import Enum
 
 
@@ -115,3 +116,11 @@ class Reason:
 #: Neither the queue nor accounting of the controller that we ask know of the job: it may have
 #: ended, or be another controller's.
 GONE = JobStatus("GONE")
+
+
+def moment(text: str) -> float | None:
+    """Return the seconds since 1970 of a local time as squeue prints it; None for "N/A"."""
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except ValueError:
+        return None

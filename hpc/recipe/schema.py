@@ -11,7 +11,7 @@ from contracts.given_server import GivenServer
 from contracts.json_object import JsonObject
 from contracts.knobs import MAX_CLIENTS, MAX_REQUESTS, NumPredict
 from contracts.load import LoadPerClient
-from contracts.validation import WHOLE
+from contracts.validation import WHOLE, SchemaAddress
 from engines.servers.deployable import DEPLOYED
 from hpc.recipe.idle import Idle
 from hpc.recipe.notify import NOTIFY, Notify
@@ -271,9 +271,7 @@ class Job(Section):
 class Recipe(Section):
     """A recipe of orch.py: one JSON file that brings up a service."""
 
-    schema_: Annotated[str, Field(max_length=500)] | None = Field(
-        None, alias="$schema", description="Where editors find this schema."
-    )
+    schema_: SchemaAddress = None
     job: Job = Field(description="One deployment.")
 
     @property

@@ -238,14 +238,14 @@ def read_result(folder: Path) -> RunResult | None:
         found = json.loads((folder / "summary.json").read_text("utf-8"))
     except FileNotFoundError:
         return None
-    summary = _summaries().validate_python(found)
+    summary = summaries().validate_python(found)
     results = [_result(line) for line in json_lines.requests(folder)]
     return RunResult(summary, {**_totals(summary, len(results)), **found, "results": results})
 
 
 @functools.cache
-def _summaries() -> TypeAdapter[Summary]:
-    """To make it takes longer than to read a summary by it."""
+def summaries() -> TypeAdapter[Summary]:
+    """Return what reads a summary: to make it takes longer than to read one by it."""
     from contracts.summary import Summary  # once there are results
 
     return TypeAdapter(Summary)

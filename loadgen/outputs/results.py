@@ -14,6 +14,7 @@ from contracts.errors import UsageError
 from contracts.summary import Summary, Sweep
 from contracts.validation import first_problem
 from loadgen import json_lines
+from loadgen.load.child_process import summaries
 from loadgen.measurements import RequestLine
 
 
@@ -54,19 +55,13 @@ def parse(found: object) -> Summary | Sweep:
     """Return what summary.json holds, also of older runs. Raises ValidationError."""
     if isinstance(found, dict) and "sweep" in found:
         return _sweeps().validate_python(found)
-    return _summaries().validate_python(found)
+    return summaries().validate_python(found)
 
 
 @functools.cache
 def _sweeps() -> TypeAdapter[Sweep]:
     """To make it takes longer than to read a sweep by it."""
     return TypeAdapter(Sweep)
-
-
-@functools.cache
-def _summaries() -> TypeAdapter[Summary]:
-    """Likewise."""
-    return TypeAdapter(Summary)
 
 
 def read_requests(folder: Path) -> list[RequestLine]:

@@ -7,10 +7,9 @@ import pwd
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 
 from contracts.jobs.ids import join, number_of
-from contracts.jobs.states import JobStatus
+from contracts.jobs.states import JobStatus, moment
 from hpc.scheduler.interface import Partition
 from hpc.times import parse_time
 
@@ -73,7 +72,7 @@ def _job(state: str, nodes: str, start: str, left: str, name: str, reason: str) 
         state,
         "" if reason in ("None", "(null)") else reason,
         "" if nodes == "(null)" else nodes,
-        _moment(start),
+        moment(start),
         _whole_seconds(left),
         name,
     )
@@ -102,14 +101,6 @@ def _user_name(uid: str) -> str:
         return f"user {pwd.getpwuid(int(uid)).pw_name}"
     except (KeyError, ValueError, OverflowError):
         return f"uid {uid}"
-
-
-def _moment(text: str) -> float | None:
-    """Seconds since the epoch, of a local time as squeue prints it; None for "N/A"."""
-    try:
-        return datetime.fromisoformat(text).timestamp()
-    except ValueError:
-        return None
 
 
 def _whole_seconds(text: str) -> int | None:
