@@ -74,7 +74,7 @@ class Header:
 def read_header(path: Path) -> Header:
     """Return the header of a file; of the first of several with the tensors of all of them. Raises
     BadGguf, and OSError if it cannot be read."""
-    first, *others = [_read(path), *map(_read_part, _other_parts(path))]
+    first, *others = [_read(path), *map(_read_part, other_parts(path))]
     if others:
         parts = (first, *others)
         tensors = {name: size for part in parts for name, size in part.tensors.items()}
@@ -87,7 +87,8 @@ def read_header(path: Path) -> Header:
     return _with_layers(first)
 
 
-def _other_parts(path: Path) -> list[Path]:
+def other_parts(path: Path) -> list[Path]:
+    """Of the first of several files of a model the others, beside it; [] of any other file."""
     found = _FIRST_PART.fullmatch(path.name)
     if found is None:
         return []

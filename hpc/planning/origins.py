@@ -8,12 +8,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from engines.models.gguf import other_parts
 from engines.names import parse
 from engines.servers.deployable import DEPLOYED
 from hpc.endpoints import HUB_MODELS
 from hpc.planning.manifests import Layers, blob_path, incomplete, layers_here, place_of, read_layers
 from hpc.planning.parts import Notes
 from hpc.recipe.folders import files_of, served_name
+from hpc.recipe.links import way_to
 from hpc.recipe.reading import models_of, ollama_name
 from hpc.recipe.schema import Recipe, Service
 from hpc.recipe.values import is_model_path
@@ -45,12 +47,15 @@ class Origin:
 
     @property
     def files(self) -> list[Path]:
-        """All files that are read of it, with no link on their way: a container has no other."""
+        """All files that are read of it, of links all on their way: a container has no other."""
         if self.layers is not None and self.folder is not None:
             return [blob_path(digest, self.folder).resolve() for digest in self.layers.blobs]
         if self.path is None:
             return []
-        return files_of(self.path) if self.path.is_dir() else [self.path.resolve()]
+        if self.path.is_dir():
+            return files_of(self.path)
+        parts = [self.path, *other_parts(self.path)]
+        return [one for part in parts for one in way_to(part)]
 
 
 def hub_folder(model: str, models: Path) -> Path:

@@ -9,6 +9,7 @@ from engines.servers.deployable import DEPLOYED
 from hpc.planning.origins import hub_folder, origin_of
 from hpc.recipe.reading import not_gguf
 from hpc.recipe.schema import Recipe
+from hpc.recipe.values import is_model_path
 
 
 def weights_of(
@@ -28,7 +29,7 @@ def weights_of(
     origin = origin_of(service.model, models, store, takes)
     if takes == "folder":
         return str(origin.path or hub_folder(service.model, models))
-    if origin.kind == "file":
+    if is_model_path(service.model):
         return service.model
     if origin.path is None and not to_serve:
         return ""

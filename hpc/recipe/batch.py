@@ -8,6 +8,7 @@ from pathlib import Path
 
 from contracts.errors import UsageError
 from contracts.files import expanded
+from hpc.recipe.links import real_path
 from hpc.recipe.schema import Service
 from hpc.recipe.sections import Batch
 
@@ -78,4 +79,4 @@ def folders_of(batch: Batch) -> list[Path]:
 
 
 def _path_at(text: str, recipe: Path) -> Path:
-    return (recipe.parent / expanded(text)).resolve()
+    return real_path(recipe.parent / expanded(text))

@@ -14,6 +14,7 @@ from contracts.files import expanded
 from engines.json_values import count_of
 from engines.models.config import CONFIG
 from engines.servers.deployable import DEPLOYED
+from hpc.recipe.links import real_path, way_to
 from hpc.recipe.values import is_model_path, looks_like_path
 
 WEIGHTS = "*.safetensors"
@@ -50,7 +51,7 @@ def _no_folder_but_a_file(path: Path) -> str:
 def folder_at(model: str, base: Path, stored: Path | None = None) -> str:
     """The absolute path of a recipe's model, or its name if that is what it says; relative paths
     start at `base`, or it is `stored`. Raises ValueError with what is wrong with it."""
-    path = (base / expanded(model)).resolve()
+    path = real_path(base / expanded(model))
     wrong = no_folder(path)
     if wrong is None:
         return str(path)
@@ -80,10 +81,10 @@ def served_name(model: str) -> str:
 
 
 def files_of(folder: Path) -> list[Path]:
-    """The files of a model's folder, and where those are that are links, as a hub's cache has them:
-    a container must be shown both."""
+    """The files of a model's folder, and of those that are links all on their way: a container must
+    be shown each."""
     files = [path for path in folder.iterdir() if path.is_file()]
-    return [folder / CONFIG, *(path.resolve() for path in files)]
+    return [folder / CONFIG, *(one for path in files for one in way_to(path))]
 
 
 def weights_in(folder: Path) -> int:

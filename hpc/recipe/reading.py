@@ -13,6 +13,7 @@ from engines.names import TAG, BadName, parse, short_name
 from engines.servers.deployable import DEPLOYED
 from hpc.recipe.batch import BatchFiles, batch_at, working_off
 from hpc.recipe.folders import folder_at, no_folder
+from hpc.recipe.links import model_file, real_path
 from hpc.recipe.schema import Recipe
 from hpc.recipe.sections import Batch, Retrieval
 from hpc.recipe.values import is_model_path, looks_like_path
@@ -85,13 +86,13 @@ def _no_files(path: Path) -> str | None:
 
 def _path_at(text: str, recipe: Path) -> Path:
     """An absolute path; a relative one starts at the recipe's folder."""
-    return (recipe.parent / expanded(text)).resolve()
+    return real_path(recipe.parent / expanded(text))
 
 
 def _model_at(model: str, recipe: Path, key: str, store: Path | None) -> str:
     """`model`, or the absolute path of its file: a path is what is the path of a GGUF file here or
     in the store, or can be nothing else, which must then be one."""
-    path, stored = _path_at(model, recipe), in_store(model, store)
+    path, stored = model_file(recipe.parent / expanded(model)), in_store(model, store)
     wrong = not_gguf(path)
     if not wrong:
         return str(path)
@@ -104,11 +105,11 @@ def _model_at(model: str, recipe: Path, key: str, store: Path | None) -> str:
 
 
 def in_store(model: str, store: Path | None) -> Path | None:
-    """Where a recipe's model would be in the site's store, links followed; None if there is no
+    """Where a recipe's model would be in truth that the site's store has; None if there is no
     store, or what is written leads out of it, or to the recipe's own folder."""
     if store is None or model.startswith(("/", "./", "~")) or ".." in model.split("/"):
         return None
-    return (store / model).resolve()
+    return model_file(store / model)
 
 
 def parse_recipe(data: object, what: str = "recipe") -> Recipe:
