@@ -3,8 +3,8 @@ is otherwise than asked for."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -117,20 +117,42 @@ def probe(engine: Deployed, url: str, model: str, token_file: Path | None = None
 
 
 def _target(engine: Deployed, launched: Launched) -> Target:
-    """All replicas are ready, as `probe` says; what it finds of the one that has the least part of
-    the model on GPUs."""
+    """All replicas are ready, as `probe` says; what it finds of each."""
     token_file = launched.token_file
 
-    def probe_all(addresses: list[str]) -> Facts | str:
+    def probe_all(addresses: list[str]) -> Probed | str:
         found = []
         for address in addresses:
             facts = probe(engine, url_of(address, token_file), launched.model, token_file)
             if isinstance(facts, str):
                 return facts
             found.append(facts)
-        return min(found, key=_part_on_gpus, default="")
+        return Probed(tuple(addresses), tuple(found)) if found else ""
 
     return Target(engine.service, launched.record.jobs[engine.service], probe_all)
+
+
+@dataclass(frozen=True)
+class Probed:
+    """What was found of each replica, at its address."""
+
+    addresses: tuple[str, ...]
+    found: tuple[Facts, ...]
+
+    @property
+    def facts(self) -> Facts:
+        """Of the one that has the least part of the model on GPUs."""
+        return min(self.found, key=_part_on_gpus)
+
+    def misplaced(self, elsewhere: Sequence[int], layers: int | None) -> str:
+        """Where those of several replicas are whose model is not on GPUs as asked for, by what they
+        say, or by their numbers `elsewhere`; "" if there is one alone."""
+        if len(self.found) == 1:
+            return ""
+        said = [n for n, facts in enumerate(self.found) if facts.model.size_vram is not None]
+        wrong = [n for n in said if not _well_placed(self.found[n].model, layers)]
+        numbers = sorted({*wrong, *(n for n in elsewhere if n < len(self.addresses))})
+        return ", ".join(self.addresses[n] for n in numbers)
 
 
 def _part_on_gpus(facts: Facts) -> float:
@@ -138,7 +160,8 @@ def _part_on_gpus(facts: Facts) -> float:
 
 
 def _ready(engine: Deployed, launched: Launched, target: Target) -> Ready:
-    facts: Facts = target.result
+    probed: Probed = target.result
+    facts = probed.facts
     model = _placed(launched, target, facts.model)
     version = facts.version or engine_notes(launched.output.path, target.job_id).version
     loaded = {**asdict(model), engine.version_key: version, "where": model.where}
@@ -152,7 +175,7 @@ def _ready(engine: Deployed, launched: Launched, target: Target) -> Ready:
             **launched.output.gpus(target.job_id),
             **launched.output.replicas(target.job_id, urls),
         },
-        _warnings(engine, launched, model),
+        _warnings(engine, launched, probed, model),
         ", ".join(
             (
                 f"{model.name} ({model.quantization or 'unknown'}) on {model.where}",
@@ -175,10 +198,14 @@ def _placed(launched: Launched, target: Target, model: LoadedModel) -> LoadedMod
     return model if known else replace(model, size_vram=model.size)
 
 
-def _warnings(engine: Deployed, launched: Launched, model: LoadedModel) -> list[str]:
+def _warnings(
+    engine: Deployed, launched: Launched, probed: Probed, model: LoadedModel
+) -> list[str]:
     """What of the model is otherwise than asked for. Raises ServiceError when that is fatal."""
     service, job_id = launched.recipe.job.service, launched.record.jobs[engine.service]
-    misplaced = placement_problem(launched.record.gpus, model, engine.title, service.num_gpu)
+    elsewhere = engine_notes(launched.output.path, job_id).off_gpus
+    where = probed.misplaced(elsewhere, service.num_gpu)
+    misplaced = placement_problem(launched.record.gpus, model, engine.title, service.num_gpu, where)
     imprecise = precision_problem(launched.recipe, model)
     for problem, fatal in (
         (misplaced, not service.allow_cpu),
@@ -195,18 +222,23 @@ def _warnings(engine: Deployed, launched: Launched, model: LoadedModel) -> list[
 
 
 def placement_problem(
-    gpus: int, model: LoadedModel, title: str, layers: int | None = None
+    gpus: int, model: LoadedModel, title: str, layers: int | None = None, replicas: str = ""
 ) -> str | None:
     """A sentence if GPUs were asked for and the model does not sit on them. `layers`: how many of
-    it the recipe has there."""
-    if gpus == 0 or layers == 0 or model.where == "gpu" or (layers and model.where != "cpu"):
+    it the recipe has there; `replicas`: where those of several are of which it is said."""
+    if gpus == 0 or layers == 0 or _well_placed(model, layers):
         return None
+    at = f" at {replicas}" if replicas else ""
     on_gpus, size = ((part or 0) / 1024**3 for part in (model.size_vram, model.size))
     return (
-        f"{gpus} GPU(s) per node were asked for, but {model.name} sits on {model.where}: "
+        f"{gpus} GPU(s) per node were asked for, but {model.name} sits on {model.where}{at}: "
         f"{on_gpus:.2f} of {size:.2f} GiB are in GPU memory; look for "
         f'the cause in the {title} log, ask for "gpus": 0, or accept it with "allow_cpu": true'
     )
+
+
+def _well_placed(model: LoadedModel, layers: int | None) -> bool:
+    return model.where == "gpu" or bool(layers and model.where != "cpu")
 
 
 def precision_problem(recipe: Recipe, model: LoadedModel) -> str | None:

@@ -16,7 +16,7 @@ from engine_asked import GGML_VARIABLES
 
 import ollamaService
 from client.benchmarks import place_of
-from contracts.errors import UsageError
+from contracts.errors import ServiceError, UsageError
 from engines.engine import Facts, LoadedModel
 from engines.servers.deployable import DEPLOYED
 from engines.servers.llamacpp import LLAMACPP
@@ -25,10 +25,11 @@ from engines.servers.options import Options
 from hpc import serving
 from hpc.deployment import Deployment
 from hpc.endpoints import OutputDir
+from hpc.following.target import Target
 from hpc.planning.plan import Plan, make_plan
 from hpc.recipe.options import EngineOptions, Env, Sampling
 from hpc.recipe.reading import parse_recipe
-from hpc.serving import placement_problem
+from hpc.serving import Probed, placement_problem
 from hpc.site import Site
 
 Recipe = dict[str, Any]
@@ -331,10 +332,47 @@ def test_of_several_replicas_one_without_its_gpu_is_found(
     launched: Any = SimpleNamespace(token_file=token, model="smol", record=record)
     target = ollamaService.SERVICE.target(launched)
     for addresses in (["a:1", "b:1"], ["b:1", "a:1"], ["b:1", "a:1", "c:1"]):
-        assert target.probe(addresses) == on_cpu
-    assert target.probe(["b:1", "c:1"]) == on_gpu
+        found = target.probe(addresses)
+        assert isinstance(found, Probed)
+        assert (found.facts, found.misplaced((), None)) == (on_cpu, "a:1")
+    found = target.probe(["b:1", "c:1"])
+    assert isinstance(found, Probed)
+    assert (found.facts, found.misplaced((), None)) == (on_gpu, "")
     said["http://b:1"] = "it loads the model"
     assert target.probe(["a:1", "b:1", "c:1"]) == "it loads the model"
+
+
+@pytest.mark.parametrize(
+    ("places", "at"),
+    [("gpu cpu gpu", " at b:1"), ("cpu gpu cpu", " at a:1, c:1"), ("cpu", ""), ("gpu gpu", None)],
+)
+@pytest.mark.parametrize("by_http", [True, False])
+def test_replicas_without_their_gpu_are_named_by_their_addresses(
+    recipe_data: Recipe, tmp_path: Path, places: str, at: str | None, by_http: bool
+) -> None:
+    """By what they say, or by what their job has written down."""
+    output, ranks = OutputDir(tmp_path), places.split()
+    output.prepare()
+    for rank, place in enumerate([] if by_http else ranks):
+        name = f"7.{rank}.placement" if len(ranks) > 1 else "7.placement"
+        (tmp_path / "logs" / name).write_text(f"{place}\n")
+    vram = {"gpu": 4, "cpu": 0} if by_http else {}
+    found = [Facts(None, LoadedModel("smol", "", "F16", "", 4, vram.get(one))) for one in ranks]
+    addresses = ["a:1", "b:1", "c:1"][: len(ranks)]
+    recipe_data["job"]["service"].pop("precision")
+    recipe = parse_recipe(recipe_data)
+    record = SimpleNamespace(jobs={"ollama": "7"}, gpus=1)
+    launched: Any = SimpleNamespace(
+        recipe=recipe, record=record, output=output, token_file=tmp_path / "t", model="smol"
+    )
+    target = Target("ollama", "7", lambda _: None, addresses=addresses)
+    target.result = Probed(tuple(addresses), tuple(found))
+    if at is None:
+        assert ollamaService.SERVICE.ready(launched, target).warnings == []
+        return
+    with pytest.raises(ServiceError) as failed:
+        ollamaService.SERVICE.ready(launched, target)
+    assert f"but smol sits on cpu{at}: 0.00 of" in failed.value.message
 
 
 def test_a_benchmark_does_not_ask_for_the_gpu_alone_if_layers_are_counted(tmp_path: Path) -> None:
