@@ -10,14 +10,14 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from typing_extensions import Self
 
-from contracts.json_object import JsonObject
+from contracts.json_object import JsonObject, load_finite
 from contracts.validation import first_problem
 
 MAX_MESSAGES, MAX_TOOLS = 1_000, 128
 
 
 def _object(text: str) -> str:
-    if not isinstance(json.loads(text), dict):
+    if not isinstance(load_finite(text), dict):
         raise ValueError("must be a JSON object, written as a text")
     return text
 

@@ -8,10 +8,9 @@ import os
 import uuid
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NoReturn
 
 from contracts.errors import OrchError, UsageError
-from contracts.json_object import JsonObject
+from contracts.json_object import JsonObject, finite, no_constant
 
 #: Where orch.py is.
 PROJECT = Path(__file__).resolve().parent.parent
@@ -28,14 +27,20 @@ def expanded(path: str) -> Path:
 def read_json_strictly(path: Path, what: str) -> object:
     """Parse `path` as JSON, refusing what lenient parsers let through.
 
-    Refused: duplicate keys, NaN and Infinity, a byte-order mark, bytes that are not UTF-8, more
-    than `MAX_JSON_BYTES`. `what` names the file's role in the message ("recipe").
+    Refused: duplicate keys, NaN and Infinity, numbers that would become one, a byte-order mark,
+    bytes that are not UTF-8, more than `MAX_JSON_BYTES`. `what` names the file's role in the
+    message ("recipe").
 
     Raises UsageError.
     """
     text = _decode(_read_bytes(path, what), path, what)
     try:
-        return json.loads(text, object_pairs_hook=_no_duplicates, parse_constant=_no_constant)
+        return json.loads(
+            text,
+            object_pairs_hook=_no_duplicates,
+            parse_constant=no_constant,
+            parse_float=finite,
+        )
     except json.JSONDecodeError as error:
         raise UsageError(
             f"{what} {path} is not valid JSON: {error.msg} at line {error.lineno}, "
@@ -79,10 +84,6 @@ def _no_duplicates(pairs: list[tuple[str, object]]) -> JsonObject:
             raise ValueError(f"the key {key!r} is given twice in one object")
         result[key] = value
     return result
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not a number that JSON knows")
 
 
 def write_atomically(path: Path, text: str, mode: int = 0o644) -> None:

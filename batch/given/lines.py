@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from pydantic_core import from_json
 
-from contracts.json_object import JsonObject
+from contracts.json_object import JsonObject, check_numbers
 from ledger.conditions import fingerprint
 
 #: Paths that may be asked, and what a body must have for each.
@@ -83,6 +83,7 @@ def unit_of_json(number: int, line: bytes) -> Unit:
     """Return what is asked for a line of JSON. Raises BrokenLine."""
     try:
         given = from_json(line, allow_inf_nan=False)
+        check_numbers(line)
     except ValueError as error:
         why = str(error).removesuffix(" at line 1").replace(" at line 1 column", " at column")
         raise BrokenLine(f"is no JSON ({why})") from error

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import json
-import math
 from collections.abc import Collection, Iterable, Sequence
 from typing import TypeVar
 
@@ -15,7 +14,7 @@ from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 from client.api.answers import Answered
 from client.api.building import built
 from client.errors import BadInput, Unsupported
-from contracts.json_object import JsonObject
+from contracts.json_object import JsonObject, finite, no_constant
 from contracts.validation import sentences, shown
 from retrieval.bounds import MAX_BODY_BYTES
 
@@ -114,17 +113,6 @@ def _inner(value: object) -> Iterable[object]:
     return value if isinstance(value, list) else ()
 
 
-def _no_number(word: str) -> float:
-    raise ValueError(f"{word} is no number in JSON")
-
-
-def _finite(digits: str) -> float:
-    value = float(digits)
-    if not math.isfinite(value):
-        raise ValueError(f"{digits[:40]} is too large for a number")
-    return value
-
-
 def _no_twins(pairs: list[tuple[str, object]]) -> JsonObject:
     members = dict(pairs)
     if len(members) < len(pairs):
@@ -133,5 +121,5 @@ def _no_twins(pairs: list[tuple[str, object]]) -> JsonObject:
 
 
 _DECODER = json.JSONDecoder(
-    parse_constant=_no_number, parse_float=_finite, object_pairs_hook=_no_twins
+    parse_constant=no_constant, parse_float=finite, object_pairs_hook=_no_twins
 )

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from client.compatible.errors import BadRequest
+from contracts.json_object import check_numbers
 
 Kind = TypeVar("Kind", bound=BaseModel)
 
@@ -21,10 +22,20 @@ _OURS = ("unsupported_parameter", "invalid_value", "invalid_type", "missing_requ
 def read(body: bytes, kind: type[Kind]) -> Kind:
     """Return a body as a `kind`. Raises BadRequest, which names the first key that is wrong."""
     try:
-        return kind.model_validate_json(body)
+        found = kind.model_validate_json(body)
     except ValidationError as error:
-        found = error.errors(include_url=False, include_input=False)[0]
-        raise _bad(found, body) from error
+        wrong = error.errors(include_url=False, include_input=False)[0]
+        raise _bad(wrong, body) from error
+    with_finite_numbers(body)
+    return found
+
+
+def with_finite_numbers(body: bytes) -> None:
+    """Raise BadRequest, which names a number in a body that cannot go on as JSON."""
+    try:
+        check_numbers(body)
+    except (ValueError, RecursionError) as error:
+        raise BadRequest(f"The body is not JSON: {error}.", code="invalid_json") from error
 
 
 def _bad(error: ErrorDetails, body: bytes) -> BadRequest:

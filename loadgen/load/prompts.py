@@ -14,7 +14,7 @@ from typing import Protocol
 
 from contracts.conversations import Conversation
 from contracts.errors import UsageError
-from contracts.json_object import JsonObject
+from contracts.json_object import JsonObject, load_finite
 from contracts.knobs import DEFAULT_PROMPT, MAX_PROMPT_BYTES
 from engines.engine import Chat
 from loadgen import json_lines
@@ -188,7 +188,7 @@ def read_prompts(path: Path) -> tuple[str | Conversation, ...]:
 
 def _prompt_of(line: bytes, where: str) -> str | Conversation:
     try:
-        value = json.loads(line)
+        value = load_finite(line)
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{where} is not JSON: {error}.") from error
     if isinstance(value, dict) and "messages" in value:

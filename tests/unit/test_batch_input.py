@@ -32,6 +32,7 @@ def request_of(**what: object) -> dict[str, object]:
 BROKEN = {
     "{": "is no JSON (EOF while parsing an object at column 1)",
     '{"prompt": "a", "seed": NaN}': "is no JSON (expected value at column",
+    '{"prompt": "a", "seed": 1e400}': "is no JSON (1e400 is too large for a number)",
     '{"prompt": "\\ud800"}': "is no JSON (unexpected end of hex escape at column 19)",
     '["a"]': "is a list, but must be an object",
     "3": "is a number, but must be an object",

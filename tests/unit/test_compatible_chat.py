@@ -349,6 +349,28 @@ def test_what_is_wrong_is_named(body, code, param):
         assert one.engine.heads == []
 
 
+@pytest.mark.parametrize("number", ["1e400", "-1E+0400", f"{'9' * 310}.0", "NaN", "-Infinity"])
+@pytest.mark.parametrize("as_text", [False, True])
+def test_a_number_that_json_does_not_know_goes_no_further(number, as_text):
+    """It would be sent on as Infinity, or NaN; in a body, and in the text of a call's arguments."""
+    called = {"name": "f", "arguments": '{"x": @}' if as_text else "{}"}
+    call = {"id": "c", "type": "function", "function": called}
+    body = {
+        "messages": [
+            {"role": "user", "content": "1e400, NaN"},
+            {"role": "assistant", "content": None, "tool_calls": [call]},
+        ],
+        "tools": [{"type": "function", "function": {"name": "f", "parameters": {"x": 0}}}],
+    }
+    text = json.dumps(body).replace(
+        "@" if as_text else '"x": 0', number if as_text else f'"x": {number}'
+    )
+    with layer(whole(ANSWER)) as one:
+        status, _, said = one.ask("POST", CHAT, text.encode())
+        assert status == 400 and one.engine.heads == []
+    assert as_text or number[:40] in json.loads(said)["error"]["message"]
+
+
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"5", b'{"messages": "\xff"}', b"[" * 100_000])
 def test_what_is_no_body_is_refused(body):
     with layer(whole(ANSWER)) as one:

@@ -247,7 +247,7 @@ def test_too_long_a_prompt_has_both_numbers_in_each_api():
         assert answer["error"] == {"type": "invalid_request_error", "message": words}
 
 
-@pytest.mark.parametrize("body", [b"{", b"[]", b"\xff"])
+@pytest.mark.parametrize("body", [b"{", b"[]", b"\xff", b'{"x": [1e400]}', b'{"x": NaN}'])
 def test_what_is_no_object_is_refused(body):
     with passing(whole(ANSWER)) as one:
         status, _, said = one.ask("POST", CHAT, body)

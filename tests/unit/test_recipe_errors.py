@@ -132,6 +132,10 @@ FILES = {
     "binary": (bytes(range(256)), "is not UTF-8"),
     "NaN": (b'{"job": {"service": {"n_clients": NaN}}}', "NaN is not a number"),
     "Infinity": (b'{"job": {"service": {"n_clients": -Infinity}}}', "-Infinity is not a number"),
+    "overflow": (
+        b'{"job": {"service": {"temperature": 1e400}}}',
+        "1e400 is too large for a number",
+    ),
     "duplicate keys": (b'{"job": {"name": "a", "name": "b"}}', "'name' is given twice"),
     "deep": (b"[" * 200_000, "nested too deeply"),
     "long number": (b'{"job": ' + b"9" * 5000 + b"}", "is not usable"),

@@ -25,6 +25,7 @@ from client.compatible.passing.events import PassedEvents
 from client.compatible.passing.usage import usage_in
 from client.compatible.refusals import by_status
 from client.compatible.routing import MODELS, Route, found_route, stream
+from client.compatible.validation import with_finite_numbers
 from contracts.json_object import JsonObject
 from engines.json_values import error_text, object_of, part_of
 from engines.openai import listed_entry
@@ -141,7 +142,9 @@ class PassingRoutes:
 
 def _object(body: bytes) -> JsonObject:
     try:
-        return object_of(body)
+        found = object_of(body)
     except (ValueError, RecursionError) as error:
         raise BadRequest("The body must be a JSON object of the API, in UTF-8.",
                          code="invalid_json") from error  # fmt: skip
+    with_finite_numbers(body)
+    return found

@@ -18,7 +18,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 from typing_extensions import Self
 
-from contracts.json_object import JsonObject
+from contracts.json_object import JsonObject, load_finite
 
 NOT_SUPPORTED = "unsupported_parameter"
 
@@ -95,7 +95,7 @@ def _parsed(text: object) -> object:
     if not isinstance(text, str):
         raise PydanticCustomError("invalid_type", _NO_OBJECT)
     try:
-        found = json.loads(text or "{}")
+        found = load_finite(text or "{}")
     except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
