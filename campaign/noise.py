@@ -30,8 +30,9 @@ are drawn together by how much they differ (G. K. Smyth, Stat. Appl. Genet. Mol.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -55,14 +56,33 @@ class Values:
     values: Floats
     logarithms: bool
 
-    @property
+    @cached_property
     def present(self) -> np.typing.NDArray[np.bool_]:
         """Which cells were measured in which blocks."""
         return ~np.isnan(self.values)
 
-    def rows_of(self, group: str) -> list[int]:
-        """Return the rows of the cells of a group."""
-        return [row for row, name in enumerate(self.groups) if name == group]
+    @cached_property
+    def row_of(self) -> Mapping[str, int]:
+        """The row of each cell."""
+        return {cell: row for row, cell in enumerate(self.cells)}
+
+    @cached_property
+    def rows_of(self) -> Mapping[str, list[int]]:
+        """The rows of the cells of each group."""
+        found: dict[str, list[int]] = {}
+        for row, name in enumerate(self.groups):
+            found.setdefault(name, []).append(row)
+        return found
+
+    @cached_property
+    def group_numbers(self) -> np.typing.NDArray[np.int64]:
+        """Of each row the number of its group."""
+        numbers = {group: number for number, group in enumerate(self.rows_of)}
+        return np.array([numbers[group] for group in self.groups])
+
+    @cached_property
+    def _scale(self) -> float:
+        return float(np.nanmax(np.abs(self.values))) + self.logarithms
 
     def unscaled(self, value: float) -> float:
         """Return a value of this scale in the figure's own; a difference becomes a ratio."""
@@ -70,8 +90,7 @@ class Values:
 
     def without_rounding(self, differences: Floats) -> Floats:
         """Return differences of values, 0 if they are nothing but the computer's rounding."""
-        scale = float(np.nanmax(np.abs(self.values))) + self.logarithms
-        return np.where(np.abs(differences) <= _ROUNDING * scale, 0.0, differences)
+        return np.where(np.abs(differences) <= _ROUNDING * self._scale, 0.0, differences)
 
 
 @dataclass(frozen=True)
@@ -117,11 +136,11 @@ def fit(of: Values) -> Noise | None:
     single cell or block, or too many repetitions that are missing."""
     if not of.cells:
         return None
-    groups = list(dict.fromkeys(of.groups))
+    groups = list(of.rows_of)
     squares, own = np.zeros(len(of.cells)), np.zeros(len(of.cells))
     means = np.full((len(groups), len(of.blocks)), math.nan)
     for number, group in enumerate(groups):
-        rows = of.rows_of(group)
+        rows = of.rows_of[group]
         squares[rows], own[rows], means[number] = _two_way(of, of.values[rows])
     group_squares, group_own, of_block = _two_way(of, means)
     of_cell, of_group = _stratum(squares, own), _stratum(group_squares, group_own)

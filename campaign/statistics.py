@@ -12,13 +12,14 @@ difference is called real.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
 
-from campaign.cells import Cell, Observation, Setting, levels_of
+from campaign.cells import Cell, Observation, Setting
+from campaign.factors import Factor, Pairs, factors
 from campaign.noise import Noise, Stratum, Values, fit, values_of
 from loadgen.compare.intervals import TAIL, t_outside, t_quantile
 from loadgen.outputs.plot_data import Floats
@@ -26,8 +27,8 @@ from loadgen.outputs.plot_data import Floats
 #: In how many campaigns at most there is a false alarm.
 LEVEL = 2 * TAIL
 _DUST = 1e-24  # squares of weights that are nothing but rounding
-#: Cells that differ in one thing alone: (the one, the other).
-Pairs = Sequence[tuple[str, str]]
+#: Of more cells not all pairs are told: nobody reads half a million of them.
+MOST_PAIRED = 100
 
 
 @dataclass(frozen=True)
@@ -153,7 +154,7 @@ def contrast(of: Values, noise: Noise, pairs: Pairs, names: tuple[str, str]) -> 
     has no two such blocks, or nothing tells their noise."""
     weights, blocks = np.zeros(of.values.shape), np.zeros(len(of.blocks), dtype=bool)
     for one, other in pairs:
-        rows = [of.cells.index(cell) for cell in (one, other) if cell in of.cells]
+        rows = [of.row_of[cell] for cell in (one, other) if cell in of.row_of]
         both = of.present[rows].all(axis=0)
         if len(rows) < 2 or both.sum() < 2:
             return None
@@ -176,7 +177,7 @@ def _by_stratum(of: Values, noise: Noise, weights: Floats) -> tuple[Floats, Floa
     of_groups, within = np.zeros(len(noise.groups)), weights.copy()
     asked = {of.groups[row] for row in np.flatnonzero(weights.any(axis=1)).tolist()}
     for number, group in ((n, one) for n, one in enumerate(noise.groups) if one in asked):
-        rows = of.rows_of(group)
+        rows = of.rows_of[group]
         here, counts = weights[rows].sum(axis=0), of.present[rows].sum(axis=0)
         of_groups[number] = (here**2).sum()
         within[rows] -= np.where(of.present[rows], here / np.maximum(1, counts), 0.0)
@@ -209,50 +210,11 @@ def _sum(parts: Sequence[_Known], most: float) -> _Known:
     return variance, max(1.0, most if spread == 0 else min(most, variance**2 / spread))
 
 
-@dataclass(frozen=True)
-class _Factor:
-    """A level against another one, by the cells that differ in nothing else."""
-
-    factor: str
-    level: Setting
-    reference: Setting
-    pairs: Pairs
-
-    @property
-    def names(self) -> tuple[str, str]:
-        """The two levels as cells' names have them."""
-        short = self.factor.rpartition(".")[2]
-        return f"{short}={self.level}", f"{short}={self.reference}"
-
-
-def factors(cells: Sequence[Cell], baseline: str | None) -> Iterator[_Factor]:
-    """Return each level of each factor against the baseline's, or else the first one; nothing if a
-    single factor is varied: then comparisons of cells say all."""
-    levels = levels_of(cells)
-    varied = [path for path, found in levels.items() if len(found) > 1]
-    of_baseline = next((cell.settings for cell in cells if cell.key == baseline), {})
-    for path in varied if len(varied) > 1 else ():
-        reference = of_baseline.get(path, levels[path][0])
-        for level in levels[path]:
-            if level != reference and (pairs := _matched(cells, path, level, reference)):
-                yield _Factor(path, level, reference, pairs)
-
-
-def _matched(cells: Sequence[Cell], path: str, level: Setting, reference: Setting) -> Pairs:
-    by_settings = {frozenset(cell.settings.items()): cell.key for cell in cells}
-    changed = [
-        (cell.key, by_settings.get(frozenset({**cell.settings, path: reference}.items())))
-        for cell in cells
-        if cell.settings.get(path) == level
-    ]
-    return [(one, other) for one, other in changed if other is not None]
-
-
 def _told(of: Values, pairs: Pairs) -> Pairs:
     """Those of which both cells have the figure, in two blocks at least: one that failed takes
     nothing from what the others say."""
-    known = [pair for pair in pairs if of.cells.count(pair[0]) and of.cells.count(pair[1])]
-    rows = [[of.cells.index(cell) for cell in pair] for pair in known]
+    known = [pair for pair in pairs if pair[0] in of.row_of and pair[1] in of.row_of]
+    rows = [[of.row_of[cell] for cell in pair] for pair in known]
     both = [of.present[pair].all(axis=0).sum() > 1 for pair in rows]
     return [pair for pair, enough in zip(known, both, strict=True) if enough]
 
@@ -262,28 +224,30 @@ def analyse(
     observations: Sequence[Observation],
     figures: Sequence[str],
     baseline: str | None = None,
+    reference: str | None = None,
 ) -> Analysis:
     """Compare cells in each of `figures`: with the baseline, or without one all with one another.
-    The fewer figures are asked for, the smaller the differences that can be told."""
+    The fewer figures are asked for, the smaller the differences that can be told. Of more than
+    MOST_PAIRED cells without a baseline those pairs are told that have `reference`, which may have
+    been chosen by what was measured: they are corrected for all pairs."""
     keys = [cell.key for cell in cells]
-    pairs = (
-        [(key, baseline) for key in keys if key != baseline]
-        if baseline is not None
-        else [(one, other) for other, one in combinations(keys, 2)]
-    )
+    partly = baseline is None and reference is not None and len(keys) > MOST_PAIRED
+    pairs = _pairs(keys, reference if partly else baseline)
     levels = list(factors(cells, baseline))
     of_cells: list[Contrast] = []
-    of_levels: list[tuple[_Factor, Contrast]] = []
+    of_levels: list[tuple[Factor, Contrast]] = []
+    untold = 0
     for figure in figures:
         values = values_of(observations, figure)
         if (noise := fit(values)) is None:
             continue
-        found = [contrast(values, noise, [pair], pair) for pair in pairs]
-        of_cells += [one for one in found if one is not None]
+        found = [made for pair in pairs if (made := contrast(values, noise, [pair], pair))]
+        untold += _comparable(values) - len(found) if partly else 0
+        of_cells += found
         told = [replace(one, pairs=_told(values, one.pairs)) for one in levels]
         judged = [(one, contrast(values, noise, one.pairs, one.names)) for one in told if one.pairs]
         of_levels += [(one, made) for one, made in judged if made is not None]
-    family = len(of_cells) + len(of_levels)
+    family = len(of_cells) + untold + len(of_levels)
     return Analysis(
         [one.judged(family) for one in of_cells],
         [
@@ -292,3 +256,15 @@ def analyse(
         ],
         family,
     )
+
+
+def _pairs(keys: Sequence[str], against: str | None) -> Pairs:
+    if against is not None:
+        return [(key, against) for key in keys if key != against]
+    return [(one, other) for other, one in combinations(keys, 2)]
+
+
+def _comparable(of: Values) -> int:
+    """How many pairs of cells have two blocks that have both."""
+    present = of.present.astype(np.int64)
+    return int((np.triu(present @ present.T, 1) > 1).sum())

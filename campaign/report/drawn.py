@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 
 from campaign.cells import Setting, levels_of
@@ -61,12 +61,14 @@ def heat_maps(results: Results) -> list[Plot]:
     pairs = list(combinations([path for path in names if len(levels[path]) > 1], 2))
     made: list[Plot] = []
     for one, other in pairs:
+        if len(made) >= MOST_HEAT_MAPS:
+            break
         # Columns are fewer than rows: names of levels stand side by side below them.
         row, column = sorted((one, other), key=lambda path: -len(levels[path]))
+        found = _at_levels(results.cells, row, column)
         for figure in (results.figures[0], MEAN_FIRST):
             values = [
-                [_mean(results.cells, {row: y, column: x}, figure) for x in levels[column]]
-                for y in levels[row]
+                [_mean(found.get((y, x), ()), figure) for x in levels[column]] for y in levels[row]
             ]
             if any(value is not None for line in values for value in line):
                 up, across = (
@@ -80,10 +82,20 @@ def heat_maps(results: Results) -> list[Plot]:
     return made[:MOST_HEAT_MAPS]
 
 
-def _mean(cells: Sequence[CellResult], at: dict[str, Setting], figure: RunFigure) -> float | None:
-    """Over all cells with these settings; None if one of them lacks the figure: the others differ
-    in more than that."""
-    here = [c for c in cells if all(c.settings.get(path) == value for path, value in at.items())]
+def _at_levels(
+    cells: Sequence[CellResult], row: str, column: str
+) -> Mapping[tuple[Setting, Setting], Sequence[CellResult]]:
+    """Cells by their levels of two factors."""
+    found: dict[tuple[Setting, Setting], list[CellResult]] = {}
+    for cell in cells:
+        if row in cell.settings and column in cell.settings:
+            found.setdefault((cell.settings[row], cell.settings[column]), []).append(cell)
+    return found
+
+
+def _mean(here: Sequence[CellResult], figure: RunFigure) -> float | None:
+    """Over all these cells; None if one of them lacks the figure: the others differ in more than
+    that."""
     found = [known.middle for cell in here if (known := _range(cell, figure)) is not None]
     return sum(found) / len(found) if found and len(found) == len(here) else None
 
@@ -102,7 +114,8 @@ def effects(results: Results) -> list[Plot]:
 def differences(
     found: Sequence[Difference], numbers: dict[str, int], figures: Sequence[RunFigure]
 ) -> list[Plot]:
-    """Draw, for each main figure, how cells differ from the one that all are compared with."""
+    """Draw, for each main figure, how cells differ from the one that all are compared with, unless
+    they are too many."""
     named = [(f"cell {numbers[it.cell]}", it) for it in found]
     return _intervals("differs", figures, named)
 
@@ -113,7 +126,8 @@ def _intervals(
     made = []
     for figure in figures:
         own = [(label, it) for label, it in found if it.figure == figure.key]
-        if rows := [row for label, it in own if (row := _row(label, it))]:
+        rows = [row for label, it in own if (row := _row(label, it))]
+        if 0 < len(rows) <= plots.MOST_NAMED:
             made.append(Plot(plots.intervals(f"{kind}-{figure.key}", figure.name, rows), ""))
     return made
 

@@ -10,7 +10,7 @@ from campaign.report.figures import BY_KEY
 from campaign.report.results import Results
 from campaign.report.tables import factors, told_apart
 from campaign.report.words import NOTHING, Cell, change_of, compared, turned, verdict
-from campaign.statistics import Difference
+from campaign.statistics import MOST_PAIRED, Difference
 from loadgen.measure.run_figures import RunFigure
 
 Rows = Sequence[tuple[str, Sequence[Cell]]]
@@ -38,11 +38,13 @@ class OfReference:
 def method(results: Results) -> str:
     """Return how differences are judged."""
     count = results.analysis.family
+    few = results.baseline is not None or len(results.cells) <= MOST_PAIRED
+    told = "" if few else f" Of more than {MOST_PAIRED} cells those with one cell are shown."
     return (
         f"Cells are compared within blocks, figure by figure. The intervals are of 95 % for all "
         f"{count} comparisons of this campaign together (Bonferroni), so that one that leaves out "
         "0 is more than chance: in at most one campaign of twenty is any difference marked that "
-        "is none. What is not marked may be the same."
+        f"is none. What is not marked may be the same.{told}"
     )
 
 
@@ -95,9 +97,9 @@ def _names(figures: Figures) -> list[str]:
 
 
 def pairs(results: Results) -> Grid | None:
-    """Return all pairs of cells of which any difference is real; None if there is a baseline: then
-    these were not compared."""
-    if results.baseline:
+    """Return all pairs of cells of which any difference is real; None if there is a baseline, or
+    there are too many: then these were not compared."""
+    if results.baseline or len(results.cells) > MOST_PAIRED:
         return None
     numbers = {cell.cell: cell.number for cell in results.cells}
     by_pair: dict[tuple[str, str], dict[str, Difference]] = {}

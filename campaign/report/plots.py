@@ -6,6 +6,7 @@ stand beside them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -18,6 +19,8 @@ from loadgen.outputs.drawing import BLUE, GRID, INK, RED, Plot, draw
 #: Of a plot, in inches, and its text: 12 pixels or more on a telephone, too.
 WIDTH_IN, POINTS = 4.3, 10.5
 _HEIGHT_IN, _ROW_IN = 3.1, 0.27
+#: Of more cells not each has its number, or a row: nobody could read them, nor wait for them.
+MOST_NAMED = 100
 
 
 @dataclass(frozen=True)
@@ -74,17 +77,16 @@ def pareto(
 
     def fill(axes: Axes) -> None:
         axes.plot([s.x.middle for s in best], [s.y.middle for s in best], "--", color=RED)
-        sides = _sides(spots)
-        for spot in spots:
-            on_front = spot in best
-            colour, mark = (RED, "s") if on_front else (BLUE, "o")
-            _cross(axes, spot, colour)
-            axes.plot(spot.x.middle, spot.y.middle, mark, color=colour, markersize=5,
-                      fillstyle="full" if on_front else "none")  # fmt: skip
+        sides, others = _sides(spots), [spot for spot in spots if spot not in best]
+        for some, colour, mark, style in ((others, BLUE, "o", "none"), (best, RED, "s", "full")):
+            _crosses(axes, some, colour)
+            axes.plot([s.x.middle for s in some], [s.y.middle for s in some], mark, color=colour,
+                      markersize=5, fillstyle=style)  # fmt: skip
+        for spot in spots if len(spots) <= MOST_NAMED else best:
             axes.annotate(
                 spot.label,
                 (spot.x.middle, spot.y.middle),
-                sides[spot.label],
+                sides.get(spot.label, _OFFSETS[0]),
                 textcoords="offset points",
                 ha="center",
                 va="center",
@@ -98,7 +100,9 @@ def pareto(
     return Plot(
         _draw(name, title, fill),
         f"Better is {words}. Filled squares: no other cell is better in both figures. Numbers: "
-        "cells of the table; lines: intervals of 95 %.",
+        "cells of the table"
+        + (", of the front alone" if len(spots) > MOST_NAMED else "")
+        + "; lines: intervals of 95 %.",
     )
 
 
@@ -113,7 +117,7 @@ def _sides(spots: Sequence[Spot]) -> dict[str, tuple[float, float]]:
     up = _span([spot.y.middle for spot in spots])
     taken = [(spot.x.middle / across, spot.y.middle / up) for spot in spots]
     sides: dict[str, tuple[float, float]] = {}
-    for spot in spots:
+    for spot in spots if len(spots) <= MOST_NAMED else ():
         here = spot.x.middle / across, spot.y.middle / up
         free = [
             (offset, at)
@@ -137,12 +141,14 @@ def _covers(at: tuple[float, float], others: Sequence[tuple[float, float]]) -> b
     )
 
 
-def _cross(axes: Axes, spot: Spot, colour: str) -> None:
+def _crosses(axes: Axes, spots: Sequence[Spot], colour: str) -> None:
     """The intervals of both figures."""
-    for here, line in ((spot.x, axes.hlines), (spot.y, axes.vlines)):
-        if here.low is not None and here.high is not None:
-            at = spot.y.middle if here is spot.x else spot.x.middle
-            line(at, here.low, here.high, colors=colour, linewidth=0.8, alpha=0.6)
+    across = [(s.y.middle, s.x.low, s.x.high) for s in spots if s.x.low is not None]
+    up = [(s.x.middle, s.y.low, s.y.high) for s in spots if s.y.low is not None]
+    for found, line in ((across, axes.hlines), (up, axes.vlines)):
+        if found:
+            at, low, high = zip(*found, strict=True)
+            line(at, low, high, colors=colour, linewidth=0.8, alpha=0.6)
 
 
 # --- two factors ---
@@ -194,13 +200,15 @@ def _depth(value: float | None, low: float, high: float) -> float:
 
 def _field(axes: Axes, at: tuple[int, int], value: float | None, depth: float) -> None:
     corner = (at[0] - 0.48, at[1] - 0.46)
-    axes.add_patch(
+    field = axes.add_patch(
         Rectangle(corner, 0.96, 0.92, facecolor=BLUE, alpha=depth, linewidth=0)
         if value is not None
         else Rectangle(corner, 0.96, 0.92, facecolor="none", edgecolor=GRID, hatch="///")
     )
     spelled = "-" if value is None else short(value)
-    axes.text(at[0], at[1], spelled, ha="center", va="center", color=INK)
+    text = axes.text(at[0], at[1], spelled, ha="center", va="center", color=INK)
+    for inner in (field, text):  # to measure each of a thousand takes seconds
+        inner.set_in_layout(False)
 
 
 # --- rows and blocks ---
@@ -221,14 +229,17 @@ def intervals(name: str, title: str, rows: Sequence[Row]) -> str:
 
     def fill(axes: Axes) -> None:
         axes.axvline(0.0, color=INK, linewidth=0.8)
-        for place, row in enumerate(rows):
-            colour, mark = (RED, "s") if row.marked else (BLUE, "o")
-            low, high = row.at.low, row.at.high
-            has = low is not None and high is not None
-            if low is not None and high is not None:
-                axes.plot([low, high], [place, place], color=colour, linewidth=2)
-            axes.plot(row.at.middle, place, mark, color=colour, markersize=5,
-                      fillstyle="full" if has else "none")  # fmt: skip
+        for marked, colour, mark in ((False, BLUE, "o"), (True, RED, "s")):
+            here = [(place, row.at) for place, row in enumerate(rows) if row.marked == marked]
+            drawn = [(place, at.low, at.high) for place, at in here if at.low is not None]
+            if drawn:
+                places, low, high = zip(*drawn, strict=True)
+                axes.hlines(places, low, high, colors=colour, linewidth=2)
+            full = {place for place, _, _ in drawn}
+            for style in ("full", "none"):
+                some = [one for one in here if (one[0] in full) == (style == "full")]
+                axes.plot([at.middle for _, at in some], [place for place, _ in some], mark,
+                          color=colour, markersize=5, fillstyle=style)  # fmt: skip
         axes.set_yticks(range(len(rows)), [row.label for row in rows])
         axes.set_ylim(len(rows) - 0.5, -0.5)
         axes.locator_params(axis="x", nbins=5)
@@ -248,9 +259,10 @@ def by_block(
 
     def fill(axes: Axes) -> None:
         axes.axhline(100, color=INK, linewidth=0.8)
-        for course in courses:
-            axes.plot([b for b, _ in course], [y for _, y in course], "-", color=BLUE,
-                      linewidth=0.7, alpha=0.6, marker=".", markersize=3)  # fmt: skip
+        gap = (math.nan, math.nan)  # one line of all: a thousand take seconds
+        points = [point for course in courses for point in (*course, gap)]
+        axes.plot([b for b, _ in points], [y for _, y in points], "-", color=BLUE,
+                  linewidth=0.7, alpha=0.6, marker=".", markersize=3)  # fmt: skip
         axes.plot([b for b, _ in blocks], [y for _, y in blocks], "--s", color=RED, linewidth=2,
                   markersize=5)  # fmt: skip
         axes.set_xticks([block for block, _ in blocks])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -61,9 +62,14 @@ class Material:
 
     def of(self, cell: str) -> list[Observation]:
         """Return what was measured of a cell, by blocks."""
-        return sorted(
-            (one for one in self.observations if one.cell == cell), key=lambda one: one.block
-        )
+        return sorted(self._by_cell.get(cell, ()), key=lambda one: one.block)
+
+    @cached_property
+    def _by_cell(self) -> Mapping[str, Sequence[Observation]]:
+        found: dict[str, list[Observation]] = {}
+        for one in self.observations:
+            found.setdefault(one.cell, []).append(one)
+        return found
 
 
 def read_campaign(folder: Path) -> Material:

@@ -115,16 +115,19 @@ def results_of(material: Material, against: Against | None = None) -> Results:
     main = [figure.key for figure in figures]
     baseline = _baseline(material)
     cells, limits = _cells(material), _limits(material)
+    found = best(material.observations, main[0], "higher", limits)
     return Results(
         material=material,
         at=datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
         cells=cells,
         figures=figures,
         baseline=baseline,
-        analysis=analyse(material.cells, material.observations, main, baseline),
+        analysis=analyse(
+            material.cells, material.observations, main, baseline, _leading(cells, found)
+        ),
         stability=stability(material.observations, main),
         limits=limits,
-        best=best(material.observations, main[0], "higher", limits),
+        best=found,
         cost=Cost(
             None if material.gpu_seconds is None else material.gpu_seconds / 3600,
             _sum([cell.gpu_hours for cell in cells]),
@@ -145,6 +148,16 @@ def _baseline(material: Material) -> str | None:
         if all(cell.settings.get(path) == value for path, value in wanted.items())
     )
     return next(found, None)
+
+
+def _leading(cells: Sequence[CellResult], found: Best) -> str | None:
+    """The best cell; if none keeps the limits the one that would be it without them; None if no
+    cell has the figure."""
+    if found.cell is not None:
+        return found.cell.cell
+    having = [(one.figures[found.figure].value, one.cell) for one in cells
+              if found.figure in one.figures]  # fmt: skip
+    return max(having)[1] if having else None
 
 
 def _limits(material: Material) -> list[Limit]:

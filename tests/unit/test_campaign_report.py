@@ -120,6 +120,24 @@ def test_json_has_what_the_page_says(folder):
     assert found["against"] is None
 
 
+def test_a_campaign_of_many_cells_has_a_page_that_can_be_read(tmp_path):
+    """Of 120 cells neither 7,140 pairs nor 120 rows and numbers are drawn."""
+    folder = make_campaign(
+        tmp_path / "c", vary={SLOTS: list(range(1, 13)), RATE: list(range(1, 11))}
+    )
+    assert main([str(folder)]) == 0
+    found = json.loads((folder / "results.json").read_text())
+    best = found["best"]["cell"]["cell"]
+    assert len(found["differences"]) == 119 * len({it["figure"] for it in found["differences"]})
+    assert {it["against"] for it in found["differences"]} == {best}
+    assert found["comparisons"] > 120 * 119 / 2 * 4
+    document = (folder / "report.html").read_text()
+    text = Page(document).text
+    assert "Of more than 100 cells those with one cell are shown." in text
+    assert f"the best ({best})" in text and "of the front alone" in text
+    assert "All pairs of cells" not in text and "differs-" not in document
+
+
 def test_a_campaign_that_has_measured_nothing_has_a_page(tmp_path):
     everything = [(key, 1) for key in KEYS]
     folder = make_campaign(tmp_path / "c", repetitions=1, missing=everything)

@@ -1,5 +1,6 @@
 """What a campaign says of made-up repetitions whose truth is known."""
 
+import itertools
 import math
 from dataclasses import asdict, replace
 
@@ -10,7 +11,7 @@ from campaign.best import Limit, best
 from campaign.cells import Cell, Observation
 from campaign.noise import fit, values_of
 from campaign.stability import stability
-from campaign.statistics import analyse, estimates
+from campaign.statistics import LEVEL, analyse, contrast, estimates
 from loadgen.compare import intervals
 
 RATE, WAIT = "throughput.requests_per_second", "latency_seconds.ttft.p99"
@@ -269,6 +270,47 @@ def test_the_noise_is_fitted_once_however_many_cells_may_be_the_best(monkeypatch
     monkeypatch.setattr("campaign.best.fit", lambda of: fitted.append(of) or fit(of))
     best(measured(cells(slots=(1, 2, 4, 8))), RATE, "higher")
     assert len(fitted) == 1
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_whom_the_best_is_level_with_is_found_as_if_all_pairs_were_looked_at(seed):
+    """With and without repetitions that are missing, in one deployment for each number of slots."""
+    of, dice = cells(slots=(1, 2, 4), clients=(1, 2, 3, 4)), np.random.default_rng(seed)
+    effect = {one.key: 1 + 0.02 * dice.integers(0, 4) for one in of}
+    groups = {one.key: str(one.settings[SLOTS]) if seed % 2 else one.key for one in of}
+    seen = [
+        replace(one, group=groups[one.cell])
+        for one in measured(of, effect=effect, seed=seed)
+        if dice.random() > 0.1 * seed
+    ]
+    values = values_of(seen, RATE)
+    noise, found = fit(values), best(seen, RATE, "higher")
+    tail = LEVEL / (len(of) - 1)
+    made = {
+        (one, other): contrast(values, noise, [(one, other)], (one, other))
+        for one, other in itertools.permutations(values.cells, 2)
+    }
+    worse = {other for (_, other), it in made.items() if it and it.value > it.half_width(tail)}
+    rest = set(values.cells) - worse - {found.cell.cell}
+    assert 0 < len(rest) < len(of) - 1 and set(found.level_with) == rest
+
+
+def test_of_many_cells_those_pairs_are_told_that_have_the_best(monkeypatch):
+    """Each as if all pairs were: nobody waits for half a million, or reads them."""
+    of = cells(slots=(1, 2, 4, 8), clients=(1, 2, 3))
+    seen = [one for one in measured(of, effect={of[5].key: 1.1}) if one.block < 5 or one.cell > "n"]
+    every = analyse(of, seen, [RATE], reference=of[5].key)
+    assert len(every.differences) == 12 * 11 / 2
+    monkeypatch.setattr("campaign.statistics.MOST_PAIRED", 11)
+    few = analyse(of, seen, [RATE], reference=of[5].key)
+    assert (few.family, few.effects) == (every.family, every.effects)
+    known = {frozenset((it.cell, it.against)): it for it in every.differences}
+    assert len(few.differences) == 11
+    for one in few.differences:
+        same = known[frozenset((one.cell, one.against))]
+        assert (one.p, one.blocks) == pytest.approx((same.p, same.blocks))
+        turned = same.ratio.value if one.cell == same.cell else 1 / same.ratio.value
+        assert one.ratio.value == pytest.approx(turned)
 
 
 def test_a_cell_that_misses_a_limit_is_not_the_best():
