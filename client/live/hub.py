@@ -62,6 +62,7 @@ class Hub:
         self._looked_at = -LOOK_S
         self._spoke_at = 0.0
         self._step = 0
+        self._failed = ""  # by what the last turn did
         self._pool = ThreadPoolExecutor(1)  # what waits for files and engines
 
     def follow(self) -> None:
@@ -93,8 +94,11 @@ class Hub:
                 self._point()
             if self._viewers:
                 await self._look()
-        except OSError as error:  # the next time
-            _log.warning("the live state could not be looked up: %s", error)
+            self._failed = ""
+        except Exception as error:  # noqa: BLE001  # whatever it is, it is this turn's alone
+            if repr(error) != self._failed:  # a turn is a second
+                self._failed, odd = repr(error), not isinstance(error, OSError)
+                _log.warning("the live state could not be looked up: %s", error, exc_info=odd)
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._pool, work)

@@ -6,7 +6,9 @@ import json
 import select
 import shutil
 import socket
+import subprocess
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -124,6 +126,29 @@ def test_events_begin_with_the_whole_and_tell_what_changes(at: Path, output: Pat
     assert State.model_validate(late.next()[1]).jobs == state.jobs
     viewer.close()
     late.close()
+
+
+@pytest.mark.parametrize(
+    "odd", [OSError("disk"), ValueError("half of a file"), subprocess.SubprocessError("odd")]
+)
+def test_an_odd_turn_does_not_end_the_live_view(
+    at: Path, output: Path, odd: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    viewer = Viewer(at)
+    viewer.head()
+    viewer.next()
+    met, look = threading.Event(), Collector.look
+
+    def fail(_: Collector) -> JsonObject:
+        met.set()
+        raise odd
+
+    monkeypatch.setattr(Collector, "look", fail)
+    assert met.wait(PATIENCE_S)
+    monkeypatch.setattr(Collector, "look", look)
+    (output / "logs/42.rc").write_text("1\nit has died\n")
+    assert viewer.until("jobs")
+    viewer.close()
 
 
 def test_files_are_looked_at_for_the_scheduler_as_long_as_somebody_watches(
