@@ -344,6 +344,28 @@ def test_a_model_of_the_hub_is_fetched_once(asked, tmp_path, programs):
     assert (folder / "hf.asked").read_text() == "org/name\n"
 
 
+def test_without_locks_two_jobs_at_once_both_have_the_model(asked, tmp_path, programs):
+    """On a file system that has none: each fetches by itself, and takes nothing from the other."""
+    folder, put = programs
+    others = 'until [ "$(wc -l <"$0.asked")" = 2 ]; do sleep 0.05; done; echo 1 >"$4/$$.part"'
+    first = 'if [ "$(head -n 1 "$0.asked")" != "$$" ]; then sleep 1; fi; rm "$4/$$.part" || exit 1'
+    put("hf", HF.replace('"$2" >>', '"$$" >>') + f"{others}; {first}")
+    put("flock", 'echo "flock: No locks available" >&2; exit 1')
+    put("vllm", "exit 1")
+    asked["job"]["security"] = "none"
+    asked["job"]["service"]["model"] = "org/name"
+    script = script_of(asked, tmp_path)
+    environment = {"PATH": f"{folder}:/usr/bin:/bin"}
+    jobs = [subprocess.Popen(["bash", script], env=environment, stderr=-1) for _ in range(2)]
+    for job in jobs:
+        job.communicate(timeout=100)
+    ends = [one.read_text() for one in (tmp_path / "output" / "logs").glob("*.rc")]
+    assert len(ends) == 2 and all("stopped while starting" in end for end in ends), ends
+    fetched = tmp_path / "output" / "hub_models" / "org" / "name"
+    assert {path.name for path in fetched.iterdir()} == {"config.json", "model.safetensors"}
+    assert {path.name for path in fetched.parent.iterdir()} == {"name", ".name.part.lock"}
+
+
 @pytest.mark.parametrize(
     ("name", "program", "words"),
     [
