@@ -49,10 +49,14 @@ another_serves() {
   [ -n "$before" ] && ! job_over "$before"
 }
 
+# Both at once: a job that is cancelled has 30 s to its end, for all that it does then (Slurm's KillWait).
 notify() {
   local told=(ORCH_ID="$NOTIFY_DEPLOYMENT" ORCH_STATE="$1" ORCH_ADDRESS="$NOTIFY_ADDRESS" ORCH_MODEL="$NOTIFY_MODEL")
-  local why code
+  local why code answer=
   told+=(ORCH_REASON="$REASON")
+  if [ -n "$NOTIFY_WEBHOOK" ]; then
+    exec {answer}< <(of_notify "$NOTIFY_S" "${told[@]}" ORCH_WEBHOOK="$NOTIFY_WEBHOOK" 2>&1 && echo told)
+  fi
   if [ "${#NOTIFY_COMMAND[@]}" -gt 0 ]; then
     timeout -k 1 "$NOTIFY_S" env "${told[@]}" "${NOTIFY_COMMAND[@]}" </dev/null
     code=$?
@@ -62,9 +66,10 @@ notify() {
       *) not_told "$1" "the command ${NOTIFY_COMMAND[0]} has ended with exit code $code" ;;
     esac
   fi
-  if [ -n "$NOTIFY_WEBHOOK" ]; then
-    why=$(of_notify "$NOTIFY_S" "${told[@]}" ORCH_WEBHOOK="$NOTIFY_WEBHOOK" 2>&1) ||
-      not_told "$1" "the webhook: ${why:-it did not answer in $NOTIFY_S s}"
+  if [ -n "$answer" ]; then
+    why=$(cat <&"$answer")
+    exec {answer}<&-
+    [ "${why##*$'\n'}" = told ] || not_told "$1" "the webhook: ${why:-it did not answer in $NOTIFY_S s}"
   fi
 }
 

@@ -7,6 +7,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
+from events import until
 from ports import free_port
 
 from client.notify.__main__ import main, message
@@ -85,14 +86,15 @@ def test_what_a_webhook_is_sent(more, text):
 
 
 class Hook:
-    """A server that keeps what it is sent, and answers with a status."""
+    """A server that keeps what it is sent, and answers with a status, once something is done."""
 
-    def __init__(self, status):
+    def __init__(self, status, before=lambda: None):
         self.bodies = []
         hook = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self):
+                before()
                 hook.bodies.append(self.rfile.read(int(self.headers["Content-Length"])))
                 self.send_response(status)
                 self.send_header("Location", "/elsewhere")
@@ -133,7 +135,7 @@ JOB = """
 job_over() { [ -e "$OUTPUT/logs/$1.rc" ]; }
 eval "at_most_$(declare -f of_notify)"
 of_notify() { at_most_of_notify 50 "${@:2}"; }
-JOB_ID=7 HOST=here NOTIFY_S=3 NOTIFY_COMMAND=(bash -c "$2" 'a b$(touch pwned)') APP=$PWD
+JOB_ID=7 HOST=here NOTIFY_S=$7 NOTIFY_COMMAND=(bash -c "$2" 'a b$(touch pwned)') APP=$PWD
 NOTIFY_WEBHOOK=$4 PYTHON=$5
 service_begin client "$1" 3600
 begin_chain "$1/chain" "$6"
@@ -151,9 +153,9 @@ def job(tmp_path, recipe_data):
     for folder in ("logs", "deployments"):
         (tmp_path / folder).mkdir()
 
-    def run(command, code=0, webhook="", number=1):
+    def run(command, code=0, webhook="", number=1, seconds=3):
         python = PROJECT / ".venv" / "bin" / "python"
-        arguments = [tmp_path, command, code, webhook, python, number]
+        arguments = [tmp_path, command, code, webhook, python, number, seconds]
         done = subprocess.run(
             ["bash", "-c", JOB, "bash", *map(str, arguments)], capture_output=True, text=True,
             timeout=120, cwd=PROJECT, check=False,
@@ -187,6 +189,15 @@ def test_what_fails_keeps_nothing_from_going_on(job):
         "not told that it is ended: the webhook: it answered 500 Internal Server Error",
     ]
     assert "not told that the deployment is ready: the command bash did not end in 3 s" in said
+
+
+def test_command_and_webhook_are_told_at_once(job, tmp_path):
+    """One after the other would take twice as long, of the 30 s that a cancelled job has."""
+    begun, asked = tmp_path / "begun", tmp_path / "asked"
+    hook = Hook(200, lambda: (until(begun.exists), asked.touch()))
+    command = f"touch {begun}; until [ -e {asked} ]; do sleep 0.1; done"
+    code, _, lines = job(command, 0, hook.url, seconds=50)
+    assert (code, lines, len(hook.bodies)) == (0, [], 2)
 
 
 @pytest.mark.parametrize(
