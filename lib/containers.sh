@@ -41,11 +41,16 @@ note_image() {
 # The lock is the kernel's: it goes with whoever holds it, however that ends. What is fetching holds it
 # as well, so that there is one at a time even if its script was killed.
 make_once() {
+  local locked=
   mkdir -p "$CONTAINERS" || fail "cannot make $CONTAINERS"
   exec 7>>"$CONTAINERS/.$1.lock" || fail "cannot write into $CONTAINERS"
-  if command -v flock >/dev/null && ! flock --nonblock 7; then
-    say "waits for another job, which makes the image $1"
-    flock 7
+  if command -v flock >/dev/null; then
+    if flock --nonblock 7 2>/dev/null; then
+      locked=1
+    else
+      say "waits for another job, which makes the image $1"
+      flock 7 2>/dev/null && locked=1 # or the file system has no locks
+    fi
   fi
   [ -e "$IMAGE" ] || make_image "$@"
   exec 7>&-
@@ -53,7 +58,8 @@ make_once() {
 
 make_image() {
   local name=$1 source=$3 partial=$CONTAINERS/.$1.$JOB_ID
-  rm -rf "$CONTAINERS/.$name".*.{sif,sha256,tmp,log} # of one that was killed; nobody else is at it now
+  # Of one that was killed: with the lock nobody else is at it now.
+  [ -z "$locked" ] || rm -rf "$CONTAINERS/.$name".*.{sif,sha256,tmp,log}
   TEMPORARY+=("$partial".{sif,sha256,tmp,log})
   mkdir -p "$partial.tmp"
   bring_pip_settings

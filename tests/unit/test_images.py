@@ -140,6 +140,19 @@ def test_next_job_finds_image_and_digest(noted, tmp_path):
     assert (tmp_path / "pulls").read_text() == "docker://x/y:1\n"
 
 
+@pytest.mark.parametrize("locks", [True, False])
+def test_what_another_job_makes_is_taken_away_if_nobody_is_at_it(noted, tmp_path, locks):
+    """Which nobody knows on a file system without locks."""
+    (tmp_path / "containers").mkdir(exist_ok=True)
+    others = tmp_path / "containers" / ".ollama.6.sif"
+    others.write_bytes(b"half of it")
+    if not locks:
+        (tmp_path / "bin" / "flock").write_text("#!/bin/sh\necho No locks available >&2\nexit 71\n")
+        (tmp_path / "bin" / "flock").chmod(0o755)
+    assert noted("7", "ollama 1a2b docker://x/y:1")
+    assert others.exists() != locks
+
+
 def test_image_of_the_site_is_noted_by_size_and_last_change(noted, tmp_path):
     image = tmp_path / "mine.sif"
     image.write_bytes(b"abcd")
