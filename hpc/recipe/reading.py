@@ -9,6 +9,7 @@ from typing import NoReturn
 
 from contracts.errors import UsageError
 from contracts.files import expanded, read_json_strictly
+from engines.models.gguf import other_parts
 from engines.names import TAG, BadName, parse, short_name
 from engines.servers.deployable import DEPLOYED
 from hpc.recipe.batch import BatchFiles, batch_at, working_off
@@ -20,6 +21,11 @@ from hpc.recipe.values import is_model_path, looks_like_path
 from hpc.recipe.words import count, validate
 from retrieval.errors import NoDocuments
 from retrieval.finding import find_files
+
+_IN_PARTS = (
+    "is one of several parts of a GGUF file, and Ollama imports one file alone: join them "
+    '(llama-gguf-split --merge FIRST_PART WHOLE), or take "engine": "llama.cpp"'
+)
 
 
 def load_recipe(path: Path, store: Path | None = None, batch: BatchFiles | None = None) -> Recipe:
@@ -56,7 +62,11 @@ def _model_of(engine: str, model: str, recipe: Path, store: Path | None) -> str:
     """The model that answers, as its engine is given models."""
     key = "job.service.model"
     if DEPLOYED[engine].takes != "folder":
-        return _model_at(model, recipe, key, store)
+        found = _model_at(model, recipe, key, store)
+        imports = DEPLOYED[engine].takes == "name" and is_model_path(found)
+        if imports and other_parts(Path(found)):
+            _refuse(recipe, [f"{key} = {found!r}: {_IN_PARTS}"])
+        return found
     try:
         return folder_at(model, recipe.parent, in_store(model, store))
     except ValueError as error:

@@ -119,3 +119,11 @@ def test_one_file_behind_a_link_is_named_by_where_it_is(whole, tmp_path, recipe_
     (tmp_path / "recipe.json").write_text(json.dumps(recipe_data))
     model = load_recipe(tmp_path / "recipe.json").job.service.model
     assert model == str(snapshot.parents[1] / "blobs" / f"{0:064x}")
+
+
+def test_ollama_which_imports_one_file_alone_is_given_no_parts(orch, whole, tmp_path, recipe_data):
+    """It takes the first one without a word, and then cannot load it."""
+    recipe_data["job"]["service"]["model"] = str(whole / FIRST)
+    (tmp_path / "recipe.json").write_text(json.dumps(recipe_data))
+    code, _, err = orch("recipe.json", "--dry-run")
+    assert code == 2 and "join them" in err and '"engine": "llama.cpp"' in err
