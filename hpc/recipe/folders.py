@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Iterable
 from fnmatch import fnmatch
@@ -32,7 +33,9 @@ def no_folder(path: Path) -> str | None:
     except OSError as error:
         return f"cannot be read: {error.strerror}"
     if missing is None:
-        return None
+        read = [name for name in sorted(names) if name == CONFIG or fnmatch(name, WEIGHTS)]
+        lost = next((name for name in read if not os.access(path / name, os.R_OK)), None)
+        return lost and f"is not whole: {lost} cannot be read; fetch or copy it again"
     instead = " (its weights are GGUF files)" if any(map(_is_gguf, names)) else ""
     return f"is not a model's folder: it has no {missing}{instead}"
 

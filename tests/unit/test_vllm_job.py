@@ -92,12 +92,16 @@ def test_of_a_name_the_job_has_a_folder_below_output(asked, tmp_path):
         ("./x.gguf", 'is a GGUF file, which "ollama" or "llama.cpp" takes'),
         ("./bare", "it has no *.safetensors (its weights are GGUF files)"),
         ("./empty", "it has no config.json"),
+        ("./half", "is not whole: b.safetensors cannot be read; fetch or copy it again"),
     ],
 )
 def test_what_is_no_model_for_it_is_refused_with_what_is(asked, folder, tmp_path, model, words):
     (tmp_path / "x.gguf").write_bytes(b"GGUF...")
-    (tmp_path / "empty").mkdir()
-    (tmp_path / "bare").mkdir()
+    for name in ("empty", "bare", "half"):
+        (tmp_path / name).mkdir()
+    for name in ("config.json", "a.safetensors"):
+        (tmp_path / "half" / name).write_text("{}")
+    (tmp_path / "half" / "b.safetensors").symlink_to("../blobs/gone")
     (tmp_path / "bare" / "config.json").write_text("{}")
     (tmp_path / "bare" / "x.Q4_0.GGUF").write_bytes(b"GGUF")
     asked["job"]["service"]["model"] = model
