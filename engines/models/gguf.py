@@ -26,6 +26,7 @@ _MOST_ELEMENTS = 4096
 _MOST_DIMENSIONS = 4
 #: The first of several files of a model, as llama.cpp names them; it has all that is not a tensor.
 _FIRST_PART = re.compile(r"(.*)-00001-of-([0-9]{5})\.gguf", re.DOTALL)
+_LATER_PART = re.compile(r"(.*)-(?!00001)[0-9]{5}(-of-[0-9]{5}\.gguf)", re.DOTALL)
 _STRING, _ARRAY = 8, 9
 _NUMBERS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q",
             12: "d"}  # fmt: skip
@@ -94,6 +95,13 @@ def other_parts(path: Path) -> list[Path]:
         return []
     numbers = range(2, int(found[2]) + 1)
     return [path.with_name(f"{found[1]}-{n:05}-of-{found[2]}.gguf") for n in numbers]
+
+
+def first_part(path: Path) -> Path | None:
+    """Of a later one of several files of a model the first, if that is beside it; else None."""
+    found = _LATER_PART.fullmatch(path.name)
+    first = path.with_name(f"{found[1]}-00001{found[2]}") if found else None
+    return first if first is not None and os.path.exists(first) else None  # noqa: PTH110
 
 
 def _read_part(path: Path) -> Header:

@@ -9,7 +9,7 @@ from typing import NoReturn
 
 from contracts.errors import UsageError
 from contracts.files import expanded, read_json_strictly
-from engines.models.gguf import other_parts
+from engines.models.gguf import first_part, other_parts
 from engines.names import TAG, BadName, parse, short_name
 from engines.servers.deployable import DEPLOYED
 from hpc.recipe.batch import BatchFiles, batch_at, working_off
@@ -102,7 +102,10 @@ def _path_at(text: str, recipe: Path) -> Path:
 def _model_at(model: str, recipe: Path, key: str, store: Path | None) -> str:
     """`model`, or the absolute path of its file: a path is what is the path of a GGUF file here or
     in the store, or can be nothing else, which must then be one."""
-    path, stored = model_file(recipe.parent / expanded(model)), in_store(model, store)
+    given = recipe.parent / expanded(model)
+    if (first := first_part(given)) is not None:
+        _refuse(recipe, [f"{key} = {model!r}: is a later part of a model; name the first, {first}"])
+    path, stored = model_file(given), in_store(model, store)
     wrong = not_gguf(path)
     if not wrong:
         return str(path)

@@ -127,3 +127,11 @@ def test_ollama_which_imports_one_file_alone_is_given_no_parts(orch, whole, tmp_
     (tmp_path / "recipe.json").write_text(json.dumps(recipe_data))
     code, _, err = orch("recipe.json", "--dry-run")
     assert code == 2 and "join them" in err and '"engine": "llama.cpp"' in err
+
+
+def test_a_later_part_is_refused_with_the_first_ones_name(orch, whole, tmp_path, recipe_data):
+    second = whole / FIRST.replace("1-of", "2-of")
+    recipe_data["job"]["service"] |= {"model": str(second), "engine": "llama.cpp"}
+    (tmp_path / "recipe.json").write_text(json.dumps(recipe_data))
+    code, _, err = orch("recipe.json", "--dry-run")
+    assert code == 2 and f"name the first, {whole / FIRST}" in err
