@@ -61,8 +61,8 @@ def _allow_files() -> None:
 
 
 def _check(options: Options, files: Files) -> None:
-    if files.answers.is_dir():
-        raise UsageError(f"--out {files.answers} is a folder; name a file in it for the answers.")
+    if files.problem:
+        raise UsageError(f"--out {files.answers} {files.problem}.")
     others = (files.answers, files.errors, files.ledger, files.state)
     if any(_same(options.given, path) for path in others):
         raise UsageError(f"--out {files.answers} would overwrite the batch; name another file.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +32,31 @@ class Files:
     def before(self) -> Path:
         """The answers as they were before some were taken out, whose lines are no longer there."""
         return self._beside("before.jsonl")
+
+    @property
+    def problem(self) -> str:
+        """What keeps `answers` from being the name of a file of answers; "" if nothing does."""
+        try:
+            mode = self.answers.stat().st_mode
+        except (FileNotFoundError, NotADirectoryError):
+            return self._too_long
+        except OSError as error:
+            return f"cannot be written: {error.strerror}"
+        if stat.S_ISREG(mode):
+            return self._too_long
+        kind = "a folder; name a file in it" if stat.S_ISDIR(mode) else "no file; name one"
+        return f"is {kind} for the answers"
+
+    @property
+    def _too_long(self) -> str:
+        """Of the names beside it the longest is that of the state while it is written."""
+        try:
+            self.state.with_name(f".{self.state.name}.{'0' * 32}").stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return ""
+        except OSError as error:
+            return f"cannot be written: {error.strerror}"
+        return ""
 
     def _beside(self, end: str) -> Path:
         return self.answers.with_name(f"{self.answers.name}.{end}")

@@ -54,7 +54,7 @@ def working_off(service: Service, given: BatchFiles, recipe: Path) -> Service:
 def batch_at(batch: Batch, recipe: Path) -> Batch:
     """The batch with absolute paths. Raises UsageError if its input cannot be read or is empty, if
     one of its first lines cannot be asked, or if there is no place for its answers."""
-    from batch.files import files_of  # most recipes have none
+    from batch.files import Files, files_of  # most recipes have none
     from batch.given.check import check_first
 
     given = _path_at(batch.input, recipe)
@@ -65,8 +65,8 @@ def batch_at(batch: Batch, recipe: Path) -> Batch:
             f"the answers of the batch cannot be written to {out.parent}: it is no folder in which "
             "you may write; make it, or name another output."
         )
-    if out.is_dir():
-        raise UsageError(f"the batch's output {out} is a folder; name a file in it.")
+    if problem := Files(out).problem:
+        raise UsageError(f"the batch's output {out} {problem}.")
     if out == given:
         raise UsageError(f"the batch {given} is its own output; name another file for the answers.")
     return batch.model_copy(update={"input": str(given), "output": str(out)})

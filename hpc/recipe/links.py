@@ -13,8 +13,11 @@ _MOST_LINKS = 40
 
 
 def real_path(path: Path) -> Path:
-    """An absolute path with all links followed; as far as that goes if they lead in a circle."""
-    return Path(os.path.realpath(path))
+    """An absolute path with all links followed, as far as that goes: they may lead in a circle."""
+    try:
+        return Path(os.path.realpath(path))
+    except OSError:  # one of /proc, which may not be read
+        return path.absolute()
 
 
 def model_file(path: Path) -> Path:

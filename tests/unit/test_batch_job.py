@@ -68,6 +68,9 @@ def test_a_batch_keeps_more_than_one_slot_busy(written):
         ({"input": "in.jsonl"}, {"lines": GOOD + "{\n"}, "line 2 of"),
         ({"input": "in.jsonl", "output": "no/x"}, {}, "it is no folder in which you may write"),
         ({"input": "in.jsonl", "output": "."}, {}, "is a folder; name a file in it"),
+        ({"input": "in.jsonl", "output": "pipe"}, {}, "is no file; name one for the answers"),
+        ({"input": "in.jsonl", "output": "x" * 230}, {}, "cannot be written: File name too long"),
+        ({"input": "in.jsonl", "output": "loop"}, {}, "Too many levels of symbolic links"),
         ({"input": "in.jsonl", "output": "in.jsonl"}, {}, "is its own output"),
         ({"input": "in.jsonl"}, {"question": "Hi"}, "does not go with job.service.question"),
         ({"input": "in.jsonl"}, {"n_requests_per_client": 2}, "job.service.n_requests_per_client"),
@@ -81,6 +84,8 @@ def test_a_batch_keeps_more_than_one_slot_busy(written):
 def test_what_is_wrong_is_said_before_anything_is_submitted(
     orch, written, tmp_path, batch, more, sentence
 ):
+    (tmp_path / "loop").symlink_to("loop")
+    os.mkfifo(tmp_path / "pipe")  # which nobody reads
     code, _, err = orch(written(batch, **more), "--site", "local", "--output-dir", tmp_path / "o")
     assert code == 2
     assert sentence in err
