@@ -49,7 +49,7 @@ make_once() {
       locked=1
     else
       say "waits for another job, which makes the image $1"
-      flock 7 2>/dev/null && locked=1 # or the file system has no locks
+      take_lock 7 && locked=1
     fi
   fi
   [ -e "$IMAGE" ] || make_image "$@"

@@ -151,18 +151,6 @@ unlock() {
   unset "LOCKS[$1]"
 }
 
-# aside COMMAND...: in the background, so that a signal is heeded at once.
-aside() {
-  local pid code
-  "$@" &
-  pid=$!
-  CHILDREN+=("$pid")
-  wait "$pid"
-  code=$?
-  forget_child "$pid"
-  return "$code"
-}
-
 make_staging() {
   mkdir -m 700 "$STAGING" 2>/dev/null
   if [ -L "$STAGING" ] || [ ! -d "$STAGING" ] || [ ! -O "$STAGING" ]; then

@@ -229,6 +229,22 @@ forget_child() {
   CHILDREN=(${others[@]+"${others[@]}"})
 }
 
+# aside COMMAND...: in the background, so that a signal is heeded at once.
+aside() {
+  local pid code
+  "$@" &
+  pid=$!
+  CHILDREN+=("$pid")
+  wait "$pid"
+  code=$?
+  forget_child "$pid"
+  return "$code"
+}
+
+# take_lock FD: waits for the lock of the file that is open there; false where there is none: no flock on this node, or a
+# file system without locks.
+take_lock() { command -v flock >/dev/null && aside flock "$1" 2>/dev/null; }
+
 # --- starting ------------------------------------------------------------------------------------
 
 # make_folder: sets FOLDER, of this node, which nobody else enters, and which goes with the job. Who is killed, as all are on a
@@ -487,7 +503,7 @@ find_address() {
 # publish_address HOST:PORT...
 publish_address() {
   local path=$OUTPUT/${SERVICE}_ip_$JOB_ID.txt
-  if taken_over; then exit 0; fi # what asks is to go on to the one that runs elsewhere
+  if taken_over; then leave 0; fi # what asks is to go on to the one that runs elsewhere
   PUBLISHED+=("$path")
   write_file "$path" "$@"
   say "published $*"

@@ -1,9 +1,11 @@
 """Container images: which sources are allowed, what tells versions apart, what can be bound."""
 
+import fcntl
 import hashlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 
 import pytest
@@ -151,6 +153,27 @@ def test_what_another_job_makes_is_taken_away_if_nobody_is_at_it(noted, tmp_path
         (tmp_path / "bin" / "flock").chmod(0o755)
     assert noted("7", "ollama 1a2b docker://x/y:1")
     assert others.exists() != locks
+
+
+def test_a_job_that_waits_for_anothers_image_is_cancelled_at_once(tmp_path):
+    """And not by SIGKILL, which would leave its folders on the node."""
+    OutputDir(tmp_path).prepare()
+    (tmp_path / "containers").mkdir(exist_ok=True)
+    begins = (
+        'JOB_ID=7 RUNTIME=apptainer; service_begin x "$PWD" 60; use_image ollama 1a docker://x/y:1'
+    )
+    with (tmp_path / "containers" / ".ollama.lock").open("a") as others:
+        fcntl.flock(others, fcntl.LOCK_EX)
+        job = subprocess.Popen(
+            ["bash", "-c", LIBRARY + begins], cwd=tmp_path, stdout=subprocess.PIPE, text=True
+        )
+        try:
+            assert any("waits for another job" in line for line in job.stdout)
+            job.send_signal(signal.SIGTERM)
+            assert job.wait(60) == 143
+        finally:
+            job.kill()
+    assert (tmp_path / "logs" / "7.rc").read_text().startswith("143\n")
 
 
 def test_image_of_the_site_is_noted_by_size_and_last_change(noted, tmp_path):
