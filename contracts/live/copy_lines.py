@@ -34,7 +34,8 @@ def _for_clients(url: str, token: Path, authority: Path, native: bool) -> list[l
     trusted = f" SSL_CERT_FILE={shlex.quote(str(authority))}" if authority.exists() else ""
     lines = [
         ["openai", f"export OPENAI_BASE_URL={url}/v1 OPENAI_API_KEY={key}{trusted}"],
-        ["ollama", f"export OLLAMA_HOST={url} OLLAMA_API_KEY={key}{trusted}"],
+        # Its command line sends no key, but keeps a path.
+        ["ollama", f"export OLLAMA_HOST={url}/{key} OLLAMA_API_KEY={key}{trusted}"],
     ]
     return lines if native else lines[:1]
 
