@@ -264,3 +264,26 @@ def test_a_stream_that_breaks_off_ends_with_an_error(path):
     error = json.loads(last.partition("data: ")[2])
     assert "broke off" in error["error"]["message"]
     assert last.startswith("event: error\n") == (path == "/v1/messages")
+
+
+ELSEWHERE = "http://10.0.0.7:9100/metrics"
+FETCHED = {
+    "/v1/chat/completions": {"type": "image_url", "image_url": {"url": ELSEWHERE}},
+    "/v1/responses": {"type": "input_image", "image_url": ELSEWHERE},
+    "/v1/messages": {"type": "image", "source": {"type": "url", "url": ELSEWHERE}},
+}
+
+
+@pytest.mark.parametrize("path", FETCHED)
+@pytest.mark.parametrize("url", [ELSEWHERE, "file:///etc/passwd", "data:image/png;base64,AA"])
+def test_an_engine_is_not_made_to_ask_others(path, url):
+    """One that is not sealed could reach them."""
+    key = "input" if path == "/v1/responses" else "messages"
+    part = json.loads(json.dumps(FETCHED[path]).replace(ELSEWHERE, url))
+    said = [{"role": "user", "content": [{"type": "text", "text": "What is it?"}, part]}]
+    with passing(CHUNKS if path == CHAT else whole(ANSWER)) as one:
+        status, answer = one.post(path, **{**OWN_BODIES[path], key: said})
+        inline = url.startswith("data:")
+        assert status == (200 if inline else 400), answer
+        assert len(one.engine.heads) == inline
+        assert inline or "must be a data: URL" in answer["error"]["message"]

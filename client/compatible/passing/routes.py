@@ -22,6 +22,7 @@ from client.compatible.http_server import ClientConnection, Request
 from client.compatible.lookups import json_of
 from client.compatible.passing.collecting import collected
 from client.compatible.passing.events import PassedEvents
+from client.compatible.passing.media import only_inline
 from client.compatible.passing.usage import usage_in
 from client.compatible.refusals import by_status
 from client.compatible.routing import MODELS, Route, found_route, stream
@@ -81,6 +82,7 @@ class PassingRoutes:
 
     async def _pass(self, path: str, request: Request, client: ClientConnection) -> None:
         given = _object(request.body)
+        only_inline(given.get(_PROMPTS[path]), _PROMPTS[path])
         body = {**given, "model": await self._known(given.get("model"))}
         counts_wanted = bool(part_of(given, "stream_options").get("include_usage"))
         if path in _CHUNKED:
