@@ -15,14 +15,21 @@ def comes_and_goes(record: Record) -> bool:
     return _service(record).get("on_request") is True
 
 
+def passing_engine(record: Record) -> str | None:
+    """The service whose job may end while the deployment goes on; None if there is no such one."""
+    if not comes_and_goes(record):
+        return None
+    from engines.servers.deployable import DEPLOYED  # slow to import, and most engines stay
+
+    return DEPLOYED[text_of(_service(record), "engine") or "ollama"].service
+
+
 def take_up_engine(record: Record, output: OutputDir) -> None:
     """Make the engine's job one of the record's as long as it has not ended: that is no end of the
     deployment."""
-    if not comes_and_goes(record):
+    service = passing_engine(record)
+    if service is None:
         return
-    from engines.servers.deployable import DEPLOYED  # slow to import, and most engines stay
-
-    service = DEPLOYED[text_of(_service(record), "engine") or "ollama"].service
     engine = chain_said(chain_folder(output.path, record.id)).get(1, {}).get(service)
     ended = not engine or output.exit_status(engine) is not None
     if record.jobs.get(service) == (None if ended else engine):

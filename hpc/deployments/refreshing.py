@@ -12,7 +12,7 @@ from hpc.deployments.chain import Chain, progress, state_after, take_up
 from hpc.deployments.ends import Ends
 from hpc.deployments.facts import Endpoints
 from hpc.deployments.jobs import adopt, scheduler_of
-from hpc.deployments.on_request import take_up_engine
+from hpc.deployments.on_request import passing_engine, take_up_engine
 from hpc.deployments.records import Record, find_record, load_records
 from hpc.endpoints import BadAddressFile, OutputDir
 from hpc.scheduler.interface import Scheduler
@@ -74,16 +74,19 @@ def _ask(scheduler: Scheduler, records: Sequence[Record]) -> dict[str, JobStatus
 
 def _refresh(record: Record, statuses: dict[str, JobStatus], output: OutputDir) -> None:
     details: dict[str, str] = {}
-    over, lost = [], False
+    over: dict[str, str] = {}
+    lost = False
     jobs, ends = record.jobs, Ends(record, output)
     for service, job_id in jobs.items():
         status = statuses.get(job_id, GONE)
         ended = ends.words(service, status)
         details[service] = ended or ("not known" if status is GONE else status.state)
-        over += [ended] if ended else []
+        if ended:
+            over[service] = ended
         lost |= ended is None and status is GONE
-    if over and record.state != "submitting":
-        _write_down(record, details, over, output)
+    # An engine that is there while somebody asks may end between two looks at whether it has.
+    if over and record.state != "submitting" and list(over) != [passing_engine(record)]:
+        _write_down(record, details, list(over.values()), output)
     record.note(job_states=details)
     if record.live:
         _follow_moved(record, output)

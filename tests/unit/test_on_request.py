@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from test_deployments import SITE, Jobs, look
 
 from client.compatible.engine_client import EngineClient
 from client.compatible.http_server import ClientConnection, Request
@@ -78,6 +79,31 @@ def test_the_engines_job_is_the_deployments_as_long_as_it_lives(tmp_path):
     (tmp_path / "logs" / "local3.rc").write_text("0\nidle for 30 minutes\n")
     take_up_engine(record, output)
     assert record.jobs == {"client": "local1"}, "its end is not the deployment's"
+
+
+@pytest.mark.parametrize(
+    ("client", "engine", "state"),
+    [
+        ("RUNNING", "COMPLETED", "ready"),
+        ("RUNNING", "FAILED", "ready"),
+        ("FAILED", "RUNNING", "degraded"),
+        ("FAILED", "COMPLETED", "failed"),
+    ],
+)
+def test_an_engine_that_ends_while_status_asks_is_no_loss(
+    tmp_path, monkeypatch, client, engine, state
+):
+    """The scheduler has seen its end, and its job's file was not there yet."""
+    output = OutputDir(tmp_path)
+    output.prepare()
+    facts = {"site": SITE, "recipe": {"job": {"service": ON}}}
+    record = create_record(tmp_path, "demo-1124-120000-aaaa", facts)
+    record.add_job("client", "1", f"{record.id}.client")
+    record.update(state="ready", endpoints={"client": None, "ollama": []})
+    chain = Chain(tmp_path, record.id)
+    chain.folder.mkdir()
+    (chain.folder / "jobs").write_text("1 ollama 2\n")
+    assert look(record, output, monkeypatch, Jobs(j1=client, j2=engine)) == state
 
 
 # --- the script ----------------------------------------------------------------------------------
