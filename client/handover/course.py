@@ -236,10 +236,12 @@ class Course:
     def _follow_next(self, said: Mapping[int, Mapping[str, str]], now: float) -> None:
         """If its node has died, Slurm begins it anew on another one. If it has ended, what comes is
         for this job again, as far as that still has an engine, and for who takes its place."""
-        if self._next_has_ended(now, served=True):
-            self._quiet = 0
-            return
-        self._ask(now)
+        beyond = any("client" in words for n, words in said.items() if n > self._told.job + 1)
+        if not beyond:  # else those that come after the next ones take their place
+            if self._next_has_ended(now, served=True):
+                self._quiet = 0
+                return
+            self._ask(now)
         url = said.get(self._told.job + 1, {}).get(".serves")
         if url is not None and url != self.state.address and self._answers(url):
             self._door.forward(url)

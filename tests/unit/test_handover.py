@@ -257,6 +257,17 @@ def test_a_next_job_that_dies_after_it_served_is_replaced_while_the_old_one_is_t
     assert job.door.told[-1] == f"forward {NEXT}"
 
 
+def test_next_jobs_that_have_successors_of_their_own_are_not_replaced(job: Job) -> None:
+    """A part of them may have ended since it came too late: those that come after them serve."""
+    test_new_requests_go_to_the_next_door_once_the_model_answers_there(job)
+    job.door.open, at = 1, NOW + 130
+    with (job.chain / "jobs").open("a") as file:
+        file.write("3 client 9\n")
+    (job.output / "logs" / "4.rc").write_text("1\nanother has the storage\n")
+    assert job.look(at).phase == "handing_over"
+    assert chain_said(job.chain)[2][".serves"] == NEXT
+
+
 def test_a_next_job_that_dies_when_the_old_engine_has_ended_is_replaced_all_the_same(
     job: Job,
 ) -> None:
