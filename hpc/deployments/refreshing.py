@@ -102,8 +102,8 @@ def _follow_moved(record: Record, output: OutputDir) -> None:
     """What was begun again, or requeued, may be at another port, or on another node, than the
     record has; and Qdrant's next job is there later than the others."""
     for service, before in record.endpoints.items():
-        if service == "qdrant":
-            before = before or "http://"
+        if service == "qdrant" and before is None:
+            before = "http://"  # of a next job: it is there later than the others, never by TLS
         if not before or service not in record.jobs:
             continue
         job, urls = record.jobs[service], [before] if isinstance(before, str) else before

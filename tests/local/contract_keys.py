@@ -20,7 +20,8 @@ NAMED_BY_CONTENT = ("jobs", "names", "job_states", "nodes", "images", "environme
 
 def found(place: Place) -> dict[str, list[str]]:
     """The keys of each answer and file of a deployment that is ready and was measured."""
-    (record,) = json.loads(place.orch("--status", "--json").stdout)
+    there = json.loads(place.orch("--status", "--json").stdout)
+    (record,) = (one for one in there if one["state"] == "ready")
     client = record["endpoints"]["client"]
     query = {"prompt": "Hi", "options": {"num_predict": 4}}
     body = {"n_clients": 2, "n_requests_per_client": 2, "num_predict": 4, "id": "keys"}
