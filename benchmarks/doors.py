@@ -54,6 +54,13 @@ class Door:
         """The file of what its owner sends."""
         return self.output / "deployments" / self.deployment / "user.token"
 
+    @property
+    def commands(self) -> Path:
+        """The socket of HAProxy's commands."""
+        (config,) = {word for line in self.processes().values() for word in line.split()
+                     if word.endswith("/door.cfg")}  # fmt: skip
+        return Path(config).with_name("commands")
+
     def ask(self, path: str, body: object = None, timeout_s: float = 60.0) -> Answer:
         """Ask with the token: by GET, or by POST if there is a body. Raises OSError,
         HTTPException."""

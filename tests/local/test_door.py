@@ -8,8 +8,7 @@ import resource
 import select
 import signal
 from concurrent.futures import ThreadPoolExecutor
-from http.client import HTTPException
-from pathlib import Path
+from http.client import HTTPConnection, HTTPException
 
 import pytest
 from door_requests import send
@@ -17,7 +16,7 @@ from doors import ENGINES_JOB, door
 from events import until
 from known import MODEL, known_server
 
-from client.door import EngineServers
+from client.door import ENGINES, EngineServers, statistics
 from client.ollama.addresses import AddressFile
 from contracts.load import MOST_WAITING
 
@@ -77,6 +76,18 @@ def test_a_replica_that_comes_gets_requests(tmp_path):
             until(lambda: outcome(at) == 200 and third.requests())
 
 
+def test_who_keeps_his_connection_costs_none_to_the_engine(tmp_path):
+    with opened(tmp_path, 1, itl=0, tokens=1) as (at, _):
+        host, _, port = at.at.rpartition(":")
+        with contextlib.closing(HTTPConnection(host, int(port))) as connection:
+            for _ in range(5):
+                head = {"Authorization": f"Bearer {at.token_file.read_text().strip()}"}
+                connection.request("POST", "/api/chat", json.dumps(CHAT), head)
+                assert b'"done":true' in connection.getresponse().read()
+        (row,) = (row for row in statistics(at.commands, ENGINES) if row["svname"] == "engine1")
+    assert int(row["reuse"]) >= 4
+
+
 @pytest.fixture
 def many_files():
     """Leave to open more files than a process commonly may."""
@@ -133,10 +144,7 @@ def test_without_an_engine_the_error_has_the_form_of_the_api(tmp_path):
 def test_the_door_says_which_engine_works(tmp_path):
     """So that a look at the health does not wait behind what others have asked."""
     with opened(tmp_path, 2, ttft=3600) as (at, servers):
-        (config,) = {word for line in at.processes().values() for word in line.split()
-                     if word.endswith("/door.cfg")}  # fmt: skip
-        commands = Path(config).with_name("commands")
-        known = EngineServers(AddressFile(at.output, ENGINES_JOB), commands)
+        known = EngineServers(AddressFile(at.output, ENGINES_JOB), at.commands)
         known.look()
         assert not known.outstanding().total()
         with contextlib.closing(send(at, "/api/chat", CHAT)):

@@ -7,13 +7,15 @@ import os
 import signal
 import socket
 from concurrent.futures import ThreadPoolExecutor
-from http.client import HTTPException
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 
 from doors import door
-from events import until
+from events import PATIENCE_S, until
 from haproxy import seal
 from known import MODEL, known_server
+
+from client.door import ENGINES, statistics
 
 TOKEN = "inner-word"
 #: Each answer is one piece, which comes after so long: until then none has begun.
@@ -75,6 +77,34 @@ def test_of_six_replicas_two_that_die_at_once_lose_nothing_that_had_not_begun(tm
             os.kill(one.pid, signal.SIGKILL)
         found = [one.result() for one in asked]
         assert [answer.status for answer in found] == [200] * len(ways), {a.body for a in found}
+
+
+def test_the_next_on_a_kept_connection_whose_engine_has_died_is_answered_elsewhere(tmp_path):
+    """Once while its seal still takes what comes, and once with its seal."""
+    with sealed(tmp_path, 3, ttft=0) as (at, engines, seals):
+        host, _, port = at.at.rpartition(":")
+        head = {"Authorization": f"Bearer {at.token_file.read_text().strip()}"}
+        with contextlib.closing(HTTPConnection(host, int(port), timeout=PATIENCE_S)) as kept:
+
+            def who_answers():
+                kept.request("POST", "/api/chat", json.dumps(BODIES["/api/chat"]), head)
+                answer = kept.getresponse()
+                assert (answer.status, b'"done":true' in answer.read()) == (200, True)
+                rows = {row["svname"]: row for row in statistics(at.commands, ENGINES)}
+                now = [int(rows[f"engine{number}"]["stot"]) for number in (1, 2, 3)]
+                (one,) = (n for n, count in enumerate(now) if count > counted[n] and n not in gone)
+                counted[:] = now
+                return one
+
+            gone, counted = set(), [0, 0, 0]
+            for with_seal in (False, True):
+                who_answers()
+                one = who_answers()
+                if with_seal:
+                    os.kill(seals[one].pid, signal.SIGKILL)
+                os.kill(engines[one].pid, signal.SIGKILL)
+                gone.add(one)
+            assert who_answers() not in gone
 
 
 def test_what_kills_its_engine_is_sent_to_two_others_and_no_more(tmp_path):
