@@ -25,7 +25,7 @@ from contracts.named_tokens import Usage, Used, read_usage, usage_file
 
 #: Seconds between writes of what has changed.
 WRITE_S = 2.0
-#: Seconds between looks for reports: to be woken for each one costs four times what it costs to count.
+#: Seconds between looks for reports: being woken for each costs four times what counting it does.
 TAKE_S = 0.1
 #: Bytes of reports that wait to be read, at most: what Linux lets an ordinary user have.
 _WAITING = 1 << 20

@@ -242,9 +242,7 @@ class HealthChecker:
         return self._replicas().outstanding()[address] > 0
 
 
-def _of_all(
-    see: Callable[[str], _ReplicaReport], addresses: Sequence[str]
-) -> list[_ReplicaReport]:
+def _of_all(see: Callable[[str], _ReplicaReport], addresses: Sequence[str]) -> list[_ReplicaReport]:
     """All at once; the only one needs no thread."""
     if len(addresses) == 1:
         return [see(addresses[0])]
