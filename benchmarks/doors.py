@@ -61,12 +61,20 @@ class Door:
                      if word.endswith("/door.cfg")}  # fmt: skip
         return Path(config).with_name("commands")
 
+    @property
+    def fields(self) -> dict[str, str]:
+        """What its owner sends with each request."""
+        return {"Authorization": f"Bearer {self.token_file.read_text().strip()}"}
+
+    def connection(self, timeout_s: float = 60.0) -> HTTPConnection:
+        """One to it, that begins with the first request."""
+        host, _, port = self.at.rpartition(":")
+        return HTTPConnection(host, int(port), timeout=timeout_s)
+
     def ask(self, path: str, body: object = None, timeout_s: float = 60.0) -> Answer:
         """Ask with the token: by GET, or by POST if there is a body. Raises OSError,
         HTTPException."""
-        host, _, port = self.at.rpartition(":")
-        connection = HTTPConnection(host, int(port), timeout=timeout_s)
-        fields = {"Authorization": f"Bearer {self.token_file.read_text().strip()}"}
+        connection, fields = self.connection(timeout_s), self.fields
         try:
             data = None if body is None else json.dumps(body)
             if data is not None:

@@ -86,7 +86,8 @@ class HealthChecker:
         """Ask all replicas now; eject those that answer, but not with the model, and readmit those
         that would."""
         outstanding, down = self._replicas().outstanding_and_down()
-        seen = _of_all(lambda at: self._see(at, outstanding[at]), addresses)
+        with ThreadPoolExecutor(min(CHECKED_AT_ONCE, len(addresses))) as pool:
+            seen = list(pool.map(lambda at: self._see(at, outstanding[at]), addresses))
         seen = [self._down(one) if one.replica.address in down else one for one in seen]
         replicas = [one.replica for one in seen]
         problem = next((one.embedding_problem for one in seen if one.embedding_problem), None)
@@ -240,14 +241,6 @@ class HealthChecker:
 
     def _is_busy(self, address: str) -> bool:
         return self._replicas().outstanding()[address] > 0
-
-
-def _of_all(see: Callable[[str], _ReplicaReport], addresses: Sequence[str]) -> list[_ReplicaReport]:
-    """All at once; the only one needs no thread."""
-    if len(addresses) == 1:
-        return [see(addresses[0])]
-    with ThreadPoolExecutor(min(CHECKED_AT_ONCE, len(addresses))) as pool:
-        return list(pool.map(see, addresses))
 
 
 def _nobody(seen: Sequence[_ReplicaReport], engine: str) -> ErrorWords:

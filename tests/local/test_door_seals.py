@@ -7,7 +7,7 @@ import os
 import signal
 import socket
 from concurrent.futures import ThreadPoolExecutor
-from http.client import HTTPConnection, HTTPException
+from http.client import HTTPException
 from pathlib import Path
 
 from doors import door
@@ -89,21 +89,23 @@ def test_of_six_replicas_two_that_die_at_once_lose_nothing_that_had_not_begun(tm
 def test_the_next_on_a_kept_connection_whose_engine_has_died_is_answered_elsewhere(tmp_path):
     """Once while its seal still takes what comes, and once with its seal."""
     with sealed(tmp_path, 3, ttft=0) as (at, engines, seals):
-        host, _, port = at.at.rpartition(":")
-        head = {"Authorization": f"Bearer {at.token_file.read_text().strip()}"}
-        with contextlib.closing(HTTPConnection(host, int(port), timeout=PATIENCE_S)) as kept:
+
+        def counts():
+            rows = {row["svname"]: row for row in statistics(at.commands, ENGINES)}
+            return [int(rows[f"engine{number}"]["stot"]) for number in (1, 2, 3)]
+
+        with contextlib.closing(at.connection(PATIENCE_S)) as kept:
 
             def who_answers():
-                kept.request("POST", "/api/chat", json.dumps(BODIES["/api/chat"]), head)
+                before = counts()
+                kept.request("POST", "/api/chat", json.dumps(BODIES["/api/chat"]), at.fields)
                 answer = kept.getresponse()
                 assert (answer.status, b'"done":true' in answer.read()) == (200, True)
-                rows = {row["svname"]: row for row in statistics(at.commands, ENGINES)}
-                now = [int(rows[f"engine{number}"]["stot"]) for number in (1, 2, 3)]
-                (one,) = (n for n, count in enumerate(now) if count > counted[n] and n not in gone)
-                counted[:] = now
+                after = counts()
+                (one,) = (n for n in range(3) if after[n] > before[n] and n not in gone)
                 return one
 
-            gone, counted = set(), [0, 0, 0]
+            gone = set()
             for with_seal in (False, True):
                 who_answers()
                 one = who_answers()
